@@ -1,0 +1,77 @@
+# `make help` lists what there is. Nothing but pip's cache is written outside the checkout.
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := $(VENV)/locked
+INSTALLED := $(VENV)/installed
+
+# Tools that would write to the home directory get one here; there may be none, or not one to write to.
+export BUF_CACHE_DIR := $(CURDIR)/.cache/buf
+export BUF_CONFIG_DIR := $(CURDIR)/.cache/buf
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+export UV_CACHE_DIR := $(CURDIR)/.cache/uv
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+ifeq ($(strip $(HOME)),)
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+endif
+
+# An environment holds absolute paths: one that came along in a copy of the checkout is made anew.
+ifneq ($(shell cat $(LOCKED) 2>/dev/null),$(CURDIR))
+$(LOCKED): FORCE
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-long check format generate bench lock clean FORCE
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv with everything locked (PYTHON=python3.12 picks the interpreter)
+
+run: setup ## Run the service, with its own Postgres unless told otherwise (ARGS="--help")
+	$(BIN)/sessiond serve $(ARGS)
+
+test: setup ## Run the tests (ARGS="tests/store -k replay")
+	$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-long: setup ## Run the tests that take long
+	$(BIN)/python -m pytest -m long $(ARGS)
+
+check: setup ## Check format, lint, types, protos and generated code
+	$(BIN)/ruff format --check --quiet --diff
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf lint protos
+	$(BIN)/python tools/generate.py --check
+
+format: setup ## Format and mend what can be mended
+	$(BIN)/ruff check --quiet --fix-only
+	$(BIN)/ruff format --quiet
+	$(BIN)/buf format --write protos
+
+generate: setup ## Make the code that is generated from the protos
+	$(BIN)/python tools/generate.py
+
+bench: setup ## Measure (ARGS="--help")
+	$(BIN)/python -m bench $(ARGS)
+
+lock: setup ## Write the locks again (ARGS=--upgrade takes newer versions)
+	$(BIN)/python tools/lock.py $(ARGS)
+
+clean: ## Remove the environment, caches and build results
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist clients/python/dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(LOCKED): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "sessiond needs Python 3.11 or later, and $(PYTHON) is " + v + "; name another one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements/dev.txt
+	@printf '%s\n' '$(CURDIR)' > $@
+
+$(INSTALLED): $(LOCKED) pyproject.toml clients/python/pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable clients/python --editable .
+	@touch $@

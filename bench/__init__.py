@@ -1,0 +1,3 @@
+"""The benchmarks: `make bench`."""
+
+from __future__ import annotations

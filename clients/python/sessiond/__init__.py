@@ -1,0 +1,139 @@
+"""The client library of sessiond, the session store for AI agents.
+
+`AsyncClient` is for asyncio, `Client` for threads. `sessiond.v1` holds the messages of the API.
+
+Example:
+    import sessiond
+    from sessiond import v1
+
+    async with sessiond.AsyncClient() as client:
+        await client.create_session("chat-1", owner="ann")
+        await client.append("chat-1", v1.Message(role=v1.Role.ROLE_USER, text="Hello"))
+        context = await client.get_context("chat-1")
+        completion = await model(sessiond.to_openai(context.messages))
+        await client.append("chat-1", sessiond.from_openai([completion]))
+"""
+
+from __future__ import annotations
+
+from sessiond._aio import AsyncClient, AsyncWriter
+from sessiond._channel import channel_options
+from sessiond._client import Client, Writer
+from sessiond._errors import (
+    AlreadyExists,
+    AppendQueueFull,
+    Cancelled,
+    ClientIdReused,
+    CompactionLeaseHeld,
+    CompactionLeaseLost,
+    CompactionNotFound,
+    CompactionOverlap,
+    CompactionRangeEmpty,
+    CompactionSplitsToolCall,
+    Conflict,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    EtagMismatch,
+    FieldViolation,
+    InternalError,
+    InvalidField,
+    InvalidPageToken,
+    InvalidRequest,
+    MessageNotFound,
+    NextSeqMismatch,
+    NotFound,
+    NothingToRewind,
+    Overloaded,
+    ParentNotFound,
+    PartialReplay,
+    PermissionDenied,
+    PreconditionFailed,
+    ReadQueueFull,
+    RewindNotFound,
+    RewindNotUndoable,
+    SeqOutOfRange,
+    ServerBug,
+    SessionAmbiguous,
+    SessionArchived,
+    SessiondError,
+    SessionEnded,
+    SessionExists,
+    SessionNotFound,
+    ShuttingDown,
+    SpawnTooDeep,
+    TitleAlreadySet,
+    TitleTaken,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+    WriterLeaseHeld,
+    WriterLeaseLost,
+)
+from sessiond._openai import from_openai, to_openai
+from sessiond._requests.contexts import Context
+from sessiond._requests.messages import message_update, with_client_ids
+from sessiond._stream import AppendStream
+from sessiond._stream_aio import AsyncAppendStream
+
+__all__ = [
+    "AlreadyExists",
+    "AppendQueueFull",
+    "AppendStream",
+    "AsyncAppendStream",
+    "AsyncClient",
+    "AsyncWriter",
+    "Cancelled",
+    "Client",
+    "ClientIdReused",
+    "CompactionLeaseHeld",
+    "CompactionLeaseLost",
+    "CompactionNotFound",
+    "CompactionOverlap",
+    "CompactionRangeEmpty",
+    "CompactionSplitsToolCall",
+    "Conflict",
+    "Context",
+    "DatabaseUnavailable",
+    "DeadlineExceeded",
+    "EtagMismatch",
+    "FieldViolation",
+    "InternalError",
+    "InvalidField",
+    "InvalidPageToken",
+    "InvalidRequest",
+    "MessageNotFound",
+    "NextSeqMismatch",
+    "NotFound",
+    "NothingToRewind",
+    "Overloaded",
+    "ParentNotFound",
+    "PartialReplay",
+    "PermissionDenied",
+    "PreconditionFailed",
+    "ReadQueueFull",
+    "RewindNotFound",
+    "RewindNotUndoable",
+    "SeqOutOfRange",
+    "ServerBug",
+    "SessionAmbiguous",
+    "SessionArchived",
+    "SessionEnded",
+    "SessionExists",
+    "SessionNotFound",
+    "SessiondError",
+    "ShuttingDown",
+    "SpawnTooDeep",
+    "TitleAlreadySet",
+    "TitleTaken",
+    "Unauthenticated",
+    "Unavailable",
+    "Unsupported",
+    "Writer",
+    "WriterLeaseHeld",
+    "WriterLeaseLost",
+    "channel_options",
+    "from_openai",
+    "message_update",
+    "to_openai",
+    "with_client_ids",
+]

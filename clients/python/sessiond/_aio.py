@@ -1,0 +1,305 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
+from sessiond._channel import channel_options, default_target
+from sessiond._errors import Cancelled, SessiondError
+from sessiond._lease import WriterLease
+from sessiond._requests import contexts, messages, sessions
+from sessiond._status import error_from_call
+from sessiond._stream_aio import AsyncAppendStream
+
+P = ParamSpec("P")
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+T = TypeVar("T")
+
+
+class _Link:
+    """A channel and its callables; opened when first used, within the event loop."""
+
+    def __init__(
+        self, target: str, options: Sequence[tuple[str, Any]], channel: grpc.aio.Channel | None
+    ) -> None:
+        self._target = target
+        self._options = options
+        self._channel = channel
+        self._given = channel is not None
+        self._callables: dict[str, Any] = {}
+
+    def callable(self, kind: str, rpc: Rpc[Any, Any]) -> Any:
+        """The channel's callable for an RPC; `kind` names the channel's method that makes it."""
+        found = self._callables.get(rpc.path)
+        if found is None:
+            found = self._callables[rpc.path] = getattr(self._open(), kind)(
+                rpc.path,
+                request_serializer=rpc.request.SerializeToString,
+                response_deserializer=rpc.response.FromString,
+            )
+        return found
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            options = channel_options(self._options)
+            self._channel = grpc.aio.insecure_channel(self._target, options=options)
+        return self._channel
+
+    async def close(self) -> None:
+        """Closes a channel that isn't the caller's."""
+        if self._channel is not None and not self._given:
+            await self._channel.close(None)
+
+
+class _Caller:
+    """Makes calls over a link, each with a timeout."""
+
+    _link: _Link
+    _timeout: float | None
+
+    async def _answer(self, rpc: Rpc[Q, R], request: Q) -> R:
+        with _translated():
+            call = self._link.callable("unary_unary", rpc)(request, timeout=self._timeout)
+            return cast("R", await call)
+
+    async def _answers(self, rpc: Rpc[Q, R], request: Q) -> AsyncIterator[R]:
+        call = self._link.callable("unary_stream", rpc)(request, timeout=self._timeout)
+        try:
+            with _translated():
+                async for answer in call:
+                    yield answer
+        finally:
+            call.cancel()
+
+    async def _pages(self, call: Paged[..., Q, R, T], request: Q | None) -> AsyncIterator[T]:
+        while request is not None:
+            page = await self._answer(call.rpc, request)
+            for item in call.items(page):
+                yield item
+            request = call.request_after(request, page)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turns gRPC's errors into the library's."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise error_from_call(error) from error
+    except asyncio.CancelledError as error:
+        # A call that ends because its channel closes looks like a cancelled task.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Cancelled("the client was closed") from error
+
+
+def _unary(call: Unary[P, Q, R, T]) -> Callable[Concatenate[_Caller, P], Coroutine[Any, Any, T]]:
+    async def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return call.result(await self._answer(call.rpc, call.build(*args, **kwargs)))
+
+    return describe(method, call.build)
+
+
+def _listed(call: Paged[P, Q, R, T]) -> Callable[Concatenate[_Caller, P], AsyncIterator[T]]:
+    def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return self._pages(call, call.build(*args, **kwargs))
+
+    return describe(method, call.build)
+
+
+def _streamed(call: Streamed[P, Q, R, T]) -> Callable[Concatenate[_Caller, P], AsyncIterator[R]]:
+    def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
+        return self._answers(call.rpc, call.build(*args, **kwargs))
+
+    return describe(method, call.build)
+
+
+def _collected(
+    call: Streamed[P, Q, R, T],
+) -> Callable[Concatenate[_Caller, P], Coroutine[Any, Any, T]]:
+    async def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        request = call.build(*args, **kwargs)
+        return call.collect([answer async for answer in self._answers(call.rpc, request)])
+
+    return describe(method, call.build)
+
+
+class AsyncClient(_Caller):
+    """A client for asyncio. `Client` is its counterpart for threads, with the same methods.
+
+    Args:
+        target: Where the service listens: `host:port`, `unix:/path`, or any other gRPC target. Left
+            out, the environment's `SESSIOND_TARGET`, or `127.0.0.1:7443`.
+        timeout: How many seconds a call may take, its retries included; None for ever. Each page of
+            a list is a call. `with_timeout` gives a client with another one.
+        options: Options of the channel, which override those of `channel_options`.
+        channel: A channel to use instead, for instance one with TLS. It stays open when the client
+            closes; its options are as it was made: see `channel_options`.
+
+    It is used from one event loop, by any number of tasks. It connects with its first call. Calls
+    that are safe to repeat are repeated up to four times while the service is unavailable; all are
+    while it is overloaded. Errors are `SessiondError`s; arguments that can't be sent raise
+    ValueError or TypeError before anything is.
+
+    A method returns the one thing that its answer holds, or the whole answer if it holds several.
+    Arguments that take an enum take its value or its name in lower case.
+
+    Example:
+        async with sessiond.AsyncClient() as client:
+            await client.create_session("chat-1", title="Flights")
+            await client.append("chat-1", v1.Message(role=v1.Role.ROLE_USER, text="Hi"))
+            context = await client.get_context("chat-1")
+            async for message in client.list_messages("chat-1", order="descending"):
+                print(message.seq, message.text)
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        timeout: float | None = 30.0,
+        options: Sequence[tuple[str, Any]] = (),
+        channel: grpc.aio.Channel | None = None,
+    ) -> None:
+        self._link = _Link(target or default_target(), options, channel)
+        self._timeout = timeout
+
+    def with_timeout(self, timeout: float | None) -> Self:
+        """The same client, over the same channel, with another timeout in seconds."""
+        other = copy.copy(self)
+        other._timeout = timeout
+        return other
+
+    async def close(self) -> None:
+        """Closes the channel; calls under way fail with `Cancelled`."""
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    create_session = _unary(sessions.create_session)
+    get_session = _unary(sessions.get_session)
+    resolve_session = _unary(sessions.resolve_session)
+    list_sessions = _listed(sessions.list_sessions)
+    list_sessions_page = _unary(sessions.list_sessions_page)
+    update_session = _unary(sessions.update_session)
+    next_title = _unary(sessions.next_title)
+    end_session = _unary(sessions.end_session)
+    reopen_session = _unary(sessions.reopen_session)
+    delete_session = _unary(sessions.delete_session)
+    fork_session = _unary(sessions.fork_session)
+
+    append = _unary(messages.append)
+    list_messages = _listed(messages.list_messages)
+    list_messages_page = _unary(messages.list_messages_page)
+    get_message = _unary(messages.get_message)
+    update_messages = _unary(messages.update_messages)
+    rewind = _unary(messages.rewind)
+    undo_rewind = _unary(messages.undo_rewind)
+    list_rewinds = _listed(messages.list_rewinds)
+    clear_messages = _unary(messages.clear_messages)
+    list_open_tool_calls = _listed(messages.list_open_tool_calls)
+
+    get_context = _collected(contexts.get_context)
+    stream_context = _streamed(contexts.stream_context)
+    plan_compaction = _unary(contexts.plan_compaction)
+    compact = _unary(contexts.compact)
+    revert_compaction = _unary(contexts.revert_compaction)
+    list_compactions = _listed(contexts.list_compactions)
+    release_lease = _unary(contexts.release_lease)
+    acquire_writer = _unary(contexts.acquire_writer)
+    renew_writer = _unary(contexts.renew_writer)
+    release_writer = _unary(contexts.release_writer)
+
+    def append_stream(self) -> AsyncAppendStream:
+        """Opens a stream of appends, a context manager: see `AsyncAppendStream`.
+
+        Each append may take as long as the client's timeout, reconnections included.
+        """
+        stub = self._link.callable("stream_stream", messages.APPEND_STREAM)
+        return AsyncAppendStream(stub, self._timeout)
+
+    def writer(self, session_id: str, holder: str | None = None, ttl: float = 30.0) -> AsyncWriter:
+        """Takes the writer lease while a block runs, a context manager: see `AsyncWriter`.
+
+        Args:
+            session_id: The session's id.
+            holder: A name that no other process uses. Left out, one is made up.
+            ttl: How many seconds the lease lasts if it isn't renewed: 1 s to 1 h.
+        """
+        return AsyncWriter(self, session_id, holder, ttl)
+
+
+class AsyncWriter(WriterLease):
+    """A writer lease, taken when its block begins, renewed every third of `ttl`, then given up.
+
+    Example:
+        async with client.writer("chat-1") as lease:
+            while work := next_step():
+                if lease.lost:
+                    break
+                await client.append("chat-1", work, writer_token=lease.token)
+
+    Raises:
+        WriterLeaseHeld: When the block begins: another writer holds it.
+    """
+
+    def __init__(
+        self, client: AsyncClient, session_id: str, holder: str | None, ttl: float
+    ) -> None:
+        super().__init__(session_id, holder, ttl)
+        self._client = client
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        asked = time.monotonic()
+        answer = await self._client.acquire_writer(self.session_id, self.holder, ttl=self.ttl)
+        self._taken(answer, asked)
+        self._task = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Gives the lease up; one that can't be given up now ends by itself."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        with contextlib.suppress(SessiondError):
+            await self._client.release_writer(self.session_id, self.token)
+
+    async def _keep(self) -> None:
+        client = self._client.with_timeout(self._interval)
+        await asyncio.sleep(self._interval)
+        while not self.lost:
+            asked = time.monotonic()
+            try:
+                await client.renew_writer(self.session_id, self.token, ttl=self.ttl)
+                self._renewed(asked)
+            except SessiondError as error:
+                self._failed(error)
+            await asyncio.sleep(max(0.0, asked + self._interval - time.monotonic()))

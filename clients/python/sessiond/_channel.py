@@ -1,0 +1,122 @@
+"""How channels are set up: the target, retries, keepalive."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+DEFAULT_TARGET = "127.0.0.1:7443"
+TARGET_VARIABLE = "SESSIOND_TARGET"
+
+_MAX_ATTEMPTS = 5
+
+# These calls are sent again after UNAVAILABLE as well as RESOURCE_EXHAUSTED: to run one a second
+# time changes nothing that its first run didn't, and answers the same.
+SAFE_TO_REPEAT = {
+    "sessiond.v1.SessionService": {
+        "CreateSession": "its request_id names the attempt's session",
+        "GetSession": "reads",
+        "ResolveSession": "reads",
+        "ListSessions": "reads",
+        "NextTitle": "reads",
+        "ForkSession": "its request_id names the attempt's session",
+    },
+    "sessiond.v1.MessageService": {
+        "AppendMessages": "the client ids make it a replay (P4)",
+        "ListMessages": "reads",
+        "GetMessage": "reads",
+        "ListRewinds": "reads",
+        "ListOpenToolCalls": "reads",
+    },
+    "sessiond.v1.ContextService": {
+        "GetContext": "reads; gRPC repeats it only while nothing has arrived",
+        "PlanCompaction": "reads; a second lease replaces one whose token nobody has",
+        "CompactSession": "the note's client id makes it a replay",
+        "RevertCompaction": "nothing takes a revert back",
+        "ListCompactions": "reads",
+        "ReleaseLease": "a token is good once",
+        "AcquireWriter": "a second lease replaces one whose token nobody has",
+        "RenewWriter": "renews the same lease",
+        "ReleaseWriter": "a token is good once",
+    },
+}
+
+# These are sent again after RESOURCE_EXHAUSTED alone, which says that nothing was done. After
+# UNAVAILABLE an earlier attempt may have taken effect, and then:
+UNSAFE_TO_REPEAT = {
+    "sessiond.v1.SessionService": {
+        "UpdateSession": "the second would undo what another wrote in between, or fail by its etag",
+        "EndSession": "the second would end a session that was reopened, or miss an ephemeral one",
+        "ReopenSession": "the second would reopen a session that was ended again",
+        "DeleteSession": "the second would delete a session made anew, or find none",
+    },
+    "sessiond.v1.MessageService": {
+        "UpdateMessages": "the second would undo what another wrote in between",
+        "RewindSession": "the second would hide what was appended in between",
+        "UndoRewind": "without an id, the second would undo the rewind before",
+        "ClearMessages": "the second would remove what was appended in between",
+    },
+}
+
+# It repeats its appends itself, over a new stream.
+REPEATED_BY_THE_CLIENT = {"sessiond.v1.MessageService": {"AppendStream"}}
+
+
+def default_target() -> str:
+    """`SESSIOND_TARGET` from the environment, or `127.0.0.1:7443`."""
+    return os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+
+
+def channel_options(options: Sequence[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
+    """The options of the channels that clients make, for those who make their own.
+
+    They hold the retries and a keepalive that any gRPC server puts up with: a ping after five
+    minutes of silence, and only while a call is under way. `options` override them by name.
+
+    Example:
+        channel = grpc.aio.secure_channel(target, credentials, options=sessiond.channel_options())
+        client = sessiond.AsyncClient(channel=channel)
+    """
+    defaults: dict[str, Any] = {
+        "grpc.service_config": service_config(),
+        "grpc.enable_retries": 1,
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.max_reconnect_backoff_ms": 5_000,
+        "grpc.keepalive_time_ms": 300_000,
+        "grpc.keepalive_timeout_ms": 20_000,
+        "grpc.keepalive_permit_without_calls": 0,
+    }
+    return list({**defaults, **dict(options)}.items())
+
+
+def service_config() -> str:
+    """The retries as gRPC's service config, in JSON."""
+    return json.dumps(
+        {
+            "methodConfig": [
+                _method_config(SAFE_TO_REPEAT, ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]),
+                _method_config(UNSAFE_TO_REPEAT, ["RESOURCE_EXHAUSTED"]),
+            ],
+            # Nothing is retried when 500 more attempts failed than a tenth of those that succeeded:
+            # a server in trouble isn't made busier, a restart under load is still ridden out.
+            "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
+        }
+    )
+
+
+def _method_config(services: dict[str, dict[str, str]], codes: list[str]) -> dict[str, Any]:
+    names = [
+        {"service": service, "method": method}
+        for service, methods in services.items()
+        for method in methods
+    ]
+    policy = {
+        "maxAttempts": _MAX_ATTEMPTS,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": codes,
+    }
+    return {"name": names, "retryPolicy": policy}

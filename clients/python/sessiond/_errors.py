@@ -1,0 +1,464 @@
+"""The exceptions that calls raise.
+
+```
+SessiondError
+├── InvalidRequest               INVALID_ARGUMENT, OUT_OF_RANGE: correct the request
+│   ├── InvalidField
+│   ├── InvalidPageToken
+│   └── SeqOutOfRange
+├── NotFound                     NOT_FOUND
+│   ├── SessionNotFound
+│   ├── ParentNotFound
+│   ├── MessageNotFound
+│   ├── CompactionNotFound
+│   └── RewindNotFound
+├── AlreadyExists                ALREADY_EXISTS
+│   ├── SessionExists
+│   ├── TitleTaken
+│   └── ClientIdReused
+├── Conflict                     ABORTED: somebody else was faster; read what is new, decide anew
+│   ├── NextSeqMismatch
+│   ├── EtagMismatch
+│   ├── WriterLeaseLost
+│   └── CompactionLeaseLost
+├── PreconditionFailed           FAILED_PRECONDITION: not as things stand
+│   ├── SessionEnded
+│   ├── SessionArchived
+│   ├── SessionAmbiguous
+│   ├── SpawnTooDeep
+│   ├── TitleAlreadySet
+│   ├── WriterLeaseHeld
+│   ├── PartialReplay
+│   ├── CompactionRangeEmpty
+│   ├── CompactionOverlap
+│   ├── CompactionSplitsToolCall
+│   ├── CompactionLeaseHeld
+│   ├── RewindNotUndoable
+│   └── NothingToRewind
+├── Overloaded                   RESOURCE_EXHAUSTED: nothing was done; wait and try again
+│   ├── AppendQueueFull
+│   └── ReadQueueFull
+├── Unavailable                  UNAVAILABLE: whether a write took effect isn't known
+│   ├── DatabaseUnavailable
+│   └── ShuttingDown
+├── DeadlineExceeded             DEADLINE_EXCEEDED: likewise; also a TimeoutError
+├── Cancelled                    CANCELLED: likewise
+├── Unauthenticated              UNAUTHENTICATED
+├── PermissionDenied             PERMISSION_DENIED
+├── Unsupported                  UNIMPLEMENTED: the server doesn't know the call
+└── InternalError                INTERNAL, UNKNOWN, DATA_LOSS
+    └── ServerBug
+```
+
+A reason that this release doesn't know, from a newer server, becomes the class of its status code.
+The error of gRPC stays as `__cause__`, except in streams that go on after an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from grpc import StatusCode
+
+from sessiond.v1 import ErrorReason
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """What is wrong with one field of a request."""
+
+    field: str
+    """The path of the field, for instance `messages[3].client_id`."""
+    description: str
+    """What is wrong and what the limit is, in English."""
+
+
+class SessiondError(Exception):
+    """The base of all errors that the service answers with, or gRPC on its way there.
+
+    Example:
+        try:
+            await client.append("chat-1", message, expected_next_seq=7)
+        except sessiond.NextSeqMismatch as error:
+            print("somebody wrote; the session goes on at", error.next_seq)
+        except sessiond.SessiondError as error:
+            print(error.code, error.reason, error.metadata)
+    """
+
+    default_code: ClassVar[StatusCode] = StatusCode.UNKNOWN
+
+    code: StatusCode
+    """The status code of gRPC."""
+    reason: str
+    """The name of the `ErrorReason` without its prefix, for instance `SESSION_NOT_FOUND`; empty
+    when the error isn't the service's own."""
+    message: str
+    """What happened, for people."""
+    metadata: dict[str, str]
+    """Every dynamic part of the message; `ErrorReason` documents the keys."""
+    field_violations: tuple[FieldViolation, ...]
+    """The fields that are wrong, if that is the reason."""
+    retry_delay: float | None
+    """Seconds to wait before trying again, where the server says that waiting helps."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: StatusCode | None = None,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        field_violations: Sequence[FieldViolation] = (),
+        retry_delay: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = self.default_code if code is None else code
+        self.reason = reason
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.field_violations = tuple(field_violations)
+        self.retry_delay = retry_delay
+
+    def __str__(self) -> str:
+        return f"{self.reason or self.code.name}: {self.message}"
+
+    def __reduce__(self) -> tuple[type[SessiondError], tuple[str], dict[str, object]]:
+        """Makes errors survive pickling with their attributes."""
+        return type(self), (self.message,), self.__dict__
+
+    def _number(self, key: str) -> int | None:
+        try:
+            return int(self.metadata[key])
+        except (KeyError, ValueError):
+            return None
+
+    def _time(self, key: str) -> datetime | None:
+        try:
+            return datetime.fromisoformat(self.metadata[key])
+        except (KeyError, ValueError):
+            return None
+
+    def _range(self) -> tuple[int, int] | None:
+        first, last = self._number("nearest_from_seq"), self._number("nearest_to_seq")
+        return None if first is None or last is None else (first, last)
+
+
+class InvalidRequest(SessiondError):
+    """The request breaks a documented form or limit: see `field_violations`."""
+
+    default_code = StatusCode.INVALID_ARGUMENT
+
+
+class InvalidField(InvalidRequest):
+    """A field breaks its documented form or limit."""
+
+
+class InvalidPageToken(InvalidRequest):
+    """The page token was changed or belongs to a call with other arguments."""
+
+
+class SeqOutOfRange(InvalidRequest):
+    """A seq lies beyond the end of the history or before its beginning."""
+
+    default_code = StatusCode.OUT_OF_RANGE
+
+    @property
+    def first_seq(self) -> int | None:
+        """The smallest seq that the session still holds."""
+        return self._number("first_seq")
+
+    @property
+    def next_seq(self) -> int | None:
+        """The seq that the next message will get."""
+        return self._number("next_seq")
+
+
+class NotFound(SessiondError):
+    """What the request names doesn't exist, or not for this caller."""
+
+    default_code = StatusCode.NOT_FOUND
+
+
+class SessionNotFound(NotFound):
+    """There is no such session."""
+
+
+class ParentNotFound(NotFound):
+    """The parent named for a new session doesn't exist."""
+
+
+class MessageNotFound(NotFound):
+    """The session has no such message: it is beyond the end or was cleared."""
+
+
+class CompactionNotFound(NotFound):
+    """The session has no compaction with this note."""
+
+
+class RewindNotFound(NotFound):
+    """The session has no rewind with this id."""
+
+
+class AlreadyExists(SessiondError):
+    """What was to be new is there."""
+
+    default_code = StatusCode.ALREADY_EXISTS
+
+
+class SessionExists(AlreadyExists):
+    """The session's id is in use."""
+
+
+class TitleTaken(AlreadyExists):
+    """Another session of the owner has the title; `next_title` proposes a free one."""
+
+
+class ClientIdReused(AlreadyExists):
+    """A message of other content has this client id: ids are for one message each."""
+
+
+class Conflict(SessiondError):
+    """Somebody else was faster. Read what is new and decide anew; don't just repeat the call."""
+
+    default_code = StatusCode.ABORTED
+
+
+class NextSeqMismatch(Conflict):
+    """The history isn't where `expected_next_seq` said."""
+
+    @property
+    def next_seq(self) -> int | None:
+        """The session's actual next seq."""
+        return self._number("next_seq")
+
+
+class EtagMismatch(Conflict):
+    """The session changed since the etag was read."""
+
+    @property
+    def etag(self) -> str:
+        """The actual etag; empty if the server didn't say."""
+        return self.metadata.get("etag", "")
+
+
+class WriterLeaseLost(Conflict):
+    """The writer lease ran out, was released, or another writer holds it."""
+
+
+class CompactionLeaseLost(Conflict):
+    """The compaction lease ran out, was released, or another compactor holds it."""
+
+
+class PreconditionFailed(SessiondError):
+    """The call can't be done as things stand."""
+
+    default_code = StatusCode.FAILED_PRECONDITION
+
+
+class SessionEnded(PreconditionFailed):
+    """The session has ended; `reopen_session` makes it active."""
+
+
+class SessionArchived(PreconditionFailed):
+    """The session is archived; `reopen_session` makes it active."""
+
+
+class SessionAmbiguous(PreconditionFailed):
+    """What was to be resolved fits several sessions."""
+
+    @property
+    def candidates(self) -> list[str]:
+        """The first ids that fit."""
+        return [id for id in self.metadata.get("candidates", "").split(",") if id]
+
+
+class SpawnTooDeep(PreconditionFailed):
+    """A sub-agent's session would stand deeper than the server allows."""
+
+
+class TitleAlreadySet(PreconditionFailed):
+    """A person set the title, or there is one and only a missing one was to be set."""
+
+
+class _LeaseHeld(PreconditionFailed):
+    @property
+    def holder(self) -> str:
+        """Who holds the lease."""
+        return self.metadata.get("holder", "")
+
+    @property
+    def expire_time(self) -> datetime | None:
+        """When it ends if it isn't renewed, by the database's clock."""
+        return self._time("expire_time")
+
+
+class WriterLeaseHeld(_LeaseHeld):
+    """Another writer holds the session's writer lease."""
+
+
+class PartialReplay(PreconditionFailed):
+    """Some messages of the call are stored and some aren't; see `skip_known`."""
+
+
+class CompactionRangeEmpty(PreconditionFailed):
+    """No message of the context stands in the range to compact."""
+
+
+class _UnsafeRange(PreconditionFailed):
+    @property
+    def nearest_range(self) -> tuple[int, int] | None:
+        """The nearest range that would do, first and last seq included; None if there is none."""
+        return self._range()
+
+
+class CompactionOverlap(_UnsafeRange):
+    """The range takes in a part of an earlier compaction."""
+
+
+class CompactionSplitsToolCall(_UnsafeRange):
+    """The range would separate a tool call from its results."""
+
+
+class CompactionLeaseHeld(_LeaseHeld):
+    """Another compactor is at work on the session."""
+
+
+class RewindNotUndoable(PreconditionFailed):
+    """What the rewind hid would stand partly in a compaction made later."""
+
+
+class NothingToRewind(PreconditionFailed):
+    """No message stands after the seq to rewind to."""
+
+
+class Overloaded(SessiondError):
+    """The server or its connection has more to do than it takes on. Nothing was done."""
+
+    default_code = StatusCode.RESOURCE_EXHAUSTED
+
+
+class AppendQueueFull(Overloaded):
+    """The server's queue of appends is full."""
+
+
+class ReadQueueFull(Overloaded):
+    """Too many reads wait for a database connection."""
+
+
+class Unavailable(SessiondError):
+    """The service can't be reached now. Whether a write took effect isn't known; appends are safe
+    to repeat with the same client ids."""
+
+    default_code = StatusCode.UNAVAILABLE
+
+
+class DatabaseUnavailable(Unavailable):
+    """The server's database doesn't answer."""
+
+
+class ShuttingDown(Unavailable):
+    """The server is stopping."""
+
+
+class DeadlineExceeded(SessiondError, TimeoutError):
+    """The call took longer than its timeout. Whether a write took effect isn't known."""
+
+    default_code = StatusCode.DEADLINE_EXCEEDED
+
+
+class Cancelled(SessiondError):
+    """The call was ended by the server, a proxy or a client that closed."""
+
+    default_code = StatusCode.CANCELLED
+
+
+class Unauthenticated(SessiondError):
+    """The credentials are missing or wrong."""
+
+    default_code = StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(SessiondError):
+    """The credentials don't allow this."""
+
+    default_code = StatusCode.PERMISSION_DENIED
+
+
+class Unsupported(SessiondError):
+    """The server doesn't know the call: it is older than the client, or another service."""
+
+    default_code = StatusCode.UNIMPLEMENTED
+
+
+class InternalError(SessiondError):
+    """Something broke in the server or on the way there."""
+
+    default_code = StatusCode.INTERNAL
+
+
+class ServerBug(InternalError):
+    """A bug in the server, which logged it. Please report it."""
+
+    @property
+    def incident(self) -> str:
+        """The id under which the server logged it."""
+        return self.metadata.get("incident", "")
+
+
+BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
+    ErrorReason.ERROR_REASON_INVALID_FIELD: InvalidField,
+    ErrorReason.ERROR_REASON_PAGE_TOKEN_INVALID: InvalidPageToken,
+    ErrorReason.ERROR_REASON_SESSION_NOT_FOUND: SessionNotFound,
+    ErrorReason.ERROR_REASON_SESSION_EXISTS: SessionExists,
+    ErrorReason.ERROR_REASON_SESSION_ENDED: SessionEnded,
+    ErrorReason.ERROR_REASON_SESSION_ARCHIVED: SessionArchived,
+    ErrorReason.ERROR_REASON_SESSION_AMBIGUOUS: SessionAmbiguous,
+    ErrorReason.ERROR_REASON_PARENT_NOT_FOUND: ParentNotFound,
+    ErrorReason.ERROR_REASON_SPAWN_TOO_DEEP: SpawnTooDeep,
+    ErrorReason.ERROR_REASON_TITLE_TAKEN: TitleTaken,
+    ErrorReason.ERROR_REASON_TITLE_ALREADY_SET: TitleAlreadySet,
+    ErrorReason.ERROR_REASON_ETAG_MISMATCH: EtagMismatch,
+    ErrorReason.ERROR_REASON_NEXT_SEQ_MISMATCH: NextSeqMismatch,
+    ErrorReason.ERROR_REASON_WRITER_LEASE_LOST: WriterLeaseLost,
+    ErrorReason.ERROR_REASON_WRITER_LEASE_HELD: WriterLeaseHeld,
+    ErrorReason.ERROR_REASON_CLIENT_ID_REUSED: ClientIdReused,
+    ErrorReason.ERROR_REASON_PARTIAL_REPLAY: PartialReplay,
+    ErrorReason.ERROR_REASON_MESSAGE_NOT_FOUND: MessageNotFound,
+    ErrorReason.ERROR_REASON_SEQ_OUT_OF_RANGE: SeqOutOfRange,
+    ErrorReason.ERROR_REASON_COMPACTION_RANGE_EMPTY: CompactionRangeEmpty,
+    ErrorReason.ERROR_REASON_COMPACTION_OVERLAP: CompactionOverlap,
+    ErrorReason.ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL: CompactionSplitsToolCall,
+    ErrorReason.ERROR_REASON_COMPACTION_NOT_FOUND: CompactionNotFound,
+    ErrorReason.ERROR_REASON_COMPACTION_LEASE_HELD: CompactionLeaseHeld,
+    ErrorReason.ERROR_REASON_COMPACTION_LEASE_LOST: CompactionLeaseLost,
+    ErrorReason.ERROR_REASON_REWIND_NOT_FOUND: RewindNotFound,
+    ErrorReason.ERROR_REASON_REWIND_NOT_UNDOABLE: RewindNotUndoable,
+    ErrorReason.ERROR_REASON_NOTHING_TO_REWIND: NothingToRewind,
+    ErrorReason.ERROR_REASON_APPEND_QUEUE_FULL: AppendQueueFull,
+    ErrorReason.ERROR_REASON_DATABASE_UNAVAILABLE: DatabaseUnavailable,
+    ErrorReason.ERROR_REASON_SHUTTING_DOWN: ShuttingDown,
+    ErrorReason.ERROR_REASON_BUG: ServerBug,
+    ErrorReason.ERROR_REASON_READ_QUEUE_FULL: ReadQueueFull,
+}
+
+BY_CODE: dict[StatusCode, type[SessiondError]] = {
+    StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    StatusCode.OUT_OF_RANGE: InvalidRequest,
+    StatusCode.NOT_FOUND: NotFound,
+    StatusCode.ALREADY_EXISTS: AlreadyExists,
+    StatusCode.ABORTED: Conflict,
+    StatusCode.FAILED_PRECONDITION: PreconditionFailed,
+    StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    StatusCode.UNAVAILABLE: Unavailable,
+    StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    StatusCode.CANCELLED: Cancelled,
+    StatusCode.UNAUTHENTICATED: Unauthenticated,
+    StatusCode.PERMISSION_DENIED: PermissionDenied,
+    StatusCode.UNIMPLEMENTED: Unsupported,
+    StatusCode.INTERNAL: InternalError,
+    StatusCode.UNKNOWN: InternalError,
+    StatusCode.DATA_LOSS: InternalError,
+}

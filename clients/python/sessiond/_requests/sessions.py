@@ -1,0 +1,360 @@
+"""The calls of SessionService."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sessiond import v1
+from sessiond._calls import Service, paged, unary, whole
+from sessiond._ids import uuid7
+from sessiond._requests import values
+from sessiond._requests.values import enum_value
+
+_rpc = Service("sessiond.v1.SessionService").rpc
+
+
+@unary(
+    _rpc("CreateSession", v1.CreateSessionRequest, v1.CreateSessionResponse),
+    lambda answer: answer.session,
+)
+def create_session(
+    session_id: str | None = None,
+    *,
+    owner: str = "",
+    source: str = "",
+    profile: str = "",
+    title: str = "",
+    title_source: values.TitleSource | None = None,
+    pinned: bool = False,
+    system_prompt: str = "",
+    model: str = "",
+    config: bytes | str = b"",
+    metadata: Mapping[str, Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+    parent_id: str = "",
+    parent_kind: values.ParentKind | None = None,
+    spawn_tool_call_id: str = "",
+    lifecycle: values.Lifecycle | None = None,
+    if_exists: values.IfExists | None = None,
+) -> v1.CreateSessionRequest:
+    """Makes a session and returns it as it is stored.
+
+    Args:
+        session_id: 1–128 of `A-Z a-z 0-9 . _ : @ / -`. Left out, a UUIDv7 is made here, so that the
+            call is safe to retry.
+        owner: Whose it is.
+        source: Where it comes from, for instance `cli` or `telegram`.
+        profile: The agent's profile.
+        title: At most 100 characters, unique among the owner's sessions; empty is none.
+        title_source: `person` (the default) or `automatic`.
+        pinned: Whether it stands first in lists.
+        system_prompt: At most 512 KiB. Not a part of the log.
+        model: The model that it runs on.
+        config: JSON text of at most 64 KiB, kept byte for byte; a str is encoded in UTF-8.
+        metadata: A JSON object, at most 64 KiB encoded. Integers beyond 2**53 lose digits.
+        labels: At most 64, keys of 1–63 and values of at most 256 characters.
+        parent_id: The session that it comes from.
+        parent_kind: `subagent` or `continuation`; required with `parent_id`. Forks are made with
+            `fork_session`.
+        spawn_tool_call_id: The tool call that spawned a sub-agent. At most 256 bytes.
+        lifecycle: `ephemeral`, `linked` (the default) or `detached`.
+        if_exists: `fail` (the default), or `return` to get a session that has the id as it is.
+
+    Raises:
+        SessionExists: The id is in use.
+        TitleTaken: Another session of the owner has the title.
+        ParentNotFound: There is no such parent.
+        SpawnTooDeep: The sub-agent would stand deeper than the server allows.
+    """
+    session = v1.Session(
+        id=session_id or uuid7(),
+        owner=owner,
+        source=source,
+        profile=profile,
+        title=title,
+        title_source=enum_value(v1.TitleSource, "TITLE_SOURCE_", title_source),
+        pinned=pinned,
+        system_prompt=system_prompt,
+        model=model,
+        config=values.json_bytes(config),
+        metadata=values.struct(metadata),
+        labels=labels,
+        parent=_parent(parent_id, parent_kind, spawn_tool_call_id),
+        lifecycle=enum_value(v1.Lifecycle, "LIFECYCLE_", lifecycle),
+    )
+    return v1.CreateSessionRequest(
+        session=session,
+        if_exists=enum_value(v1.IfExists, "IF_EXISTS_", if_exists),
+        request_id=uuid7(),
+    )
+
+
+def _parent(
+    id: str, kind: values.ParentKind | None, spawn_tool_call_id: str
+) -> v1.SessionParent | None:
+    if not id and kind is None and not spawn_tool_call_id:
+        return None
+    return v1.SessionParent(
+        id=id,
+        kind=enum_value(v1.ParentKind, "PARENT_KIND_", kind),
+        spawn_tool_call_id=spawn_tool_call_id,
+    )
+
+
+@unary(
+    _rpc("GetSession", v1.GetSessionRequest, v1.GetSessionResponse), lambda answer: answer.session
+)
+def get_session(session_id: str, *, view: values.SessionView | None = None) -> v1.GetSessionRequest:
+    """Reads a session, whatever the length of its history, in the same time.
+
+    Args:
+        session_id: The session's id.
+        view: `full` (the default), or `basic` without system prompt, config and metadata.
+
+    Raises:
+        SessionNotFound: There is no such session.
+    """
+    return v1.GetSessionRequest(
+        session_id=session_id, view=enum_value(v1.SessionView, "SESSION_VIEW_", view)
+    )
+
+
+@unary(
+    _rpc("ResolveSession", v1.ResolveSessionRequest, v1.ResolveSessionResponse),
+    lambda answer: answer.session,
+)
+def resolve_session(query: str, owner: str = "") -> v1.ResolveSessionRequest:
+    """Finds the session that a person means.
+
+    Args:
+        query: An id, the beginning of one that no other has, or a title, of whose lineage ("x",
+            "x #2") the newest is returned. At most 256 characters.
+        owner: Consider only this owner's sessions.
+
+    Raises:
+        SessionNotFound: Nothing fits.
+        SessionAmbiguous: Several fit; see its `candidates`.
+    """
+    return v1.ResolveSessionRequest(query=query, owner=owner)
+
+
+@paged(
+    _rpc("ListSessions", v1.ListSessionsRequest, v1.ListSessionsResponse),
+    lambda page: page.sessions,
+)
+def list_sessions(
+    *,
+    owner: str = "",
+    sources: Iterable[str] = (),
+    exclude_sources: Iterable[str] = (),
+    profile: str = "",
+    parent_id: str = "",
+    subtree_of: str = "",
+    states: Iterable[values.SessionState] = (),
+    labels: Mapping[str, str] | None = None,
+    idle_since: datetime | None = None,
+    include_children: bool = False,
+    order_by: values.SessionOrder | None = None,
+    view: values.SessionView | None = None,
+    page_size: int = 0,
+    page_token: str = "",
+) -> v1.ListSessionsRequest:
+    """Iterates over the summaries of sessions: pinned ones first, then the newest first.
+
+    All filters must hold. Pages are read as the iteration goes on.
+
+    Args:
+        owner: Only this owner's.
+        sources: Only of these sources. At most 64.
+        exclude_sources: Not of these sources. At most 64.
+        profile: Only of this profile.
+        parent_id: Only the children of this session; includes sub-agents.
+        subtree_of: Only the descendants of this session at any depth; includes sub-agents.
+        states: Only in these states, of `active`, `ended`, `archived`. Left out, all but archived.
+        labels: Only with all of these labels. At most 16.
+        idle_since: Only those that nobody has written to since this time, which has a time zone.
+        include_children: Whether to list sub-agents' sessions as well.
+        order_by: `last_activity` (the default), kept to the minute, or `create_time`.
+        view: `basic` (the default) without system prompt, config and metadata, or `full`.
+        page_size: Sessions a page: 0 is 50, at most 200.
+        page_token: Where to begin: the `next_page_token` of a page with the same filters.
+    """
+    return v1.ListSessionsRequest(
+        page_size=page_size,
+        page_token=page_token,
+        owner=owner,
+        sources=sources,
+        exclude_sources=exclude_sources,
+        profile=profile,
+        parent_id=parent_id,
+        subtree_of=subtree_of,
+        states=[_state(state) for state in states],
+        labels=labels,
+        idle_since=values.timestamp(idle_since),
+        include_children=include_children,
+        order_by=enum_value(v1.SessionOrder, "SESSION_ORDER_", order_by),
+        view=enum_value(v1.SessionView, "SESSION_VIEW_", view),
+    )
+
+
+def _state(state: values.SessionState | None) -> v1.SessionState.ValueType:
+    return enum_value(v1.SessionState, "SESSION_STATE_", state)
+
+
+list_sessions_page = list_sessions.page(
+    "list_sessions_page",
+    """Reads one page of `list_sessions`, a `ListSessionsResponse`; takes the same arguments.""",
+)
+
+
+@unary(
+    _rpc("UpdateSession", v1.UpdateSessionRequest, v1.UpdateSessionResponse),
+    lambda answer: answer.session,
+)
+def update_session(
+    session_id: str,
+    *,
+    title: str | None = None,
+    title_source: values.TitleSource | None = None,
+    pinned: bool | None = None,
+    state: values.SessionState | None = None,
+    system_prompt: str | None = None,
+    model: str | None = None,
+    config: bytes | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+    round_index: int | None = None,
+    etag: str = "",
+    title_only_if_unset: bool = False,
+) -> v1.UpdateSessionRequest:
+    """Changes the facts that are given, all or none, and returns the session in full.
+
+    Args:
+        session_id: The session's id.
+        title: The new title; empty for none.
+        title_source: Who sets it: `person` (the default) or `automatic`. An automatic title never
+            replaces a person's.
+        pinned: Whether it stands first in lists.
+        state: `active` or `archived`, of a session that hasn't ended.
+        system_prompt: The new system prompt.
+        model: The new model.
+        config: The new configuration, JSON text.
+        metadata: All of the new metadata; `{}` for none.
+        labels: All of the new labels; `{}` for none.
+        round_index: The agent's round.
+        etag: Change it only if the session still has this etag.
+        title_only_if_unset: Set the title only if there is none.
+
+    Raises:
+        ValueError: There is nothing to change.
+        EtagMismatch: The session changed since the etag was read.
+        TitleTaken: Another session of the owner has the title.
+        TitleAlreadySet: A person set the title, or there is one and `title_only_if_unset`.
+    """
+    changes = values.given(
+        title=title,
+        pinned=pinned,
+        state=None if state is None else _state(state),
+        system_prompt=system_prompt,
+        model=model,
+        config=None if config is None else values.json_bytes(config),
+        metadata=values.struct(metadata),
+        labels=labels,
+        round_index=round_index,
+    )
+    source = enum_value(v1.TitleSource, "TITLE_SOURCE_", title_source)
+    return v1.UpdateSessionRequest(
+        session=v1.Session(id=session_id, title_source=source, **changes),
+        update_mask=values.mask(changes),
+        etag=etag,
+        title_only_if_unset=title_only_if_unset,
+    )
+
+
+@unary(_rpc("NextTitle", v1.NextTitleRequest, v1.NextTitleResponse), lambda answer: answer.title)
+def next_title(title: str, owner: str = "") -> v1.NextTitleRequest:
+    """Proposes the next free title of a lineage: "x #2" after "x". Reserves nothing.
+
+    Args:
+        title: A title, with or without its " #2".
+        owner: Whose titles count.
+    """
+    return v1.NextTitleRequest(title=title, owner=owner)
+
+
+@unary(_rpc("EndSession", v1.EndSessionRequest, v1.EndSessionResponse), whole)
+def end_session(session_id: str, reason: str = "") -> v1.EndSessionRequest:
+    """Ends a session, which then takes no more messages. The first end wins.
+
+    Args:
+        session_id: The session's id.
+        reason: Why. At most 256 characters.
+
+    Returns an `EndSessionResponse`: the session, and whether it was ephemeral and is deleted now.
+    """
+    return v1.EndSessionRequest(session_id=session_id, reason=reason)
+
+
+@unary(
+    _rpc("ReopenSession", v1.ReopenSessionRequest, v1.ReopenSessionResponse),
+    lambda answer: answer.session,
+)
+def reopen_session(session_id: str) -> v1.ReopenSessionRequest:
+    """Makes an ended or archived session active again, and returns it."""
+    return v1.ReopenSessionRequest(session_id=session_id)
+
+
+@unary(_rpc("DeleteSession", v1.DeleteSessionRequest, v1.DeleteSessionResponse), whole)
+def delete_session(
+    session_id: str, *, etag: str = "", allow_missing: bool = False
+) -> v1.DeleteSessionRequest:
+    """Deletes a session with all that belongs to it, for good.
+
+    Its ephemeral and linked descendants go with it. Detached children, forks and continuations
+    stay.
+
+    Args:
+        session_id: The session's id.
+        etag: Delete it only if the session still has this etag.
+        allow_missing: Whether a session that doesn't exist is as good as deleted.
+
+    Returns a `DeleteSessionResponse`, which counts what is gone.
+    """
+    return v1.DeleteSessionRequest(session_id=session_id, etag=etag, allow_missing=allow_missing)
+
+
+@unary(
+    _rpc("ForkSession", v1.ForkSessionRequest, v1.ForkSessionResponse),
+    lambda answer: answer.session,
+)
+def fork_session(
+    session_id: str,
+    at_seq: int = 0,
+    *,
+    fork_id: str | None = None,
+    title: str = "",
+    expected_next_seq: int = 0,
+) -> v1.ForkSessionRequest:
+    """Makes a session that has the same history up to a seq, and returns it.
+
+    Args:
+        session_id: The session to fork.
+        at_seq: The last seq to take over, as right after its commit; 0 takes over all as it is now.
+        fork_id: The new session's id. Left out, a UUIDv7 is made here.
+        title: The new session's title. Its other facts are the forked one's.
+        expected_next_seq: If not 0, fork only if the session's next seq is this.
+
+    Raises:
+        SeqOutOfRange: `at_seq` is beyond the end.
+        NextSeqMismatch: Somebody else wrote.
+        SessionExists: `fork_id` is in use.
+    """
+    return v1.ForkSessionRequest(
+        session_id=session_id,
+        at_seq=at_seq,
+        fork=v1.Session(id=fork_id or uuid7(), title=title),
+        expected_next_seq=expected_next_seq,
+        request_id=uuid7(),
+    )

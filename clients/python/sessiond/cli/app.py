@@ -1,0 +1,75 @@
+"""The application: global options and the verbs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from sessiond.cli import context_verbs, message_verbs, session_verbs, transfer_verbs
+from sessiond.cli.terminal import EXIT_USAGE
+from sessiond.cli.verbs import Target, Timeout, unwrapped
+
+_EPILOG = """
+[bold]Sessions[/bold] are named by id, the unique beginning of one, or title.
+
+[bold]Output[/bold]: `-o table` is for people and may change. `-o json` and `-o jsonl` are stable:
+field names as in the API, 64-bit numbers as numbers, enums as lower-case names (`assistant`), times
+as RFC 3339, bytes as base64. Stdout has the result alone; everything else goes to stderr.
+
+[bold]Exit codes[/bold]: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+
+[bold]Environment[/bold]: SESSIOND_TARGET (where the server is), NO_COLOR.
+
+Example: $ sessionctl ls
+"""
+
+app = typer.Typer(
+    name="sessionctl",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    epilog=unwrapped(_EPILOG),
+)
+for group in (session_verbs, message_verbs, context_verbs, transfer_verbs):
+    app.registered_commands += group.app.registered_commands
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        found = metadata.version("sessiond")
+    except metadata.PackageNotFoundError:
+        found = "unknown (not installed as a package)"
+    print(f"sessionctl {found}")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    target: Target = None,
+    timeout: Timeout = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Sessions of a sessiond server: make, list, read, write, compact, import and export them."""
+    del version
+    ctx.obj = {"target": target, "timeout": timeout}
+
+
+def run() -> None:
+    """Runs the command line; ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    if any("\udc80" <= character <= "\udcff" for word in sys.argv for character in word):
+        print("error: the arguments aren't UTF-8", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    app(prog_name="sessionctl")

@@ -1,0 +1,182 @@
+"""Verbs on what the model sees and what is hidden: compact, revert, rewind."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import typer
+
+from sessiond import v1
+from sessiond.cli import arguments, options
+from sessiond.cli.output import Format, plain, write, write_all
+from sessiond.cli.render.prose import span
+from sessiond.cli.render.records import compactions_lines, rewinds_lines
+from sessiond.cli.terminal import Run, note
+from sessiond.cli.verbs import Output, SessionName, verb
+from sessiond.v1 import NothingToCompact
+
+app = typer.Typer()
+
+_WHY_NOTHING: dict[int, str] = {
+    NothingToCompact.NOTHING_TO_COMPACT_WITHIN_GOAL: "the context is within the goal as it is",
+    NothingToCompact.NOTHING_TO_COMPACT_TOO_SHORT: "nothing but what is to be kept",
+    NothingToCompact.NOTHING_TO_COMPACT_OPEN_TOOL_CALL: "a tool call is in the way",
+}
+
+
+@verb(
+    app,
+    "compact",
+    "compact 0198 --plan --max-tokens 20000",
+    "compact 0198 3 40 --note-file summary.md",
+    "compact 0198 --list",
+)
+def compact(
+    run: Run,
+    session: SessionName,
+    from_seq: options.RangeFrom = None,
+    to_seq: options.RangeTo = None,
+    text: options.Note = None,
+    file: options.NoteFile = None,
+    note_tokens: options.NoteTokens = 0,
+    author: options.Author = "sessionctl",
+    model: options.ByModel = "",
+    expect: options.Expect = 0,
+    plan: options.Plan = False,
+    max_tokens: options.GoalTokens = None,
+    max_messages: options.GoalMessages = None,
+    keep_recent: options.KeepRecent = 0,
+    listing: options.ListThem = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Replaces the messages FROM to TO of the context by a note; `revert` takes it back.
+
+    With --plan it only shows a safe range that reaches a goal.
+    """
+    if listing:
+        return _list_compactions(run, session, output)
+    if plan:
+        goal = _Goal(max_tokens, max_messages, keep_recent, note_tokens)
+        return _plan(run, session, goal, output)
+    if from_seq is None or to_seq is None:
+        raise typer.BadParameter("give FROM and TO, or --plan to see a safe range")
+    body = arguments.text_of(text, file, "the note")
+    if not body:
+        raise typer.BadParameter("give the note with --note or --note-file")
+    message = v1.Message(text=body, token_count=note_tokens)
+    done = run.client.compact(
+        run.find(session).id,
+        from_seq,
+        to_seq,
+        message,
+        author=author,
+        model=model,
+        expected_next_seq=expect,
+    )
+    if output is not Format.TABLE:
+        return write(plain(done), output)
+    made = done.compaction
+    print(f"note {made.note_seq} stands for {made.message_count:,} messages", end=" ")
+    print(f"({span(made.from_seq, made.to_seq)}); `revert` with {made.note_seq} brings them back")
+
+
+class _Goal(NamedTuple):
+    max_tokens: int | None
+    max_messages: int | None
+    keep_recent: int
+    note_tokens: int
+
+
+def _plan(run: Run, session: str, goal: _Goal, output: Format) -> None:
+    if goal.max_tokens is not None and goal.max_messages is not None:
+        raise typer.BadParameter("give --max-tokens or --max-messages, not both")
+    found = run.find(session)
+    answer = run.client.plan_compaction(
+        found.id,
+        max_context_tokens=goal.max_tokens,
+        max_context_messages=goal.max_messages,
+        keep_recent_messages=goal.keep_recent,
+        note_token_count=goal.note_tokens,
+    )
+    _show_plan(found.id, answer, output)
+
+
+def _show_plan(session_id: str, answer: v1.PlanCompactionResponse, output: Format) -> None:
+    if output is not Format.TABLE:
+        write(plain(answer), output)
+    elif not answer.HasField("plan"):
+        reason = _WHY_NOTHING.get(answer.nothing_to_compact, "no safe range")
+        print(f"nothing to compact: {reason}")
+    else:
+        plan = answer.plan
+        tokens = f", {plan.token_count:,} tokens" if plan.token_count else ""
+        print(
+            f"{span(plan.from_seq, plan.to_seq)}: {plan.message_count:,} messages{tokens}", end=""
+        )
+        print("" if plan.reaches_goal else "; this doesn't reach the goal, but nothing safe does")
+        range_ = f"{plan.from_seq} {plan.to_seq} --expect {plan.next_seq}"
+        note(f"to do it: sessionctl compact {session_id} {range_} --note-file FILE")
+
+
+def _list_compactions(run: Run, session: str, output: Format) -> None:
+    found = run.client.list_compactions(run.find(session).id)
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in found), output)
+    rows = list(found)
+    if not rows:
+        return note("no compactions")
+    for line in compactions_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)
+
+
+@verb(app, "revert", "revert 0198 41")
+def revert(
+    run: Run,
+    session: SessionName,
+    note_seq: options.NoteSeq,
+    output: Output = Format.TABLE,
+) -> None:
+    """Reverts a compaction: what its note replaced stands in the context again."""
+    done = run.client.revert_compaction(run.find(session).id, note_seq)
+    if output is not Format.TABLE:
+        return write(plain(done), output)
+    print(f"{span(done.from_seq, done.to_seq)}: in the place of note {done.note_seq} again")
+
+
+@verb(app, "rewind", "rewind 0198 12", "rewind 0198 --undo", "rewind 0198 --list")
+def rewind(
+    run: Run,
+    session: SessionName,
+    after_seq: options.AfterSeq = None,
+    undo: options.Undo = False,
+    rewind_id: options.RewindId = 0,
+    author: options.Author = "sessionctl",
+    expect: options.Expect = 0,
+    listing: options.ListThem = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Hides the messages after a seq. Nothing is deleted; --undo brings them back."""
+    if sum((after_seq is not None, undo, listing)) != 1:
+        raise typer.BadParameter("give one of AFTER_SEQ, --undo and --list")
+    found = run.find(session)
+    if listing:
+        return _list_rewinds(run, found.id, output)
+    if after_seq is None:
+        done = run.client.undo_rewind(found.id, rewind_id, expected_next_seq=expect)
+    else:
+        done = run.client.rewind(found.id, after_seq, expected_next_seq=expect, author=author)
+    if output is not Format.TABLE:
+        return write(plain(done), output)
+    what = "brought back" if undo else "hid"
+    print(f"rewind {done.rewind_id} {what} {span(done.after_seq + 1, done.to_seq)}")
+
+
+def _list_rewinds(run: Run, session_id: str, output: Format) -> None:
+    found = run.client.list_rewinds(session_id)
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in found), output)
+    rows = list(found)
+    if not rows:
+        return note("no rewinds")
+    for line in rewinds_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)

@@ -1,0 +1,215 @@
+"""Verbs on messages: append, show, context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+import typer
+from rich.text import Text
+
+from sessiond import Client, v1
+from sessiond.cli import arguments, options
+from sessiond.cli.given_messages import messages_from
+from sessiond.cli.openai_files import FormatError
+from sessiond.cli.output import Format, plain, write, write_all
+from sessiond.cli.render.conversation import Painter, Style
+from sessiond.cli.render.pairs import pair
+from sessiond.cli.render.prose import span
+from sessiond.cli.render.sessions import header
+from sessiond.cli.terminal import Failure, Run
+from sessiond.cli.transcript import Row, Window, WindowOptions, hidden_ranges, read_window
+from sessiond.cli.verbs import Output, SessionName, verb
+
+app = typer.Typer()
+
+_MAX_PAGE = 1000
+
+
+@verb(
+    app,
+    "append",
+    "append 0198 'And how is the weather there?'",
+    "append 0198 --role tool --call call_1 --name weather < result.json",
+    "append 0198 < messages.jsonl",
+)
+def append(
+    run: Run,
+    session: SessionName,
+    text: options.Text = None,
+    role: options.WithRole = None,
+    name: options.Speaker = "",
+    call: options.AnsweredCall = "",
+    client_id: options.ClientId = "",
+    expect: options.Expect = 0,
+    create: options.CreateSession = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Appends messages, all or none, and prints their seqs.
+
+    Stdin may hold plain text, an OpenAI-style JSON object or array, or JSON lines.
+    """
+    messages = _given(text, role or options.Role.USER, name, call, plain_text=role is not None)
+    if client_id:
+        if len(messages) != 1:
+            raise typer.BadParameter("--client-id is for a single message")
+        messages[0].client_id = client_id
+    session_id = session if create else run.find(session).id
+    answer = run.client.append(
+        session_id,
+        messages,
+        expected_next_seq=expect,
+        create_session=v1.Session(id=session_id, source="cli") if create else None,
+    )
+    if output is not Format.TABLE:
+        write(plain(answer), output)
+        return
+    print(span(answer.first_seq, answer.last_seq), end="")
+    print(" (stored before)" if answer.replayed else "")
+
+
+def _given(
+    text: str | None, role: options.Role, name: str, call: str, plain_text: bool
+) -> list[v1.Message]:
+    if text is None:
+        text = arguments.stdin_text("the message")
+        try:
+            parsed = None if plain_text else messages_from(text)
+        except FormatError as error:
+            raise Failure(str(error)) from error
+        if parsed is not None:
+            return parsed
+        text = text.removesuffix("\n")
+    message = v1.Message(role=v1.Role.Value(f"ROLE_{role.name}"), text=text, tool_call_id=call)
+    if role is options.Role.TOOL:
+        message.tool_name = name
+    else:
+        message.name = name
+    return [message]
+
+
+@verb(app, "show", "show 0198", "show 'Trip to Lisbon' --from 120 --limit 20 --full")
+def show(
+    run: Run,
+    session: SessionName,
+    limit: options.Limit = 50,
+    from_seq: options.FromSeq = 0,
+    full: options.Full = False,
+    expand: options.Expand = False,
+    every: options.EveryMessage = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Shows a conversation: the newest messages, or those from a seq on.
+
+    Tool results stand beneath their calls, compacted ranges are folded under their note, what is
+    rewound is hidden. As JSON it is {"session", "messages"}: the transcript, or all with --all.
+    """
+    found = run.find(session)
+    wanted = WindowOptions(from_seq, limit, expand, every)
+    if output is not Format.TABLE:
+        _write_messages(run.client, found, wanted, output)
+        return
+    window = _window(run.client, found, wanted)
+    style = Style(full, _open_calls(run.client, found))
+    console = run.console
+    for line in header(found):
+        console.print(line, soft_wrap=True)
+    console.print()
+    if window.earlier and not from_seq:
+        _hint(run, "⋮ earlier messages not shown: --limit 0 for all, or --from SEQ")
+    painter = Painter(console, found.next_seq, style)
+    _paint(run, painter, window.rows, style)
+    if window.later:
+        _hint(run, f"⋮ more follows: --from {window.span[1] + 1}")
+    if not window.rows:
+        _hint(run, "no messages")
+
+
+@verb(app, "context", "context 0198 --max-tokens 8000", "context 0198 --as-of 40 -o json")
+def context(
+    run: Run,
+    session: SessionName,
+    as_of: options.AsOf = 0,
+    max_tokens: options.MaxTokens = 0,
+    max_messages: options.MaxMessages = 0,
+    full: options.Full = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Shows what the model sees: notes stand where the ranges stood that they replace.
+
+    As JSON it is {"totals", "messages"}, as JSON lines the messages alone.
+    """
+    found = run.find(session)
+    seen = run.client.get_context(
+        found.id, as_of_seq=as_of, max_tokens=max_tokens, max_messages=max_messages
+    )
+    if output is Format.JSONL:
+        write_all((plain(message) for message in seen.messages), output)
+        return
+    if output is Format.JSON:
+        messages = [plain(message) for message in seen.messages]
+        write({"totals": plain(seen.totals), "messages": messages}, output)
+        return
+    totals = seen.totals
+    line = f"{totals.message_count:,} messages, {totals.token_count:,} tokens"
+    if totals.omitted_message_count:
+        line += f", {totals.omitted_message_count:,} left out"
+    _hint(run, f"context of {found.id} as of seq {totals.as_of_seq}: {line}")
+    style = Style(full, frozenset() if as_of else _open_calls(run.client, found))
+    _paint(run, Painter(run.console, found.next_seq, style), seen.messages, style)
+
+
+def _paint(run: Run, painter: Painter, rows: Iterable[Row], style: Style) -> None:
+    for line in painter.paint(pair(rows, style.open_calls)):
+        run.console.print(line, soft_wrap=True)
+
+
+def _hint(run: Run, text: str) -> None:
+    run.console.print(Text(text, style="dim"), soft_wrap=True)
+    run.console.print()
+
+
+def _window(client: Client, session: v1.Session, options: WindowOptions) -> Window:
+    compactions = client.list_compactions(session.id, page_size=_MAX_PAGE)
+    rewinds = client.list_rewinds(session.id, page_size=_MAX_PAGE)
+    hidden = hidden_ranges(compactions, rewinds, options.show_all)
+
+    def read(start: int, descending: bool, count: int) -> Iterable[v1.Message]:
+        return client.list_messages(
+            session.id,
+            view="all",
+            order="descending" if descending else "ascending",
+            from_seq=start,
+            page_size=min(count, _MAX_PAGE),
+        )
+
+    return read_window(read, hidden, session.next_seq - 1, options)
+
+
+def _open_calls(client: Client, session: v1.Session) -> frozenset[tuple[int, str]]:
+    if not session.open_tool_call_count:
+        return frozenset()
+    calls = client.list_open_tool_calls(session.id, page_size=_MAX_PAGE)
+    return frozenset((call.seq, call.tool_call.id) for call in calls)
+
+
+def _write_messages(
+    client: Client, session: v1.Session, options: WindowOptions, output: Format
+) -> None:
+    newest = bool(options.limit) and not options.from_seq
+    found: Iterable[v1.Message] = client.list_messages(
+        session.id,
+        view="all" if options.show_all else "transcript",
+        order="descending" if newest else "ascending",
+        from_seq=options.from_seq or None,
+        page_size=min(options.limit or _MAX_PAGE, _MAX_PAGE),
+    )
+    if options.limit:
+        found = islice(found, options.limit)
+    if newest:
+        found = reversed(list(found))
+    messages = (plain(message) for message in found)
+    if output is Format.JSONL:
+        write_all(messages, output)
+    else:
+        write({"session": plain(session), "messages": list(messages)}, output)

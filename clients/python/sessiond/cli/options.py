@@ -1,0 +1,136 @@
+"""The options of the verbs, by the names that their parameters have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class State(StrEnum):
+    """A session's state."""
+
+    ACTIVE = "active"
+    ENDED = "ended"
+    ARCHIVED = "archived"
+
+
+class Order(StrEnum):
+    """What `ls` orders by."""
+
+    ACTIVITY = "activity"
+    CREATED = "created"
+
+
+class FileFormat(StrEnum):
+    """A file format for sessions."""
+
+    OPENAI = "openai"
+
+
+class ViewName(StrEnum):
+    """Which messages to export."""
+
+    TRANSCRIPT = "transcript"
+    CONTEXT = "context"
+    ALL = "all"
+
+
+# Facts of a new session
+Title = Annotated[str, typer.Option(help="Its title, unique among the owner's.")]
+Owner = Annotated[str, typer.Option(help="Whose it is.")]
+Source = Annotated[str, typer.Option(help="Where it comes from.")]
+Profile = Annotated[str, typer.Option(help="The agent's profile.")]
+Model = Annotated[str, typer.Option(help="The model that it runs on.")]
+PromptFile = Annotated[
+    Path | None, typer.Option("--system-prompt-file", help="A file; - is stdin.")
+]
+Label = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")]
+Metadata = Annotated[str, typer.Option(help="A JSON object.")]
+Pin = Annotated[bool, typer.Option("--pin", help="List it first.")]
+IfMissing = Annotated[
+    bool, typer.Option("--if-missing", help="If the id is in use, take that session.")
+]
+
+# Which sessions
+OnlyOwner = Annotated[str, typer.Option(help="Only this owner's.")]
+OnlySources = Annotated[list[str] | None, typer.Option(help="Only of this source; repeatable.")]
+NotSources = Annotated[list[str] | None, typer.Option(help="Not of this source; repeatable.")]
+OnlyProfile = Annotated[str, typer.Option(help="Only of this profile.")]
+OnlyStates = Annotated[list[State] | None, typer.Option(help="Only in this state; repeatable.")]
+EverySession = Annotated[
+    bool, typer.Option("--all", "-a", help="With archived and sub-agents' sessions.")
+]
+OnlyLabels = Annotated[list[str] | None, typer.Option(help="Only with KEY=VALUE; repeatable.")]
+OnlyParent = Annotated[str, typer.Option(help="Only children of this session.")]
+OnlySubtree = Annotated[str, typer.Option(help="Only descendants of this session.")]
+OnlyIdle = Annotated[str, typer.Option(help="Only without activity for so long: 90min, 2h, 7d.")]
+Sort = Annotated[Order, typer.Option(help="By what, the newest first.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0 is all.")]
+
+# A message
+Text = Annotated[str | None, typer.Argument(help="The text; read from stdin if left out.")]
+WithRole = Annotated[
+    Role | None,
+    typer.Option(help="Who speaks: user if left out. With it, stdin is taken as plain text."),
+]
+Speaker = Annotated[str, typer.Option(help="The speaker's name, or the tool's.")]
+AnsweredCall = Annotated[str, typer.Option(help="For role tool: the id of the call it answers.")]
+ClientId = Annotated[str, typer.Option(help="Makes the append safe to repeat.")]
+CreateSession = Annotated[bool, typer.Option("--create", help="Make the session if need be.")]
+Expect = Annotated[int, typer.Option(min=0, help="Refuse unless this is the next seq; 0: don't.")]
+
+# How to show messages
+FromSeq = Annotated[int, typer.Option("--from", min=0, help="Begin at this seq.")]
+Full = Annotated[bool, typer.Option("--full", help="Don't cut long results short.")]
+Expand = Annotated[bool, typer.Option("--expand", help="Open what was compacted.")]
+EveryMessage = Annotated[bool, typer.Option("--all", "-a", help="With what is rewound.")]
+AsOf = Annotated[int, typer.Option(min=0, help="As it was right after this seq; 0 is now.")]
+MaxTokens = Annotated[int, typer.Option(min=0, help="The newest of so many tokens; 0 is all.")]
+MaxMessages = Annotated[int, typer.Option(min=0, help="At most so many messages; 0 is all.")]
+
+# Compactions and rewinds
+RangeFrom = Annotated[int | None, typer.Argument(metavar="[FROM]", min=1, help="First seq.")]
+RangeTo = Annotated[int | None, typer.Argument(metavar="[TO]", min=1, help="Last seq.")]
+Note = Annotated[str | None, typer.Option("--note", help="The note's text.")]
+NoteFile = Annotated[Path | None, typer.Option("--note-file", help="The note's file; - is stdin.")]
+NoteTokens = Annotated[int, typer.Option(min=0, help="How many tokens the note takes.")]
+Author = Annotated[str, typer.Option(help="Who or why, for the record.")]
+ByModel = Annotated[str, typer.Option(help="With which model, for the record.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Only show which range is safe.")]
+GoalTokens = Annotated[int | None, typer.Option(min=0, help="The plan's goal for the context.")]
+GoalMessages = Annotated[int | None, typer.Option(min=0, help="Likewise, in messages.")]
+KeepRecent = Annotated[int, typer.Option(min=0, help="Newest messages to keep; 0 is 4.")]
+ListThem = Annotated[bool, typer.Option("--list", help="Only show those that there are.")]
+NoteSeq = Annotated[int, typer.Argument(min=1, help="The note's seq; see `compact --list`.")]
+AfterSeq = Annotated[
+    int | None,
+    typer.Argument(metavar="[AFTER_SEQ]", min=0, help="The last seq that stays; 0 hides all."),
+]
+Undo = Annotated[bool, typer.Option("--undo", help="Bring back what a rewind hid.")]
+RewindId = Annotated[int, typer.Option("--id", min=0, help="Which to undo; 0 is the newest.")]
+
+# Files
+Format = Annotated[FileFormat, typer.Option("--format", help="The files' format.")]
+UpdateMetadata = Annotated[
+    bool, typer.Option("--update-metadata", help="Take the file's where they differ.")
+]
+RetryFor = Annotated[
+    float, typer.Option(min=0, help="Seconds to wait for a server that went away.")
+]
+ToFile = Annotated[
+    Path | None, typer.Option("--file", "-f", help="Where to, else stdout; .gz makes it gzip.")
+]
+OnlyMessages = Annotated[ViewName, typer.Option("--view", help="Which messages.")]

@@ -1,0 +1,224 @@
+"""A conversation as lines of rich text: seq in the margin, a bar in the role's colour, the body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from sessiond.cli.render.json_text import call_line, json_lines
+from sessiond.cli.render.pairs import Call, Item, Turn, pair
+from sessiond.cli.render.prose import Line, markdown_lines, one_line, span, wrap
+from sessiond.cli.render.times import local
+from sessiond.cli.transcript import Fold, Gap
+from sessiond.v1 import message_pb2 as pb
+
+READING_WIDTH = 100
+_STYLES = {
+    pb.ROLE_SYSTEM: "magenta",
+    pb.ROLE_DEVELOPER: "magenta",
+    pb.ROLE_USER: "green",
+    pb.ROLE_ASSISTANT: "cyan",
+    pb.ROLE_TOOL: "yellow",
+}
+_EDGES = {_STYLES[pb.ROLE_USER]: "┃ ", _STYLES[pb.ROLE_ASSISTANT]: "  │ "}
+_FOLD_STYLE = "blue"
+_ARGUMENT_LINES = 12
+_RESULT_LINES = 10
+_REASONING_LINES = 10
+_NOTE_LINES = 12
+_SYSTEM_LINES = 8
+
+
+@dataclass(frozen=True)
+class Style:
+    """How much to show: everything, or long system prompts, results and notes cut short."""
+
+    full: bool = False
+    open_calls: frozenset[tuple[int, str]] = frozenset()
+
+
+class Painter:
+    """Turns items into lines that fit a console's width; `last_seq` sets the margin."""
+
+    def __init__(self, console: Console, last_seq: int, style: Style) -> None:
+        self._console = console
+        self._style = style
+        self._margin = max(4, len(str(last_seq)))
+        self._shown_time = ""
+        self._width = min(console.width, READING_WIDTH) - self._margin - 5
+
+    def paint(self, items: Iterable[Item]) -> Iterator[Text]:
+        """The lines of the items, a blank one after each."""
+        for item in items:
+            if isinstance(item, Turn):
+                yield from self._turn(item)
+            elif isinstance(item, Fold):
+                yield from self._fold(item)
+            else:
+                yield self._gap(item)
+            yield Text()
+
+    def _turn(self, turn: Turn) -> Iterator[Text]:
+        message = turn.message
+        bar = "dim" if message.rewound else _STYLES.get(message.role, "white")
+        rows = [self._heading(message, bar)]
+        body = self._body(message)
+        rows += [self._row(0, bar, line) for line in body]
+        if body and turn.calls:
+            rows.append(self._row(0, bar, Text()))
+        for call in turn.calls:
+            rows += self._call(call, bar)
+        for row in rows:
+            if message.rewound:
+                row.stylize("dim")
+            yield row
+
+    def _heading(self, message: pb.Message, bar: str) -> Text:
+        label = Text.assemble((_label(message), f"bold {bar}"))
+        for mark in _marks(message):
+            label.append(f"  {mark}", style="dim")
+        when = local(message.origin_time) or local(message.create_time)
+        space = self._width - label.cell_len - len(when)
+        if when != self._shown_time and space >= 2:
+            self._shown_time = when
+            label.append(" " * space).append(when, style="dim")
+        return self._row(message.seq, bar, label)
+
+    def _body(self, message: pb.Message) -> list[Text]:
+        if message.role == pb.ROLE_TOOL:
+            return self._result_lines(message, self._width)
+        lines: list[Text] = []
+        if message.reasoning:
+            lines += [*self._reasoning(message.reasoning), Text()]
+        for text in _texts(message):
+            lines += self._wrapped(markdown_lines(text), 0)
+        if message.role in (pb.ROLE_SYSTEM, pb.ROLE_DEVELOPER):
+            lines = self._cut(lines, _SYSTEM_LINES)
+        if lines and not lines[-1]:
+            lines.pop()
+        return lines or ([] if message.tool_calls else [Text("(no text)", style="dim")])
+
+    def _reasoning(self, reasoning: str) -> list[Text]:
+        lines = self._cut(self._wrapped(markdown_lines(reasoning), 2), _REASONING_LINES)
+        for line in lines:
+            line.stylize("dim italic")
+        return [Text.assemble(("┆ ", "dim"), line) for line in lines]
+
+    def _call(self, call: Call, bar: str) -> Iterator[Text]:
+        for line in self._call_lines(call.call):
+            yield self._row(0, bar, line)
+        if call.is_open:
+            yield self._row(0, bar, Text("    ⚠ waits for its result", style="bold red"))
+        if call.result is None:
+            return
+        arrow = ("✗ ", "bold red") if call.result.is_error else ("↳ ", _STYLES[pb.ROLE_TOOL])
+        for position, line in enumerate(self._result_lines(call.result, self._width - 4)):
+            seq = 0 if position else call.result.seq
+            lead = ("  ", "") if position else arrow
+            yield self._row(seq, bar, Text.assemble("  ", lead, line))
+
+    def _call_lines(self, call: pb.ToolCall) -> list[Text]:
+        short = call_line(call.name, call.arguments)
+        if short is not None and short.cell_len <= self._width - 2:
+            return [Text.assemble(("⚙ ", "bold"), short)]
+        name = Text.assemble(("⚙ ", "bold"), (one_line(call.name), "bold"))
+        body = wrap(json_lines(call.arguments, self._width - 4), self._width - 4, self._console)
+        return [name, *(Text.assemble("    ", line) for line in self._cut(body, _ARGUMENT_LINES))]
+
+    def _result_lines(self, result: pb.Message, width: int) -> list[Text]:
+        lines: list[Line] = []
+        for text in _texts(result):
+            lines += json_lines(text, width)
+        wrapped = wrap(lines, width, self._console) or [Text("(empty)", style="dim")]
+        return self._cut(wrapped, _RESULT_LINES)
+
+    def _fold(self, fold: Fold) -> Iterator[Text]:
+        count = fold.compaction.message_count
+        arrow = "▸" if fold.messages is None else "▾"
+        first, last = fold.span
+        title = f"{arrow} {_count(count, 'message')} compacted:"
+        head = Text.assemble((title, f"bold {_FOLD_STYLE}"))
+        head.append(f"  seq {span(first, last)}, note {fold.compaction.note_seq}", style="dim")
+        yield self._row(first, _FOLD_STYLE, head)
+        texts = _texts(fold.note) if fold.note else []
+        note = [line for text in texts for line in self._wrapped(markdown_lines(text), 2)]
+        for line in self._cut(note, _NOTE_LINES):
+            line.stylize("italic")
+            yield self._row(0, _FOLD_STYLE, Text.assemble("  ", line))
+        if fold.messages is not None:
+            yield Text()
+            yield from self.paint(pair(fold.messages, self._style.open_calls))
+            end = Text(f"▴ end of what note {fold.compaction.note_seq} replaces", style="dim")
+            yield self._row(0, _FOLD_STYLE, end)
+
+    def _gap(self, gap: Gap) -> Text:
+        count = _count(gap.to_seq - gap.from_seq + 1, "message")
+        line = Text(f"↶ {count} rewound (--all shows them)", style="dim")
+        return self._row(gap.from_seq, "dim", line)
+
+    def _wrapped(self, lines: list[Line], indent: int) -> list[Text]:
+        return wrap(lines, self._width - indent, self._console)
+
+    def _cut(self, lines: list[Text], limit: int) -> list[Text]:
+        hidden = len(lines) - limit
+        if self._style.full or hidden <= 1:
+            return lines
+        return [*lines[:limit], Text(f"… {hidden} more lines (--full)", style="dim")]
+
+    def _row(self, seq: int, bar: str, line: Text) -> Text:
+        margin = str(seq) if seq else ""
+        edge = _EDGES.get(bar, "│ ")
+        row = Text.assemble((f"{margin:>{self._margin}} ", "dim"), (edge, bar), line)
+        row.rstrip()
+        return row
+
+
+def _texts(message: pb.Message) -> list[str]:
+    texts = [message.text] if message.text else []
+    return [*texts, *(_part(part) for part in message.parts)]
+
+
+def _part(part: pb.Part) -> str:
+    match part.WhichOneof("content"):
+        case "text":
+            return part.text
+        case "json":
+            return part.json.decode("utf-8", "replace")
+        case "image":
+            return f"[image {_media(part.image)}]"
+        case "file":
+            return f"[file {_media(part.file)}]"
+        case _:
+            return "[part of an unknown kind]"
+
+
+def _media(media: pb.Media) -> str:
+    source = f"{len(media.inline)} bytes" if media.inline else media.uri[:80]
+    return " ".join(word for word in (media.name, media.mime_type, source) if word)
+
+
+def _label(message: pb.Message) -> str:
+    role = pb.Role.Name(message.role).removeprefix("ROLE_").lower()
+    if message.role == pb.ROLE_TOOL:
+        return f"result of {one_line(message.tool_name) or 'a tool'}"
+    return f"{role} {one_line(message.name)}".rstrip()
+
+
+def _marks(message: pb.Message) -> Iterator[str]:
+    if message.kind not in (pb.MESSAGE_KIND_UNSPECIFIED, pb.MESSAGE_KIND_NORMAL):
+        yield pb.MessageKind.Name(message.kind).removeprefix("MESSAGE_KIND_").lower()
+    if message.rewound:
+        yield "rewound"
+    if message.HasField("in_context") and not message.in_context:
+        yield "not for the model"
+    if message.HasField("in_transcript") and not message.in_transcript:
+        yield "for the model only"
+    if message.role == pb.ROLE_TOOL and message.is_error:
+        yield "failed"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,61 @@
+"""Lists of compactions and rewinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from rich.text import Text
+
+from sessiond.cli.render.columns import columns
+from sessiond.cli.render.prose import one_line, span
+from sessiond.cli.render.times import relative
+from sessiond.v1.context_service_pb2 import Compaction
+from sessiond.v1.message_service_pb2 import Rewind
+
+
+def compactions_lines(
+    compactions: Iterable[Compaction], width: int, now: datetime | None = None
+) -> Iterator[Text]:
+    """A line per compaction: note, range, sizes, who, when, whether it counts."""
+    at = now or datetime.now(UTC)
+    names = ("BY", "NOTE", "RANGE", "MESSAGES", "TOKENS", "MADE", "STATE")
+    return columns(names, [_compaction(it, at) for it in compactions], width)
+
+
+def rewinds_lines(
+    rewinds: Iterable[Rewind], width: int, now: datetime | None = None
+) -> Iterator[Text]:
+    """A line per rewind: id, what it hid, who, when, whether it counts."""
+    at = now or datetime.now(UTC)
+    return columns(("BY", "ID", "HID", "MADE", "STATE"), [_rewind(it, at) for it in rewinds], width)
+
+
+def _compaction(it: Compaction, now: datetime) -> list[Text]:
+    state = "in the context" if it.in_context else "replaced or hidden"
+    if it.HasField("revert_time"):
+        state = f"reverted {relative(it.revert_time, now)}"
+    return _cells(
+        " ".join(word for word in (it.author, it.model) if word),
+        str(it.note_seq),
+        span(it.from_seq, it.to_seq),
+        f"{it.message_count:,}",
+        f"{it.tokens_before:,} → {it.tokens_after:,}",
+        relative(it.create_time, now),
+        state,
+    )
+
+
+def _rewind(it: Rewind, now: datetime) -> list[Text]:
+    undone = it.HasField("undo_time")
+    return _cells(
+        it.author,
+        str(it.rewind_id),
+        span(it.after_seq + 1, it.to_seq),
+        relative(it.create_time, now),
+        f"undone {relative(it.undo_time, now)}" if undone else "in force",
+    )
+
+
+def _cells(*texts: str) -> list[Text]:
+    return [Text(one_line(text)) for text in texts]

@@ -1,0 +1,206 @@
+"""Verbs on whole sessions: create, ls, title, end, reopen, fork, rm."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from sessiond import v1
+from sessiond.cli import arguments, options
+from sessiond.cli.output import Format, Json, plain, write, write_all
+from sessiond.cli.render.prose import one_line
+from sessiond.cli.render.sessions import sessions_lines
+from sessiond.cli.terminal import Failure, Run, is_terminal, note
+from sessiond.cli.verbs import Output, SessionName, verb
+
+app = typer.Typer()
+
+_MAX_PAGE = 200
+
+
+@verb(app, "create", "create --title 'Trip to Lisbon' --source cli --label team=travel")
+def create(
+    run: Run,
+    session_id: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Its id; one is made if left out.")
+    ] = "",
+    title: options.Title = "",
+    owner: options.Owner = "",
+    source: options.Source = "cli",
+    profile: options.Profile = "",
+    model: options.Model = "",
+    system_prompt: options.PromptFile = None,
+    label: options.Label = None,
+    metadata: options.Metadata = "{}",
+    pinned: options.Pin = False,
+    if_missing: options.IfMissing = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Makes a session and prints its id."""
+    session = run.client.create_session(
+        session_id or None,
+        title=title,
+        owner=owner,
+        source=source,
+        profile=profile,
+        model=model,
+        system_prompt=arguments.text_of(None, system_prompt, "the system prompt") or "",
+        labels=arguments.labels(label),
+        metadata=arguments.json_object(metadata),
+        pinned=pinned,
+        if_exists="return" if if_missing else "fail",
+    )
+    _show_id(session, output)
+
+
+@verb(app, "ls", "ls --source cli --idle 2d", "ls -o json | jq -r '.[].id'")
+def ls(
+    run: Run,
+    owner: options.OnlyOwner = "",
+    source: options.OnlySources = None,
+    exclude_source: options.NotSources = None,
+    profile: options.OnlyProfile = "",
+    state: options.OnlyStates = None,
+    every: options.EverySession = False,
+    label: options.OnlyLabels = None,
+    parent: options.OnlyParent = "",
+    subtree: options.OnlySubtree = "",
+    idle: options.OnlyIdle = "",
+    sort: options.Sort = options.Order.ACTIVITY,
+    limit: options.Limit = 50,
+    output: Output = Format.TABLE,
+) -> None:
+    """Lists sessions: pinned ones first, then the newest. Without archived and sub-agents' ones."""
+    states = state or (list(options.State) if every else [])
+    idle_since = datetime.now(UTC) - arguments.duration(idle) if idle else None
+    found = run.client.list_sessions(
+        owner=owner,
+        sources=source or (),
+        exclude_sources=exclude_source or (),
+        profile=profile,
+        states=[v1.SessionState.Value(f"SESSION_STATE_{it.name}") for it in states],
+        include_children=every,
+        labels=arguments.labels(label),
+        parent_id=run.find(parent).id if parent else "",
+        subtree_of=run.find(subtree).id if subtree else "",
+        idle_since=idle_since,
+        order_by="create_time" if sort is options.Order.CREATED else "last_activity",
+        page_size=min(limit + 1, _MAX_PAGE) if limit else _MAX_PAGE,
+    )
+    listed = islice(found, limit or None)
+    if output is not Format.TABLE:
+        return write_all((plain(summary) for summary in listed), output)
+    rows = list(listed)
+    if not rows:
+        return note("no sessions")
+    for line in sessions_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)
+    if limit and next(iter(found), None):
+        note(f"there are more than {limit}: --limit 0 lists all")
+
+
+@verb(app, "title", "title 0198 'Trip to Lisbon'", "title 'Trip to Lisbon' --clear")
+def title(
+    run: Run,
+    session: SessionName,
+    new: Annotated[
+        str | None, typer.Argument(metavar="[TITLE]", help="The new one; shown if left out.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Take the title away.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Shows or sets a session's title. One set here is never replaced by an automatic one."""
+    if clear and new is not None:
+        raise typer.BadParameter("give a title or --clear, not both")
+    found = run.find(session)
+    if clear or new is not None:
+        found = run.client.update_session(found.id, title=new or "", title_source="person")
+    if output is Format.TABLE:
+        print(one_line(found.title))
+    else:
+        write(plain(found), output)
+
+
+@verb(app, "end", "end 0198 --reason done")
+def end(
+    run: Run,
+    session: SessionName,
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Ends a session: it takes no more messages. The first end wins; ephemeral ones are deleted."""
+    _show_id(run.client.end_session(run.find(session).id, reason).session, output)
+
+
+@verb(app, "reopen", "reopen 0198")
+def reopen(run: Run, session: SessionName, output: Output = Format.TABLE) -> None:
+    """Makes an ended or archived session active again."""
+    _show_id(run.client.reopen_session(run.find(session).id), output)
+
+
+@verb(app, "fork", "fork 'Trip to Lisbon' --at 12 --title 'Trip to Porto'")
+def fork(
+    run: Run,
+    session: SessionName,
+    at: Annotated[int, typer.Option(min=0, help="The last seq to take over; 0 is all.")] = 0,
+    new_id: Annotated[str, typer.Option("--id", help="The new session's id.")] = "",
+    title: options.Title = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Copies a session's history up to a seq into a new session and prints the new id."""
+    found = run.find(session)
+    _show_id(run.client.fork_session(found.id, at, fork_id=new_id or None, title=title), output)
+
+
+@verb(app, "rm", "rm 0198", "rm --yes airline-000-0 airline-000-1")
+def rm(
+    run: Run,
+    sessions: Annotated[list[str], typer.Argument(help="Ids, unique beginnings, or titles.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Deletes sessions for good, with linked children. Asks first, unless told not to by --yes."""
+    if not yes and not is_terminal():
+        raise Failure("rm deletes for good and there is no terminal to ask on: give --yes")
+    found = [run.find(name) for name in sessions]
+    answers: list[Json] = []
+    for session in found:
+        if not yes and not _confirmed(session):
+            note(f"kept {session.id}")
+            continue
+        answer = run.client.delete_session(session.id, allow_missing=True)
+        answers.append({"id": session.id, **_object(plain(answer))})
+        if output is Format.TABLE:
+            print(f"deleted {session.id}: {_extent(answer)}")
+    if output is not Format.TABLE:
+        write_all(answers, output)
+
+
+def _confirmed(session: v1.Session) -> bool:
+    name = f"{one_line(session.title)!r} ({session.id})" if session.title else session.id
+    return typer.confirm(
+        f"Delete {name} with {session.message_count:,} messages for good?", err=True
+    )
+
+
+def _extent(answer: v1.DeleteSessionResponse) -> str:
+    extent = f"{answer.message_count:,} messages"
+    if answer.session_count > 1:
+        extent += f", {answer.session_count - 1:,} sub-agents' sessions"
+    if answer.detached_count:
+        extent += f"; {answer.detached_count:,} children stay"
+    return extent
+
+
+def _show_id(session: v1.Session, output: Format) -> None:
+    if output is Format.TABLE:
+        print(session.id)
+    else:
+        write(plain(session), output)
+
+
+def _object(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}

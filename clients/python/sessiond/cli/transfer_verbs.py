@@ -1,0 +1,154 @@
+"""Verbs that move sessions in and out: import and export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sessiond.cli import options
+from sessiond.cli.exporter import View, all_ids, destination, export_sessions
+from sessiond.cli.import_run import ImportRun
+from sessiond.cli.importer import ImportOptions, SessionImporter, Summary
+from sessiond.cli.output import Format, write
+from sessiond.cli.patience import Patience
+from sessiond.cli.render.prose import harmless
+from sessiond.cli.terminal import EXIT_FAILED, Failure, Run, note
+from sessiond.cli.verbs import Output, verb
+
+app = typer.Typer()
+
+Tick = Callable[[int], None]
+
+
+_VIEWS: dict[options.ViewName, View] = {
+    options.ViewName.TRANSCRIPT: "transcript",
+    options.ViewName.CONTEXT: "context",
+    options.ViewName.ALL: "all",
+}
+
+
+@verb(
+    app,
+    "import",
+    "import --format openai sessions.jsonl.gz",
+    "import - < sessions.jsonl",
+)
+def import_(
+    run: Run,
+    files: Annotated[list[str], typer.Argument(help="Files, gzip or not; - is stdin.")],
+    file_format: options.Format = options.FileFormat.OPENAI,
+    source: options.Source = "import",
+    owner: options.Owner = "",
+    update_metadata: options.UpdateMetadata = False,
+    retry_for: options.RetryFor = 60.0,
+    output: Output = Format.TABLE,
+) -> None:
+    """Imports sessions, or what is new of them. Safe to repeat and to interrupt at any point.
+
+    Each line of a file is a session:
+    {"id": ..., "metadata": {...}, "messages": [OpenAI-style messages]}.
+    A message is known by its session and position: only what follows the known ones is added. If a
+    message differs from the one imported before, or the conversation went on differently in the
+    store, its session is refused, others go on, and the exit code is 1.
+    """
+    del file_format  # There is one so far.
+    if sum(name == "-" for name in files) > 1:
+        raise typer.BadParameter("stdin can be read only once")
+    patience = Patience(retry_for, lambda error: note("the server went away; waiting for it …"))
+    facts = ImportOptions(source, owner, update_metadata)
+    importer = SessionImporter(run.client, patience, facts)
+    total = sum(Path(name).stat().st_size for name in files if name != "-")
+    summary = Summary()
+    try:
+        with _progress(total if "-" not in files else None) as (tick, say):
+            summary = _import_files(ImportRun(importer, patience, tick, say), files)
+    except KeyboardInterrupt:
+        note("interrupted; the import can be run again")
+        raise
+    _report(summary, output)
+
+
+def _import_files(work: ImportRun, files: list[str]) -> Summary:
+    for name in files:
+        if name == "-":
+            work.run("stdin", cast("BufferedReader", sys.stdin.buffer))
+            continue
+        with Path(name).open("rb") as stream:
+            work.run(name, stream)
+    return work.summary
+
+
+def _report(summary: Summary, output: Format) -> None:
+    if output is Format.TABLE:
+        print(
+            f"{summary.sessions:,} sessions ({summary.created:,} new): {summary.added:,} messages"
+            f" added, {summary.known:,} known before"
+        )
+    else:
+        write({**vars(summary), "errors": list(summary.errors)}, output)
+    if summary.metadata_differ:
+        note(
+            f"{summary.metadata_differ:,} sessions have other metadata than the file; they were "
+            "kept (--update-metadata takes the file's)"
+        )
+    if summary.errors:
+        count = len(summary.errors)
+        raise Failure(f"{count:,} session{'' if count == 1 else 's'} refused", EXIT_FAILED)
+
+
+@verb(
+    app,
+    "export",
+    "export --format openai --file sessions.jsonl.gz",
+    "export 0198 'Trip to Lisbon' > two.jsonl",
+)
+def export(
+    run: Run,
+    sessions: Annotated[
+        list[str] | None, typer.Argument(help="Which ones; all if left out.", show_default=False)
+    ] = None,
+    file_format: options.Format = options.FileFormat.OPENAI,
+    file: options.ToFile = None,
+    view: options.OnlyMessages = options.ViewName.TRANSCRIPT,
+) -> None:
+    """Exports sessions, a JSON line each: {"id", "metadata", "messages"}, as `import` takes them.
+
+    All sessions come in the order of their ids, named ones in the order given. A file appears when
+    it is whole, and never in part. What was imported comes back equal in every field.
+    """
+    del file_format  # There is one so far.
+    ids = [run.find(name).id for name in sessions] if sessions else all_ids(run.client)
+    count = 0
+    with destination(file) as stream, _progress(len(ids) if file else None) as (tick, _):
+        for count, _id in enumerate(export_sessions(run.client, ids, _VIEWS[view], stream), 1):
+            tick(count)
+    if file:
+        note(f"{count:,} sessions in {file}")
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[tuple[Tick, Callable[[str], None]]]:
+    """How far the work is, and a way to say something: with a bar if stderr is a terminal."""
+    if not sys.stderr.isatty() or not total:
+        yield (lambda done: None), _say_error
+        return
+    columns = (TextColumn("{task.percentage:>3.0f} %"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, highlight=False, markup=False)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield (
+            lambda done: bar.update(task, completed=done),
+            lambda text: console.print(harmless(f"error: {text}"), soft_wrap=True),
+        )
+
+
+def _say_error(text: str) -> None:
+    note(f"error: {text}")

@@ -1,0 +1,1 @@
+"""sessiond: the session store for AI agents."""

@@ -1,0 +1,131 @@
+"""The composition root: makes the parts, starts them in order, and stops them in the reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from sessiond_server.config import Settings, SettingsError
+from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
+from sessiond_server.operations.appending import Appending
+from sessiond_server.rpc.context_service import ContextServicer
+from sessiond_server.rpc.message_service import MessageServicer
+from sessiond_server.rpc.server import RpcServer
+from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.store.batcher import Batcher
+from sessiond_server.store.database import UNAVAILABLE, Database
+from sessiond_server.store.migrate import SchemaError, migrate
+
+log = structlog.get_logger(__name__)
+
+
+class StartError(Exception):
+    """The service can't start; the text says why."""
+
+
+@asynccontextmanager
+async def _postgres(settings: Settings) -> AsyncIterator[tuple[str, EmbeddedPostgres | None]]:
+    if settings.dsn is not None:
+        yield settings.dsn, None
+        return
+    embedded = EmbeddedPostgres(settings.data_dir or default_data_dir())
+    try:
+        await embedded.start()
+    except EmbeddedPostgresError as error:
+        raise StartError(str(error)) from error
+    try:
+        yield embedded.dsn, embedded
+    finally:
+        await embedded.stop()
+
+
+@asynccontextmanager
+async def _database(dsn: str, settings: Settings) -> AsyncIterator[Database]:
+    try:
+        await migrate(dsn)
+        database = Database(dsn, connections=settings.connections, queue=settings.read_queue)
+        await database.open()
+    except SchemaError as error:
+        raise StartError(str(error)) from error
+    except UNAVAILABLE as error:
+        raise StartError(f"the database can't be used: {error}") from error
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _batcher(dsn: str, settings: Settings, database: Database) -> AsyncIterator[Batcher]:
+    appending = Appending(database, max_spawn_depth=settings.max_spawn_depth)
+    batcher = Batcher(
+        dsn,
+        appending.resolve,
+        lanes=settings.append_lanes,
+        queue_messages=settings.append_queue_messages,
+    )
+    await batcher.start()
+    try:
+        yield batcher
+    finally:
+        await batcher.stop()
+
+
+def _listen(settings: Settings, database: Database, batcher: Batcher) -> RpcServer:
+    server = RpcServer(
+        SessionServicer(database, settings.max_spawn_depth),
+        MessageServicer(database, batcher),
+        ContextServicer(database),
+    )
+    try:
+        for address in settings.listen:
+            server.listen(address, int(settings.unix_socket_mode or "0660", 8))
+    except SettingsError as error:
+        raise StartError(str(error)) from error
+    return server
+
+
+async def serve(settings: Settings) -> int:
+    """Run the service until a signal, or until its Postgres is lost; the exit code."""
+    stopping = _stop_signals()
+    async with contextlib.AsyncExitStack() as parts:
+        dsn, embedded = await parts.enter_async_context(_postgres(settings))
+        database = await parts.enter_async_context(_database(dsn, settings))
+        batcher = await parts.enter_async_context(_batcher(dsn, settings, database))
+        server = _listen(settings, database, batcher)
+        await server.start()
+        gc.freeze()  # what was imported lives as long as the process: not to be walked through again
+        print(f"sessiond is ready on {', '.join(server.addresses)}", flush=True)
+        lost = await _wait(stopping, embedded)
+        log.info("stopping")
+        await server.not_serving()
+        await server.stop(settings.shutdown_grace)
+    log.info("stopped")
+    return 1 if lost else 0
+
+
+def _stop_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, stopping.set)
+    return stopping
+
+
+async def _wait(stopping: asyncio.Event, embedded: EmbeddedPostgres | None) -> bool:
+    """Wait for a signal or the loss of the embedded Postgres; whether it was lost."""
+    waits: set[asyncio.Task[object]] = {asyncio.create_task(stopping.wait())}
+    if embedded is not None:
+        waits.add(asyncio.create_task(embedded.wait_exited()))
+    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    if not stopping.is_set():
+        log.error("the embedded Postgres is lost")
+    return not stopping.is_set()

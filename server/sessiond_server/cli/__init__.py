@@ -1,0 +1,1 @@
+"""The commands of `sessiond`, a module each."""

@@ -1,0 +1,155 @@
+"""The settings of the service: one name each in environment (`SESSIOND_…`), file and flags."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+DEFAULT_LISTEN = "127.0.0.1:7443"
+
+
+class SettingsError(Exception):
+    """The settings can't be used; the text says which and why."""
+
+
+class Settings(BaseSettings):
+    """Settings of `sessiond serve`. A flag goes before the environment, that before the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SESSIOND_",
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+
+    listen: Annotated[list[str], NoDecode] = Field(
+        default=[DEFAULT_LISTEN],
+        description="Addresses to serve on, separated by commas: HOST:PORT (port 0 is any free one),"
+        " [IPV6]:PORT, or unix:/PATH.",
+    )
+    unix_socket_mode: str | None = Field(
+        default=None,
+        description="The mode of unix sockets, in octal; 0660 if left out. Only with a unix address.",
+    )
+    dsn: str | None = Field(
+        default=None,
+        description="The Postgres to keep sessions in, as postgresql://USER:PASSWORD@HOST/DATABASE."
+        " If left out, the service brings its own along.",
+    )
+    data_dir: Path | None = Field(
+        default=None,
+        description="Where the service's own Postgres keeps its data; /var/lib/sessiond for root,"
+        " ~/.local/share/sessiond for others if left out. Not together with the DSN.",
+    )
+    connections: int = Field(
+        default=10, ge=1, le=500, description="Connections for everything but plain appends."
+    )
+    append_lanes: int = Field(
+        default=1,
+        ge=1,
+        le=32,
+        description="Connections for appends; sessions are spread over them.",
+    )
+    append_queue_messages: int = Field(
+        default=20_000,
+        ge=1000,
+        le=10_000_000,
+        description="Messages that may wait to be appended before appends are refused.",
+    )
+    read_queue: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="Calls that may wait for a connection before calls are refused.",
+    )
+    max_spawn_depth: int = Field(
+        default=3, ge=0, le=100, description="How deep sub-agents' sessions may stand."
+    )
+    shutdown_grace: float = Field(
+        default=20, ge=0, le=3600, description="Seconds that calls under way get when stopping."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is logged."
+    )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="How; auto is text on a terminal and JSON elsewhere."
+    )
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        pieces = value if isinstance(value, list) else [value]
+        return [p.strip() for piece in pieces for p in str(piece).split(",") if p.strip()]
+
+    @field_validator("listen")
+    @classmethod
+    def _addresses(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("give at least one address")
+        for address in value:
+            host, colon, port = address.rpartition(":")
+            is_unix = address.startswith("unix:") and len(address) > len("unix:")
+            if not is_unix and not (host and colon and port.isdigit() and int(port) < 65536):
+                raise ValueError(f"{address!r} is neither HOST:PORT nor unix:/PATH")
+        return value
+
+    @field_validator("unix_socket_mode")
+    @classmethod
+    def _mode(cls, value: str | None) -> str | None:
+        if value is not None and not (value.isdigit() and int(value, 8) <= stat.S_IRWXU | 0o077):
+            raise ValueError("must be an octal mode such as 0660")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Settings:
+        if self.dsn is not None and self.data_dir is not None:
+            raise ValueError(
+                "give either dsn or data_dir: the data directory is that of the Postgres which the"
+                " service brings along when no DSN is given"
+            )
+        unix = any(address.startswith("unix:") for address in self.listen)
+        if self.unix_socket_mode is not None and not unix:
+            raise ValueError("unix_socket_mode is given, but listen has no unix:/PATH")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = os.environ.get("SESSIOND_CONFIG_FILE")
+        if file is None:
+            return init_settings, env_settings
+        if not Path(file).is_file():
+            raise SettingsError(f"SESSIOND_CONFIG_FILE: there is no file {file}")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+
+def load(arguments: list[str], program: str) -> Settings:
+    """The settings from flags, environment and file. Raises `SettingsError`."""
+    try:
+        return Settings(_cli_parse_args=arguments, _cli_prog_name=program)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_reason(problem) for problem in error.errors())) from error
+
+
+def _reason(problem: Any) -> str:
+    where = ".".join(str(piece) for piece in problem["loc"])
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{where}: {text}" if where else text

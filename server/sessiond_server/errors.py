@@ -1,0 +1,378 @@
+"""Why a call is refused, in the service's own terms.
+
+Every refusal that a client can cause, or that waiting can mend, is a `Refused`. The wall in
+`rpc/errors.py` turns it into a status; any other exception that reaches the wall is a bug. `reason`
+is a name of `sessiond.v1.ErrorReason` without its prefix, and the keyword arguments become the
+error's metadata: every dynamic part of the text.
+
+    Refused
+    ├── InvalidFields                     a request breaks a documented form or limit
+    ├── SessionNotFound, MessageNotFound … there is no such thing
+    ├── NextSeqMismatch, EtagMismatch …    somebody else was faster
+    ├── SessionEnded, PartialReplay …      not in this state
+    └── QueueFull, DatabaseUnavailable …   later perhaps
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with one field: its path in the request, and the limit."""
+
+    field: str
+    description: str
+
+
+class Refused(Exception):
+    """A refusal: `reason` for programs, the text for people, `metadata` with its dynamic parts."""
+
+    reason: ClassVar[str]
+    violations: tuple[Violation, ...] = ()
+    retry_after: float | None = None
+    """Seconds to wait before trying again, where waiting helps."""
+
+    def __init__(self, message: str, **metadata: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = {key: str(value) for key, value in metadata.items() if value is not None}
+
+
+class InvalidFields(Refused):
+    """One or more fields of the request break their documented form or limit."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, violations: list[Violation]) -> None:
+        first = violations[0]
+        more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+        super().__init__(f"{first.field}: {first.description}{more}", field=first.field)
+        self.violations = tuple(violations[:100])
+
+
+def invalid(field: str, description: str) -> InvalidFields:
+    """The refusal of a single field."""
+    return InvalidFields([Violation(field, description)])
+
+
+class PageTokenInvalid(Refused):
+    reason = "PAGE_TOKEN_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The page token wasn't made for this call; start again with an empty one.",
+            field="page_token",
+        )
+        self.violations = (Violation("page_token", "not a token of this call"),)
+
+
+class SessionNotFound(Refused):
+    reason = "SESSION_NOT_FOUND"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"There is no session {session_id!r}.", session_id=session_id)
+
+
+class SessionExists(Refused):
+    reason = "SESSION_EXISTS"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"The session {session_id!r} exists already.", session_id=session_id)
+
+
+class SessionEnded(Refused):
+    reason = "SESSION_ENDED"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"The session {session_id!r} has ended; reopen it first.", session_id=session_id
+        )
+
+
+class SessionArchived(Refused):
+    reason = "SESSION_ARCHIVED"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"The session {session_id!r} is archived; reopen it first.", session_id=session_id
+        )
+
+
+class SessionAmbiguous(Refused):
+    reason = "SESSION_AMBIGUOUS"
+
+    def __init__(self, query: str, candidates: list[str], *, more: bool) -> None:
+        count = f"more than {len(candidates)}" if more else str(len(candidates))
+        super().__init__(
+            f"{query!r} fits {count} sessions: {', '.join(candidates[:5])} …",
+            candidates=",".join(candidates),
+            candidate_count=count,
+        )
+
+
+class ParentNotFound(Refused):
+    reason = "PARENT_NOT_FOUND"
+
+    def __init__(self, parent_id: str) -> None:
+        super().__init__(f"There is no parent session {parent_id!r}.", parent_id=parent_id)
+
+
+class SpawnTooDeep(Refused):
+    reason = "SPAWN_TOO_DEEP"
+
+    def __init__(self, depth: int, limit: int) -> None:
+        super().__init__(
+            f"A sub-agent's session would stand {depth} deep; max_spawn_depth is {limit}.",
+            spawn_depth=depth,
+            max_spawn_depth=limit,
+        )
+
+
+class TitleTaken(Refused):
+    reason = "TITLE_TAKEN"
+
+    def __init__(self, title: str, session_id: str) -> None:
+        super().__init__(
+            f"The session {session_id!r} has the title {title!r}.",
+            title=title,
+            session_id=session_id,
+        )
+
+
+class TitleAlreadySet(Refused):
+    reason = "TITLE_ALREADY_SET"
+
+    def __init__(self, title: str) -> None:
+        super().__init__(f"The title {title!r} stands.", title=title)
+
+
+class EtagMismatch(Refused):
+    reason = "ETAG_MISMATCH"
+
+    def __init__(self, etag: str) -> None:
+        super().__init__(f"The session changed; its etag is {etag}.", etag=etag)
+
+
+class NextSeqMismatch(Refused):
+    reason = "NEXT_SEQ_MISMATCH"
+
+    def __init__(self, expected: int, actual: int) -> None:
+        super().__init__(
+            f"The next seq is {actual}, not {expected}.",
+            expected_next_seq=expected,
+            next_seq=actual,
+        )
+
+
+class WriterLeaseLost(Refused):
+    reason = "WRITER_LEASE_LOST"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"The writer token is no longer good for {session_id!r}.", session_id=session_id
+        )
+
+
+def _seconds_until(expire_time: datetime, now: datetime) -> float:
+    return max(0.0, (expire_time - now).total_seconds())
+
+
+class LeaseHeld(Refused):
+    """Somebody else holds a lease of the session, until `expire_time`."""
+
+    what: ClassVar[str]
+
+    def __init__(self, session_id: str, holder: str, expire_time: datetime, now: datetime) -> None:
+        until = expire_time.astimezone(UTC).isoformat()
+        super().__init__(
+            f"{holder!r} holds the {self.what} lease of {session_id!r} until {until}.",
+            session_id=session_id,
+            holder=holder,
+            expire_time=until,
+        )
+        self.retry_after = _seconds_until(expire_time, now)
+
+
+class WriterLeaseHeld(LeaseHeld):
+    reason = "WRITER_LEASE_HELD"
+    what = "writer"
+
+
+class CompactionLeaseHeld(LeaseHeld):
+    reason = "COMPACTION_LEASE_HELD"
+    what = "compaction"
+
+
+class CompactionLeaseLost(Refused):
+    reason = "COMPACTION_LEASE_LOST"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"The compaction lease is no longer good for {session_id!r}.", session_id=session_id
+        )
+
+
+class ClientIdReused(Refused):
+    reason = "CLIENT_ID_REUSED"
+
+    def __init__(self, client_id: str, seq: int | None) -> None:
+        where = f"message {seq}" if seq else "another message of the call"
+        super().__init__(
+            f"The client id {client_id!r} belongs to {where}, with other content.",
+            client_id=client_id,
+            seq=seq,
+        )
+
+
+class PartialReplay(Refused):
+    reason = "PARTIAL_REPLAY"
+
+    def __init__(self, known: int, total: int, client_id: str, seq: int) -> None:
+        super().__init__(
+            f"{known} of {total} messages are stored already, the first is {client_id!r} as {seq}.",
+            known_count=known,
+            message_count=total,
+            client_id=client_id,
+            seq=seq,
+        )
+
+
+class MessageNotFound(Refused):
+    reason = "MESSAGE_NOT_FOUND"
+
+    def __init__(self, which: object, first_seq: int, next_seq: int) -> None:
+        super().__init__(
+            f"There is no message {which!r}; the session holds {first_seq} to {next_seq - 1}.",
+            seq=which,
+            first_seq=first_seq,
+            next_seq=next_seq,
+        )
+
+
+class SeqOutOfRange(Refused):
+    reason = "SEQ_OUT_OF_RANGE"
+
+    def __init__(self, field: str, seq: int, first_seq: int, next_seq: int) -> None:
+        super().__init__(
+            f"{field} {seq} is out of range; the session holds {first_seq} to {next_seq - 1}.",
+            field=field,
+            seq=seq,
+            first_seq=first_seq,
+            next_seq=next_seq,
+        )
+
+
+class CompactionRangeEmpty(Refused):
+    reason = "COMPACTION_RANGE_EMPTY"
+
+    def __init__(self, from_seq: int, to_seq: int) -> None:
+        super().__init__(
+            f"No message of the context stands from {from_seq} to {to_seq}.",
+            from_seq=from_seq,
+            to_seq=to_seq,
+        )
+
+
+def _nearest(nearest: tuple[int, int] | None) -> dict[str, object]:
+    return {} if nearest is None else {"nearest_from_seq": nearest[0], "nearest_to_seq": nearest[1]}
+
+
+class CompactionOverlap(Refused):
+    reason = "COMPACTION_OVERLAP"
+
+    def __init__(
+        self, from_seq: int, to_seq: int, note_seq: int, nearest: tuple[int, int] | None
+    ) -> None:
+        super().__init__(
+            f"{from_seq} to {to_seq} takes in only a part of the compaction with note {note_seq}.",
+            from_seq=from_seq,
+            to_seq=to_seq,
+            note_seq=note_seq,
+            **_nearest(nearest),
+        )
+
+
+class CompactionSplitsToolCall(Refused):
+    reason = "COMPACTION_SPLITS_TOOL_CALL"
+
+    def __init__(
+        self, from_seq: int, to_seq: int, tool_call_id: str, nearest: tuple[int, int] | None
+    ) -> None:
+        super().__init__(
+            f"{from_seq} to {to_seq} would separate the tool call {tool_call_id!r} from its results.",
+            from_seq=from_seq,
+            to_seq=to_seq,
+            tool_call_id=tool_call_id,
+            **_nearest(nearest),
+        )
+
+
+class CompactionNotFound(Refused):
+    reason = "COMPACTION_NOT_FOUND"
+
+    def __init__(self, note_seq: int) -> None:
+        super().__init__(f"There is no compaction with note {note_seq}.", note_seq=note_seq)
+
+
+class RewindNotFound(Refused):
+    reason = "REWIND_NOT_FOUND"
+
+    def __init__(self, rewind_id: int) -> None:
+        super().__init__(f"There is no rewind {rewind_id}.", rewind_id=rewind_id)
+
+
+class RewindNotUndoable(Refused):
+    reason = "REWIND_NOT_UNDOABLE"
+
+    def __init__(self, rewind_id: int, note_seq: int) -> None:
+        super().__init__(
+            f"What rewind {rewind_id} hid stands partly in the later compaction with note {note_seq};"
+            " revert that one first.",
+            rewind_id=rewind_id,
+            note_seq=note_seq,
+        )
+
+
+class NothingToRewind(Refused):
+    reason = "NOTHING_TO_REWIND"
+
+    def __init__(self, after_seq: int, next_seq: int) -> None:
+        super().__init__(
+            f"No message stands after {after_seq}.", after_seq=after_seq, next_seq=next_seq
+        )
+
+
+class AppendQueueFull(Refused):
+    reason = "APPEND_QUEUE_FULL"
+    retry_after = 0.1
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} messages wait to be appended already.", limit=limit)
+
+
+class ReadQueueFull(Refused):
+    reason = "READ_QUEUE_FULL"
+    retry_after = 0.1
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} calls wait for the database already.", limit=limit)
+
+
+class DatabaseUnavailable(Refused):
+    reason = "DATABASE_UNAVAILABLE"
+    retry_after = 0.5
+
+    def __init__(self) -> None:
+        super().__init__("The database doesn't answer; try again.")
+
+
+class ShuttingDown(Refused):
+    reason = "SHUTTING_DOWN"
+    retry_after = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("The server is stopping; try again.")

@@ -1,0 +1,71 @@
+"""What becomes of an append that isn't simply new: replay, conflict, or a session to be made first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sessiond_server.errors import (
+    ClientIdReused,
+    NextSeqMismatch,
+    PartialReplay,
+    SessionNotFound,
+)
+from sessiond_server.operations import creating, gate
+from sessiond_server.store import appends, heads
+from sessiond_server.store.appends import Ack, Append, Known, MessageRow
+from sessiond_server.store.database import Connection, Database
+
+
+class Appending:
+    """The careful way to append: one at a time, under the session's lock."""
+
+    def __init__(self, database: Database, *, max_spawn_depth: int) -> None:
+        self._database = database
+        self._max_spawn_depth = max_spawn_depth
+
+    async def resolve(self, append: Append) -> Ack:
+        """Append, or say exactly why not."""
+        return await self._database.transact(lambda connection: self._resolve(connection, append))
+
+    async def _resolve(self, connection: Connection, append: Append) -> Ack:
+        head = await heads.lock(connection, append.key)
+        if head is None:
+            if not isinstance(append.creation, creating.NewSession):
+                raise SessionNotFound(append.session_id)
+            await creating.create_missing(
+                connection, append.creation, max_spawn_depth=self._max_spawn_depth
+            )
+            head = await heads.lock(connection, append.key)
+            if head is None:
+                raise SessionNotFound(append.session_id)
+        known = await appends.known(connection, append.key, [row.client_id for row in append.rows])
+        new = unknown_rows(append.rows, known, skip_known=append.skip_known)
+        if not new:
+            seqs = [known[row.client_id].seq for row in append.rows]
+            return Ack(seqs, head.next_seq, replayed=True)
+        gate.check_open(append.session_id, head)
+        gate.check_writer(append.session_id, head, append.writer_token, await heads.now(connection))
+        if append.expected_next_seq not in (0, head.next_seq):
+            raise NextSeqMismatch(append.expected_next_seq, head.next_seq)
+        rest = Append(append.session_id, append.key, new, writer_token=append.writer_token)
+        stored = await appends.store(connection, [rest])
+        seqs = [
+            stored.get((append.key.key, row.client_id)) or known[row.client_id].seq
+            for row in append.rows
+        ]
+        return Ack(seqs, head.next_seq + len(new), replayed=False)
+
+
+def unknown_rows(
+    rows: Sequence[MessageRow], known: Mapping[str, Known], *, skip_known: bool
+) -> list[MessageRow]:
+    """The messages that are new (P4). Raises `ClientIdReused` and `PartialReplay`."""
+    for row in rows:
+        stored = known.get(row.client_id)
+        if stored is not None and stored.fingerprint != row.fingerprint:
+            raise ClientIdReused(row.client_id, stored.seq)
+    new = [row for row in rows if row.client_id not in known]
+    if new and len(new) < len(rows) and not skip_known:
+        first = next(row.client_id for row in rows if row.client_id in known)
+        raise PartialReplay(len(rows) - len(new), len(rows), first, known[first].seq)
+    return new

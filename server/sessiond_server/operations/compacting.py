@@ -1,0 +1,289 @@
+"""Compaction: planning a safe range, replacing it by a note, and putting it back."""
+
+from __future__ import annotations
+
+import secrets
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sessiond_server.errors import (
+    ClientIdReused,
+    CompactionNotFound,
+    CompactionOverlap,
+    CompactionRangeEmpty,
+    CompactionSplitsToolCall,
+    SeqOutOfRange,
+    SessionNotFound,
+)
+from sessiond_server.operations import gate, hiding
+from sessiond_server.sessions import planning
+from sessiond_server.sessions.planning import Goal
+from sessiond_server.sessions.toolcalls import Item, ToolCalls
+from sessiond_server.sessions.visibility import Span, segments
+from sessiond_server.store import appends, contexts, heads, messages
+from sessiond_server.store.appends import Append, MessageRow
+from sessiond_server.store.contexts import CompactionInsert, CompactionRow, ContextMap
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.heads import Head
+from sessiond_server.store.keys import SessionKey
+
+_ALL = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, or why there is none; the lease, if one was taken."""
+
+    plan_range: tuple[int, int] | None
+    message_count: int
+    token_count: int
+    reaches_goal: bool
+    next_seq: int
+    nothing: int = 0
+    lease_token: str = ""
+    lease_expire_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """A compaction to be made."""
+
+    session_id: str
+    key: SessionKey
+    from_seq: int
+    to_seq: int
+    note: MessageRow
+    tokens_before: int
+    tokens_after: int
+    author: str
+    model: str
+    lease_token: str
+    expected_next_seq: int
+    writer_token: str
+
+
+async def plan(
+    database: Database,
+    session_id: str,
+    key: SessionKey,
+    goal: Goal,
+    lease: tuple[str, timedelta] | None,
+) -> Planned:
+    """Propose a range, and take the lease (holder, duration) with it if one is wanted."""
+
+    async def work(connection: Connection) -> Planned:
+        head = await gate.lock(connection, session_id, key)
+        now = await heads.now(connection)
+        if lease is not None and head.compactor_holder != lease[0]:
+            gate.check_compactor(session_id, head, "", now)
+        context, calls = await _outline(connection, session_id, key)
+        planned = _planned(calls, context.spans, goal, head)
+        if lease is None or planned.nothing:
+            return planned
+        token = f"compaction-{secrets.token_urlsafe(18)}"
+        expire_time = await heads.set_compactor(connection, key, token, *lease)
+        return replace(planned, lease_token=token, lease_expire_time=expire_time)
+
+    return await database.transact(work)
+
+
+def _planned(calls: ToolCalls, spans: Sequence[Span], goal: Goal, head: Head) -> Planned:
+    found = planning.plan(calls, goal)
+    if isinstance(found, int):
+        return Planned(None, 0, 0, False, head.next_seq, nothing=found)
+    return Planned(
+        (calls.items[found.first].position, _end(calls.items[found.last], spans)),
+        found.last - found.first + 1,
+        found.tokens,
+        found.reaches_goal,
+        head.next_seq,
+    )
+
+
+async def _outline(
+    connection: Connection, session_id: str, key: SessionKey
+) -> tuple[ContextMap, ToolCalls]:
+    context = await contexts.context_map(connection, key)
+    if context is None:
+        raise SessionNotFound(session_id)
+    pieces = segments(context.spans, context.first_seq, context.next_seq - 1)
+    items = await contexts.outline(connection, key, pieces, limit=_ALL)
+    waiting = await messages.open_tool_calls(connection, key, (0, 0), _ALL)
+    return context, ToolCalls(items, {call.seq for call in waiting})
+
+
+async def compact(database: Database, wanted: Compact) -> tuple[CompactionRow, bool, int]:
+    """Make a compaction; its record, whether it was there before, and the session's next seq."""
+
+    async def work(connection: Connection) -> tuple[CompactionRow, bool, int]:
+        head = await gate.lock(connection, wanted.session_id, wanted.key)
+        replayed = await _replayed(connection, wanted)
+        if replayed is not None:
+            return replayed, True, head.next_seq
+        now = await heads.now(connection)
+        gate.check_open(wanted.session_id, head)
+        gate.check_writer(wanted.session_id, head, wanted.writer_token, now)
+        gate.check_compactor(wanted.session_id, head, wanted.lease_token, now)
+        gate.check_next_seq(head, wanted.expected_next_seq)
+        row = await _compact(connection, wanted, head)
+        return row, False, head.next_seq + 1
+
+    return await database.transact(work)
+
+
+async def _replayed(connection: Connection, wanted: Compact) -> CompactionRow | None:
+    """The compaction that a retry means (P4)."""
+    known = await appends.known(connection, wanted.key, [wanted.note.client_id])
+    if not known:
+        return None
+    stored = known[wanted.note.client_id]
+    row = await contexts.read_compaction(connection, wanted.key, stored.seq)
+    if row is None or stored.fingerprint != wanted.note.fingerprint:
+        raise ClientIdReused(wanted.note.client_id, stored.seq)
+    return row
+
+
+async def _compact(connection: Connection, wanted: Compact, head: Head) -> CompactionRow:
+    if wanted.to_seq > head.last_seq:
+        raise SeqOutOfRange("to_seq", wanted.to_seq, head.first_seq, head.next_seq)
+    context, calls = await _outline(connection, wanted.session_id, wanted.key)
+    first, last = _places(calls.items, context.spans, wanted.from_seq, wanted.to_seq)
+    _check_whole(calls, context.spans, first, last, wanted)
+    replaced = calls.items[first : last + 1]
+    note_seq = head.next_seq
+    rest = Append(wanted.session_id, wanted.key, [wanted.note], writer_token=wanted.writer_token)
+    await appends.store(connection, [rest], note=True)
+    span = Span(replaced[0].position, _end(replaced[-1], context.spans), note_seq)
+    await contexts.add_compacted_span(connection, wanted.key, span)
+    await _record(connection, wanted, head, calls.items, replaced, span)
+    await heads.touch(connection, wanted.key)
+    row = await contexts.read_compaction(connection, wanted.key, note_seq)
+    assert row is not None
+    return row
+
+
+async def _record(
+    connection: Connection,
+    wanted: Compact,
+    head: Head,
+    items: Sequence[Item],
+    replaced: Sequence[Item],
+    span: Span,
+) -> None:
+    tokens = sum(item.tokens for item in replaced)
+    await contexts.insert_compaction(
+        connection,
+        wanted.key,
+        CompactionInsert(
+            span.note_seq,
+            head.next_change,
+            span.from_seq,
+            span.to_seq,
+            len(replaced),
+            wanted.tokens_before or tokens,
+            wanted.tokens_after or wanted.note.token_count,
+            wanted.author,
+            wanted.model,
+        ),
+    )
+    note = wanted.note
+    await contexts.set_counters(
+        connection,
+        wanted.key,
+        len(items) - len(replaced) + note.in_context,
+        sum(item.tokens for item in items) - tokens + note.token_count * note.in_context,
+    )
+    if wanted.lease_token:
+        await heads.release_compactor(connection, wanted.key, wanted.lease_token)
+
+
+def _places(
+    items: Sequence[Item], spans: Sequence[Span], from_seq: int, to_seq: int
+) -> tuple[int, int]:
+    """The places of a range in the context. Raises `CompactionOverlap` and `CompactionRangeEmpty`."""
+    for span in spans:
+        inside = from_seq <= span.from_seq and span.to_seq <= to_seq
+        if span.note_seq and not inside and span.from_seq <= to_seq and from_seq <= span.to_seq:
+            nearest = _around(spans, from_seq, to_seq)
+            raise CompactionOverlap(from_seq, to_seq, span.note_seq, nearest)
+    first = bisect_left(items, from_seq, key=lambda item: item.position)
+    last = bisect_right(items, to_seq, key=lambda item: item.position) - 1
+    if first > last:
+        raise CompactionRangeEmpty(from_seq, to_seq)
+    return first, last
+
+
+def _around(spans: Sequence[Span], from_seq: int, to_seq: int) -> tuple[int, int]:
+    """The range, widened to take in whole compactions."""
+    for span in spans:
+        if span.note_seq and span.from_seq <= to_seq and from_seq <= span.to_seq:
+            from_seq, to_seq = min(from_seq, span.from_seq), max(to_seq, span.to_seq)
+    return from_seq, to_seq
+
+
+def _check_whole(
+    calls: ToolCalls, spans: Sequence[Span], first: int, last: int, wanted: Compact
+) -> None:
+    split = calls.split(first, last)
+    if split is None:
+        return
+    nearest = split.nearest
+    seqs = nearest and (
+        calls.items[nearest[0]].position,
+        _end(calls.items[nearest[1]], spans),
+    )
+    raise CompactionSplitsToolCall(wanted.from_seq, wanted.to_seq, split.tool_call_id, seqs)
+
+
+def _end(last: Item, spans: Sequence[Span]) -> int:
+    """Where a range ends whose last message is `last`: a note ends where what it replaces does."""
+    if not last.note:
+        return last.seq
+    return next(span.to_seq for span in spans if span.note_seq == last.seq)
+
+
+async def revert(
+    database: Database,
+    session_id: str,
+    key: SessionKey,
+    note_seq: int,
+    *,
+    expected_next_seq: int,
+    writer_token: str,
+) -> CompactionRow:
+    """Revert a compaction; its record."""
+
+    async def work(connection: Connection) -> CompactionRow:
+        head = await gate.lock(connection, session_id, key)
+        row = await contexts.read_compaction(connection, key, note_seq)
+        if row is None:
+            raise CompactionNotFound(note_seq)
+        if row.revert_time is not None:
+            return row
+        head = await gate.lock_for_change(
+            connection,
+            session_id,
+            key,
+            writer_token=writer_token,
+            expected_next_seq=expected_next_seq,
+        )
+        await contexts.revert_compaction(connection, key, note_seq, head.next_seq)
+        await hiding.derive(connection, key, head, rewound_changed=False)
+        await heads.touch(connection, key)
+        reverted = await contexts.read_compaction(connection, key, note_seq)
+        assert reverted is not None
+        return reverted
+
+    return await database.transact(work)
+
+
+async def release_lease(database: Database, session_id: str, key: SessionKey, token: str) -> None:
+    """Give up the compaction lease."""
+
+    async def work(connection: Connection) -> None:
+        await gate.lock(connection, session_id, key)
+        await heads.release_compactor(connection, key, token)
+
+    await database.transact(work)

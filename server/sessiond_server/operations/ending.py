@@ -1,0 +1,105 @@
+"""The end of sessions: ending, reopening, deleting with what belongs to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sessiond_server.errors import EtagMismatch, SessionNotFound
+from sessiond_server.operations import gate
+from sessiond_server.store import heads, sessions
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.heads import ACTIVE, ENDED
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.sessions import EPHEMERAL, SUBAGENT, SessionRow
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a deletion took with it, and how many children stay without a parent."""
+
+    sessions: int = 0
+    messages: int = 0
+    detached: int = 0
+
+
+async def read(connection: Connection, session_id: str, key: SessionKey) -> SessionRow:
+    row = await sessions.read(connection, key)
+    if row is None:
+        raise SessionNotFound(session_id)
+    return row
+
+
+async def end(
+    database: Database, session_id: str, key: SessionKey, reason: str
+) -> tuple[SessionRow, bool]:
+    """End a session; how it stands or stood, and whether it is deleted, being ephemeral."""
+
+    async def work(connection: Connection) -> tuple[SessionRow, bool]:
+        await gate.lock(connection, session_id, key)
+        row = await read(connection, session_id, key)
+        if row.state != ENDED:
+            row.state, row.end_reason = ENDED, reason
+            row.end_time = await heads.now(connection)
+            await _store(connection, row)
+            row = await read(connection, session_id, key)
+        ephemeral = row.parent_kind == SUBAGENT and row.lifecycle == EPHEMERAL
+        if ephemeral:
+            await _delete_tree(connection, row)
+        return row, ephemeral
+
+    return await database.transact(work)
+
+
+async def reopen(database: Database, session_id: str, key: SessionKey) -> SessionRow:
+    """Make a session active again and forget its end."""
+
+    async def work(connection: Connection) -> SessionRow:
+        await gate.lock(connection, session_id, key)
+        row = await read(connection, session_id, key)
+        if row.state != ACTIVE:
+            row.state, row.end_reason, row.end_time = ACTIVE, "", None
+            await _store(connection, row)
+        return await read(connection, session_id, key)
+
+    return await database.transact(work)
+
+
+async def _store(connection: Connection, row: SessionRow) -> None:
+    await sessions.update(connection, row)
+    await heads.set_state(connection, row.key, row.state)
+
+
+async def delete(
+    database: Database, session_id: str, key: SessionKey, *, etag: str, allow_missing: bool
+) -> Deleted:
+    """Delete a session and the descendants that go with it, for good (P11)."""
+
+    async def work(connection: Connection) -> Deleted:
+        row = await sessions.read(connection, key)
+        if row is None or await heads.lock(connection, key) is None:
+            if allow_missing:
+                return Deleted()
+            raise SessionNotFound(session_id)
+        row = await read(connection, session_id, key)
+        if etag and etag != row.etag:
+            raise EtagMismatch(row.etag)
+        return await _delete_tree(connection, row)
+
+    return await database.transact(work)
+
+
+async def _delete_tree(connection: Connection, row: SessionRow) -> Deleted:
+    """Lock before looking for children: who creates one locks its parent too."""
+    going, staying = [row.key], list[str]()
+    generation = [row.session_id]
+    while generation:
+        children = await sessions.children(connection, row.tenant, generation)
+        await heads.lock_all(connection, [child.key for child in children])
+        staying += [child.session_id for child in children if not child.goes_with_parent]
+        leaving = [child for child in children if child.goes_with_parent]
+        going += [child.key for child in leaving]
+        generation = [child.session_id for child in leaving]
+    if staying:
+        await sessions.detach(connection, row.tenant, staying)
+    messages = await sessions.delete(connection, going)
+    return Deleted(len(going), messages, len(staying))

@@ -1,0 +1,86 @@
+"""Changing the facts of a session: title with provenance, pin, state, prompt and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sessiond_server.errors import EtagMismatch, SessionEnded, TitleAlreadySet, TitleTaken
+from sessiond_server.operations import gate
+from sessiond_server.operations.ending import read
+from sessiond_server.sessions.titles import lineage
+from sessiond_server.store import heads, sessions
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.heads import ENDED
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.sessions import SessionRow
+
+PERSON, AUTOMATIC = 1, 2
+"""Who set a title: the values of `sessiond.v1.TitleSource`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """A title to be set; empty takes the title away."""
+
+    text: str
+    source: int
+    only_if_unset: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Changes of a session's facts; `None` leaves a fact as it is."""
+
+    session_id: str
+    key: SessionKey
+    etag: str
+    title: Title | None
+    pinned: bool | None
+    state: int | None
+    labels_json: str | None
+    round_index: int | None
+    change_details: Callable[[bytes], bytes]
+
+
+async def update(database: Database, wanted: Update) -> SessionRow:
+    """Change facts, all or none; the session as it stands then."""
+
+    async def work(connection: Connection) -> SessionRow:
+        await gate.lock(connection, wanted.session_id, wanted.key)
+        row = await read(connection, wanted.session_id, wanted.key)
+        if wanted.etag and wanted.etag != row.etag:
+            raise EtagMismatch(row.etag)
+        if wanted.state is not None and wanted.state != row.state:
+            if row.state == ENDED:
+                raise SessionEnded(wanted.session_id)
+            row.state = wanted.state
+            await heads.set_state(connection, row.key, row.state)
+        if wanted.title is not None:
+            await _set_title(connection, row, wanted.title)
+        row.pinned = row.pinned if wanted.pinned is None else wanted.pinned
+        row.labels_json = wanted.labels_json or row.labels_json
+        row.round_index = row.round_index if wanted.round_index is None else wanted.round_index
+        row.details = wanted.change_details(row.details)
+        await sessions.update(connection, row)
+        return await read(connection, wanted.session_id, wanted.key)
+
+    return await database.transact(work)
+
+
+async def _set_title(connection: Connection, row: SessionRow, title: Title) -> None:
+    by_person = row.title_source == PERSON and title.source == AUTOMATIC
+    if row.title and (by_person or title.only_if_unset):
+        raise TitleAlreadySet(row.title)
+    if title.text != row.title:
+        if row.title:
+            await sessions.release_title(connection, row)
+        if title.text:
+            await _claim(connection, row, title.text)
+    row.title, row.title_source = title.text, title.source if title.text else 0
+
+
+async def _claim(connection: Connection, row: SessionRow, title: str) -> None:
+    holder = await sessions.claim_title(connection, row, title, *lineage(title))
+    if holder is not None:
+        raise TitleTaken(title, holder)

@@ -1,0 +1,77 @@
+"""Finding sessions: by what a person typed, in lists, and the next title of a lineage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sessiond_server.errors import SessionAmbiguous, SessionNotFound
+from sessiond_server.sessions import titles
+from sessiond_server.store import sessions
+from sessiond_server.store.database import Connection
+from sessiond_server.store.keys import session_key
+from sessiond_server.store.sessions import ListFilters, ListPlace, Order, SessionRow
+
+_CANDIDATES = 20
+
+
+async def resolve(connection: Connection, tenant: str, query: str, owner: str) -> SessionRow:
+    """The session with this id, else with an id that begins so, else the newest of this title."""
+    exact = await sessions.read(connection, session_key(tenant, query))
+    if exact is not None and owner in ("", exact.owner):
+        return exact
+    ids = await sessions.by_prefix(connection, tenant, query, owner) if query.isascii() else []
+    if not ids:
+        title = titles.clean(query)
+        ids = await sessions.by_title(connection, tenant, title, *titles.lineage(title), owner)
+    if not ids:
+        raise SessionNotFound(query)
+    if len(ids) > 1:
+        raise SessionAmbiguous(query, ids[:_CANDIDATES], more=len(ids) > _CANDIDATES)
+    row = await sessions.read(connection, session_key(tenant, ids[0]))
+    if row is None:
+        raise SessionNotFound(query)
+    return row
+
+
+async def next_title(connection: Connection, tenant: str, title: str, owner: str) -> str:
+    """The title after the newest of a lineage. A long name is shortened, and its lineage is then that of
+    the shortened one."""
+    name, _ = titles.lineage(title)
+    number = await sessions.newest_number(connection, tenant, owner, name)
+    while True:
+        proposed = titles.numbered(name, number + 1)
+        shortened, _ = titles.lineage(proposed)
+        if shortened == name:
+            return proposed
+        newest = await sessions.newest_number(connection, tenant, owner, shortened)
+        if newest <= number:
+            return proposed
+        number = newest
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The payloads among which a session's first and last texts are, each the best one first."""
+
+    opening: list[bytes]
+    latest: list[bytes]
+
+
+async def list_page(
+    connection: Connection, filters: ListFilters, order: Order, after: ListPlace, limit: int
+) -> tuple[list[tuple[SessionRow, Preview, ListPlace]], bool]:
+    """A page of sessions, each with its place, and whether there are more."""
+    places = await sessions.list_page(connection, filters, order, after, limit + 1)
+    more = len(places) > limit
+    by_key = dict(places[:limit])
+    rows = await sessions.read_all(connection, list(by_key))
+    previews = [Preview([], []) for _ in rows]
+    for place, opening, payload in await sessions.previews(connection, rows):
+        preview = previews[place - 1]
+        if opening:
+            preview.opening.insert(0, payload)
+        else:
+            preview.latest.append(payload)
+    return [
+        (row, preview, by_key[row.key]) for row, preview in zip(rows, previews, strict=True)
+    ], more

@@ -1,0 +1,55 @@
+"""Forks: a new session with the same history up to a seq."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sessiond_server.errors import SeqOutOfRange
+from sessiond_server.operations import creating, gate, hiding
+from sessiond_server.operations.creating import NewSession
+from sessiond_server.operations.ending import read
+from sessiond_server.store import sessions
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.sessions import SessionRow
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """What to fork, where, and how the new session follows from the forked one."""
+
+    session_id: str
+    key: SessionKey
+    at_seq: int
+    expected_next_seq: int
+    describe: Callable[[SessionRow, int], NewSession]
+    """Makes the new session from the forked one and the last seq that both have."""
+
+
+async def fork(database: Database, wanted: Fork, *, max_spawn_depth: int) -> SessionRow:
+    """Fork a session; the new one."""
+
+    async def work(connection: Connection) -> SessionRow:
+        head = await gate.lock(connection, wanted.session_id, wanted.key)
+        source = await read(connection, wanted.session_id, wanted.key)
+        new = wanted.describe(source, wanted.at_seq or head.last_seq)
+        if await sessions.creation_request(connection, new.key) is not None:
+            await creating.check_same_request(connection, new)
+            return await read(connection, new.session_id, new.key)
+        gate.check_next_seq(head, wanted.expected_next_seq)
+        if wanted.at_seq and not head.first_seq <= wanted.at_seq <= head.last_seq:
+            raise SeqOutOfRange("at_seq", wanted.at_seq, head.first_seq, head.next_seq)
+        if not await creating.create_missing(connection, new, max_spawn_depth=max_spawn_depth):
+            await creating.check_same_request(connection, new)
+        else:
+            await _copy(connection, wanted, new)
+        return await read(connection, new.session_id, new.key)
+
+    return await database.transact(work)
+
+
+async def _copy(connection: Connection, wanted: Fork, new: NewSession) -> None:
+    await sessions.copy_history(connection, wanted.key, new.key, wanted.at_seq or None)
+    head = await gate.lock(connection, new.session_id, new.key)
+    await hiding.derive(connection, new.key, head, rewound_changed=True)

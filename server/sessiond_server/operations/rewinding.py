@@ -1,0 +1,131 @@
+"""Rewinds: hiding what came after a seq, bringing it back, and clearing everything for good."""
+
+from __future__ import annotations
+
+from sessiond_server.errors import (
+    NothingToRewind,
+    RewindNotFound,
+    RewindNotUndoable,
+    SeqOutOfRange,
+)
+from sessiond_server.operations import gate, hiding
+from sessiond_server.sessions.visibility import PartialOverlap, Rewind, rewound_spans, segments
+from sessiond_server.store import contexts, heads, sessions
+from sessiond_server.store.contexts import RewindRow
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.heads import Head
+from sessiond_server.store.keys import SessionKey
+
+
+async def rewind(
+    database: Database,
+    session_id: str,
+    key: SessionKey,
+    after_seq: int,
+    *,
+    expected_next_seq: int,
+    writer_token: str,
+    author: str,
+) -> RewindRow:
+    """Hide everything after a seq; the record."""
+
+    async def work(connection: Connection) -> RewindRow:
+        head = await gate.lock_for_change(
+            connection,
+            session_id,
+            key,
+            writer_token=writer_token,
+            expected_next_seq=expected_next_seq,
+        )
+        if after_seq > head.last_seq:
+            raise SeqOutOfRange("after_seq", after_seq, head.first_seq, head.next_seq)
+        _, rewinds = await contexts.history(connection, key)
+        if not segments(rewound_spans(rewinds), max(after_seq + 1, head.first_seq), head.last_seq):
+            return await _same(connection, key, rewinds, after_seq, head)
+        new = Rewind(head.next_change, after_seq, head.last_seq, head.next_seq)
+        await contexts.insert_rewind(connection, key, new, author)
+        await hiding.derive(connection, key, head, rewound_changed=True)
+        await heads.touch(connection, key)
+        return await _read(connection, key, new.rewind_id)
+
+    return await database.transact(work)
+
+
+async def _same(
+    connection: Connection, key: SessionKey, rewinds: list[Rewind], after_seq: int, head: Head
+) -> RewindRow:
+    """The rewind that a retry means: the same one, since which nothing came."""
+    for rewind in reversed(rewinds):
+        if (
+            rewind.after_seq == after_seq
+            and rewind.to_seq == head.last_seq
+            and rewind.undo_effective_seq is None
+        ):
+            return await _read(connection, key, rewind.rewind_id)
+    raise NothingToRewind(after_seq, head.next_seq)
+
+
+async def _read(connection: Connection, key: SessionKey, rewind_id: int) -> RewindRow:
+    row = await contexts.read_rewind(connection, key, rewind_id)
+    if row is None:
+        raise RewindNotFound(rewind_id)
+    return row
+
+
+async def undo(
+    database: Database,
+    session_id: str,
+    key: SessionKey,
+    rewind_id: int,
+    *,
+    expected_next_seq: int,
+    writer_token: str,
+) -> RewindRow:
+    """Bring back what a rewind hid; its record."""
+
+    async def work(connection: Connection) -> RewindRow:
+        await gate.lock(connection, session_id, key)
+        row = await _read(connection, key, rewind_id)
+        if row.undo_time is not None:
+            return row
+        head = await gate.lock_for_change(
+            connection,
+            session_id,
+            key,
+            writer_token=writer_token,
+            expected_next_seq=expected_next_seq,
+        )
+        await contexts.undo_rewind(connection, key, row.rewind_id, head.next_seq)
+        try:
+            await hiding.derive(connection, key, head, rewound_changed=True)
+        except PartialOverlap as overlap:
+            raise RewindNotUndoable(row.rewind_id, overlap.note_seq) from overlap
+        await heads.touch(connection, key)
+        return await _read(connection, key, row.rewind_id)
+
+    return await database.transact(work)
+
+
+async def clear(
+    database: Database,
+    session_id: str,
+    key: SessionKey,
+    *,
+    expected_next_seq: int,
+    writer_token: str,
+) -> Head:
+    """Remove all messages for good; the head as it was before."""
+
+    async def work(connection: Connection) -> Head:
+        head = await gate.lock_for_change(
+            connection,
+            session_id,
+            key,
+            writer_token=writer_token,
+            expected_next_seq=expected_next_seq,
+        )
+        await sessions.clear(connection, key)
+        await heads.touch(connection, key)
+        return head
+
+    return await database.transact(work)

@@ -1,0 +1,183 @@
+"""Checks of requests: each names the field and the limit that it breaks (P14)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond_server.errors import InvalidFields, Violation, invalid
+from sessiond_server.rpc import limits
+
+
+class Checks:
+    """Gathers what is wrong with a request. `with Checks() as checks:` raises `InvalidFields`."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+
+    def __enter__(self) -> Checks:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self.done()
+
+    def done(self) -> None:
+        if self.violations:
+            raise InvalidFields(self.violations)
+
+    def wrong(self, field: str, description: str) -> None:
+        self.violations.append(Violation(field, description))
+
+    def session_id(self, field: str, value: str) -> None:
+        if not limits.SESSION_ID.fullmatch(value):
+            self.wrong(field, limits.SESSION_ID_FORM)
+
+    def request_id(self, field: str, value: str) -> None:
+        if not limits.REQUEST_ID.fullmatch(value):
+            self.wrong(field, limits.REQUEST_ID_FORM)
+
+    def client_id(self, field: str, value: str) -> None:
+        if not limits.CLIENT_ID.fullmatch(value):
+            self.wrong(field, limits.CLIENT_ID_FORM)
+
+    def text(self, field: str, value: str, most: int = limits.SHORT_TEXT) -> None:
+        """A short text for people and filters: bounded, without control characters."""
+        if len(value) > most:
+            self.wrong(field, f"must be at most {most} characters, has {len(value)}")
+        if value and limits.CONTROL.search(value):
+            self.wrong(field, "must not contain control characters")
+
+    def required(self, field: str, value: str) -> None:
+        if not value:
+            self.wrong(field, "is required")
+        else:
+            self.text(field, value)
+
+    def tool_call_id(self, field: str, value: str) -> None:
+        if len(value.encode()) > limits.TOOL_CALL_ID_BYTES:
+            self.wrong(field, f"must be at most {limits.TOOL_CALL_ID_BYTES} bytes")
+        if limits.CONTROL.search(value):
+            self.wrong(field, "must not contain control characters")
+
+    def size(self, field: str, size: int, most: int) -> None:
+        if size > most:
+            self.wrong(field, f"must be at most {most} bytes, has {size}")
+
+    def count(self, field: str, count: int, most: int, least: int = 0) -> None:
+        if count < least:
+            self.wrong(field, f"must have at least {least}")
+        if count > most:
+            self.wrong(field, f"must have at most {most}, has {count}")
+
+    def not_negative(self, field: str, value: int) -> None:
+        if value < 0:
+            self.wrong(field, "must not be negative")
+
+    def seq(self, field: str, value: int, least: int = 0) -> None:
+        if not least <= value <= limits.MAX_SEQ:
+            self.wrong(field, f"must be {least} to {limits.MAX_SEQ}")
+
+    def enum(self, field: str, value: int, known: Collection[int]) -> None:
+        """A value of the enum; `known` leaves out what isn't allowed."""
+        if value not in known:
+            self.wrong(field, f"isn't a known value: {value}")
+
+    def struct(self, field: str, value: Struct) -> None:
+        size = value.ByteSize()
+        self.size(field, size, limits.METADATA_BYTES)
+        if _SHALLOW_BYTES < size <= limits.METADATA_BYTES and _too_deep(value):
+            levels = limits.METADATA_LEVELS
+            self.wrong(field, f"must be nested at most {levels} levels deep")
+
+    def duration(self, field: str, value: Duration) -> None:
+        if not (0 <= value.seconds <= 315_576_000_000 and 0 <= value.nanos < 10**9):
+            self.wrong(field, "must be a duration of 0 to 10,000 years")
+
+    def timestamp(self, field: str, value: Timestamp) -> None:
+        known = limits.EARLIEST_SECOND <= value.seconds <= limits.LATEST_SECOND
+        if not (known and 0 <= value.nanos < 10**9):
+            self.wrong(field, "must be a time of the years 1 to 9999")
+
+    def labels(self, field: str, labels: Iterable[tuple[str, str]], count: int, most: int) -> None:
+        self.count(field, count, most)
+        for key, value in list(labels)[: most + 1]:
+            where = f"{field}[{key[:64]!r}]"
+            if not key:
+                self.wrong(where, "must not be empty")
+            self.text(where, key, limits.LABEL_KEY)
+            self.text(where, value)
+
+    def mask(self, field: str, mask: FieldMask, allowed: Collection[str]) -> frozenset[str]:
+        """The paths of a mask, each of them allowed and at least one."""
+        paths = frozenset(mask.paths)
+        if not paths:
+            self.wrong(field, f"is required: some of {', '.join(sorted(allowed))}")
+        for path in sorted(paths - frozenset(allowed))[:20]:
+            self.wrong(
+                field, f"{path[:100]!r} can't be changed; one of {', '.join(sorted(allowed))}"
+            )
+        return paths
+
+
+# A level of an object takes three messages of protobuf's encoding, each at least two bytes.
+_SHALLOW_BYTES = 6 * limits.METADATA_LEVELS
+_WRAPS = (100 - 3 * limits.METADATA_LEVELS) // 2 - 1
+
+
+def _too_deep(value: Struct) -> bool:
+    """Whether it is nested so deeply that answers, which hold it further down than requests, might break
+    protobuf's limit of 100. Coding it further down is faster than to look through it."""
+    try:
+        wrapped = Value(struct_value=value)
+        for _ in range(_WRAPS):
+            wrapped = Value(list_value=ListValue(values=[wrapped]))
+        Value.FromString(wrapped.SerializeToString())
+    except (DecodeError, EncodeError):
+        return True
+    return False
+
+
+class _Paged(Protocol):
+    @property
+    def page_size(self) -> int: ...
+
+
+def page_size(request: _Paged, sizes: tuple[int, int]) -> int:
+    """The size of a page: the default for 0, the maximum above it; negative is refused."""
+    default, most = sizes
+    if request.page_size < 0:
+        raise invalid("page_size", "must not be negative")
+    return min(request.page_size or default, most)
+
+
+def session_id(value: str, field: str = "session_id") -> str:
+    """An id that can be a session's; what can't be one is refused."""
+    if not limits.SESSION_ID.fullmatch(value):
+        raise invalid(field, limits.SESSION_ID_FORM)
+    return value
+
+
+def lease_ttl(value: Duration, given: bool, default: int, field: str) -> timedelta:
+    """How long a lease lasts."""
+    if not given:
+        return timedelta(seconds=default)
+    shortest, longest = limits.LEASE_SECONDS
+    ttl = timedelta(seconds=min(max(value.seconds, -1), 10**6), microseconds=value.nanos // 1000)
+    whole = 0 <= value.nanos < 10**9
+    if not (whole and timedelta(seconds=shortest) <= ttl <= timedelta(seconds=longest)):
+        raise invalid(field, f"must be {shortest} to {longest} seconds")
+    return ttl
+
+
+def moment(value: Timestamp) -> datetime:
+    """A checked time."""
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    return start + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)

@@ -1,0 +1,59 @@
+"""Every limit on what a client sends, in one table. The protos' comments and docs/limits.md say the same.
+
+Sizes are bytes, lengths are characters, durations are seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+SESSION_ID: Final = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
+SESSION_ID_FORM: Final = "must be 1–128 of A-Z a-z 0-9 . _ : @ / -"
+CLIENT_ID: Final = re.compile(r"[!-~]{1,128}")
+CLIENT_ID_FORM: Final = "must be 1–128 printable ASCII characters without spaces"
+REQUEST_ID: Final = re.compile(r"[!-~]{0,128}")
+REQUEST_ID_FORM: Final = "must be at most 128 printable ASCII characters without spaces"
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+SHORT_TEXT: Final = 256
+TITLE: Final = 100
+TOOL_CALL_ID_BYTES: Final = 256
+SYSTEM_PROMPT_BYTES: Final = 512 * 2**10
+CONFIG_BYTES: Final = 64 * 2**10
+METADATA_BYTES: Final = 64 * 2**10
+METADATA_LEVELS: Final = 30
+LABELS: Final = 64
+LABEL_KEY: Final = 63
+LABEL_FILTERS: Final = 16
+SOURCES: Final = 64
+
+CALL_MESSAGES: Final = 1000
+CALL_BYTES: Final = 2 * 2**20
+MESSAGE_BYTES: Final = 3 * 2**20
+"""What updates may make of a message: an answer with it and a system prompt stays within 4 MiB."""
+FRAME_APPENDS: Final = 1000
+STREAM_WINDOW: Final = 1024
+PARTS: Final = 256
+TOOL_CALLS: Final = 256
+EXTENSIONS: Final = 64
+EXTENSION_NAME: Final = 128
+MEDIA_BYTES: Final = 2**20
+RECEIVE_BYTES: Final = 8 * 2**20
+"""What gRPC itself refuses beyond, so that the limits above can answer with a reason."""
+
+PAGE_BYTES: Final = 2 * 2**20 - 4096
+SESSION_PAGE: Final = (50, 200)
+MESSAGE_PAGE: Final = (100, 1000)
+RECORD_PAGE: Final = (100, 1000)
+
+KEEP_RECENT: Final = (4, 10_000)
+LEASE_SECONDS: Final = (1, 3600)
+WRITER_LEASE_SECONDS: Final = 30
+COMPACTION_LEASE_SECONDS: Final = 120
+MAX_INT64: Final = 2**63 - 1
+MAX_SEQ: Final = 2**53
+"""No history reaches it; what lies beyond is refused as out of range rather than computed with."""
+EARLIEST_SECOND: Final = -62_135_596_800
+LATEST_SECOND: Final = 253_402_300_799
+"""What a `google.protobuf.Timestamp` may hold: years 1 to 9999."""

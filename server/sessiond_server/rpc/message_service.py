@@ -1,0 +1,393 @@
+"""MessageService: check, translate, call, translate back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from sessiond.v1 import message_pb2 as pb
+from sessiond.v1 import message_service_pb2 as rpc
+from sessiond_server.errors import invalid
+from sessiond_server.operations import reading, revising, rewinding
+from sessiond_server.operations.creating import NewSession
+from sessiond_server.operations.reading import Reading
+from sessiond_server.rpc import (
+    checks,
+    limits,
+    messages_in,
+    messages_out,
+    page_tokens,
+    sessions_io,
+)
+from sessiond_server.rpc.append_stream import AppendStreams
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.times import optional_timestamp, timestamp
+from sessiond_server.store import contexts, messages
+from sessiond_server.store.appends import Ack, Append
+from sessiond_server.store.batcher import Batcher
+from sessiond_server.store.contexts import RewindRow
+from sessiond_server.store.database import Database
+from sessiond_server.store.keys import DEFAULT_TENANT, session_key
+from sessiond_server.store.messages import Filters, Revision
+
+UPDATABLE = frozenset(
+    {
+        "in_context",
+        "in_transcript",
+        "kind",
+        "token_count",
+        "elapsed",
+        "reasoning",
+        "extensions",
+        "finish_reason",
+        "model",
+        "round_index",
+        "is_error",
+        "metadata",
+    }
+)
+_MESSAGES_FIELD = rpc.ListMessagesResponse.DESCRIPTOR.fields_by_name["messages"].number
+
+
+class MessageServicer:
+    """Messages over gRPC."""
+
+    def __init__(self, database: Database, batcher: Batcher) -> None:
+        self.database = database
+        self.batcher = batcher
+        self._streams = AppendStreams(self.begin, acknowledgement)
+
+    def close_streams(self) -> None:
+        """End the append streams, when what they sent is answered."""
+        self._streams.close()
+
+    def begin(self, request: rpc.AppendMessagesRequest) -> Append:
+        """Check an append and queue it; its answer comes as `append.answer`."""
+        append = append_of(request)
+        self.batcher.submit(append)
+        return append
+
+    async def AppendMessages(
+        self, request: rpc.AppendMessagesRequest, _: Context
+    ) -> rpc.AppendMessagesResponse:
+        return acknowledgement(await self.begin(request).answer)
+
+    async def AppendStream(
+        self, requests: AsyncIterator[rpc.AppendStreamRequest], _: Context
+    ) -> AsyncIterator[rpc.AppendStreamResponse]:
+        async for answer in self._streams.answers(requests):
+            yield answer
+
+    async def ListMessages(self, request: rpc.ListMessagesRequest, _: Context) -> bytes:
+        reading_, call, around = await self._reading(request)
+        async with self.database.connection() as connection:
+            if around:
+                read, previous = await reading.page_around(connection, reading_)
+            else:
+                read, previous = await reading.page(connection, reading_), None
+        answer = rpc.ListMessagesResponse(
+            next_page_token=_token(reading_.descending, read.next_position, call),
+            previous_page_token=_token(True, previous, call),
+        )
+        return messages_out.with_messages(answer, _MESSAGES_FIELD, read.messages, read.marks)
+
+    async def _reading(self, request: rpc.ListMessagesRequest) -> tuple[Reading, bytes, bool]:
+        """What a request means to read, what its tokens are bound to, whether around a seq."""
+        session_id = checks.session_id(request.session_id)
+        size = checks.page_size(request, limits.MESSAGE_PAGE)
+        _check_reading(request)
+        call = page_tokens.call_of("ListMessages", request)
+        view = request.view or pb.MESSAGE_VIEW_TRANSCRIPT
+        start = request.WhichOneof("start")
+        wanted = Reading(
+            session_id=session_id,
+            key=session_key(DEFAULT_TENANT, session_id),
+            view=view,
+            filters=Filters(
+                view == pb.MESSAGE_VIEW_TRANSCRIPT,
+                [int(role) for role in request.roles] or None,
+                [int(kind) for kind in request.kinds] or None,
+            ),
+            descending=request.order == rpc.MESSAGE_ORDER_DESCENDING,
+            position=limits.MAX_SEQ if request.order == rpc.MESSAGE_ORDER_DESCENDING else 1,
+            limit=size,
+            max_bytes=limits.PAGE_BYTES,
+        )
+        if request.page_token:
+            descending, position = page_tokens.decode(request.page_token, call, bool, int)
+            return (
+                replace(wanted, descending=bool(descending), position=int(position or 0)),
+                call,
+                False,
+            )
+        if start == "from_seq":
+            return replace(wanted, position=request.from_seq), call, False
+        if start == "around_seq":
+            return replace(wanted, descending=False, position=request.around_seq), call, True
+        if start == "from_time":
+            return replace(wanted, position=await self._position(request, wanted)), call, False
+        return wanted, call, False
+
+    async def _position(self, request: rpc.ListMessagesRequest, wanted: Reading) -> int:
+        time = checks.moment(request.from_time)
+        async with self.database.connection() as connection:
+            return await reading.position_at(
+                connection, wanted.session_id, wanted.key, time, descending=wanted.descending
+            )
+
+    async def GetMessage(
+        self, request: rpc.GetMessageRequest, _: Context
+    ) -> rpc.GetMessageResponse:
+        session_id = checks.session_id(request.session_id)
+        which = request.WhichOneof("message")
+        with Checks() as check:
+            if which is None:
+                check.wrong("message", "seq or client_id is required")
+            elif which == "client_id":
+                check.client_id("client_id", request.client_id)
+            else:
+                check.seq("seq", request.seq, least=1)
+        async with self.database.connection() as connection:
+            found, marks = await reading.message(
+                connection,
+                session_id,
+                session_key(DEFAULT_TENANT, session_id),
+                request.client_id if which == "client_id" else request.seq,
+            )
+        return rpc.GetMessageResponse(message=messages_out.decoded(found, marks))
+
+    async def UpdateMessages(
+        self, request: rpc.UpdateMessagesRequest, _: Context
+    ) -> rpc.UpdateMessagesResponse:
+        session_id = checks.session_id(request.session_id)
+        changes = _changes(request)
+        stored, marks = await revising.update(
+            self.database,
+            session_id,
+            session_key(DEFAULT_TENANT, session_id),
+            changes,
+            writer_token=request.writer_token,
+        )
+        answer = rpc.UpdateMessagesResponse()
+        for message in stored:
+            decoded = messages_out.decoded(message, marks)
+            for field in ("text", "parts", "tool_calls", "extensions"):
+                decoded.ClearField(field)
+            answer.messages.append(decoded)
+        return answer
+
+    async def RewindSession(
+        self, request: rpc.RewindSessionRequest, _: Context
+    ) -> rpc.RewindSessionResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.seq("after_seq", request.after_seq)
+            check.seq("expected_next_seq", request.expected_next_seq)
+            check.text("writer_token", request.writer_token)
+            check.text("author", request.author)
+        row = await rewinding.rewind(
+            self.database,
+            session_id,
+            session_key(DEFAULT_TENANT, session_id),
+            request.after_seq,
+            expected_next_seq=request.expected_next_seq,
+            writer_token=request.writer_token,
+            author=request.author,
+        )
+        return rpc.RewindSessionResponse(rewind=rewind_out(row))
+
+    async def UndoRewind(
+        self, request: rpc.UndoRewindRequest, _: Context
+    ) -> rpc.UndoRewindResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.seq("rewind_id", request.rewind_id)
+            check.seq("expected_next_seq", request.expected_next_seq)
+            check.text("writer_token", request.writer_token)
+        row = await rewinding.undo(
+            self.database,
+            session_id,
+            session_key(DEFAULT_TENANT, session_id),
+            request.rewind_id,
+            expected_next_seq=request.expected_next_seq,
+            writer_token=request.writer_token,
+        )
+        return rpc.UndoRewindResponse(rewind=rewind_out(row))
+
+    async def ListRewinds(
+        self, request: rpc.ListRewindsRequest, _: Context
+    ) -> rpc.ListRewindsResponse:
+        session_id = checks.session_id(request.session_id)
+        size = checks.page_size(request, limits.RECORD_PAGE)
+        call = page_tokens.call_of("ListRewinds", request)
+        before = page_tokens.before(request.page_token, call)
+        key = session_key(DEFAULT_TENANT, session_id)
+        async with self.database.connection() as connection:
+            await reading.head_of(connection, session_id, key)
+            rows = await contexts.list_rewinds(connection, key, before, size + 1)
+        return rpc.ListRewindsResponse(
+            rewinds=[rewind_out(row) for row in rows[:size]],
+            next_page_token=page_tokens.encode([rows[size - 1].rewind_id], call)
+            if len(rows) > size
+            else "",
+        )
+
+    async def ClearMessages(
+        self, request: rpc.ClearMessagesRequest, _: Context
+    ) -> rpc.ClearMessagesResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.seq("expected_next_seq", request.expected_next_seq)
+            check.text("writer_token", request.writer_token)
+        head = await rewinding.clear(
+            self.database,
+            session_id,
+            session_key(DEFAULT_TENANT, session_id),
+            expected_next_seq=request.expected_next_seq,
+            writer_token=request.writer_token,
+        )
+        return rpc.ClearMessagesResponse(message_count=head.message_count, next_seq=head.next_seq)
+
+    async def ListOpenToolCalls(
+        self, request: rpc.ListOpenToolCallsRequest, _: Context
+    ) -> rpc.ListOpenToolCallsResponse:
+        session_id = checks.session_id(request.session_id)
+        size = checks.page_size(request, limits.RECORD_PAGE)
+        call = page_tokens.call_of("ListOpenToolCalls", request)
+        after = (0, 0)
+        if request.page_token:
+            seq, position = page_tokens.decode(request.page_token, call, int, int)
+            after = (int(seq or 0), int(position or 0))
+        key = session_key(DEFAULT_TENANT, session_id)
+        async with self.database.connection() as connection:
+            await reading.head_of(connection, session_id, key)
+            found = await messages.open_tool_calls(connection, key, after, size + 1)
+        answer, used = rpc.ListOpenToolCallsResponse(), 0
+        for place, waiting in enumerate(found):
+            tool_call = pb.Message.FromString(waiting.payload).tool_calls[waiting.position - 1]
+            used += tool_call.ByteSize() + 64
+            if place == size or (place and used > limits.PAGE_BYTES):
+                last = found[place - 1]
+                answer.next_page_token = page_tokens.encode([last.seq, last.position], call)
+                break
+            answer.open_tool_calls.add(
+                seq=waiting.seq,
+                tool_call=tool_call,
+                create_time=timestamp(waiting.create_time),
+            )
+        return answer
+
+
+def append_of(request: rpc.AppendMessagesRequest) -> Append:
+    """A checked append."""
+    session_id = checks.session_id(request.session_id)
+    check = Checks()
+    if request.expected_next_seq:
+        check.seq("expected_next_seq", request.expected_next_seq)
+    if request.writer_token:
+        check.text("writer_token", request.writer_token)
+    rows = messages_in.rows(request.messages, check)
+    creation: NewSession | None = None
+    if request.HasField("create_session"):
+        session = request.create_session
+        if session.id not in ("", session_id):
+            check.wrong("create_session.id", "must be empty or session_id")
+        creation = sessions_io.new_session(
+            session, "create_session", session_id, check, tenant=DEFAULT_TENANT
+        )
+    check.done()
+    return Append(
+        session_id,
+        session_key(DEFAULT_TENANT, session_id),
+        rows,
+        request.expected_next_seq,
+        request.writer_token,
+        request.skip_known,
+        creation,
+        sum([len(row.payload) for row in rows]),
+    )
+
+
+def acknowledgement(ack: Ack) -> rpc.AppendMessagesResponse:
+    """The answer to an append."""
+    first, last = ack.seqs[0], ack.seqs[-1]
+    answer = rpc.AppendMessagesResponse(
+        first_seq=first, last_seq=last, next_seq=ack.next_seq, replayed=ack.replayed
+    )
+    if not isinstance(ack.seqs, range) and list(ack.seqs) != list(range(first, last + 1)):
+        answer.seqs.extend(ack.seqs)
+    return answer
+
+
+def _check_reading(request: rpc.ListMessagesRequest) -> None:
+    start = request.WhichOneof("start")
+    with Checks() as check:
+        check.enum("view", request.view, pb.MessageView.values())
+        check.enum("order", request.order, rpc.MessageOrder.values())
+        check.count("roles", len(request.roles), len(messages_in.ROLES))
+        for place, role in enumerate(request.roles[: len(messages_in.ROLES)]):
+            check.enum(f"roles[{place}]", role, messages_in.ROLES)
+        check.count("kinds", len(request.kinds), len(messages_in.KINDS))
+        for place, kind in enumerate(request.kinds[: len(messages_in.KINDS)]):
+            check.enum(f"kinds[{place}]", kind, messages_in.KINDS - {pb.MESSAGE_KIND_UNSPECIFIED})
+        if start == "from_seq":
+            check.seq("from_seq", request.from_seq, least=1)
+        elif start == "around_seq":
+            check.seq("around_seq", request.around_seq, least=1)
+        elif start == "from_time":
+            check.timestamp("from_time", request.from_time)
+
+
+def _token(descending: bool, position: int | None, call: bytes) -> str:
+    return "" if position is None else page_tokens.encode([descending, position], call)
+
+
+def _changes(request: rpc.UpdateMessagesRequest) -> list[revising.Change]:
+    with Checks() as check:
+        check.text("writer_token", request.writer_token)
+        check.count("updates", len(request.updates), limits.CALL_MESSAGES, least=1)
+        check.size("updates", request.ByteSize(), limits.CALL_BYTES)
+        seen: set[int] = set()
+        changes = []
+        for place, update in enumerate(request.updates[: limits.CALL_MESSAGES]):
+            where = f"updates[{place}]"
+            check.seq(f"{where}.message.seq", update.message.seq, least=1)
+            if update.message.seq in seen:
+                check.wrong(f"{where}.message.seq", "must be of another message than the others")
+            seen.add(update.message.seq)
+            paths = check.mask(f"{where}.update_mask", update.update_mask, UPDATABLE)
+            messages_in.check_facts(update.message, f"{where}.message", check)
+            changes.append(_change(update.message, paths))
+    return changes
+
+
+def _change(update: pb.Message, paths: frozenset[str]) -> revising.Change:
+    def revise(seq: int, payload: bytes) -> Revision:
+        message = pb.Message.FromString(payload)
+        new = pb.Message()
+        new.CopyFrom(update)
+        for field in pb.Message.DESCRIPTOR.fields:
+            (message if field.name in paths else new).ClearField(field.name)  # type: ignore[arg-type]
+        message.MergeFrom(new)
+        row = messages_in.row(message)
+        if len(row.payload) > limits.MESSAGE_BYTES:
+            raise invalid(
+                "updates", f"message {seq} would be larger than {limits.MESSAGE_BYTES} bytes"
+            )
+        return Revision(
+            seq, row.token_count, row.kind, row.in_context, row.in_transcript, row.payload
+        )
+
+    return revising.Change(update.seq, revise)
+
+
+def rewind_out(row: RewindRow) -> rpc.Rewind:
+    return rpc.Rewind(
+        rewind_id=row.rewind_id,
+        after_seq=row.after_seq,
+        to_seq=row.to_seq,
+        author=row.author,
+        create_time=timestamp(row.create_time),
+        undo_time=optional_timestamp(row.undo_time),
+    )

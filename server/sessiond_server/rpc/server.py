@@ -1,0 +1,116 @@
+"""The gRPC server: its services, its options, its addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sessiond.v1 import context_service_pb2, message_service_pb2, session_service_pb2
+from sessiond_server.config import SettingsError
+from sessiond_server.rpc import limits
+from sessiond_server.rpc.context_service import ContextServicer
+from sessiond_server.rpc.message_service import MessageServicer
+from sessiond_server.rpc.registry import handlers
+from sessiond_server.rpc.session_service import SessionServicer
+
+_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", limits.RECEIVE_BYTES),
+    ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent share
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+
+SERVICES = {
+    message_service_pb2.DESCRIPTOR.services_by_name["MessageService"],
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    context_service_pb2.DESCRIPTOR.services_by_name["ContextService"],
+}
+
+
+@dataclass(slots=True)
+class RpcServer:
+    """The server, from its making to its stop. `addresses` are those that it really has."""
+
+    sessions: SessionServicer
+    messages: MessageServicer
+    contexts: ContextServicer
+    addresses: list[str] = field(default_factory=list)
+    _server: grpc.aio.Server = field(init=False)
+    _health: health.aio.HealthServicer = field(init=False)
+    _locks: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        servicers = {
+            "MessageService": self.messages,
+            "SessionService": self.sessions,
+            "ContextService": self.contexts,
+        }
+        self._server.add_generic_rpc_handlers(
+            tuple(handlers(service, servicers[service.name]) for service in SERVICES)
+        )
+        names = [*(service.full_name for service in SERVICES), health.SERVICE_NAME]
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
+
+    def listen(self, address: str, unix_mode: int) -> None:
+        """Take an address. Raises `SettingsError` when it can't be had."""
+        if address.startswith("unix:"):
+            self._listen_unix(Path(address.removeprefix("unix:").removeprefix("//")), unix_mode)
+            return
+        host = address.rpartition(":")[0]
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise SettingsError(
+                f"can't listen on {address}: it is in use or not this machine's"
+            ) from error
+        self.addresses.append(f"{host}:{port}")
+
+    def _listen_unix(self, path: Path, mode: int) -> None:
+        """A second server would silently steal the path, so a lock beside it is held."""
+        try:
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._locks.append(lock)
+            if path.exists() and not path.is_socket():
+                raise SettingsError(f"can't listen on {path}: it is there and isn't a socket")
+            self._server.add_insecure_port(f"unix:{path}")
+            path.chmod(mode)
+        except BlockingIOError as error:
+            raise SettingsError(f"can't listen on {path}: another server does") from error
+        except (OSError, RuntimeError) as error:
+            raise SettingsError(f"can't listen on {path}: {error}") from error
+        self.addresses.append(f"unix:{path}")
+
+    async def start(self) -> None:
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def _set_health(self, status: int) -> None:
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, status)
+
+    async def not_serving(self) -> None:
+        """Tell load balancers to go elsewhere."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, and give those under way `grace` seconds."""
+        stopping = asyncio.create_task(self._server.stop(grace))
+        await asyncio.sleep(0)  # it takes no more calls before the streams are told to end
+        self.messages.close_streams()
+        await stopping
+        for lock in self._locks:
+            os.close(lock)
+
+    async def terminated(self) -> None:
+        await self._server.wait_for_termination()

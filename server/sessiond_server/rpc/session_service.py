@@ -1,0 +1,282 @@
+"""SessionService: check, translate, call, translate back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import uuid_utils
+
+from sessiond.v1 import session_pb2 as pb
+from sessiond.v1 import session_service_pb2 as rpc
+from sessiond_server.errors import PageTokenInvalid
+from sessiond_server.operations import creating, ending, facts, finding, forking
+from sessiond_server.operations.creating import NewSession
+from sessiond_server.rpc import checks, limits, page_tokens, sessions_io
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.registry import Context
+from sessiond_server.store.database import Database
+from sessiond_server.store.keys import DEFAULT_TENANT, session_key
+from sessiond_server.store.sessions import ListFilters, ListPlace, Order, SessionRow
+
+UPDATABLE = frozenset(
+    {
+        "title",
+        "pinned",
+        "state",
+        "system_prompt",
+        "model",
+        "config",
+        "metadata",
+        "labels",
+        "round_index",
+    }
+)
+_STATES = frozenset({pb.SESSION_STATE_ACTIVE, pb.SESSION_STATE_ARCHIVED})
+_ALL_STATES = frozenset(pb.SessionState.values()) - {pb.SESSION_STATE_UNSPECIFIED}
+_LISTED_STATES = [pb.SESSION_STATE_ACTIVE, pb.SESSION_STATE_ENDED]
+_VIEWS = frozenset(pb.SessionView.values())
+_FIRST_PLACE = ListPlace(True, datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+
+
+@dataclass(slots=True)
+class SessionServicer:
+    """Sessions over gRPC."""
+
+    database: Database
+    max_spawn_depth: int
+
+    async def CreateSession(
+        self, request: rpc.CreateSessionRequest, _: Context
+    ) -> rpc.CreateSessionResponse:
+        session = request.session
+        with Checks() as check:
+            new = sessions_io.new_session(
+                session,
+                "session",
+                session.id or str(uuid_utils.uuid7()),
+                check,
+                tenant=DEFAULT_TENANT,
+            )
+            check.enum("if_exists", request.if_exists, rpc.IfExists.values())
+            check.request_id("request_id", request.request_id)
+        row, created = await creating.create(
+            self.database,
+            replace(new, request_id=request.request_id),
+            return_existing=request.if_exists == rpc.IF_EXISTS_RETURN,
+            max_spawn_depth=self.max_spawn_depth,
+        )
+        return rpc.CreateSessionResponse(session=sessions_io.session_out(row), created=created)
+
+    async def GetSession(
+        self, request: rpc.GetSessionRequest, _: Context
+    ) -> rpc.GetSessionResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.enum("view", request.view, _VIEWS)
+        async with self.database.connection() as connection:
+            key = session_key(DEFAULT_TENANT, session_id)
+            row = await ending.read(connection, session_id, key)
+        full = request.view != pb.SESSION_VIEW_BASIC
+        return rpc.GetSessionResponse(session=sessions_io.session_out(row, full=full))
+
+    async def ResolveSession(
+        self, request: rpc.ResolveSessionRequest, _: Context
+    ) -> rpc.ResolveSessionResponse:
+        with Checks() as check:
+            check.required("query", request.query)
+            check.text("owner", request.owner)
+        async with self.database.connection() as connection:
+            row = await finding.resolve(connection, DEFAULT_TENANT, request.query, request.owner)
+        return rpc.ResolveSessionResponse(session=sessions_io.session_out(row))
+
+    async def ListSessions(
+        self, request: rpc.ListSessionsRequest, _: Context
+    ) -> rpc.ListSessionsResponse:
+        size = checks.page_size(request, limits.SESSION_PAGE)
+        filters = _filters(request)
+        call = _token_call(request)
+        after = _place(request.page_token, call) if request.page_token else _FIRST_PLACE
+        order: Order = (
+            "create_time" if request.order_by == rpc.SESSION_ORDER_CREATE_TIME else "listed_time"
+        )
+        async with self.database.connection() as connection:
+            rows, more = await finding.list_page(connection, filters, order, after, size)
+        answer, used, full = rpc.ListSessionsResponse(), 0, request.view == pb.SESSION_VIEW_FULL
+        for row, preview, place in rows:
+            summary = sessions_io.summary(row, preview, full=full)
+            used += summary.ByteSize() + 16
+            if answer.sessions and used > limits.PAGE_BYTES:
+                more = True
+                break
+            answer.sessions.append(summary)
+            last = place
+        if more:
+            answer.next_page_token = page_tokens.encode(
+                [last.pinned, last.time.isoformat(), str(last.session_key)], call
+            )
+        return answer
+
+    async def UpdateSession(
+        self, request: rpc.UpdateSessionRequest, _: Context
+    ) -> rpc.UpdateSessionResponse:
+        row = await facts.update(self.database, _update(request))
+        return rpc.UpdateSessionResponse(session=sessions_io.session_out(row))
+
+    async def NextTitle(self, request: rpc.NextTitleRequest, _: Context) -> rpc.NextTitleResponse:
+        with Checks() as check:
+            title = sessions_io.title_in(request.title, "title", check)
+            if not title:
+                check.wrong("title", "is required")
+            check.text("owner", request.owner)
+        async with self.database.connection() as connection:
+            proposed = await finding.next_title(connection, DEFAULT_TENANT, title, request.owner)
+        return rpc.NextTitleResponse(title=proposed)
+
+    async def EndSession(
+        self, request: rpc.EndSessionRequest, _: Context
+    ) -> rpc.EndSessionResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.text("reason", request.reason)
+        key = session_key(DEFAULT_TENANT, session_id)
+        row, deleted = await ending.end(self.database, session_id, key, request.reason)
+        return rpc.EndSessionResponse(session=sessions_io.session_out(row), deleted=deleted)
+
+    async def ReopenSession(
+        self, request: rpc.ReopenSessionRequest, _: Context
+    ) -> rpc.ReopenSessionResponse:
+        session_id = checks.session_id(request.session_id)
+        key = session_key(DEFAULT_TENANT, session_id)
+        row = await ending.reopen(self.database, session_id, key)
+        return rpc.ReopenSessionResponse(session=sessions_io.session_out(row))
+
+    async def DeleteSession(
+        self, request: rpc.DeleteSessionRequest, _: Context
+    ) -> rpc.DeleteSessionResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.text("etag", request.etag)
+        deleted = await ending.delete(
+            self.database,
+            session_id,
+            session_key(DEFAULT_TENANT, session_id),
+            etag=request.etag,
+            allow_missing=request.allow_missing,
+        )
+        return rpc.DeleteSessionResponse(
+            session_count=deleted.sessions,
+            message_count=deleted.messages,
+            detached_count=deleted.detached,
+        )
+
+    async def ForkSession(
+        self, request: rpc.ForkSessionRequest, _: Context
+    ) -> rpc.ForkSessionResponse:
+        session_id = checks.session_id(request.session_id)
+        fork = request.fork
+        with Checks() as check:
+            check.seq("at_seq", request.at_seq)
+            check.seq("expected_next_seq", request.expected_next_seq)
+            check.request_id("request_id", request.request_id)
+            if fork.HasField("parent"):
+                check.wrong("fork.parent", "must be left out: it is the forked session")
+            new = sessions_io.new_session(
+                fork, "fork", fork.id or str(uuid_utils.uuid7()), check, tenant=DEFAULT_TENANT
+            )
+            if new.session_id == session_id:
+                check.wrong("fork.id", "must be another session")
+
+        def describe(source: SessionRow, at_seq: int) -> NewSession:
+            return sessions_io.fork_of(source, fork, new, at_seq, request.request_id)
+
+        wanted = forking.Fork(
+            session_id,
+            session_key(DEFAULT_TENANT, session_id),
+            request.at_seq,
+            request.expected_next_seq,
+            describe,
+        )
+        row = await forking.fork(self.database, wanted, max_spawn_depth=self.max_spawn_depth)
+        return rpc.ForkSessionResponse(session=sessions_io.session_out(row))
+
+
+def _filters(request: rpc.ListSessionsRequest) -> ListFilters:
+    with Checks() as check:
+        for field in ("owner", "profile"):
+            check.text(field, getattr(request, field))
+        for field in ("parent_id", "subtree_of"):
+            if getattr(request, field):
+                check.session_id(field, getattr(request, field))
+        for field in ("sources", "exclude_sources"):
+            check.count(field, len(getattr(request, field)), limits.SOURCES)
+            for place, source in enumerate(getattr(request, field)[: limits.SOURCES]):
+                check.text(f"{field}[{place}]", source)
+        check.count("states", len(request.states), len(_ALL_STATES))
+        for place, state in enumerate(request.states[: len(_ALL_STATES)]):
+            check.enum(f"states[{place}]", state, _ALL_STATES)
+        check.labels("labels", request.labels.items(), len(request.labels), limits.LABEL_FILTERS)
+        if request.HasField("idle_since"):
+            check.timestamp("idle_since", request.idle_since)
+        check.enum("order_by", request.order_by, rpc.SessionOrder.values())
+        check.enum("view", request.view, _VIEWS)
+    family = bool(request.include_children or request.parent_id or request.subtree_of)
+    return ListFilters(
+        tenant=DEFAULT_TENANT,
+        owner=request.owner or None,
+        sources=list(request.sources) or None,
+        exclude_sources=list(request.exclude_sources) or None,
+        profile=request.profile or None,
+        parent_id=request.parent_id or None,
+        subtree_of=request.subtree_of or None,
+        states=[int(state) for state in request.states] or [int(s) for s in _LISTED_STATES],
+        labels_json=json.dumps(dict(request.labels)) if request.labels else None,
+        idle_since=checks.moment(request.idle_since) if request.HasField("idle_since") else None,
+        include_children=family,
+    )
+
+
+def _token_call(request: rpc.ListSessionsRequest) -> bytes:
+    return page_tokens.call_of("ListSessions", request)
+
+
+def _place(token: str, call: bytes) -> ListPlace:
+    pinned, time, key = page_tokens.decode(token, call, bool, str, str)
+    try:
+        place = ListPlace(bool(pinned), datetime.fromisoformat(str(time)), UUID(str(key)))
+    except ValueError as error:
+        raise PageTokenInvalid from error
+    if place.time.tzinfo != UTC:
+        raise PageTokenInvalid
+    return place
+
+
+def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
+    session = request.session
+    session_id = checks.session_id(session.id, "session.id")
+    title = None
+    with Checks() as check:
+        paths = check.mask("update_mask", request.update_mask, UPDATABLE)
+        check.text("etag", request.etag)
+        sessions_io.check_facts(session, "session", check)
+        if "title" in paths:
+            check.enum("session.title_source", session.title_source, pb.TitleSource.values())
+            text = sessions_io.title_in(session.title, "session.title", check)
+            source = session.title_source or pb.TITLE_SOURCE_PERSON
+            title = facts.Title(text, source, request.title_only_if_unset)
+        if "state" in paths:
+            check.enum("session.state", session.state, _STATES)
+    changed = paths.intersection(sessions_io.DETAILS)
+    return facts.Update(
+        session_id=session_id,
+        key=session_key(DEFAULT_TENANT, session_id),
+        etag=request.etag,
+        title=title,
+        pinned=session.pinned if "pinned" in paths else None,
+        state=int(session.state) if "state" in paths else None,
+        labels_json=sessions_io.labels_json(session) if "labels" in paths else None,
+        round_index=session.round_index if "round_index" in paths else None,
+        change_details=lambda stored: sessions_io.changed_details(stored, session, changed),
+    )

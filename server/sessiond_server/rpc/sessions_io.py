@@ -1,0 +1,219 @@
+"""Sessions on their way in and out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from sessiond.v1 import message_pb2
+from sessiond.v1 import session_pb2 as pb
+from sessiond_server.operations.creating import NewSession
+from sessiond_server.operations.finding import Preview
+from sessiond_server.rpc import limits
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.times import optional_timestamp, timestamp
+from sessiond_server.sessions import titles
+from sessiond_server.store.sessions import FORK, LINKED, NO_PARENT, SessionRow
+
+DETAILS = ("system_prompt", "model", "config", "metadata")
+"""What nobody filters by: stored together, as the encoding of a Session that has only these."""
+
+_SOURCES = frozenset(pb.TitleSource.values())
+_LIFECYCLES = frozenset(pb.Lifecycle.values())
+_PARENT_KINDS = frozenset({pb.PARENT_KIND_SUBAGENT, pb.PARENT_KIND_CONTINUATION})
+
+
+def new_session(
+    session: pb.Session, where: str, session_id: str, checks: Checks, *, tenant: str
+) -> NewSession:
+    """A session to be made; `checks` gets what is wrong with it."""
+    checks.session_id(f"{where}.id", session_id)
+    for field in ("owner", "source", "profile"):
+        checks.text(f"{where}.{field}", getattr(session, field))
+    check_facts(session, where, checks)
+    title = title_in(session.title, f"{where}.title", checks)
+    checks.enum(f"{where}.title_source", session.title_source, _SOURCES)
+    checks.enum(f"{where}.lifecycle", session.lifecycle, _LIFECYCLES)
+    if session.HasField("parent"):
+        _check_parent(session.parent, f"{where}.parent", session_id, checks)
+    return NewSession(
+        tenant=tenant,
+        session_id=session_id,
+        owner=session.owner,
+        source=session.source,
+        profile=session.profile,
+        title=title,
+        title_source=title_source(title, session.title_source),
+        pinned=session.pinned,
+        labels_json=labels_json(session),
+        details=details(session, DETAILS),
+        parent_id=session.parent.id if session.HasField("parent") else None,
+        parent_kind=session.parent.kind if session.HasField("parent") else NO_PARENT,
+        spawn_tool_call_id=session.parent.spawn_tool_call_id,
+        lifecycle=session.lifecycle or LINKED,
+        round_index=session.round_index,
+    )
+
+
+def check_facts(session: pb.Session, where: str, checks: Checks) -> None:
+    """The facts that an update may change as well, but for the title."""
+    prompt = len(session.system_prompt.encode())
+    checks.size(f"{where}.system_prompt", prompt, limits.SYSTEM_PROMPT_BYTES)
+    checks.text(f"{where}.model", session.model)
+    checks.size(f"{where}.config", len(session.config), limits.CONFIG_BYTES)
+    checks.struct(f"{where}.metadata", session.metadata)
+    checks.labels(f"{where}.labels", session.labels.items(), len(session.labels), limits.LABELS)
+    checks.not_negative(f"{where}.round_index", session.round_index)
+
+
+def title_in(title: str, field: str, checks: Checks) -> str:
+    """A title as it is kept."""
+    if len(title) > 100 * limits.TITLE:
+        checks.wrong(field, f"must be at most {limits.TITLE} characters, has {len(title)}")
+        return ""
+    cleaned = titles.clean(title)
+    if len(cleaned) > limits.TITLE:
+        checks.wrong(field, f"must be at most {limits.TITLE} characters, has {len(cleaned)}")
+    return cleaned
+
+
+def title_source(title: str, source: int) -> int:
+    return (source or pb.TITLE_SOURCE_PERSON) if title else pb.TITLE_SOURCE_UNSPECIFIED
+
+
+def _check_parent(parent: pb.SessionParent, where: str, session_id: str, checks: Checks) -> None:
+    checks.session_id(f"{where}.id", parent.id)
+    if parent.id == session_id:
+        checks.wrong(f"{where}.id", "must be another session")
+    if parent.kind == pb.PARENT_KIND_FORK:
+        checks.wrong(f"{where}.kind", "forks are made by ForkSession")
+    else:
+        checks.enum(f"{where}.kind", parent.kind, _PARENT_KINDS)
+    checks.tool_call_id(f"{where}.spawn_tool_call_id", parent.spawn_tool_call_id)
+
+
+def labels_json(session: pb.Session) -> str:
+    return json.dumps(dict(session.labels), sort_keys=True)
+
+
+def details(session: pb.Session, fields: Collection[str]) -> bytes:
+    """The details among `fields`, encoded for storing."""
+    kept = pb.Session()
+    for field in fields:
+        if field == "metadata":
+            if session.HasField("metadata"):
+                kept.metadata.CopyFrom(session.metadata)
+        else:
+            setattr(kept, field, getattr(session, field))
+    return kept.SerializeToString(deterministic=True)
+
+
+def changed_details(stored: bytes, session: pb.Session, fields: Collection[str]) -> bytes:
+    """The stored details with those among `fields` replaced."""
+    kept = pb.Session.FromString(stored)
+    for field in fields:
+        kept.ClearField(field)  # type: ignore[arg-type]
+    kept.MergeFromString(details(session, fields))
+    return kept.SerializeToString(deterministic=True)
+
+
+def session_out(row: SessionRow, *, full: bool = True) -> pb.Session:
+    """A stored session."""
+    session = pb.Session.FromString(row.details) if full else pb.Session()
+    if not full:
+        session.model = pb.Session.FromString(row.details).model
+    session.MergeFrom(
+        pb.Session(
+            id=row.session_id,
+            incarnation=str(row.incarnation),
+            owner=row.owner,
+            source=row.source,
+            profile=row.profile,
+            title=row.title,
+            title_source=row.title_source,  # type: ignore[arg-type]
+            pinned=row.pinned,
+            state=row.state,  # type: ignore[arg-type]
+            end_reason=row.end_reason,
+            labels=json.loads(row.labels_json),
+            parent=_parent_out(row),
+            root_id=row.root_id,
+            spawn_depth=row.spawn_depth,
+            lifecycle=row.lifecycle,  # type: ignore[arg-type]
+            next_seq=row.next_seq,
+            first_seq=row.first_seq,
+            message_count=row.message_count,
+            tool_call_count=row.tool_call_count,
+            context_message_count=row.context_message_count,
+            context_token_count=row.context_token_count,
+            open_tool_call_count=row.open_tool_call_count,
+            round_index=row.round_index,
+            etag=row.etag,
+            create_time=timestamp(row.create_time),
+            update_time=timestamp(row.update_time),
+            last_activity_time=timestamp(row.activity_time),
+            end_time=optional_timestamp(row.end_time),
+        )
+    )
+    return session
+
+
+def _parent_out(row: SessionRow) -> pb.SessionParent | None:
+    if row.parent_id is None:
+        return None
+    return pb.SessionParent(
+        id=row.parent_id,
+        kind=row.parent_kind,  # type: ignore[arg-type]
+        spawn_tool_call_id=row.spawn_tool_call_id,
+        fork_seq=row.fork_seq if row.parent_kind == FORK else 0,
+    )
+
+
+def summary(row: SessionRow, preview: Preview, *, full: bool) -> pb.SessionSummary:
+    """A session in a list."""
+    return pb.SessionSummary(
+        session=session_out(row, full=full),
+        preview=_first_text(preview.latest),
+        opening=_first_text(preview.opening),
+    )
+
+
+def _first_text(payloads: list[bytes]) -> str:
+    for payload in payloads:
+        message = message_pb2.Message.FromString(payload)
+        pieces = [message.text, *(part.text for part in message.parts)]
+        text = titles.clean(" ".join(pieces)[:1000])
+        if text:
+            return text[:60]
+    return ""
+
+
+def fork_of(
+    source: SessionRow, fork: pb.Session, new: NewSession, at_seq: int, request_id: str
+) -> NewSession:
+    """A fork's description: what it leaves out is the forked session's."""
+    stored = pb.Session.FromString(source.details)
+    given = [field for field in DETAILS if _given(fork, field)]
+    labels = json.dumps(dict(fork.labels), sort_keys=True) if fork.labels else source.labels_json
+    return NewSession(
+        tenant=new.tenant,
+        session_id=new.session_id,
+        owner=new.owner or source.owner,
+        source=new.source or source.source,
+        profile=new.profile or source.profile,
+        title=new.title,
+        title_source=new.title_source,
+        pinned=new.pinned,
+        labels_json=labels,
+        details=changed_details(stored.SerializeToString(), fork, given),
+        parent_id=source.session_id,
+        parent_kind=FORK,
+        spawn_tool_call_id="",
+        lifecycle=new.lifecycle,
+        round_index=new.round_index or source.round_index,
+        request_id=request_id,
+        fork_seq=at_seq,
+    )
+
+
+def _given(session: pb.Session, field: str) -> bool:
+    return session.HasField("metadata") if field == "metadata" else bool(getattr(session, field))

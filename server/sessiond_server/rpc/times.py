@@ -1,0 +1,19 @@
+"""Times on their way out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """A time of the database's."""
+    since = time - _EPOCH
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
+
+
+def optional_timestamp(time: datetime | None) -> Timestamp | None:
+    return None if time is None else timestamp(time)

@@ -1,0 +1,1 @@
+"""The rules of sessions, without gRPC and SQL: what is seen, what belongs together, what follows."""

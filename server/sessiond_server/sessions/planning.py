@@ -1,0 +1,115 @@
+"""Which range of a context to compact: safe for its tool calls, and no larger than the goal asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from sessiond_server.sessions.toolcalls import Item, ToolCalls
+
+LEADING_ROLES = frozenset({1, 2})
+"""System and developer: at the very beginning of a context they stay."""
+LEADING_LIMIT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the context should come down to; `None` is no goal of that kind."""
+
+    max_tokens: int | None = None
+    max_messages: int | None = None
+    note_tokens: int = 0
+    keep_recent: int = 4
+
+    def reached(self, tokens: int, messages: int) -> bool:
+        return (self.max_tokens is None or tokens <= self.max_tokens) and (
+            self.max_messages is None or messages <= self.max_messages
+        )
+
+    @property
+    def given(self) -> bool:
+        return self.max_tokens is not None or self.max_messages is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Places `first` to `last` of the context, both included."""
+
+    first: int
+    last: int
+    tokens: int
+    reaches_goal: bool
+
+
+WITHIN_GOAL, TOO_SHORT, OPEN_TOOL_CALL = 1, 2, 3
+"""Why there is nothing to compact: the values of `sessiond.v1.NothingToCompact`."""
+
+
+def leading(items: Sequence[Item]) -> int:
+    """How many system and developer messages stand at the very beginning."""
+    count = 0
+    for item in items[:LEADING_LIMIT]:
+        if item.role not in LEADING_ROLES or item.note:
+            break
+        count += 1
+    return count
+
+
+def plan(calls: ToolCalls, goal: Goal) -> Plan | int:
+    """The range to compact, or why there is none."""
+    items = calls.items
+    tokens = sum(item.tokens for item in items)
+    if goal.given and goal.reached(tokens, len(items)):
+        return WITHIN_GOAL
+    first, last = leading(items), len(items) - 1 - goal.keep_recent
+    if not _worth_it(items, first, last):
+        return TOO_SHORT
+    best: Plan | None = None
+    for run in _runs(calls, first, last):
+        found = _within(calls, run, goal, tokens)
+        if found is not None and found.reaches_goal:
+            return found
+        if found is not None and (best is None or found.tokens > best.tokens):
+            best = found
+    return best or OPEN_TOOL_CALL
+
+
+def _worth_it(items: Sequence[Item], first: int, last: int) -> bool:
+    return first < last or (first == last and not items[first].note)
+
+
+def _runs(calls: ToolCalls, first: int, last: int) -> list[tuple[int, int]]:
+    """The stretches between open calls."""
+    found = []
+    for place in [*(p for p in calls.open if first <= p <= last), last + 1]:
+        if first < place:
+            found.append((first, place - 1))
+        first = place + 1
+    return found
+
+
+def _within(calls: ToolCalls, run: tuple[int, int], goal: Goal, tokens: int) -> Plan | None:
+    safe = calls.shrink(*run)
+    if safe is None or not _worth_it(calls.items, *safe):
+        return None
+    first, last = safe
+    sums = list(accumulate(item.tokens for item in calls.items[first : last + 1]))
+    for place in _boundaries(calls, first, last):
+        removed = sums[place - first]
+        left = len(calls.items) - (place - first + 1) + 1
+        reached = goal.given and goal.reached(tokens - removed + goal.note_tokens, left)
+        if reached and _worth_it(calls.items, first, place):
+            return Plan(first, place, removed, reaches_goal=True)
+    return Plan(first, last, sums[-1], reaches_goal=not goal.given)
+
+
+def _boundaries(calls: ToolCalls, first: int, last: int) -> list[int]:
+    """The places in a safe range behind which it may end as well."""
+    reach = {link.call: link.result for link in calls.links if first <= link.call}
+    found, needed = [], first
+    for place in range(first, last + 1):
+        needed = max(needed, reach.get(place, place))
+        if needed <= place:
+            found.append(place)
+    return found

@@ -1,0 +1,42 @@
+"""Titles: what is kept of what was typed, and their lineage "x", "x #2", "x #3"."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+MAX_LENGTH = 100
+_NUMBERED = re.compile(r"(?P<lineage>.*\S) #(?P<number>[1-9][0-9]{0,17})", re.DOTALL)
+_WHITE = re.compile(r"\s+")
+
+
+class Lineage(NamedTuple):
+    """A title as the number-th of its lineage; the first has no number in its text."""
+
+    name: str
+    number: int
+
+
+def clean(title: str) -> str:
+    """The title without control and format (zero-width, bidi) characters, white space collapsed. It may
+    still be too long."""
+    collapsed = _WHITE.sub(" ", title)
+    kept = "".join(c for c in collapsed if unicodedata.category(c) not in {"Cc", "Cf"})
+    return _WHITE.sub(" ", kept).strip()
+
+
+def lineage(title: str) -> Lineage:
+    """The lineage that a title belongs to."""
+    match = _NUMBERED.fullmatch(title)
+    if match is None or int(match["number"]) < 2:
+        return Lineage(title, 1)
+    return Lineage(match["lineage"], int(match["number"]))
+
+
+def numbered(name: str, number: int) -> str:
+    """The number-th title of a lineage, shortened to fit."""
+    if number == 1:
+        return name
+    suffix = f" #{number}"
+    return name[: MAX_LENGTH - len(suffix)].rstrip() + suffix

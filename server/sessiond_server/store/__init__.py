@@ -1,0 +1,1 @@
+"""Postgres: the schema, the queries, and the batcher that appends go through."""

@@ -1,0 +1,214 @@
+"""The append batcher: while one statement commits, the appends that arrive wait for the next one.
+
+Sessions are spread over a few lanes by their bucket; a lane has a connection of its own and one
+statement under way. Appends of a session are applied in the order in which they came. What the
+statement leaves out (a replay, a conflict, a session that must be made first) is looked at on its own, by
+`resolve`, while later appends of that session are held back and all others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from sessiond_server.errors import AppendQueueFull, DatabaseUnavailable, ShuttingDown
+from sessiond_server.store.appends import Ack, Append, store
+from sessiond_server.store.database import ATTEMPTS, CONFLICTS, UNAVAILABLE, connect_for_appends
+from sessiond_server.store.keys import SessionKey
+
+log = structlog.get_logger(__name__)
+
+BATCH_MESSAGES = 2000
+BATCH_BYTES = 8 * 2**20
+QUEUE_BYTES = 64 * 2**20
+
+Resolve = Callable[[Append], Awaitable[Ack]]
+
+
+class Batcher:
+    """The way of every append into the log. `append.answer` gets the `Ack`, or a `Refused`."""
+
+    def __init__(self, dsn: str, resolve: Resolve, *, lanes: int, queue_messages: int) -> None:
+        self._lanes = [_Lane(dsn, resolve, self._release) for _ in range(lanes)]
+        self._limit = queue_messages
+        self._messages = 0
+        self._bytes = 0
+        self._closing = False
+
+    async def start(self) -> None:
+        for lane in self._lanes:
+            lane.start()
+
+    def submit(self, append: Append) -> asyncio.Future[Ack]:
+        """Queue an append. Refuses with `AppendQueueFull` when the queue is."""
+        if self._closing:
+            raise ShuttingDown
+        if self._messages and (
+            self._messages + len(append.rows) > self._limit
+            or self._bytes + append.bytes > QUEUE_BYTES
+        ):
+            raise AppendQueueFull(self._limit)
+        self._messages += len(append.rows)
+        self._bytes += append.bytes
+        self._lanes[append.key.bucket % len(self._lanes)].submit(append)
+        return append.answer
+
+    def _release(self, append: Append) -> None:
+        self._messages -= len(append.rows)
+        self._bytes -= append.bytes
+
+    async def stop(self) -> None:
+        """Take no more appends, and return when all that were taken are answered."""
+        self._closing = True
+        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+
+
+def _fits(append: Append, seen: dict[SessionKey, set[str] | None]) -> bool:
+    """Whether it can join a batch; `seen` holds the client ids of each session in the batch, `None` once
+    one of the session's appends had to wait."""
+    ids = {row.client_id for row in append.rows}
+    earlier = seen.setdefault(append.key, set())
+    if earlier is None:
+        return False
+    if earlier and (append.expected_next_seq or not earlier.isdisjoint(ids)):
+        seen[append.key] = None
+        return False
+    earlier |= ids
+    return True
+
+
+class _Lane:
+    """A queue, a connection, and at most one statement under way."""
+
+    def __init__(self, dsn: str, resolve: Resolve, release: Callable[[Append], None]) -> None:
+        self._dsn = dsn
+        self._resolve = resolve
+        self._release = release
+        self._queue: deque[Append] = deque()
+        self._held: dict[SessionKey, deque[Append]] = {}
+        self._resolving: set[asyncio.Task[None]] = set()  # a loop holds its tasks only weakly
+        self._arrived = asyncio.Event()
+        self._stopping = False
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="append lane")
+
+    def submit(self, append: Append) -> None:
+        self._queue.append(append)
+        self._arrived.set()
+
+    async def stop(self) -> None:
+        self._stopping = True
+        self._arrived.set()
+        if self._task is not None:
+            await self._task
+        if self._connection is not None:
+            with suppress(*UNAVAILABLE):
+                await self._connection.close(timeout=2)
+
+    async def _run(self) -> None:
+        while not (self._stopping and not self._queue and not self._held):
+            await self._arrived.wait()
+            self._arrived.clear()
+            while batch := self._take():
+                await self._commit(batch)
+
+    def _take(self) -> list[Append]:
+        """The next batch. In one batch a session has only plain appends behind its first one, and each
+        client id once: what depends on an earlier append of the batch waits for the next."""
+        batch: list[Append] = []
+        later: list[Append] = []
+        seen: dict[SessionKey, set[str] | None] = {}
+        messages = size = 0
+        while self._queue and messages < BATCH_MESSAGES and size < BATCH_BYTES:
+            append = self._queue.popleft()
+            if append.answer.done():
+                self._release(append)
+            elif append.key in self._held:
+                self._held[append.key].append(append)
+            elif _fits(append, seen):
+                batch.append(append)
+                messages += len(append.rows)
+                size += append.bytes
+            else:
+                later.append(append)
+        self._queue.extendleft(reversed(later))
+        return batch
+
+    async def _commit(self, batch: list[Append]) -> None:
+        try:
+            stored = await self._store(batch)
+        except UNAVAILABLE as error:
+            log.warning("append batch failed", error=repr(error), appends=len(batch))
+            await self._disconnect()
+            self._fail(batch, DatabaseUnavailable())
+            return
+        except asyncpg.PostgresError as error:
+            log.warning("append batch refused", error=repr(error), appends=len(batch))
+            for append in batch:
+                self._begin_resolving(append)
+            return
+        for append in batch:
+            first = stored.get((append.key.key, append.rows[0].client_id))
+            if first is None:
+                self._begin_resolving(append)
+            else:
+                last = first + len(append.rows) - 1
+                self._answer(append, Ack(range(first, last + 1), last + 1, replayed=False))
+
+    async def _store(self, batch: list[Append]) -> dict[tuple[UUID, str], int]:
+        for attempt in range(ATTEMPTS):
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await connect_for_appends(self._dsn)
+            try:
+                return await store(self._connection, batch)
+            except CONFLICTS:
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+        await asyncio.sleep(0.05)
+
+    def _begin_resolving(self, append: Append) -> None:
+        if append.key in self._held:
+            self._held[append.key].append(append)
+            return
+        self._held[append.key] = deque()
+        task = asyncio.create_task(self._finish(append), name="append resolve")
+        self._resolving.add(task)
+        task.add_done_callback(self._resolving.discard)
+
+    async def _finish(self, append: Append) -> None:
+        try:
+            if not append.answer.done():
+                self._answer(append, await self._resolve(append))
+            else:
+                self._release(append)
+        except Exception as error:
+            self._fail([append], error)
+        finally:
+            self._queue.extendleft(reversed(self._held.pop(append.key)))
+            self._arrived.set()
+
+    def _answer(self, append: Append, ack: Ack) -> None:
+        self._release(append)
+        if not append.answer.done():
+            append.answer.set_result(ack)
+
+    def _fail(self, appends: Iterable[Append], error: Exception) -> None:
+        for append in appends:
+            self._release(append)
+            if not append.answer.done():
+                append.answer.set_exception(error)

@@ -1,0 +1,246 @@
+"""What hides messages: compactions, rewinds, and the spans derived from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from sessiond_server.sessions.toolcalls import Item
+from sessiond_server.sessions.visibility import Compaction, Rewind, Segment, Span
+from sessiond_server.store.database import Connection
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.sql import query
+
+
+class ContextMap(NamedTuple):
+    """What the context is made of now."""
+
+    first_seq: int
+    next_seq: int
+    message_count: int
+    token_count: int
+    details: bytes
+    spans: list[Span]
+
+
+async def context_map(connection: Connection, key: SessionKey) -> ContextMap | None:
+    """The context's outline in one look; `None` if there is no such session."""
+    row = await connection.fetchrow(query("context_map"), *key)
+    if row is None:
+        return None
+    return ContextMap(
+        row["first_seq"],
+        row["next_seq"],
+        row["context_message_count"],
+        row["context_token_count"],
+        row["details"],
+        [Span(*span) for span in row["spans"] or []],
+    )
+
+
+async def history(connection: Connection, key: SessionKey) -> tuple[list[Compaction], list[Rewind]]:
+    """Every compaction and rewind of a session."""
+    compactions = await connection.fetch(query("compaction_history"), *key)
+    rewinds = await connection.fetch(query("rewind_history"), *key)
+    return [Compaction(*row) for row in compactions], [Rewind(*row) for row in rewinds]
+
+
+def _items(rows: list[asyncpg.Record], segments: Sequence[Segment]) -> list[Item]:
+    found = []
+    for row in rows:
+        segment = segments[row["segment"] - 1]
+        found.append(
+            Item(
+                position=segment.position if segment.note else row["seq"],
+                seq=row["seq"],
+                note=row["note"],
+                role=row["role"],
+                tokens=row["token_count"],
+                calls=tuple(row["tool_call_ids"] or ()),
+                answers=row["tool_call_id"],
+            )
+        )
+    return found
+
+
+async def outline(
+    connection: Connection,
+    key: SessionKey,
+    segments: Sequence[Segment],
+    *,
+    limit: int,
+    descending: bool = False,
+    as_of_seq: int = 0,
+) -> list[Item]:
+    """Messages of the context without their contents, from segments in the order of reading."""
+    columns = (
+        [s.low for s in segments],
+        [s.high for s in segments],
+        [s.note for s in segments],
+    )
+    direction = "descending" if descending else "ascending"
+    if as_of_seq:
+        text = query(f"context_outline_as_of_{direction}")
+        rows = await connection.fetch(text, *key, *columns, as_of_seq, limit)
+    else:
+        rows = await connection.fetch(query(f"context_outline_{direction}"), *key, *columns, limit)
+    return _items(rows, segments)
+
+
+async def replace_spans(
+    connection: Connection, key: SessionKey, compacted: Sequence[Span], rewound: Sequence[Span]
+) -> None:
+    """Store what is hidden now in the place of what was."""
+    await connection.execute(query("forget_spans"), *key)
+    await _insert_spans(connection, key, compacted, rewound)
+
+
+async def add_compacted_span(connection: Connection, key: SessionKey, span: Span) -> None:
+    """Store what a new compaction hides, in the place of the compactions in its range."""
+    await connection.execute(query("cover_spans"), *key, span.from_seq, span.to_seq)
+    await _insert_spans(connection, key, [span], [])
+
+
+async def _insert_spans(
+    connection: Connection, key: SessionKey, compacted: Sequence[Span], rewound: Sequence[Span]
+) -> None:
+    spans = [*compacted, *rewound]
+    await connection.execute(
+        query("insert_spans"),
+        *key,
+        [1] * len(compacted) + [2] * len(rewound),
+        [span.from_seq for span in spans],
+        [span.to_seq for span in spans],
+        [span.note_seq or None for span in spans],
+        [span.covered for span in spans],
+    )
+
+
+async def totals(
+    connection: Connection, key: SessionKey, segments: Sequence[Segment], *, as_of_seq: int = 0
+) -> tuple[int, int]:
+    """How many messages and tokens segments hold, or held as of a seq."""
+    columns = ([s.low for s in segments], [s.high for s in segments], [s.note for s in segments])
+    if as_of_seq:
+        row = await connection.fetchrow(query("context_totals_as_of"), *key, *columns, as_of_seq)
+    else:
+        row = await connection.fetchrow(query("context_totals"), *key, *columns)
+    assert row is not None
+    return row["messages"], row["tokens"]
+
+
+async def set_counters(
+    connection: Connection, key: SessionKey, messages: int, tokens: int, *, changes: int = 1
+) -> None:
+    """Store what the context holds, and count the change."""
+    await connection.execute(query("set_context_counters"), *key, messages, tokens, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionRow:
+    """A row of `compaction`, and whether its note stands in the context."""
+
+    bucket: int
+    session_key: UUID
+    note_seq: int
+    change_no: int
+    from_seq: int
+    to_seq: int
+    message_count: int
+    tokens_before: int
+    tokens_after: int
+    author: str
+    model: str
+    round_index: int
+    create_time: datetime
+    revert_time: datetime | None
+    revert_effective_seq: int | None
+    in_context: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionInsert:
+    """A compaction to be recorded, in the order of the statement's parameters."""
+
+    note_seq: int
+    change_no: int
+    from_seq: int
+    to_seq: int
+    message_count: int
+    tokens_before: int
+    tokens_after: int
+    author: str
+    model: str
+
+
+async def insert_compaction(connection: Connection, key: SessionKey, new: CompactionInsert) -> None:
+    values = (getattr(new, name) for name in CompactionInsert.__slots__)
+    await connection.execute(query("insert_compaction"), *key, *values)
+
+
+async def read_compaction(
+    connection: Connection, key: SessionKey, note_seq: int
+) -> CompactionRow | None:
+    row = await connection.fetchrow(query("read_compaction"), *key, note_seq)
+    return None if row is None else CompactionRow(**row)
+
+
+async def list_compactions(
+    connection: Connection, key: SessionKey, before: int, limit: int
+) -> list[CompactionRow]:
+    """Compactions with notes before a seq, the newest first."""
+    rows = await connection.fetch(query("list_compactions"), *key, before, limit)
+    return [CompactionRow(**row) for row in rows]
+
+
+async def revert_compaction(
+    connection: Connection, key: SessionKey, note_seq: int, effective_seq: int
+) -> None:
+    await connection.execute(query("revert_compaction"), *key, note_seq, effective_seq)
+
+
+@dataclass(frozen=True, slots=True)
+class RewindRow:
+    """A row of `rewind`."""
+
+    bucket: int
+    session_key: UUID
+    rewind_id: int
+    after_seq: int
+    to_seq: int
+    effective_seq: int
+    author: str
+    create_time: datetime
+    undo_time: datetime | None
+    undo_effective_seq: int | None
+
+
+async def insert_rewind(
+    connection: Connection, key: SessionKey, rewind: Rewind, author: str
+) -> None:
+    await connection.execute(query("insert_rewind"), *key, *rewind[:4], author)
+
+
+async def read_rewind(connection: Connection, key: SessionKey, rewind_id: int) -> RewindRow | None:
+    """A rewind; 0 is the newest that isn't undone."""
+    row = await connection.fetchrow(query("read_rewind"), *key, rewind_id)
+    return None if row is None else RewindRow(**row)
+
+
+async def list_rewinds(
+    connection: Connection, key: SessionKey, before: int, limit: int
+) -> list[RewindRow]:
+    """Rewinds with smaller ids, the newest first."""
+    rows = await connection.fetch(query("list_rewinds"), *key, before, limit)
+    return [RewindRow(**row) for row in rows]
+
+
+async def undo_rewind(
+    connection: Connection, key: SessionKey, rewind_id: int, effective_seq: int
+) -> None:
+    await connection.execute(query("undo_rewind"), *key, rewind_id, effective_seq)

@@ -1,0 +1,140 @@
+"""The connections to Postgres, and what its failures mean to a caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+import structlog
+
+from sessiond_server.errors import DatabaseUnavailable, ReadQueueFull
+
+log = structlog.get_logger(__name__)
+
+if TYPE_CHECKING:
+    Connection = (
+        asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    )
+else:  # generic for type checkers alone
+    Connection = asyncpg.Connection
+Result = TypeVar("Result")
+
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""What says that the database, not the request, is the matter."""
+
+CONFLICTS = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.UniqueViolationError,
+)
+"""What another transaction caused: the same work, done again, succeeds."""
+
+ATTEMPTS = 5
+
+
+@contextmanager
+def unavailable_if_down() -> Iterator[None]:
+    """Turn a lost or refusing database into `DatabaseUnavailable`."""
+    try:
+        yield
+    except UNAVAILABLE as error:
+        if isinstance(error, ValueError):
+            raise  # asyncpg refuses a parameter: a bug, not the database's state
+        log.warning("database unavailable", error=repr(error))
+        raise DatabaseUnavailable from error
+
+
+_OPTIONS: dict[str, Any] = {
+    "timeout": 5,
+    "command_timeout": 60,
+    "server_settings": {
+        "application_name": "sessiond",
+        "synchronous_commit": "on",
+        "jit": "off",
+        "timezone": "UTC",
+        "default_transaction_isolation": "read committed",
+        "idle_in_transaction_session_timeout": "60000",
+    },
+}
+
+
+async def connect_for_appends(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection of one's own for the append statement, whose plan is made once and for tables of any
+    size: without statistics the planner would read small tables whole, and go on when they have grown."""
+    settings = {
+        **_OPTIONS["server_settings"],
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+    }
+    return await asyncpg.connect(dsn, **{**_OPTIONS, "server_settings": settings})
+
+
+class Database:
+    """A pool of connections whose queue is bounded (P13)."""
+
+    def __init__(self, dsn: str, *, connections: int, queue: int) -> None:
+        self._dsn = dsn
+        self._connections = connections
+        self._queue = queue
+        self._waiting = 0
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._connections,
+            max_inactive_connection_lifetime=300,
+            **_OPTIONS,
+        )
+
+    async def close(self) -> None:
+        if self._pool is None:
+            return
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except UNAVAILABLE:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for reading. Refuses with `ReadQueueFull` rather than queue without end."""
+        if self._pool is None:
+            raise DatabaseUnavailable
+        if self._waiting >= self._connections + self._queue:
+            raise ReadQueueFull(self._queue)
+        self._waiting += 1
+        try:
+            with unavailable_if_down():
+                async with self._pool.acquire() as connection:
+                    yield connection
+        finally:
+            self._waiting -= 1
+
+    async def transact(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Do `work` in a transaction; again, from its beginning, when another one got in its way."""
+        for attempt in range(ATTEMPTS):
+            try:
+                async with self.connection() as connection, connection.transaction():
+                    return await work(connection)
+            except CONFLICTS as error:
+                if attempt == ATTEMPTS - 1:
+                    log.warning("transaction gave up", error=repr(error))
+                    raise DatabaseUnavailable from error
+                await asyncio.sleep(0.01 * 2**attempt)
+        raise AssertionError("unreachable")

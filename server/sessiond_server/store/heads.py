@@ -1,0 +1,112 @@
+"""Head rows: the lock and the counters of a session, and its leases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sessiond_server.store.database import Connection
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.sql import query
+
+ACTIVE, ENDED, ARCHIVED = 1, 2, 3
+"""States of a session: the values of `sessiond.v1.SessionState`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A row of `session_head`."""
+
+    bucket: int
+    session_key: UUID
+    state: int
+    first_seq: int
+    next_seq: int
+    next_change: int
+    message_count: int
+    tool_call_count: int
+    context_message_count: int
+    context_token_count: int
+    activity_time: datetime
+    listed_time: datetime
+    writer_epoch: int
+    writer_token: str
+    writer_holder: str
+    writer_expire_time: datetime
+    compactor_token: str
+    compactor_holder: str
+    compactor_expire_time: datetime
+
+    @property
+    def last_seq(self) -> int:
+        return self.next_seq - 1
+
+
+async def lock(connection: Connection, key: SessionKey) -> Head | None:
+    """Lock a session until the transaction ends; `None` if there is none."""
+    row = await connection.fetchrow(query("lock_head"), *key)
+    return None if row is None else Head(**row)
+
+
+async def read(connection: Connection, key: SessionKey) -> Head | None:
+    """A look without a lock."""
+    row = await connection.fetchrow(query("read_head"), *key)
+    return None if row is None else Head(**row)
+
+
+async def lock_all(connection: Connection, keys: Iterable[SessionKey]) -> set[SessionKey]:
+    """Lock several sessions in key order; which of them exist."""
+    wanted = list(keys)
+    rows = await connection.fetch(
+        query("lock_heads"), [key.bucket for key in wanted], [key.key for key in wanted]
+    )
+    return {SessionKey(row[0], row[1]) for row in rows}
+
+
+async def now(connection: Connection) -> datetime:
+    """The database's clock."""
+    moment: datetime = await connection.fetchval(query("database_now"))
+    return moment
+
+
+async def set_state(connection: Connection, key: SessionKey, state: int) -> None:
+    await connection.execute(query("set_head_state"), *key, state)
+
+
+async def touch(connection: Connection, key: SessionKey) -> None:
+    """Note an activity that isn't an append."""
+    await connection.execute(query("touch_session"), *key)
+
+
+async def set_writer(
+    connection: Connection, key: SessionKey, token: str, holder: str, ttl: timedelta
+) -> tuple[int, datetime, int]:
+    """Take the writer lease; its epoch, its end, and the session's next seq."""
+    row = await connection.fetchrow(query("set_writer"), *key, token, holder, ttl)
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+async def renew_writer(connection: Connection, key: SessionKey, ttl: timedelta) -> datetime:
+    expire_time: datetime = await connection.fetchval(query("renew_writer"), *key, ttl)
+    return expire_time
+
+
+async def release_writer(connection: Connection, key: SessionKey, token: str) -> None:
+    await connection.execute(query("release_writer"), *key, token)
+
+
+async def set_compactor(
+    connection: Connection, key: SessionKey, token: str, holder: str, ttl: timedelta
+) -> datetime:
+    """Take the compaction lease; its end."""
+    expire_time: datetime = await connection.fetchval(
+        query("set_compactor"), *key, token, holder, ttl
+    )
+    return expire_time
+
+
+async def release_compactor(connection: Connection, key: SessionKey, token: str) -> None:
+    await connection.execute(query("release_compactor"), *key, token)

@@ -1,0 +1,33 @@
+"""Where a session is stored: derived from its tenant and id, so that no lookup stands before an append."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import NamedTuple
+from uuid import UUID
+
+BUCKETS = 1024
+"""How many buckets there are. Part of the schema: it can't change once sessions are stored."""
+
+DEFAULT_TENANT = "default"
+
+
+class SessionKey(NamedTuple):
+    """The first two columns of every key."""
+
+    bucket: int
+    key: UUID
+
+
+@lru_cache(maxsize=65536)
+def session_key(tenant: str, session_id: str) -> SessionKey:
+    """The key of a session, existing or not."""
+    digest = hashlib.blake2b(f"{tenant}\0{session_id}".encode(), digest_size=18).digest()
+    return SessionKey(int.from_bytes(digest[:2]) % BUCKETS, UUID(bytes=digest[2:]))
+
+
+def owner_bucket(tenant: str, owner: str) -> int:
+    """The bucket of what belongs to an owner rather than to a session."""
+    digest = hashlib.blake2b(f"{tenant}\0{owner}".encode(), digest_size=2).digest()
+    return int.from_bytes(digest) % BUCKETS

@@ -1,0 +1,127 @@
+-- name: append_messages
+-- The heart: one statement stores the calls that are entirely new and allowed, and returns what it
+-- stored. Heads are locked in key order before anything is decided, since two batches would deadlock
+-- otherwise, and conditions are tested against the locked rows. Calls that it leaves out are looked
+-- at one by one, see append.py.
+WITH call AS MATERIALIZED (
+    SELECT bucket, session_key, expected_seq, writer_token, call_no
+    FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[])
+        WITH ORDINALITY AS c (bucket, session_key, expected_seq, writer_token, call_no)
+),
+item AS MATERIALIZED (
+    SELECT
+        i.*,
+        -- Not EXISTS: the planner may turn that into a hash of the whole table.
+        (
+            SELECT m.seq
+            FROM message AS m
+            WHERE m.bucket = ($1::smallint[])[i.call_no]
+                AND m.session_key = ($2::uuid[])[i.call_no]
+                AND m.client_id = i.client_id
+        ) IS NOT NULL AS known
+    FROM unnest(
+        $5::integer[], $6::text[], $7::bytea[], $8::smallint[], $9::smallint[], $10::boolean[],
+        $11::boolean[], $12::integer[], $13::text[], $14::text[], $15::bytea[]
+    ) WITH ORDINALITY AS i (
+        call_no, client_id, fingerprint, role, kind, in_context,
+        in_transcript, token_count, tool_call_ids, tool_call_id, payload, item_no
+    )
+),
+head AS MATERIALIZED (
+    SELECT h.*
+    FROM (SELECT DISTINCT bucket, session_key FROM call ORDER BY bucket, session_key) AS c
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM session_head AS h
+        WHERE h.bucket = c.bucket AND h.session_key = c.session_key
+        FOR UPDATE
+    ) AS h
+),
+allowed AS MATERIALIZED (
+    SELECT c.call_no, h.bucket, h.session_key, h.next_seq, h.activity_time
+    FROM call AS c
+    JOIN head AS h USING (bucket, session_key)
+    WHERE h.state = 1
+        AND (c.expected_seq = 0 OR c.expected_seq = h.next_seq)
+        AND CASE c.writer_token
+            WHEN '' THEN h.writer_expire_time <= clock_timestamp()
+            ELSE c.writer_token = h.writer_token AND h.writer_expire_time > clock_timestamp()
+        END
+        AND c.call_no NOT IN (SELECT call_no FROM item WHERE known)
+),
+added AS MATERIALIZED (
+    SELECT
+        a.bucket, a.session_key, i.*,
+        a.next_seq - 1 + row_number() OVER (PARTITION BY a.bucket, a.session_key ORDER BY i.item_no) AS seq,
+        greatest(a.activity_time, statement_timestamp()) AS create_time,
+        string_to_array(i.tool_call_ids, chr(31)) AS calls
+    FROM item AS i
+    JOIN allowed AS a USING (call_no)
+),
+growth AS MATERIALIZED (
+    SELECT
+        bucket, session_key, max(create_time) AS activity_time,
+        count(*) AS messages,
+        coalesce(sum(cardinality(calls)), 0) AS calls,
+        count(*) FILTER (WHERE in_context) AS context_messages,
+        coalesce(sum(token_count) FILTER (WHERE in_context), 0) AS context_tokens
+    FROM added
+    GROUP BY bucket, session_key
+),
+grown AS (
+    UPDATE session_head AS h
+    SET next_seq = h.next_seq + g.messages,
+        message_count = h.message_count + g.messages,
+        tool_call_count = h.tool_call_count + g.calls,
+        context_message_count = h.context_message_count + g.context_messages,
+        context_token_count = h.context_token_count + g.context_tokens,
+        activity_time = g.activity_time,
+        listed_time = CASE
+            WHEN h.listed_time < g.activity_time - interval '1 minute' THEN g.activity_time
+            ELSE h.listed_time
+        END
+    FROM growth AS g
+    WHERE h.bucket = g.bucket AND h.session_key = g.session_key
+),
+listed AS (
+    UPDATE session AS s
+    SET listed_time = g.activity_time
+    FROM growth AS g
+    JOIN head AS h USING (bucket, session_key)
+    WHERE s.bucket = g.bucket AND s.session_key = g.session_key
+        AND h.listed_time < g.activity_time - interval '1 minute'
+),
+answered AS (
+    DELETE FROM open_tool_call AS o
+    USING added AS a
+    WHERE a.tool_call_id IS NOT NULL
+        AND o.bucket = a.bucket AND o.session_key = a.session_key AND o.tool_call_id = a.tool_call_id
+),
+opened AS (
+    INSERT INTO open_tool_call (bucket, session_key, tool_call_id, seq, position)
+    SELECT a.bucket, a.session_key, c.tool_call_id, a.seq, c.position
+    FROM added AS a
+    CROSS JOIN unnest(a.calls) WITH ORDINALITY AS c (tool_call_id, position)
+    WHERE a.calls IS NOT NULL
+        AND NOT EXISTS (
+            SELECT
+            FROM added AS r
+            WHERE r.bucket = a.bucket AND r.session_key = a.session_key
+                AND r.tool_call_id = c.tool_call_id AND r.seq > a.seq
+        )
+)
+INSERT INTO message (
+    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+    client_id, fingerprint, tool_call_ids, tool_call_id, payload
+)
+SELECT
+    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, $16::boolean,
+    client_id, fingerprint, calls, tool_call_id, payload
+FROM added
+RETURNING session_key, client_id, seq;
+
+-- name: known_messages
+-- Which of these client ids the session has, to tell a replay from something new.
+SELECT client_id, seq, fingerprint, note
+FROM message
+WHERE bucket = $1 AND session_key = $2 AND client_id = ANY($3::text[]);

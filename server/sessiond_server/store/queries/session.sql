@@ -1,0 +1,295 @@
+-- name: lock_head
+-- Every change of a session begins here, so that changes of one session come one after the other.
+SELECT *
+FROM session_head
+WHERE bucket = $1 AND session_key = $2
+FOR UPDATE;
+
+-- name: lock_heads
+-- Several sessions at once, in key order as everywhere.
+SELECT h.bucket, h.session_key
+FROM session_head AS h
+JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key)
+ORDER BY h.bucket, h.session_key
+FOR UPDATE OF h;
+
+-- name: read_head
+-- A look without a lock.
+SELECT *
+FROM session_head
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: database_now
+-- The one clock that leases go by.
+SELECT clock_timestamp();
+
+-- name: insert_session
+-- The head is inserted with it; a session that exists already leaves both alone.
+WITH made AS (
+    INSERT INTO session (
+        bucket, session_key, tenant, session_id, incarnation, owner, source, profile, title,
+        title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, round_index, revision,
+        create_request_id, create_time, update_time, listed_time, end_time
+    )
+    VALUES (
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, '', $12::text::jsonb, $13, $14, $15, $16, $17,
+        $18, $19, $20, $21, 1, $22, statement_timestamp(), statement_timestamp(), statement_timestamp(),
+        NULL
+    )
+    ON CONFLICT (bucket, session_key) DO NOTHING
+    RETURNING bucket, session_key, create_time
+)
+INSERT INTO session_head (
+    bucket, session_key, state, first_seq, next_seq, next_change, message_count, tool_call_count,
+    context_message_count, context_token_count, activity_time, listed_time, writer_epoch, writer_token,
+    writer_holder, writer_expire_time, compactor_token, compactor_holder, compactor_expire_time
+)
+SELECT
+    bucket, session_key, 1, 1, 1, 1, 0, 0, 0, 0, create_time, create_time, 0, '', '',
+    'epoch'::timestamptz, '', '', 'epoch'::timestamptz
+FROM made
+RETURNING session_key;
+
+-- name: update_session
+-- The facts that can change, all at once; the caller holds the head's lock.
+UPDATE session
+SET title = $3, title_source = $4, pinned = $5, state = $6, end_reason = $7,
+    labels = $8::text::jsonb, details = $9, round_index = $10, end_time = $11,
+    revision = revision + 1, update_time = statement_timestamp()
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: set_head_state
+-- Appends look at the head's state alone.
+UPDATE session_head
+SET state = $3
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: touch_session
+-- What isn't an append but counts as activity.
+WITH head AS (
+    UPDATE session_head
+    SET activity_time = greatest(activity_time, statement_timestamp()),
+        listed_time = greatest(activity_time, statement_timestamp())
+    WHERE bucket = $1 AND session_key = $2
+    RETURNING bucket, session_key, listed_time
+)
+UPDATE session AS s
+SET listed_time = head.listed_time
+FROM head
+WHERE s.bucket = head.bucket AND s.session_key = head.session_key;
+
+-- name: claim_title
+-- One session of an owner at most gets a title.
+INSERT INTO session_title (bucket, tenant, owner, title, lineage, number, session_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (bucket, tenant, owner, title) DO NOTHING
+RETURNING session_id;
+
+-- name: title_holder
+-- Who has a title, for the refusal.
+SELECT session_id
+FROM session_title
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND title = $4;
+
+-- name: release_title
+-- A title that its session gives up is free at once.
+DELETE FROM session_title
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND title = $4 AND session_id = $5;
+
+-- name: lineage_numbers
+-- The newest of a title's lineage.
+SELECT max(number) AS newest
+FROM session_title
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND lineage = $4;
+
+-- name: sessions_by_prefix
+-- A range of the C collation is a prefix search in which % and _ mean themselves.
+SELECT session_id
+FROM session
+WHERE tenant = $1 AND session_id >= $2 AND session_id < $3 AND ($4 = '' OR owner = $4)
+ORDER BY session_id
+LIMIT 21;
+
+-- name: sessions_by_title
+-- The exact title, and the newest of its lineage, of each owner.
+SELECT DISTINCT ON (owner) owner, session_id
+FROM session_title
+WHERE tenant = $1 AND lineage = $2 AND number >= $3 AND ($4 = '' OR owner = $4)
+ORDER BY owner, number DESC
+LIMIT 21;
+
+-- name: session_by_title
+-- A numbered title means itself.
+SELECT session_id
+FROM session_title
+WHERE tenant = $1 AND title = $2 AND lineage = $3 AND ($4 = '' OR owner = $4)
+ORDER BY owner
+LIMIT 21;
+
+-- name: session_exists
+-- Whether an id is taken.
+SELECT s.create_request_id
+FROM session AS s
+WHERE s.bucket = $1 AND s.session_key = $2;
+
+-- name: children
+-- The direct children of sessions, with what decides their fate.
+SELECT bucket, session_key, session_id, parent_kind, lifecycle, spawn_depth
+FROM session
+WHERE tenant = $1 AND parent_id = ANY($2::text[])
+ORDER BY session_id;
+
+-- name: detach_children
+-- Children that outlive their parent have none then, and are the roots of their own trees.
+WITH RECURSIVE tree AS (
+    SELECT s.bucket, s.session_key, s.session_id, s.session_id AS root_id, s.spawn_depth AS lift
+    FROM session AS s
+    WHERE s.tenant = $1 AND s.session_id = ANY($2::text[])
+    UNION ALL
+    SELECT c.bucket, c.session_key, c.session_id, t.root_id, t.lift
+    FROM tree AS t
+    JOIN session AS c ON c.tenant = $1 AND c.parent_id = t.session_id
+)
+UPDATE session AS s
+SET root_id = t.root_id,
+    spawn_depth = s.spawn_depth - t.lift,
+    parent_id = CASE WHEN s.session_id = t.root_id THEN NULL ELSE s.parent_id END,
+    parent_kind = CASE WHEN s.session_id = t.root_id THEN 0 ELSE s.parent_kind END,
+    revision = s.revision + 1,
+    update_time = statement_timestamp()
+FROM tree AS t
+WHERE s.bucket = t.bucket AND s.session_key = t.session_key;
+
+-- name: message_total
+-- What a deletion takes with it.
+SELECT coalesce(sum(message_count), 0)::bigint
+FROM session_head
+JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key);
+
+-- name: delete_session_rows
+-- All that belongs to sessions, in one statement, so that no table can be forgotten half way.
+WITH gone AS (
+    SELECT bucket, session_key
+    FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
+),
+messages AS (
+    DELETE FROM message AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+revisions AS (
+    DELETE FROM message_revision AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+calls AS (
+    DELETE FROM open_tool_call AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+compactions AS (
+    DELETE FROM compaction AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+rewinds AS (
+    DELETE FROM rewind AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+spans AS (
+    DELETE FROM hidden_span AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+titles AS (
+    DELETE FROM session_title AS t USING session AS s, gone
+    WHERE s.bucket = gone.bucket AND s.session_key = gone.session_key
+        AND t.tenant = s.tenant AND t.owner = s.owner AND t.title = s.title
+        AND t.session_id = s.session_id
+),
+heads AS (
+    DELETE FROM session_head AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+)
+DELETE FROM session AS t USING gone
+WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key;
+
+-- name: clear_session_rows
+-- Everything but the session itself.
+WITH messages AS (
+    DELETE FROM message WHERE bucket = $1 AND session_key = $2
+),
+revisions AS (
+    DELETE FROM message_revision WHERE bucket = $1 AND session_key = $2
+),
+calls AS (
+    DELETE FROM open_tool_call WHERE bucket = $1 AND session_key = $2
+),
+compactions AS (
+    DELETE FROM compaction WHERE bucket = $1 AND session_key = $2
+),
+rewinds AS (
+    DELETE FROM rewind WHERE bucket = $1 AND session_key = $2
+),
+spans AS (
+    DELETE FROM hidden_span WHERE bucket = $1 AND session_key = $2
+)
+UPDATE session_head
+SET first_seq = next_seq, next_change = next_change + 1, message_count = 0, tool_call_count = 0,
+    context_message_count = 0, context_token_count = 0
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: copy_session_rows
+-- A fork's history as it was right after message $5, or all of it as it stands when $5 is null. A message
+-- that was changed later is copied as it was then.
+WITH messages AS (
+    INSERT INTO message (
+        bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript,
+        note, client_id, fingerprint, tool_call_ids, tool_call_id, payload
+    )
+    SELECT
+        $3, $4, m.seq, m.create_time, coalesce(r.token_count, m.token_count), m.role,
+        coalesce(r.kind, m.kind), coalesce(r.in_context, m.in_context),
+        coalesce(r.in_transcript, m.in_transcript), m.note, m.client_id, m.fingerprint,
+        m.tool_call_ids, m.tool_call_id, coalesce(r.payload, m.payload)
+    FROM message AS m
+    LEFT JOIN LATERAL (
+        SELECT *
+        FROM message_revision AS r
+        WHERE r.bucket = m.bucket AND r.session_key = m.session_key AND r.seq = m.seq
+            AND r.effective_seq > $5::bigint
+        ORDER BY r.change_no
+        LIMIT 1
+    ) AS r ON true
+    WHERE m.bucket = $1 AND m.session_key = $2 AND ($5::bigint IS NULL OR m.seq <= $5)
+    RETURNING in_context, token_count, tool_call_ids
+),
+revisions AS (
+    INSERT INTO message_revision
+    SELECT
+        $3, $4, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript, payload
+    FROM message_revision
+    WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR effective_seq <= $5)
+),
+compactions AS (
+    INSERT INTO compaction
+    SELECT
+        $3, $4, note_seq, change_no, from_seq, to_seq, message_count, tokens_before, tokens_after,
+        author, model, round_index, create_time,
+        CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_time END,
+        CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_effective_seq END
+    FROM compaction
+    WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR note_seq <= $5)
+),
+rewinds AS (
+    INSERT INTO rewind
+    SELECT
+        $3, $4, rewind_id, after_seq, to_seq, effective_seq, author, create_time,
+        CASE WHEN $5::bigint IS NULL OR undo_effective_seq <= $5 THEN undo_time END,
+        CASE WHEN $5::bigint IS NULL OR undo_effective_seq <= $5 THEN undo_effective_seq END
+    FROM rewind
+    WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR effective_seq <= $5)
+),
+total AS (
+    SELECT count(*) AS messages, coalesce(sum(cardinality(tool_call_ids)), 0) AS calls
+    FROM messages
+)
+UPDATE session_head AS h
+SET first_seq = o.first_seq,
+    next_seq = coalesce($5 + 1, o.next_seq),
+    next_change = o.next_change,
+    message_count = total.messages,
+    tool_call_count = total.calls
+FROM total, session_head AS o
+WHERE h.bucket = $3 AND h.session_key = $4 AND o.bucket = $1 AND o.session_key = $2;

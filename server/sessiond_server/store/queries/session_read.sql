@@ -1,0 +1,98 @@
+-- name: read_session
+-- Facts and counters in one look. Open tool calls are counted only where no visible result answers.
+SELECT
+    s.*, s.labels::text AS labels_json,
+    h.first_seq, h.next_seq, h.message_count, h.tool_call_count, h.context_message_count,
+    h.context_token_count, h.activity_time,
+    (
+        SELECT count(*)
+        FROM open_tool_call AS o
+        WHERE o.bucket = s.bucket AND o.session_key = s.session_key
+            AND NOT EXISTS (
+                SELECT
+                FROM message AS r
+                WHERE r.bucket = o.bucket AND r.session_key = o.session_key
+                    AND r.tool_call_id = o.tool_call_id AND r.seq > o.seq
+                    AND NOT EXISTS (
+                        SELECT
+                        FROM hidden_span AS w
+                        WHERE w.bucket = r.bucket AND w.session_key = r.session_key AND w.kind = 2
+                            AND r.seq BETWEEN w.from_seq AND w.to_seq
+                    )
+            )
+    ) AS open_tool_call_count
+FROM session AS s
+JOIN session_head AS h USING (bucket, session_key)
+JOIN unnest($1::smallint[], $2::uuid[]) WITH ORDINALITY AS k (bucket, session_key, place)
+    USING (bucket, session_key)
+ORDER BY k.place;
+
+-- name: list_sessions
+-- The keys of a page by keyset; :order_time is listed_time or create_time. $1 tenant,
+-- $2 … $11 filters (null is any), $12 … $14 the last row of the page before, $15 the size.
+SELECT s.bucket, s.session_key, s.pinned, s.:order_time AS order_time
+FROM session AS s
+WHERE s.tenant = $1
+    AND ($2::text IS NULL OR s.owner = $2)
+    AND ($3::text[] IS NULL OR s.source = ANY($3))
+    AND ($4::text[] IS NULL OR s.source <> ALL($4))
+    AND ($5::text IS NULL OR s.profile = $5)
+    AND ($6::text IS NULL OR s.parent_id = $6)
+    AND (
+        $7::text IS NULL
+        OR s.session_id IN (
+            WITH RECURSIVE tree AS (
+                SELECT c.session_id
+                FROM session AS c
+                WHERE c.tenant = $1 AND c.parent_id = $7
+                UNION ALL
+                SELECT c.session_id
+                FROM tree AS t
+                JOIN session AS c ON c.tenant = $1 AND c.parent_id = t.session_id
+            )
+            SELECT session_id
+            FROM tree
+        )
+    )
+    AND s.state = ANY($8::smallint[])
+    AND ($9::text IS NULL OR s.labels @> $9::jsonb)
+    AND (
+        $10::timestamptz IS NULL
+        OR (
+            SELECT h.activity_time
+            FROM session_head AS h
+            WHERE h.bucket = s.bucket AND h.session_key = s.session_key
+        ) < $10
+    )
+    AND ($11::boolean OR s.parent_kind <> 1)
+    AND (s.pinned, s.:order_time, s.session_key) < ($12::boolean, $13::timestamptz, $14::uuid)
+ORDER BY s.pinned DESC, s.:order_time DESC, s.session_key DESC
+LIMIT $15;
+
+-- name: list_previews
+-- What a list shows of each session's conversation: messages among which the first and the last text is.
+SELECT k.place, m.seq, m.role, m.payload, m.opening
+FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::bigint[])
+    WITH ORDINALITY AS k (bucket, session_key, first_seq, next_seq, place)
+CROSS JOIN LATERAL (
+    (
+        SELECT m.seq, m.role, m.payload, true AS opening
+        FROM message AS m
+        WHERE m.bucket = k.bucket AND m.session_key = k.session_key
+            AND m.seq BETWEEN k.first_seq AND k.first_seq + 31
+            AND m.role = 3 AND m.in_transcript AND octet_length(m.payload) <= 65536
+        ORDER BY m.seq
+        LIMIT 2
+    )
+    UNION ALL
+    (
+        SELECT m.seq, m.role, m.payload, false AS opening
+        FROM message AS m
+        WHERE m.bucket = k.bucket AND m.session_key = k.session_key
+            AND m.seq BETWEEN k.next_seq - 32 AND k.next_seq - 1
+            AND m.role IN (3, 4) AND m.in_transcript AND octet_length(m.payload) <= 65536
+        ORDER BY m.seq DESC
+        LIMIT 8
+    )
+) AS m
+ORDER BY k.place, m.opening, m.seq DESC;

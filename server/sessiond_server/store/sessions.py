@@ -1,0 +1,305 @@
+"""Session rows: the facts of a session, apart from its head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from sessiond_server.store.database import Connection
+from sessiond_server.store.keys import SessionKey, owner_bucket
+from sessiond_server.store.sql import QUERIES, query
+
+NO_PARENT, SUBAGENT, CONTINUATION, FORK = 0, 1, 2, 3
+"""Values of `sessiond.v1.ParentKind`."""
+EPHEMERAL, LINKED, DETACHED = 1, 2, 3
+"""Values of `sessiond.v1.Lifecycle`."""
+
+
+@dataclass(slots=True)
+class SessionRow:
+    """A row of `session` with the counters of its head."""
+
+    bucket: int
+    session_key: UUID
+    tenant: str
+    session_id: str
+    incarnation: UUID
+    owner: str
+    source: str
+    profile: str
+    title: str
+    title_source: int
+    pinned: bool
+    state: int
+    end_reason: str
+    details: bytes
+    parent_id: str | None
+    parent_kind: int
+    spawn_tool_call_id: str
+    fork_seq: int
+    root_id: str
+    spawn_depth: int
+    lifecycle: int
+    round_index: int
+    revision: int
+    create_request_id: str
+    create_time: datetime
+    update_time: datetime
+    listed_time: datetime
+    end_time: datetime | None
+    labels_json: str
+    first_seq: int
+    next_seq: int
+    message_count: int
+    tool_call_count: int
+    context_message_count: int
+    context_token_count: int
+    activity_time: datetime
+    open_tool_call_count: int
+
+    @property
+    def key(self) -> SessionKey:
+        return SessionKey(self.bucket, self.session_key)
+
+    @property
+    def etag(self) -> str:
+        """Changes with every update of the facts."""
+        return f"{self.incarnation.hex[:12]}-{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInsert:
+    """A session to be made, in the order of the statement's parameters."""
+
+    bucket: int
+    session_key: UUID
+    tenant: str
+    session_id: str
+    incarnation: UUID
+    owner: str
+    source: str
+    profile: str
+    title: str
+    title_source: int
+    pinned: bool
+    labels_json: str
+    details: bytes
+    parent_id: str | None
+    parent_kind: int
+    spawn_tool_call_id: str
+    fork_seq: int
+    root_id: str
+    spawn_depth: int
+    lifecycle: int
+    round_index: int
+    create_request_id: str
+
+
+async def insert(connection: Connection, new: SessionInsert) -> bool:
+    """Make a session and its head; false if its id is taken."""
+    values = [getattr(new, name) for name in SessionInsert.__slots__]
+    return await connection.fetchval(query("insert_session"), *values) is not None
+
+
+def _row(record: asyncpg.Record) -> SessionRow:
+    fields = dict(record)
+    del fields["labels"]
+    return SessionRow(**fields)
+
+
+async def read(connection: Connection, key: SessionKey) -> SessionRow | None:
+    rows = await read_all(connection, [key])
+    return rows[0] if rows else None
+
+
+async def read_all(connection: Connection, keys: Sequence[SessionKey]) -> list[SessionRow]:
+    """Sessions in the order of the keys, without those that don't exist."""
+    buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
+    return [_row(r) for r in await connection.fetch(query("read_session"), buckets, uuids)]
+
+
+async def update(connection: Connection, row: SessionRow) -> None:
+    """Store the facts that can change; the caller holds the head's lock."""
+    await connection.execute(
+        query("update_session"),
+        *row.key,
+        row.title,
+        row.title_source,
+        row.pinned,
+        row.state,
+        row.end_reason,
+        row.labels_json,
+        row.details,
+        row.round_index,
+        row.end_time,
+    )
+
+
+async def creation_request(connection: Connection, key: SessionKey) -> str | None:
+    """The request that made a session; `None` if there is no such session."""
+    request_id: str | None = await connection.fetchval(query("session_exists"), *key)
+    return request_id
+
+
+@dataclass(frozen=True, slots=True)
+class ListFilters:
+    """What to list; `None` is any. See `ListSessionsRequest`."""
+
+    tenant: str
+    owner: str | None
+    sources: list[str] | None
+    exclude_sources: list[str] | None
+    profile: str | None
+    parent_id: str | None
+    subtree_of: str | None
+    states: list[int]
+    labels_json: str | None
+    idle_since: datetime | None
+    include_children: bool
+
+
+class ListPlace(NamedTuple):
+    """The last row of a page."""
+
+    pinned: bool
+    time: datetime
+    session_key: UUID
+
+
+Order = Literal["listed_time", "create_time"]
+# An optional filter on the owner would keep the planner from the owner's index, so there are two texts.
+_LISTS: dict[tuple[str, bool], str] = {
+    (order, owned): QUERIES["list_sessions"]
+    .replace(":order_time", order)
+    .replace("($2::text IS NULL OR s.owner = $2)", "s.owner = $2" if owned else "$2::text IS NULL")
+    for order in ("listed_time", "create_time")
+    for owned in (False, True)
+}
+QUERIES.update({f"list_sessions_{o}_{owned}": sql for (o, owned), sql in _LISTS.items()})
+del QUERIES["list_sessions"]
+
+
+async def list_page(
+    connection: Connection, filters: ListFilters, order: Order, after: ListPlace, limit: int
+) -> list[tuple[SessionKey, ListPlace]]:
+    """The keys of a page, each with its place."""
+    rows = await connection.fetch(
+        _LISTS[order, filters.owner is not None],
+        *(getattr(filters, name) for name in ListFilters.__slots__),
+        *after,
+        limit,
+    )
+    return [(SessionKey(r[0], r[1]), ListPlace(r[2], r[3], r[1])) for r in rows]
+
+
+async def previews(
+    connection: Connection, rows: Sequence[SessionRow]
+) -> list[tuple[int, bool, bytes]]:
+    """For each session (counted from 1) the payloads among which its first and last texts are; those
+    of the beginning are marked and come in descending order like the others."""
+    found = await connection.fetch(
+        query("list_previews"),
+        [row.bucket for row in rows],
+        [row.session_key for row in rows],
+        [row.first_seq for row in rows],
+        [row.next_seq for row in rows],
+    )
+    return [(r["place"], r["opening"], r["payload"]) for r in found]
+
+
+async def claim_title(
+    connection: Connection, row: SessionRow | SessionInsert, title: str, name: str, number: int
+) -> str | None:
+    """Give a title to a session; the id of the session that has it, if another one has."""
+    place = (owner_bucket(row.tenant, row.owner), row.tenant, row.owner, title)
+    while not await connection.fetchval(query("claim_title"), *place, name, number, row.session_id):
+        holder: str | None = await connection.fetchval(query("title_holder"), *place)
+        if holder is not None:
+            return None if holder == row.session_id else holder
+    return None
+
+
+async def release_title(connection: Connection, row: SessionRow) -> None:
+    place = (owner_bucket(row.tenant, row.owner), row.tenant, row.owner, row.title)
+    await connection.execute(query("release_title"), *place, row.session_id)
+
+
+async def newest_number(connection: Connection, tenant: str, owner: str, name: str) -> int:
+    """The newest number of a lineage; 0 if it has none."""
+    number: int | None = await connection.fetchval(
+        query("lineage_numbers"), owner_bucket(tenant, owner), tenant, owner, name
+    )
+    return number or 0
+
+
+async def by_prefix(connection: Connection, tenant: str, prefix: str, owner: str) -> list[str]:
+    """Ids that begin with `prefix`, 21 at most."""
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    rows = await connection.fetch(query("sessions_by_prefix"), tenant, prefix, end, owner)
+    return [row[0] for row in rows]
+
+
+async def by_title(
+    connection: Connection, tenant: str, title: str, name: str, number: int, owner: str
+) -> list[str]:
+    """The sessions that a title means, one of each owner, 21 at most."""
+    if number > 1:
+        rows = await connection.fetch(query("session_by_title"), tenant, title, name, owner)
+        return [row[0] for row in rows]
+    rows = await connection.fetch(query("sessions_by_title"), tenant, name, number, owner)
+    return [row[1] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child, and what decides its fate when its parent goes."""
+
+    bucket: int
+    session_key: UUID
+    session_id: str
+    parent_kind: int
+    lifecycle: int
+    spawn_depth: int
+
+    @property
+    def key(self) -> SessionKey:
+        return SessionKey(self.bucket, self.session_key)
+
+    @property
+    def goes_with_parent(self) -> bool:
+        return self.parent_kind == SUBAGENT and self.lifecycle != DETACHED
+
+
+async def children(connection: Connection, tenant: str, parents: Sequence[str]) -> list[Child]:
+    rows = await connection.fetch(query("children"), tenant, list(parents))
+    return [Child(**row) for row in rows]
+
+
+async def detach(connection: Connection, tenant: str, children_ids: Sequence[str]) -> None:
+    """Make children the roots of their own trees."""
+    await connection.execute(query("detach_children"), tenant, list(children_ids))
+
+
+async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
+    """Delete sessions with all that belongs to them; how many messages they held."""
+    buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
+    messages: int = await connection.fetchval(query("message_total"), buckets, uuids)
+    await connection.execute(query("delete_session_rows"), buckets, uuids)
+    return messages
+
+
+async def clear(connection: Connection, key: SessionKey) -> None:
+    """Delete everything of a session but the session itself."""
+    await connection.execute(query("clear_session_rows"), *key)
+
+
+async def copy_history(
+    connection: Connection, source: SessionKey, target: SessionKey, at_seq: int | None
+) -> None:
+    """Give a new session the history of another one, as it was right after `at_seq` or as it is."""
+    await connection.execute(query("copy_session_rows"), *source, *target, at_seq)

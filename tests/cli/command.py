@@ -1,0 +1,91 @@
+"""The real command as a process, and real conversations."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import data
+
+AIRLINE = data("airline_sessions.jsonl.gz")
+COMMAND = (sys.executable, "-m", "sessiond.cli")
+
+
+class Cli:
+    """Runs `sessionctl` as a process against a server."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
+        return {**kept, "SESSIOND_TARGET": self.target, "PYTHONUNBUFFERED": "1", **more}
+
+    def __call__(
+        self, *arguments: str, given: str | bytes = b"", **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end; `given` is its stdin, `more` are environment variables."""
+        raw = given.encode() if isinstance(given, str) else given
+        done = subprocess.run(
+            (*COMMAND, *arguments),
+            input=raw,
+            capture_output=True,
+            env=self.environment(**more),
+            timeout=90,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    def ok(self, *arguments: str, given: str | bytes = b"", **more: str) -> str:
+        """Runs a command that must succeed; its stdout."""
+        done = self(*arguments, given=given, **more)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    def json(self, *arguments: str, given: str | bytes = b"") -> Any:
+        """Runs a command that must succeed with `-o json`; what its stdout holds."""
+        return json.loads(self.ok(*arguments, "-o", "json", given=given))
+
+    def refused(self, *arguments: str, given: str | bytes = b"", code: int = 1) -> str:
+        """Runs a command that must fail with an exit code and nothing on stdout; its stderr."""
+        done = self(*arguments, given=given)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        return done.stderr
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Starts a command and doesn't wait for it."""
+        return subprocess.Popen(
+            (*COMMAND, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment(),
+        )
+
+
+def airline_sessions() -> list[dict[str, Any]]:
+    """The 120 real sessions with their 3,206 messages, as the file has them."""
+    with gzip.open(AIRLINE, "rb") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def write_lines(path: Path, sessions: Sequence[object]) -> Path:
+    """Writes sessions as JSON lines."""
+    path.write_text("".join(json.dumps(session) + "\n" for session in sessions))
+    return path
+
+
+def read_lines(text: str | bytes) -> list[dict[str, Any]]:
+    """The sessions of JSON lines."""
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,38 @@
+"""What the tests of `sessionctl` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sessiond import Client
+from sessiond.cli.exporter import all_ids
+from tests.cli.command import Cli
+from tests.support.postgres import Databases
+from tests.support.processes import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def server(databases: Databases) -> Iterator[ServerProcess]:
+    """A server for these tests alone: `export` and `ls` are about all sessions there are."""
+    process = ServerProcess(SESSIOND_DSN=databases.migrated())
+    yield process
+    code = process.stop()
+    assert not process.bugs()
+    assert code == 0
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    """A client of the server, on which there is no session."""
+    with Client(server.target) as client:
+        for id in all_ids(client):
+            client.delete_session(id, allow_missing=True)
+        yield client
+
+
+@pytest.fixture
+def cli(server: ServerProcess, client: Client) -> Cli:
+    """`sessionctl` against the server."""
+    return Cli(server.target)

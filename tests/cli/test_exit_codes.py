@@ -1,0 +1,171 @@
+"""What goes wrong, and how that is said: exit codes, one clear line, no tracebacks."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from sessiond.cli.app import app
+from tests.cli.command import COMMAND, Cli
+from tests.support.processes import ServerProcess
+
+
+def on_a_terminal(cli: Cli, *arguments: str, typed: bytes = b"", **more: str) -> tuple[int, str]:
+    """Runs a command on a pseudo-terminal of 80 columns; its exit code and all that it wrote."""
+    mine, theirs = pty.openpty()
+    process = subprocess.Popen(
+        (*COMMAND, *arguments),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=cli.environment(TERM="xterm-256color", COLUMNS="80", **more),
+    )
+    os.close(theirs)
+    os.write(mine, typed)
+    written = b"".join(iter(lambda: _read(mine), b""))
+    os.close(mine)
+    return process.wait(20), written.decode()
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ls", "--limit", "x"),
+        ("ls", "--nonsense"),
+        ("ls", "--label", "nonsense"),
+        ("ls", "--idle", "soon"),
+        ("nonsense",),
+        ("show",),
+        ("create", "--metadata", "[]"),
+        ("compact", "s"),
+        ("compact", "s", "1", "2"),
+        ("compact", "s", "1", "2", "--note", "x", "--note-file", "y"),
+        ("compact", "s", "--plan", "--max-tokens", "1", "--max-messages", "1"),
+        ("rewind", "s"),
+        ("rewind", "s", "1", "--undo"),
+        ("title", "s", "x", "--clear"),
+        ("import", "-", "-"),
+        ("import", "--format", "csv", "x"),
+    ],
+)
+def test_wrong_usage_is_2(server: ServerProcess, arguments: tuple[str, ...]) -> None:
+    done = CliRunner(env={"SESSIOND_TARGET": server.target}).invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Usage:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "nowhere"),
+        ("show", "x" * 300),
+        ("create", "no spaces allowed"),
+        ("create", "--title", "t", "--label", "=".join(("k" * 64, "v"))),
+        ("append", "nowhere", "text"),
+        ("append", "no good", "--create", "text"),
+        ("show", "nowhere", "--from", "99999999999999999999"),
+        ("export", "nowhere"),
+        ("ls", "--owner", "x" * 300),
+    ],
+)
+def test_P14_a_refusal_is_1_with_a_clear_line(cli: Cli, arguments: tuple[str, ...]) -> None:
+    error = cli.refused(*arguments)
+    assert error.startswith("error: ")
+
+
+def test_field_violations_are_listed(cli: Cli) -> None:
+    lines = cli.refused("create", "no spaces allowed").splitlines()
+    assert lines[0].endswith("(INVALID_FIELD)")
+    assert lines[1].startswith("  session.id: ")
+
+
+def test_a_server_that_is_down_is_named_and_how_to_start_one(cli: Cli) -> None:
+    error = cli.refused("ls", "--target", "127.0.0.1:1")
+    assert error.splitlines() == [
+        "error: no server answers at 127.0.0.1:1 (UNAVAILABLE)",
+        "  start one with `sessiond serve`, or name another with --target or SESSIOND_TARGET",
+    ]
+
+
+def test_the_target_may_stand_before_the_verb_or_after_it_or_in_the_environment(cli: Cli) -> None:
+    cli.ok("--target", cli.target, "ls", SESSIOND_TARGET="127.0.0.1:1")
+    cli.ok("ls", "--target", cli.target, SESSIOND_TARGET="127.0.0.1:1")
+    error = cli.refused("--target", "127.0.0.1:1", "--timeout", "0.5", "ls")
+    assert error.startswith("error: no answer from 127.0.0.1:1 in time (DEADLINE_EXCEEDED)\n")
+
+
+def test_ctrl_c_is_130(cli: Cli) -> None:
+    process = subprocess.Popen(
+        (*COMMAND, "append", "s", "--create"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=cli.environment(),
+    )
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=20)
+    assert (process.returncode, output, errors) == (130, b"", b"")
+
+
+def test_a_broken_pipe_is_quiet(cli: Cli) -> None:
+    cli.ok("append", "s", "--create", given="x" * 1_000_000)
+    for verb in ("show s --full", "show s -o json", "export s", "context s -o jsonl"):
+        command = f"{' '.join(COMMAND)} {verb} | head -c 100"
+        done = subprocess.run(
+            command, shell=True, capture_output=True, env=cli.environment(), check=False
+        )
+        assert done.stderr == b""
+        assert len(done.stdout) == 100
+
+
+def test_colours_are_for_terminals_and_no_color_is_honoured(cli: Cli) -> None:
+    cli.ok("append", "s", "--create", "Hello **there**")
+    assert "\x1b" not in cli.ok("show", "s")
+    assert "\x1b" not in cli.ok("ls")
+    code, coloured = on_a_terminal(cli, "show", "s")
+    assert code == 0
+    assert "\x1b[" in coloured
+    _, plain = on_a_terminal(cli, "show", "s", NO_COLOR="1")
+    assert "\x1b[3" not in plain.replace("\x1b[3m", "")
+    assert "Hello" in plain
+
+
+def test_rm_asks_on_a_terminal(cli: Cli) -> None:
+    cli.ok("append", "s", "--create", "x")
+    code, text = on_a_terminal(cli, "rm", "s", typed=b"n\n")
+    assert code == 0
+    assert "Delete s with 1 messages for good?" in text
+    assert "kept s" in text
+    code, text = on_a_terminal(cli, "rm", "s", typed=b"y\n")
+    assert code == 0
+    assert "deleted s" in text
+    assert cli.json("ls") == []
+
+
+def test_version_and_help_need_no_server(cli: Cli) -> None:
+    assert cli.ok("--version", SESSIOND_TARGET="127.0.0.1:1").startswith("sessionctl ")
+    assert "Exit codes" in cli.ok("--help")
+
+
+def test_every_verb_has_help_with_an_example() -> None:
+    names = [it.name for it in app.registered_commands]
+    assert len(names) == 15
+    for name in names:
+        assert name is not None
+        done = CliRunner().invoke(app, [name, "--help"], prog_name="sessionctl")
+        assert done.exit_code == 0
+        assert f"$ sessionctl {name}" in done.output

@@ -1,0 +1,253 @@
+"""Each verb, over a real server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.command import Cli
+
+
+@pytest.fixture
+def talk(cli: Cli) -> str:
+    """A session of eight messages with a tool call, named `talk`."""
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q":1}'}}
+    lines: list[dict[str, Any]] = [
+        {"role": "system", "content": "You book flights."},
+        {"role": "user", "content": "Find me a flight."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "name": "find", "content": '["HAT1"]'},
+        {"role": "assistant", "content": "HAT1 it is."},
+        {"role": "user", "content": "Book it."},
+        {"role": "assistant", "content": "Done."},
+        {"role": "user", "content": "Thanks!"},
+    ]
+    given = "\n".join(json.dumps(line) for line in lines)
+    assert cli.ok("append", "talk", "--create", given=given) == "1–8\n"
+    return "talk"
+
+
+def texts(messages: list[dict[str, Any]]) -> list[str | None]:
+    return [message.get("text") for message in messages]
+
+
+def test_create_prints_the_id_and_keeps_the_facts(cli: Cli) -> None:
+    id = cli.ok(
+        *("create", "--title", "Trip to Lisbon", "--owner", "ann", "--source", "web", "--pin"),
+        *("--label", "team=travel", "--metadata", '{"n": 3}', "--model", "m1"),
+        *("--system-prompt-file", "-"),
+        given="You book flights.",
+    ).strip()
+    session = cli.json("show", id)["session"]
+    assert session["title"] == "Trip to Lisbon"
+    assert (session["owner"], session["source"], session["pinned"]) == ("ann", "web", True)
+    assert (session["labels"], session["metadata"]) == ({"team": "travel"}, {"n": 3})
+    assert session["system_prompt"] == "You book flights."
+    assert session["state"] == "active"
+
+
+def test_create_takes_an_existing_session_only_on_demand(cli: Cli) -> None:
+    assert cli.ok("create", "mine") == "mine\n"
+    assert "(SESSION_EXISTS)" in cli.refused("create", "mine")
+    assert cli.ok("create", "mine", "--if-missing") == "mine\n"
+
+
+def test_ls_shows_title_or_opening_and_the_pinned_first(cli: Cli, talk: str) -> None:
+    cli.ok("create", "empty", "--pin", "--title", "Pinned one")
+    lines = cli.ok("ls").splitlines()
+    assert lines[0].split() == ["SESSION", "ID", "SOURCE", "STATE", "MESSAGES", "ACTIVE"]
+    assert "Pinned one" in lines[1]
+    assert "Find me a flight." in lines[2]
+    assert " talk " in lines[2]
+    assert lines[2].split()[-2] == "8"
+
+
+def test_ls_filters_limits_and_is_json_alone_on_stdout(cli: Cli, talk: str) -> None:
+    for n in range(3):
+        cli.ok("create", f"s{n}", "--source", "web", "--label", f"n={n}")
+    assert {it["id"] for it in cli.json("ls")} == {"talk", "s0", "s1", "s2"}
+    assert {it["id"] for it in cli.json("ls", "--source", "web")} == {"s0", "s1", "s2"}
+    assert [it["id"] for it in cli.json("ls", "--label", "n=1")] == ["s1"]
+    assert cli.json("ls", "--idle", "1h") == []
+    lines = cli.ok("ls", "-o", "jsonl", "--limit", "2").splitlines()
+    assert len([json.loads(line) for line in lines]) == 2
+    limited = cli("ls", "--limit", "2")
+    assert "more than 2" in limited.stderr
+    assert len(limited.stdout.splitlines()) == 3
+
+
+def test_sessions_are_named_by_unique_prefix_or_title(cli: Cli) -> None:
+    cli.ok("create", "alpha-1", "--title", "Trip to Porto")
+    cli.ok("create", "alpha-2")
+    assert cli.ok("title", "Trip to Porto") == "Trip to Porto\n"
+    assert cli.ok("title", "alpha-1") == "Trip to Porto\n"
+    ambiguous = cli.refused("show", "alpha")
+    assert "(SESSION_AMBIGUOUS)" in ambiguous
+    assert {"  alpha-1", "  alpha-2"} <= set(ambiguous.splitlines())
+
+
+def test_title_is_set_shown_and_taken_away(cli: Cli, talk: str) -> None:
+    assert cli.ok("title", talk, "New one") == "New one\n"
+    assert cli.json("title", talk)["title_source"] == "person"
+    assert cli.ok("title", talk, "--clear") == "\n"
+    cli.ok("create", "other", "--title", "Taken")
+    assert "(TITLE_TAKEN)" in cli.refused("title", talk, "Taken")
+
+
+def test_append_takes_text_stdin_and_json(cli: Cli) -> None:
+    cli.ok("create", "s")
+    assert cli.ok("append", "s", "one") == "1\n"
+    assert cli.ok("append", "s", given="two\nlines\n") == "2\n"
+    assert cli.ok("append", "s", given='{"role": "assistant", "content": "three"}') == "3\n"
+    assert cli.ok("append", "s", "--role", "tool", "--call", "c", given='{"role": "x"}') == "4\n"
+    array = '[{"role": "user", "content": "five"}, {"role": "assistant", "content": "six"}]'
+    assert cli.ok("append", "s", given=array) == "5–6\n"
+    assert cli.ok("append", "s", given='{"no": "role"}') == "7\n"
+    messages = cli.json("show", "s")["messages"]
+    assert texts(messages) == [
+        "one",
+        "two\nlines",
+        "three",
+        '{"role": "x"}',
+        "five",
+        "six",
+        '{"no": "role"}',
+    ]
+    roles = [message["role"] for message in messages]
+    assert roles == ["user", "user", "assistant", "tool", "user", "assistant", "user"]
+
+
+def test_P3_a_broken_line_of_messages_appends_none(cli: Cli) -> None:
+    cli.ok("create", "s")
+    given = '{"role": "user", "content": "one"}\n{"role": "user", "content": '
+    assert "line 2: not JSON" in cli.refused("append", "s", given=given)
+    assert cli.json("show", "s")["messages"] == []
+
+
+def test_P4_append_with_a_client_id_is_safe_to_repeat(cli: Cli) -> None:
+    cli.ok("create", "s")
+    assert cli.ok("append", "s", "one", "--client-id", "x") == "1\n"
+    assert cli.ok("append", "s", "one", "--client-id", "x") == "1 (stored before)\n"
+    assert "(CLIENT_ID_REUSED)" in cli.refused("append", "s", "two", "--client-id", "x")
+
+
+def test_P5_append_refuses_when_somebody_else_wrote(cli: Cli) -> None:
+    cli.ok("create", "s")
+    cli.ok("append", "s", "one", "--expect", "1")
+    assert "(NEXT_SEQ_MISMATCH)" in cli.refused("append", "s", "two", "--expect", "1")
+
+
+def test_show_is_readable_and_its_json_complete(cli: Cli, talk: str) -> None:
+    text = cli.ok("show", talk)
+    assert "8 messages · 1 tool calls" in text
+    assert "   2 ┃ user" in text
+    assert '       │ ⚙ find(q=1)\n   4   │   ↳ ["HAT1"]' in text
+    shown = cli.json("show", talk)
+    assert [message["seq"] for message in shown["messages"]] == list(range(1, 9))
+    assert shown["session"]["message_count"] == 8
+    assert len(cli.ok("show", talk, "-o", "jsonl").splitlines()) == 8
+
+
+def test_show_pages_through_long_sessions(cli: Cli) -> None:
+    given = "\n".join(json.dumps({"role": "user", "content": f"m{n}"}) for n in range(1, 121))
+    cli.ok("append", "long", "--create", given=given)
+    newest = cli.ok("show", "long")
+    assert "m71" in newest
+    assert "m70" not in newest
+    assert "earlier messages" in newest
+    part = cli.ok("show", "long", "--from", "10", "--limit", "3")
+    assert "--from 13" in part
+    assert len(cli.json("show", "long", "--limit", "0")["messages"]) == 120
+    assert texts(cli.json("show", "long", "--limit", "2")["messages"]) == ["m119", "m120"]
+
+
+def test_P8_open_tool_calls_are_flagged(cli: Cli) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    given = json.dumps({"role": "assistant", "content": None, "tool_calls": [call]})
+    cli.ok("append", "s", "--create", given=given)
+    text = cli.ok("show", "s")
+    assert "⚠ 1 open tool call" in text
+    assert "⚠ waits for its result" in text
+    cli.ok("append", "s", "found", "--role", "tool", "--call", "c1")
+    assert "⚠" not in cli.ok("show", "s")
+
+
+def test_P6_P7_compact_folds_and_revert_brings_back(cli: Cli, talk: str) -> None:
+    made = cli.json("compact", talk, "2", "5", "--note", "They chose HAT1.", "--note-tokens", "5")
+    assert made["compaction"]["note_seq"] == 9
+    folded = cli.ok("show", talk)
+    assert "▸ 4 messages compacted:" in folded
+    assert "They chose HAT1." in folded
+    assert "Find me a flight." not in folded
+    assert "Find me a flight." in cli.ok("show", talk, "--expand")
+    seen = cli.json("context", talk)
+    assert texts(seen["messages"])[:2] == ["You book flights.", "They chose HAT1."]
+    assert seen["totals"]["message_count"] == 5
+    before = cli.json("context", talk, "--as-of", "8")
+    assert before["totals"]["message_count"] == 8
+    assert "note" in cli.ok("context", talk)
+    assert "in the context" in cli.ok("compact", talk, "--list")
+    cli.ok("revert", talk, "9")
+    assert cli.json("context", talk)["totals"]["message_count"] == 8
+    assert "They chose HAT1." not in cli.ok("show", talk)
+    assert "reverted" in cli.ok("compact", talk, "--list")
+
+
+def test_P8_a_range_that_splits_a_call_is_refused_with_the_nearest_safe_one(
+    cli: Cli, talk: str
+) -> None:
+    error = cli.refused("compact", talk, "2", "3", "--note", "x")
+    assert "(COMPACTION_SPLITS_TOOL_CALL)" in error
+    assert "nearest safe range:" in error
+
+
+def test_P8_a_plan_says_what_to_do_or_why_there_is_nothing(cli: Cli, talk: str) -> None:
+    plan = cli("compact", talk, "--plan", "--max-messages", "5", "--keep-recent", "2")
+    assert plan.returncode == 0
+    assert plan.stdout.startswith("2–")
+    assert f"sessionctl compact {talk} 2 " in plan.stderr
+    nothing = cli.ok("compact", talk, "--plan", "--max-messages", "100")
+    assert nothing == "nothing to compact: the context is within the goal as it is\n"
+
+
+def test_P6_rewind_hides_and_undo_brings_back(cli: Cli, talk: str) -> None:
+    assert "hid 6–8" in cli.ok("rewind", talk, "5")
+    text = cli.ok("show", talk)
+    assert "↶ 3 messages rewound" in text
+    assert "Book it." not in text
+    assert "Book it." in cli.ok("show", talk, "--all")
+    assert "in force" in cli.ok("rewind", talk, "--list")
+    assert "brought back 6–8" in cli.ok("rewind", talk, "--undo")
+    assert "Book it." in cli.ok("show", talk)
+    assert "(NOTHING_TO_REWIND)" in cli.refused("rewind", talk, "8")
+
+
+def test_fork_copies_the_history_up_to_a_seq(cli: Cli, talk: str) -> None:
+    id = cli.ok("fork", talk, "--at", "2", "--id", "copy", "--title", "A copy").strip()
+    assert id == "copy"
+    shown = cli.json("show", id)
+    assert texts(shown["messages"]) == ["You book flights.", "Find me a flight."]
+    assert shown["session"]["parent"]["kind"] == "fork"
+    assert "fork of talk at 2" in cli.ok("show", "A copy")
+
+
+def test_end_and_reopen(cli: Cli, talk: str) -> None:
+    assert cli.ok("end", talk, "--reason", "done") == "talk\n"
+    assert "(SESSION_ENDED)" in cli.refused("append", talk, "more")
+    assert "● ended" in cli.ok("ls")
+    assert "ended: done" in cli.ok("show", talk)
+    assert cli.json("reopen", talk)["state"] == "active"
+    cli.ok("append", talk, "more")
+
+
+def test_rm_asks_and_without_a_terminal_wants_yes(cli: Cli, talk: str) -> None:
+    assert "--yes" in cli.refused("rm", talk)
+    assert cli.ok("rm", "--yes", talk) == "deleted talk: 8 messages\n"
+    assert "(SESSION_NOT_FOUND)" in cli.refused("rm", "--yes", talk)
+
+
+def test_rm_of_several_deletes_none_if_one_is_unknown(cli: Cli, talk: str) -> None:
+    cli.refused("rm", "--yes", talk, "nowhere")
+    assert cli.json("rm", "--yes", talk)[0]["message_count"] == 8

@@ -1,0 +1,280 @@
+"""Both clients against the service, over a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import sessiond
+from sessiond import v1
+from sessiond._ids import uuid7
+from tests.support.processes import ServerProcess
+
+USER = v1.Role.ROLE_USER
+
+
+Start = Callable[..., ServerProcess]
+
+
+def said(text: object) -> v1.Message:
+    return v1.Message(role=USER, text=str(text))
+
+
+def call(id: str) -> v1.Message:
+    tool_call = v1.ToolCall(id=id, name="f", arguments="{")
+    return v1.Message(role=v1.Role.ROLE_ASSISTANT, tool_calls=[tool_call])
+
+
+def result(id: str) -> v1.Message:
+    return v1.Message(role=v1.Role.ROLE_TOOL, tool_call_id=id, text="done")
+
+
+def test_a_session_s_life(server: ServerProcess) -> None:
+    owner = uuid7()
+    with sessiond.Client(server.target) as client:
+        session = client.create_session(
+            title="Flights", owner=owner, config='{"t": 1.0}', labels={"k": "v"}, metadata={"a": 1}
+        )
+        assert (session.config, session.title) == (b'{"t": 1.0}', "Flights")
+        assert client.get_session(session.id, view="full") == session
+        assert client.resolve_session("Flights", owner).id == session.id
+        assert client.next_title("Flights", owner) == "Flights #2"
+        changed = client.update_session(session.id, pinned=True, labels={}, etag=session.etag)
+        assert changed.pinned
+        assert not changed.labels
+        with pytest.raises(sessiond.EtagMismatch) as raised:
+            client.update_session(session.id, pinned=False, etag=session.etag)
+        assert raised.value.etag == changed.etag
+        fork = client.fork_session(session.id, title="Hotels")
+        assert fork.parent.id == session.id
+        listed = [found.session.id for found in client.list_sessions(owner=owner, page_size=1)]
+        assert sorted(listed) == sorted([session.id, fork.id])
+        ended = client.end_session(fork.id, "over")
+        assert ended.session.state == v1.SessionState.SESSION_STATE_ENDED
+        with pytest.raises(sessiond.SessionEnded):
+            client.append(fork.id, said("x"))
+        assert client.reopen_session(fork.id).state == v1.SessionState.SESSION_STATE_ACTIVE
+        assert client.delete_session(fork.id).session_count == 1
+        with pytest.raises(sessiond.SessionNotFound) as missing:
+            client.get_session(fork.id)
+        assert missing.value.metadata["session_id"] == fork.id
+
+
+async def test_P1_appends_are_numbered_and_listed(server: ServerProcess) -> None:
+    async with sessiond.AsyncClient(server.target) as client:
+        id = uuid7()
+        ack = await client.append(id, [said(1), said(2)], create_session=v1.Session(owner="ann"))
+        assert (ack.first_seq, ack.last_seq, ack.next_seq) == (1, 2, 3)
+        for n in (3, 4, 5):
+            await client.append(id, said(n), expected_next_seq=n)
+        with pytest.raises(sessiond.NextSeqMismatch) as raised:
+            await client.append(id, said("late"), expected_next_seq=4)
+        assert raised.value.next_seq == 6
+        texts = [m.text async for m in client.list_messages(id, order="descending", page_size=2)]
+        assert texts == ["5", "4", "3", "2", "1"]
+        page = await client.list_messages_page(id, around_seq=3, page_size=2)
+        assert [m.seq for m in page.messages] == [2, 3]
+        assert page.previous_page_token
+        assert (await client.get_message(id, 2)).text == "2"
+
+
+def test_P4_appending_again_adds_nothing(server: ServerProcess) -> None:
+    with sessiond.Client(server.target) as client:
+        id = client.create_session().id
+        messages = sessiond.with_client_ids([said("a"), said("b")])
+        first, again = client.append(id, messages), client.append(id, messages)
+        assert (first.replayed, again.replayed) == (False, True)
+        assert (again.first_seq, again.next_seq) == (1, 3)
+        assert client.get_message(id, client_id=messages[1].client_id).seq == 2
+        with pytest.raises(sessiond.PartialReplay):
+            client.append(id, [messages[0], said("c")])
+        with pytest.raises(sessiond.ClientIdReused):
+            client.append(id, v1.Message(role=USER, text="x", client_id=messages[0].client_id))
+        with pytest.raises(sessiond.InvalidField) as raised:
+            client.append(id, [said("x"), v1.Message(text="nobody")])
+        assert raised.value.field_violations[0].field == "messages[1].role"
+
+
+def test_P7_context_updates_rewinds_and_compactions(server: ServerProcess) -> None:
+    with sessiond.Client(server.target) as client:
+        id = client.create_session(system_prompt="be kind").id
+        client.append(id, [said(1), call("c"), result("c"), said(4), said(5), said(6)])
+        (hidden,) = client.update_messages(id, sessiond.message_update(4, in_context=False))
+        assert not hidden.in_context
+        with pytest.raises(sessiond.CompactionSplitsToolCall) as raised:
+            client.compact(id, 1, 2, "note")
+        assert raised.value.nearest_range is not None
+        plan = client.plan_compaction(id, keep_recent_messages=1, acquire_lease=True)
+        with pytest.raises(sessiond.CompactionLeaseHeld):
+            client.compact(id, 1, 3, "note")
+        done = client.compact(
+            id, plan.plan.from_seq, plan.plan.to_seq, "note", lease_token=plan.lease_token
+        )
+        note_seq = done.compaction.note_seq
+        context = client.get_context(id)
+        assert [m.seq for m in context.messages] == [note_seq, 6]
+        assert context.totals.system_prompt == "be kind"
+        assert [m.seq for m in client.get_context(id, as_of_seq=3).messages] == [1, 2, 3]
+        pieces = list(client.stream_context(id))
+        assert pieces[0].totals == context.totals
+        assert [c.note_seq for c in client.list_compactions(id)] == [note_seq]
+        assert client.revert_compaction(id, note_seq).HasField("revert_time")
+        client.release_lease(id, plan.lease_token)
+        rewind = client.rewind(id, 1, author="ann")
+        assert [m.seq for m in client.list_messages(id)] == [1]
+        assert client.undo_rewind(id).rewind_id == rewind.rewind_id
+        assert [r.rewind_id for r in client.list_rewinds(id)] == [rewind.rewind_id]
+        assert client.clear_messages(id).message_count == 7
+
+
+async def test_P8_open_tool_calls_are_listed_until_they_are_answered(server: ServerProcess) -> None:
+    async with sessiond.AsyncClient(server.target) as client:
+        id = (await client.create_session()).id
+        await client.append(id, [call("a"), call("b"), result("a")])
+        opened = [c async for c in client.list_open_tool_calls(id, page_size=1)]
+        assert [(c.seq, c.tool_call.id, c.tool_call.arguments) for c in opened] == [(2, "b", "{")]
+        await client.append(id, result("b"))
+        assert not [c async for c in client.list_open_tool_calls(id)]
+
+
+async def test_P5_a_writer_keeps_its_lease_and_gives_it_up(server: ServerProcess) -> None:
+    async with sessiond.AsyncClient(server.target) as client:
+        id = (await client.create_session()).id
+        async with client.writer(id, "me", ttl=1.0) as lease:
+            await asyncio.sleep(1.5)
+            assert not lease.lost
+            await client.append(id, said("x"), writer_token=lease.token)
+            with pytest.raises(sessiond.WriterLeaseHeld) as held:
+                await client.append(id, said("y"))
+            assert held.value.holder == "me"
+            with pytest.raises(sessiond.WriterLeaseHeld):
+                async with client.writer(id):
+                    pass
+        async with client.writer(id) as second:
+            assert second.epoch > lease.epoch
+            assert second.next_seq == 2
+        with pytest.raises(sessiond.WriterLeaseLost):
+            await client.append(id, said("z"), writer_token=lease.token)
+
+
+def test_P5_a_writer_learns_that_its_lease_is_lost(server: ServerProcess) -> None:
+    with sessiond.Client(server.target) as client:
+        id = client.create_session().id
+        with client.writer(id, "me", ttl=1.0) as lease:
+            client.acquire_writer(id, "me", ttl=5.0)
+            until = time.monotonic() + 5
+            while not lease.lost and time.monotonic() < until:
+                time.sleep(0.05)
+            assert lease.lost
+
+
+async def test_P1_streams_of_many_tasks_on_one_session(server: ServerProcess) -> None:
+    async with sessiond.AsyncClient(server.target) as client, client.append_stream() as stream:
+        id = (await client.create_session()).id
+
+        async def write(writer: int) -> list[int]:
+            acks = [await stream.append(id, said(writer)) for _ in range(10)]
+            return [ack.first_seq for ack in acks]
+
+        seqs = await asyncio.gather(*[write(n) for n in range(32)])
+        assert all(one == sorted(one) for one in seqs)
+        assert sorted(seq for one in seqs for seq in one) == list(range(1, 321))
+        assert (await client.get_session(id)).next_seq == 321
+
+
+def test_a_synchronous_stream_takes_refusals_one_by_one(server: ServerProcess) -> None:
+    with sessiond.Client(server.target) as client, client.append_stream() as stream:
+        id = client.create_session().id
+        futures = [stream.append(id, said(n)) for n in range(300)]
+        missing = stream.append("no-such-session", said("x"))
+        wrong = stream.append(id, said("x"), expected_next_seq=7)
+        last = stream.append(id, said("y"), expected_next_seq=301)
+        assert [future.result().first_seq for future in futures] == list(range(1, 301))
+        with pytest.raises(sessiond.SessionNotFound):
+            missing.result()
+        with pytest.raises(sessiond.NextSeqMismatch) as raised:
+            wrong.result()
+        assert raised.value.next_seq == 301
+        assert last.result().last_seq == 301
+
+
+def test_P10_messages_of_openai_s_form_come_back(server: ServerProcess) -> None:
+    conversation: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be kind.\u0000"},
+        {"content": [{"type": "text", "text": "hi", "x": [1.0, 1]}], "role": "user"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"function": {"arguments": '{"a": 1.0,', "name": "f"}, "id": "c", "index": 0}
+            ],
+            "reasoning_details": [{"data": "\ud800"}],
+        },
+        {"role": "tool", "tool_call_id": "c", "name": "f", "content": "é"},
+    ]
+    with sessiond.Client(server.target) as client:
+        id = client.create_session().id
+        client.append(id, sessiond.from_openai(conversation))
+        again = sessiond.to_openai(client.get_context(id).messages)
+        assert again == conversation
+        assert json.dumps(again) == json.dumps(conversation)
+
+
+async def test_P2_P4_a_stream_rides_out_kill_9(dsn: str, start_server: Start) -> None:
+    server = start_server(SESSIOND_DSN=dsn)
+    async with sessiond.AsyncClient(server.target) as client, client.append_stream() as stream:
+        id = (await client.create_session()).id
+        futures = [stream.append(id, said(n)) for n in range(300)]
+        await futures[20]
+        server.kill()
+        futures += [stream.append(id, said(n)) for n in range(300, 400)]
+        await asyncio.sleep(0.3)
+        start_server(SESSIOND_DSN=dsn, listen=server.target)
+        acks = await asyncio.gather(*futures)
+        texts = [message.text async for message in client.list_messages(id)]
+    assert [ack.first_seq for ack in acks] == list(range(1, 401))
+    assert texts == [str(n) for n in range(400)]
+
+
+def test_P2_P4_a_synchronous_stream_rides_out_a_restart(dsn: str, start_server: Start) -> None:
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_SHUTDOWN_GRACE="1")
+    with sessiond.Client(server.target) as client, client.append_stream() as stream:
+        id = client.create_session().id
+        futures = [stream.append(id, said(n)) for n in range(300)]
+        futures[20].result()
+        server.stop()
+        futures += [stream.append(id, said(n)) for n in range(300, 400)]
+        start_server(SESSIOND_DSN=dsn, listen=server.target)
+        assert [future.result().first_seq for future in futures] == list(range(1, 401))
+        texts = [message.text for message in client.list_messages(id)]
+    assert texts == [str(n) for n in range(400)]
+
+
+async def test_a_unix_socket_is_a_target(
+    dsn: str, start_server: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    target = f"unix:{tmp_path_factory.mktemp('s')}/socket"
+    start_server(SESSIOND_DSN=dsn, listen=target)
+    async with sessiond.AsyncClient(target) as client:
+        assert (await client.create_session("a")).id == "a"
+    with sessiond.Client(target) as other:
+        assert other.get_session("a").id == "a"
+
+
+async def test_a_call_that_takes_too_long_is_a_timeout(server: ServerProcess) -> None:
+    async with sessiond.AsyncClient(server.target) as client:
+        with pytest.raises(sessiond.DeadlineExceeded):
+            await client.with_timeout(1e-6).get_session("a")
+
+
+async def test_a_cancelled_task_stays_cancelled(server: ServerProcess) -> None:
+    async with sessiond.AsyncClient(server.target) as client:
+        task = asyncio.create_task(client.get_session("a"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

@@ -1,0 +1,161 @@
+"""What the library is to its users: names, methods, and that both clients are one."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import sessiond
+from sessiond import v1
+from sessiond._calls import Paged, Rpc, Streamed, Unary
+from sessiond._requests import contexts, messages, sessions
+
+ERRORS = {
+    "AlreadyExists",
+    "AppendQueueFull",
+    "Cancelled",
+    "ClientIdReused",
+    "CompactionLeaseHeld",
+    "CompactionLeaseLost",
+    "CompactionNotFound",
+    "CompactionOverlap",
+    "CompactionRangeEmpty",
+    "CompactionSplitsToolCall",
+    "Conflict",
+    "DatabaseUnavailable",
+    "DeadlineExceeded",
+    "EtagMismatch",
+    "InternalError",
+    "InvalidField",
+    "InvalidPageToken",
+    "InvalidRequest",
+    "MessageNotFound",
+    "NextSeqMismatch",
+    "NotFound",
+    "NothingToRewind",
+    "Overloaded",
+    "ParentNotFound",
+    "PartialReplay",
+    "PermissionDenied",
+    "PreconditionFailed",
+    "ReadQueueFull",
+    "RewindNotFound",
+    "RewindNotUndoable",
+    "SeqOutOfRange",
+    "ServerBug",
+    "SessionAmbiguous",
+    "SessionArchived",
+    "SessionEnded",
+    "SessionExists",
+    "SessionNotFound",
+    "SessiondError",
+    "ShuttingDown",
+    "SpawnTooDeep",
+    "TitleAlreadySet",
+    "TitleTaken",
+    "Unauthenticated",
+    "Unavailable",
+    "Unsupported",
+    "WriterLeaseHeld",
+    "WriterLeaseLost",
+}
+NAMES = ERRORS | {
+    "AppendStream",
+    "AsyncAppendStream",
+    "AsyncClient",
+    "AsyncWriter",
+    "Client",
+    "Context",
+    "FieldViolation",
+    "Writer",
+    "channel_options",
+    "from_openai",
+    "message_update",
+    "to_openai",
+    "with_client_ids",
+}
+METHODS = {
+    "acquire_writer",
+    "append",
+    "append_stream",
+    "clear_messages",
+    "close",
+    "compact",
+    "create_session",
+    "delete_session",
+    "end_session",
+    "fork_session",
+    "get_context",
+    "get_message",
+    "get_session",
+    "list_compactions",
+    "list_messages",
+    "list_messages_page",
+    "list_open_tool_calls",
+    "list_rewinds",
+    "list_sessions",
+    "list_sessions_page",
+    "next_title",
+    "plan_compaction",
+    "release_lease",
+    "release_writer",
+    "renew_writer",
+    "reopen_session",
+    "resolve_session",
+    "revert_compaction",
+    "rewind",
+    "stream_context",
+    "undo_rewind",
+    "update_messages",
+    "update_session",
+    "with_timeout",
+    "writer",
+}
+
+
+def public(owner: type) -> dict[str, object]:
+    return {name: value for name, value in inspect.getmembers(owner) if not name.startswith("_")}
+
+
+def test_the_exported_names() -> None:
+    assert set(sessiond.__all__) == NAMES
+    assert all(hasattr(sessiond, name) for name in NAMES)
+
+
+def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
+    both = public(sessiond.AsyncClient), public(sessiond.Client)
+    assert set(both[0]) == set(both[1]) == METHODS
+    for name in METHODS:
+        one, other = (inspect.signature(methods[name]) for methods in both)  # type: ignore[arg-type]
+        assert one.parameters == other.parameters, name
+
+
+def test_every_method_is_documented_under_its_own_name() -> None:
+    for owner in (sessiond.AsyncClient, sessiond.Client):
+        for name, method in public(owner).items():
+            assert inspect.getdoc(method), name
+            assert getattr(method, "__name__", "") == name
+
+
+def rpcs() -> dict[str, Rpc[Any, Any]]:
+    modules = (sessions, messages, contexts)
+    found = [value for module in modules for value in vars(module).values()]
+    calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
+    return {rpc.path: rpc for rpc in [*calls, messages.APPEND_STREAM]}
+
+
+def test_every_rpc_of_the_contract_has_its_call() -> None:
+    files = {
+        message.DESCRIPTOR.file
+        for message in (v1.GetSessionRequest, v1.GetMessageRequest, v1.GetContextRequest)
+    }
+    methods = {
+        f"/{service.full_name}/{method.name}": method
+        for file in files
+        for service in file.services_by_name.values()
+        for method in service.methods
+    }
+    assert set(rpcs()) == set(methods)
+    for path, rpc in rpcs().items():
+        assert methods[path].input_type == rpc.request.DESCRIPTOR, path
+        assert methods[path].output_type == rpc.response.DESCRIPTOR, path

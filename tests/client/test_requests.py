@@ -1,0 +1,149 @@
+"""What the arguments of the methods become in requests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import sessiond
+from sessiond import v1
+from sessiond._requests import contexts, messages, sessions
+
+HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
+
+
+def test_create_session_takes_every_fact() -> None:
+    request = sessions.create_session.build(
+        "a",
+        owner="ann",
+        title="T",
+        title_source="automatic",
+        config='{"t": 1.0}',
+        metadata={"a": [1, None]},
+        labels={"k": "v"},
+        parent_id="p",
+        parent_kind="subagent",
+        spawn_tool_call_id="call",
+        lifecycle="ephemeral",
+        if_exists="return",
+    )
+    session = request.session
+    assert (session.id, session.owner, session.title) == ("a", "ann", "T")
+    assert session.config == b'{"t": 1.0}'
+    assert session.title_source == v1.TitleSource.TITLE_SOURCE_AUTOMATIC
+    assert session.parent == v1.SessionParent(
+        id="p", kind=v1.ParentKind.PARENT_KIND_SUBAGENT, spawn_tool_call_id="call"
+    )
+    assert session.lifecycle == v1.Lifecycle.LIFECYCLE_EPHEMERAL
+    assert request.if_exists == v1.IfExists.IF_EXISTS_RETURN
+    assert dict(session.labels) == {"k": "v"}
+    assert list(session.metadata["a"]) == [1, None]  # type: ignore[arg-type]
+
+
+def test_ids_are_filled_in_so_that_retries_are_safe() -> None:
+    one, two = sessions.create_session.build(), sessions.create_session.build()
+    assert one.request_id
+    assert one.session.id
+    assert (one.request_id, one.session.id) != (two.request_id, two.session.id)
+    assert not one.session.HasField("parent")
+    fork = sessions.fork_session.build("a", 3)
+    assert fork.fork.id
+    assert fork.request_id
+    assert contexts.plan_compaction.build("a", acquire_lease=True).lease_holder
+    assert not contexts.plan_compaction.build("a").lease_holder
+
+
+def test_update_session_names_what_is_given() -> None:
+    request = sessions.update_session.build(
+        "a", title="", pinned=False, state="archived", metadata={}, config="", etag="e"
+    )
+    paths = ["title", "pinned", "state", "config", "metadata"]
+    assert list(request.update_mask.paths) == paths
+    assert request.session.id == "a"
+    assert request.etag == "e"
+    with pytest.raises(ValueError, match="nothing to change"):
+        sessions.update_session.build("a", etag="e")
+
+
+def test_lists_take_names_and_values() -> None:
+    since = datetime(2026, 1, 2, tzinfo=UTC)
+    request = sessions.list_sessions.build(
+        states=["active", v1.SessionState.SESSION_STATE_ENDED],
+        idle_since=since,
+        order_by="create_time",
+        labels={"a": "b"},
+    )
+    assert list(request.states) == [1, 2]
+    assert request.idle_since.ToDatetime(UTC) == since
+    assert request.order_by == v1.SessionOrder.SESSION_ORDER_CREATE_TIME
+    listed = messages.list_messages.build("a", view="all", roles=["tool"], kinds=["note"])
+    assert listed.WhichOneof("start") is None
+    assert (listed.view, list(listed.roles), list(listed.kinds)) == (3, [5], [2])
+    assert messages.list_messages.build("a", from_seq=0).WhichOneof("start") == "from_seq"
+
+
+def test_arguments_that_mean_nothing_are_refused_before_anything_is_sent() -> None:
+    with pytest.raises(ValueError, match="none of transcript, context, all"):
+        messages.list_messages.build("a", view="everything")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="none of"):
+        messages.list_messages.build("a", view="unspecified")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="from_seq and around_seq exclude each other"):
+        messages.list_messages.build("a", from_seq=1, around_seq=2)
+    with pytest.raises(ValueError, match="time zone"):
+        messages.list_messages.build("a", from_time=datetime(2026, 1, 2))
+    with pytest.raises(ValueError, match="either seq or client_id"):
+        messages.get_message.build("a")
+    with pytest.raises(ValueError, match="exclude each other"):
+        contexts.plan_compaction.build("a", max_context_tokens=1, max_context_messages=1)
+    with pytest.raises(ValueError, match="nothing to change"):
+        sessiond.message_update(3)
+
+
+def test_P4_append_fills_in_client_ids_in_a_copy() -> None:
+    mine = v1.Message(role=v1.Role.ROLE_USER, client_id="mine")
+    request = messages.append.build("a", [HELLO, mine, HELLO])
+    ids = [message.client_id for message in request.messages]
+    assert ids[1] == "mine"
+    assert len(set(ids)) == 3
+    assert not HELLO.client_id
+    assert len(messages.append.build("a", HELLO).messages) == 1
+    assert len(messages.append.build("a", (m for m in [HELLO])).messages) == 1
+
+
+def test_P4_with_client_ids_makes_calling_again_safe() -> None:
+    first = sessiond.with_client_ids([HELLO, HELLO])
+    assert messages.append.build("a", first) == messages.append.build("a", first)
+    assert sessiond.with_client_ids(first) == first
+
+
+def test_append_can_make_the_session() -> None:
+    request = messages.append.build("a", HELLO, create_session=v1.Session(owner="ann"))
+    assert request.create_session.owner == "ann"
+    assert not messages.append.build("a", HELLO).HasField("create_session")
+
+
+def test_message_update_names_what_is_given() -> None:
+    update = sessiond.message_update(
+        3, in_context=False, kind="plan", elapsed=timedelta(seconds=1.5), extensions={"a": b"\xff"}
+    )
+    assert list(update.update_mask.paths) == ["in_context", "kind", "elapsed", "extensions"]
+    assert update.message.seq == 3
+    assert update.message.elapsed.ToMilliseconds() == 1500
+    one = messages.update_messages.build("a", update)
+    assert one == messages.update_messages.build("a", [update])
+
+
+def test_P4_a_note_is_copied_and_gets_a_client_id() -> None:
+    note = v1.Message(role=v1.Role.ROLE_USER, text="n")
+    request = contexts.compact.build("a", 2, 5, note, lease_token="t")
+    assert request.note.client_id
+    assert not note.client_id
+    assert request.note.role == v1.Role.ROLE_USER
+    assert contexts.compact.build("a", 2, 5, "n").note.text == "n"
+
+
+def test_goals_of_zero_are_goals() -> None:
+    request = contexts.plan_compaction.build("a", max_context_tokens=0, lease_ttl=90)
+    assert request.WhichOneof("goal") == "max_context_tokens"
+    assert request.lease_ttl.seconds == 90

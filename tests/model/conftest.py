@@ -1,0 +1,22 @@
+"""Profiles of the random tests: how many examples, and no deadlines, since a real server answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.model.driver import Stubs
+from tests.support.processes import ServerProcess
+
+settings.register_profile("model", deadline=None, derandomize=False, print_blob=True)
+settings.load_profile("model")
+
+
+@pytest.fixture(scope="session")
+def stubs(server: ServerProcess) -> Iterator[Stubs]:
+    """The services of the shared server over one channel."""
+    opened = Stubs(server.target)
+    yield opened
+    opened.channel.close()

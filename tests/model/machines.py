@@ -1,0 +1,390 @@
+"""Random histories: what may happen to a session, and to its forks, in any order."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from typing import Any, ClassVar
+
+from google.protobuf.duration_pb2 import Duration
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from sessiond import v1
+from tests.model import plans
+from tests.model.contents import MESSAGES, NOTES, TOKENS
+from tests.model.driver import Pair, Stubs
+from tests.model.log import Refused
+from tests.model.model import Session
+
+PICKS = st.integers(0, 2**16)
+"""Chooses among what there is then, modulo its number."""
+RARELY = st.integers(0, 7).map(lambda n: n == 7)
+LONG = Duration(seconds=3600)
+MOST_FORKS = 3
+
+
+class History(RuleBasedStateMachine):
+    """A session that grows, its forks, and a comparison after every step."""
+
+    stubs: ClassVar[Stubs]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids = itertools.count(1)
+        first = Session(f"model/{uuid.uuid4()}")
+        self.stubs.call(
+            "CreateSession", v1.CreateSessionRequest(session=v1.Session(id=first.session_id))
+        )
+        self.pairs = [Pair(self.stubs, first)]
+        self.sent: dict[str, list[v1.Message]] = {first.session_id: []}
+        self.notes: dict[str, list[v1.CompactSessionRequest]] = {first.session_id: []}
+        self.old_tokens: list[str] = ["never"]
+
+    @property
+    def pair(self) -> Pair:
+        """The session that things happen to: the newest fork, if there is one."""
+        return self.pairs[-1]
+
+    def named(self, messages: list[v1.Message]) -> list[v1.Message]:
+        named = []
+        for message in messages:
+            copy = v1.Message()
+            copy.CopyFrom(message)
+            copy.client_id = f"m{next(self.ids)}"
+            named.append(copy)
+        return named
+
+    def seq(self, pick: int) -> int:
+        """A seq from 1 to one beyond the end."""
+        return 1 + pick % (self.pair.log.next_seq)
+
+    def guard(self, request: Any, fault: int) -> Any:
+        """Fill in what guards a write: mostly right, sometimes wrong."""
+        model = self.pair.model
+        request.writer_token = model.writer.token
+        if "expected_next_seq" in request.DESCRIPTOR.fields_by_name and fault % 2:
+            request.expected_next_seq = model.log.next_seq
+        if fault == 12:
+            request.expected_next_seq = model.log.next_seq + 1
+        if fault == 14:
+            request.expected_next_seq = max(model.log.next_seq - 1, 0)
+        if fault == 15:
+            request.writer_token = "" if model.writer.token else self.old_tokens[-1]
+        return request
+
+    def compare(self, pick: int) -> None:
+        self.pair.check(pick % 3, pick // 3 % 2, 1 + pick // 7 % 6, 1 + pick // 5 % 7)
+
+    def teardown(self) -> None:
+        for pair in self.pairs:
+            pair.check(0, 0, 2, 3)
+            pair.check_thoroughly(3)
+
+
+FAULTS = st.integers(0, 15)
+
+
+class Appends(History):
+    """Plain appends, and those that expect a next seq or hold the lease (P1, P3, P5)."""
+
+    @rule(messages=st.lists(MESSAGES, min_size=1, max_size=5), fault=FAULTS, pick=PICKS)
+    def append(self, messages: list[v1.Message], fault: int, pick: int) -> None:
+        named = self.named(messages)
+        fault = fault if fault != 12 or self.pair.log.next_seq > 0 else 0
+        request = self.guard(v1.AppendMessagesRequest(messages=named), fault)
+        if not isinstance(self.pair.call("AppendMessages", request), Refused):
+            self.sent[self.pair.session_id] += named
+        self.compare(pick)
+
+
+class Retries(History):
+    """Appends of messages that were sent before, in every mixture (P4)."""
+
+    @precondition(lambda self: self.sent[self.pair.session_id])
+    @rule(
+        pick=PICKS,
+        count=st.integers(1, 6),
+        new=st.lists(MESSAGES, max_size=2),
+        skip_known=st.booleans(),
+        backwards=st.booleans(),
+        changed=RARELY,
+        fault=FAULTS,
+    )
+    def retry(
+        self,
+        pick: int,
+        count: int,
+        new: list[v1.Message],
+        skip_known: bool,
+        backwards: bool,
+        changed: bool,
+        fault: int,
+    ) -> None:
+        sent = self.sent[self.pair.session_id]
+        place = pick % len(sent)
+        added = self.named(new)
+        messages = sent[place : place + count] + added
+        messages = messages[::-1] if backwards else messages
+        request = v1.AppendMessagesRequest(messages=messages, skip_known=skip_known)
+        if changed:
+            request.messages[0].text += "!"
+        answer = self.pair.call("AppendMessages", self.guard(request, fault))
+        if not isinstance(answer, Refused):
+            cleared = [m for m in messages if m not in sent]
+            sent += [m for m in cleared if m not in sent]
+        self.compare(pick)
+
+    @precondition(lambda self: self.notes[self.pair.session_id])
+    @rule(pick=PICKS, changed=RARELY)
+    def retry_compaction(self, pick: int, changed: bool) -> None:
+        notes = self.notes[self.pair.session_id]
+        request = v1.CompactSessionRequest()
+        request.CopyFrom(notes[pick % len(notes)])
+        request.writer_token = self.pair.model.writer.token
+        if changed:
+            request.note.text += "!"
+        self.pair.call("CompactSession", request)
+        self.compare(pick)
+
+    @precondition(lambda self: self.pair.log.messages)
+    @rule(pick=PICKS)
+    def same_id_twice(self, pick: int) -> None:
+        message = self.named([v1.Message(role=v1.Role.ROLE_USER, text="twice")])[0]
+        request = v1.AppendMessagesRequest(messages=[message, message])
+        self.pair.call("AppendMessages", self.guard(request, 0))
+
+
+class Leases(History):
+    """The writer lease, and the end of a session (P5)."""
+
+    @rule(holder=st.sampled_from(("one", "two")), wanted=RARELY)
+    def acquire_writer(self, holder: str, wanted: bool) -> None:
+        model = self.pair.model
+        if model.ended or not (wanted or model.writer.token):
+            return
+        request = v1.AcquireWriterRequest(session_id=model.session_id, holder=holder, ttl=LONG)
+        try:
+            answer = self.stubs.call("AcquireWriter", request)
+        except Refused as refusal:
+            assert refusal.reason == "WRITER_LEASE_HELD"
+            assert model.writer.holder not in ("", holder)
+            return
+        assert model.writer.holder in ("", holder)
+        assert answer.next_seq == model.log.next_seq
+        self.old_tokens += [model.writer.token] if model.writer.token else []
+        model.writer.take(holder, answer.writer_token)
+
+    @rule(old=RARELY)
+    def release_writer(self, old: bool) -> None:
+        model = self.pair.model
+        token = self.old_tokens[-1] if old else model.writer.token
+        if token:
+            self.stubs.call(
+                "ReleaseWriter",
+                v1.ReleaseWriterRequest(session_id=model.session_id, writer_token=token),
+            )
+            self.old_tokens.append(token)
+            model.writer.release(token)
+
+    @rule(wanted=RARELY)
+    def end(self, wanted: bool) -> None:
+        if wanted:
+            request = v1.EndSessionRequest(session_id=self.pair.session_id, reason="done")
+            self.stubs.call("EndSession", request)
+            self.pair.model.ended = True
+            self.pair.check_counters()
+
+    @precondition(lambda self: self.pair.model.ended)
+    @rule()
+    def reopen(self) -> None:
+        request = v1.ReopenSessionRequest(session_id=self.pair.session_id)
+        self.stubs.call("ReopenSession", request)
+        self.pair.model.ended = False
+        self.pair.check_counters()
+
+
+class Hiding(History):
+    """Compactions, rewinds, their undoing, late changes, and clearing (P6, P7, P8)."""
+
+    @rule(pick=PICKS, width=st.integers(0, 9), note=NOTES, fault=FAULTS, author=RARELY)
+    def compact(self, pick: int, width: int, note: v1.Message, fault: int, author: bool) -> None:
+        low = self.seq(pick)
+        request = v1.CompactSessionRequest(
+            from_seq=low, to_seq=low + width, note=self.named([note])[0]
+        )
+        if author:
+            request.author, request.model, request.tokens_before = "me", "small", 1000
+        request.lease_token = self.pair.model.compactor.token
+        if fault == 10:
+            request.lease_token = "" if request.lease_token else "never"
+        self._compact(self.guard(request, fault))
+        self.compare(pick)
+
+    def _compact(self, request: v1.CompactSessionRequest) -> None:
+        if not isinstance(self.pair.call("CompactSession", request), Refused):
+            self.notes[self.pair.session_id].append(request)
+
+    @precondition(lambda self: self.pair.log.context())
+    @rule(pick=PICKS, end=PICKS, note=NOTES)
+    def compact_safely(self, pick: int, end: int, note: v1.Message) -> None:
+        """Compact a range that the model finds safe, so that there are many."""
+        log = self.pair.log
+        entries = log.context()
+        ranges = [
+            (first.low, last.high)
+            for place, first in enumerate(entries)
+            for last in entries[place:]
+            if not log.refusal(first.low, last.high)
+        ]
+        if ranges:
+            low, high = ranges[pick % len(ranges)]
+            request = v1.CompactSessionRequest(
+                from_seq=low, to_seq=high, note=self.named([note])[0]
+            )
+            request.lease_token = self.pair.model.compactor.token
+            self._compact(self.guard(request, end % 2))
+            self.compare(pick)
+
+    @rule(
+        pick=PICKS,
+        keep=st.integers(0, 4),
+        goal=st.integers(0, 30),
+        in_tokens=st.sampled_from((None, True, False)),
+        note_tokens=st.integers(0, 4),
+        lease=RARELY,
+        use=st.booleans(),
+    )
+    def plan(
+        self,
+        pick: int,
+        keep: int,
+        goal: int,
+        in_tokens: bool | None,
+        note_tokens: int,
+        lease: bool,
+        use: bool,
+    ) -> None:
+        request = v1.PlanCompactionRequest(
+            keep_recent_messages=keep, note_token_count=note_tokens, acquire_lease=lease
+        )
+        if in_tokens is not None:
+            field = "max_context_tokens" if in_tokens else "max_context_messages"
+            setattr(request, field, goal)
+        if lease:
+            request.lease_holder, request.lease_ttl.seconds = "planner", 3600
+        answer = plans.checked(self.pair, request)
+        if answer.HasField("plan") and use:
+            request = v1.CompactSessionRequest(
+                from_seq=answer.plan.from_seq,
+                to_seq=answer.plan.to_seq,
+                note=self.named([v1.Message(text="planned", token_count=note_tokens)])[0],
+                lease_token=self.pair.model.compactor.token,
+            )
+            self._compact(self.guard(request, 1))
+        self.compare(pick)
+
+    @rule(old=RARELY)
+    def release_lease(self, old: bool) -> None:
+        model = self.pair.model
+        token = "never" if old else model.compactor.token
+        if token:
+            request = v1.ReleaseLeaseRequest(session_id=model.session_id, lease_token=token)
+            self.stubs.call("ReleaseLease", request)
+            model.compactor.release(token)
+
+    @rule(pick=PICKS, fault=FAULTS, missing=RARELY)
+    def revert(self, pick: int, fault: int, missing: bool) -> None:
+        compactions = self.pair.log.compactions
+        request = v1.RevertCompactionRequest(note_seq=self.seq(pick))
+        if compactions and not missing:
+            request.note_seq = compactions[pick % len(compactions)].note_seq
+        self.pair.call("RevertCompaction", self.guard(request, fault))
+        self.compare(pick)
+
+    @rule(pick=PICKS, fault=FAULTS, near=st.booleans())
+    def rewind(self, pick: int, fault: int, near: bool) -> None:
+        last = self.pair.log.last_seq
+        after = max(last - pick % 5, 0) if near else pick % (last + 2)
+        request = v1.RewindSessionRequest(after_seq=after, author="me")
+        self.pair.call("RewindSession", self.guard(request, fault))
+        self.compare(pick)
+
+    @rule(pick=PICKS, fault=FAULTS, newest=st.booleans())
+    def undo(self, pick: int, fault: int, newest: bool) -> None:
+        rewinds = self.pair.log.rewinds
+        request = v1.UndoRewindRequest()
+        if rewinds and not newest:
+            request.rewind_id = rewinds[pick % len(rewinds)].rewind_id
+        self.pair.call("UndoRewind", self.guard(request, fault))
+        self.compare(pick)
+
+    @rule(
+        picks=st.lists(PICKS, min_size=1, max_size=3, unique=True),
+        fields=st.sets(
+            st.sampled_from(
+                ("in_context", "in_transcript", "token_count", "reasoning", "kind", "extensions")
+            ),
+            min_size=1,
+        ),
+        tokens=TOKENS,
+        flag=st.booleans(),
+        fault=FAULTS,
+    )
+    def update(
+        self, picks: list[int], fields: set[str], tokens: int, flag: bool, fault: int
+    ) -> None:
+        request = v1.UpdateMessagesRequest()
+        for seq in sorted({self.seq(pick) for pick in picks}):
+            update = request.updates.add(
+                message=v1.Message(
+                    seq=seq,
+                    in_context=flag,
+                    in_transcript=not flag,
+                    token_count=tokens,
+                    reasoning=f"thought {tokens}",
+                    kind=v1.MessageKind.MESSAGE_KIND_PLAN,
+                    extensions={"late": bytes([tokens, 255])},
+                )
+            )
+            update.update_mask.paths.extend(sorted(fields))
+        self.pair.call("UpdateMessages", self.guard(request, 15 if fault == 15 else 0))
+        self.compare(picks[0])
+
+    @rule(fault=FAULTS, wanted=st.integers(0, 30))
+    def clear(self, fault: int, wanted: int) -> None:
+        if wanted == 30:
+            self.pair.call("ClearMessages", self.guard(v1.ClearMessagesRequest(), fault))
+            self.compare(fault)
+
+
+class Forks(History):
+    """Forks, with which the history then goes on (P7)."""
+
+    @precondition(lambda self: len(self.pairs) <= MOST_FORKS)
+    @rule(pick=PICKS, whole=st.booleans(), fault=FAULTS)
+    def fork(self, pick: int, whole: bool, fault: int) -> None:
+        pair = self.pair
+        request = v1.ForkSessionRequest(
+            session_id=pair.session_id,
+            at_seq=0 if whole else self.seq(pick),
+            fork=v1.Session(id=f"model/{uuid.uuid4()}"),
+        )
+        request.expected_next_seq = pair.log.next_seq + (fault == 12) if fault % 2 == 0 else 0
+        try:
+            forked = pair.model.fork(request)
+        except Refused as refusal:
+            expected = refusal.reason
+        else:
+            expected = ""
+        try:
+            self.stubs.call("ForkSession", request)
+        except Refused as refusal:
+            assert refusal.reason == expected
+            return
+        assert expected == ""
+        self.pairs.append(Pair(self.stubs, forked))
+        self.sent[forked.session_id] = list(self.sent[pair.session_id])
+        self.notes[forked.session_id] = list(self.notes[pair.session_id])
+        self.pair.check(0, 0, 2, 3)
+        self.pair.check_thoroughly(4)

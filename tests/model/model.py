@@ -1,0 +1,251 @@
+"""A naive model of sessions, written from the promises and the API's comments alone.
+
+It keeps everything in plain lists, computes every answer from scratch, and remembers the past as whole
+copies taken right after each message. Each method is named as the call that it predicts: it takes the
+request and returns the answer, without times and other values that only the server can choose, or raises
+`Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from sessiond import v1
+from tests.model.log import (
+    UNNAMED,
+    Compaction,
+    Log,
+    Refused,
+    Rewind,
+    completed,
+    limited,
+    rewind,
+)
+
+
+@dataclass
+class Lease:
+    """A lease of either kind; nobody's while it has no token."""
+
+    holder: str = ""
+    token: str = ""
+
+    def check(self, token: str, kind: str) -> None:
+        if token and token != self.token:
+            raise Refused(f"{kind}_LEASE_LOST")
+        if not token and self.token:
+            raise Refused(f"{kind}_LEASE_HELD")
+
+    def take(self, holder: str, token: str) -> None:
+        self.holder, self.token = holder, token
+
+    def release(self, token: str) -> None:
+        if token == self.token:
+            self.take("", "")
+
+
+@dataclass
+class Session:
+    """A session, and its log right after each message."""
+
+    session_id: str
+    log: Log = field(default_factory=Log)
+    past: dict[int, Log] = field(default_factory=dict)
+    ended: bool = False
+    writer: Lease = field(default_factory=Lease)
+    compactor: Lease = field(default_factory=Lease)
+
+    def counters(self) -> v1.Session:
+        entries = self.log.context()
+        return v1.Session(
+            next_seq=self.log.next_seq,
+            first_seq=min(self.log.messages, default=self.log.next_seq),
+            message_count=len(self.log.messages),
+            tool_call_count=sum(len(m.tool_calls) for m in self.log.messages.values()),
+            context_message_count=len(entries),
+            context_token_count=sum(entry.tokens for entry in entries),
+            open_tool_call_count=len(self.log.open_calls()),
+            state=v1.SessionState.SESSION_STATE_ENDED if self.ended else v1.SessionState.SESSION_STATE_ACTIVE,
+        )
+
+    def _check(self, token: str, expected: int = 0) -> None:
+        if self.ended:
+            raise Refused("SESSION_ENDED")
+        self.writer.check(token, "WRITER")
+        self._check_expected(expected)
+
+    def _check_expected(self, expected: int) -> None:
+        if expected and expected != self.log.next_seq:
+            raise Refused("NEXT_SEQ_MISMATCH")
+
+    def _commit(self, messages: Iterable[v1.Message]) -> None:
+        for message in messages:
+            seq = self.log.add(message)
+            self.past[seq] = self.log.copy()
+
+    def AppendMessages(self, request: v1.AppendMessagesRequest) -> v1.AppendMessagesResponse:
+        messages = [completed(message) for message in request.messages]
+        if len({m.client_id for m in messages}) < len(messages):
+            raise Refused("CLIENT_ID_REUSED")
+        new = [message for message in messages if not self.log.known(message)]
+        if new:
+            if len(new) < len(messages) and not request.skip_known:
+                raise Refused("PARTIAL_REPLAY")
+            self._check(request.writer_token, request.expected_next_seq)
+            self._commit(new)
+        seqs = [self.log.known(message) for message in messages]
+        gapless = seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+        return v1.AppendMessagesResponse(
+            first_seq=seqs[0],
+            last_seq=seqs[-1],
+            next_seq=self.log.next_seq,
+            replayed=not new,
+            seqs=[] if gapless else seqs,
+        )
+
+    def UpdateMessages(self, request: v1.UpdateMessagesRequest) -> v1.UpdateMessagesResponse:
+        self._check(request.writer_token)
+        if any(update.message.seq not in self.log.messages for update in request.updates):
+            raise Refused("MESSAGE_NOT_FOUND")
+        answer = v1.UpdateMessagesResponse()
+        for update in request.updates:
+            new = v1.Message()
+            new.CopyFrom(self.log.messages[update.message.seq])
+            for name in update.update_mask.paths:
+                new.ClearField(name)  # type: ignore[arg-type]
+                named = v1.Message()
+                named.CopyFrom(update.message)
+                for other in [f.name for f in named.DESCRIPTOR.fields if f.name != name]:
+                    named.ClearField(other)  # type: ignore[arg-type]
+                new.MergeFrom(named)
+            new = completed(new)
+            new.seq = update.message.seq
+            self.log.messages[new.seq] = new
+        for update in request.updates:
+            shown = self.log.shown(self.log.messages[update.message.seq])
+            for name in ("text", "parts", "tool_calls", "extensions"):
+                shown.ClearField(name)
+            answer.messages.append(shown)
+        return answer
+
+    def CompactSession(self, request: v1.CompactSessionRequest) -> v1.CompactSessionResponse:
+        note = completed(request.note, note=True)
+        if known := self.log.known(note):
+            there = self.log.note(known)
+            if there is None:
+                raise Refused("CLIENT_ID_REUSED")
+            return self._compacted(there, replayed=True)
+        self._check(request.writer_token)
+        self.compactor.check(request.lease_token, "COMPACTION")
+        self._check_expected(request.expected_next_seq)
+        if reason := self.log.refusal(request.from_seq, request.to_seq):
+            raise Refused(reason)
+        made = self._made(request, note)
+        self.log.compactions.append(made)
+        self._commit([note])
+        self.compactor.release(request.lease_token)
+        return self._compacted(made, replayed=False)
+
+    def _made(self, request: v1.CompactSessionRequest, note: v1.Message) -> Compaction:
+        inside = [
+            entry
+            for entry in self.log.context()
+            if request.from_seq <= entry.low and entry.high <= request.to_seq
+        ]
+        return Compaction(
+            note_seq=self.log.next_seq,
+            from_seq=inside[0].low,
+            to_seq=inside[-1].high,
+            message_count=len(inside),
+            tokens_before=request.tokens_before or sum(entry.tokens for entry in inside),
+            tokens_after=request.tokens_after or note.token_count,
+            author=request.author,
+            model=request.model,
+        )
+
+    def _compacted(self, found: Compaction, *, replayed: bool) -> v1.CompactSessionResponse:
+        return v1.CompactSessionResponse(
+            compaction=self.log.compaction(found), replayed=replayed, next_seq=self.log.next_seq
+        )
+
+    def RevertCompaction(self, request: v1.RevertCompactionRequest) -> v1.RevertCompactionResponse:
+        found = self.log.note(request.note_seq)
+        if found is None:
+            raise Refused("COMPACTION_NOT_FOUND")
+        if not found.reverted:
+            self._check(request.writer_token, request.expected_next_seq)
+            place = self.log.compactions.index(found)
+            self.log.compactions[place] = found = replace(found, reverted=True)
+        return v1.RevertCompactionResponse(compaction=self.log.compaction(found))
+
+    def RewindSession(self, request: v1.RewindSessionRequest) -> v1.RewindSessionResponse:
+        self._check(request.writer_token, request.expected_next_seq)
+        log, after = self.log, request.after_seq
+        if after > log.last_seq:
+            raise Refused("SEQ_OUT_OF_RANGE")
+        if all(seq <= after or log.rewound(seq) for seq in log.messages):
+            for there in reversed(log.rewinds):
+                if (there.after_seq, there.to_seq, there.undone) == (after, log.last_seq, False):
+                    return v1.RewindSessionResponse(rewind=rewind(there))
+            raise Refused("NOTHING_TO_REWIND")
+        made = Rewind(UNNAMED, after, log.last_seq, request.author)
+        log.rewinds.append(made)
+        return v1.RewindSessionResponse(rewind=rewind(made))
+
+    def name_rewind(self, rewind_id: int) -> None:
+        """Take over the id that the server gave."""
+        rewinds = self.log.rewinds
+        if rewinds and rewinds[-1].rewind_id == UNNAMED:
+            assert all(rewind_id > there.rewind_id for there in rewinds)
+            rewinds[-1] = replace(rewinds[-1], rewind_id=rewind_id)
+
+    def UndoRewind(self, request: v1.UndoRewindRequest) -> v1.UndoRewindResponse:
+        wanted = request.rewind_id
+        found = [r for r in self.log.rewinds if (r.rewind_id == wanted if wanted else not r.undone)]
+        if not found:
+            raise Refused("REWIND_NOT_FOUND")
+        there = found[-1]
+        if not there.undone:
+            self._check(request.writer_token, request.expected_next_seq)
+            tried = self.log.copy()
+            place = tried.rewinds.index(there)
+            tried.rewinds[place] = there = replace(there, undone=True)
+            if tried.torn():
+                raise Refused("REWIND_NOT_UNDOABLE")
+            self.log = tried
+        return v1.UndoRewindResponse(rewind=rewind(there))
+
+    def ClearMessages(self, request: v1.ClearMessagesRequest) -> v1.ClearMessagesResponse:
+        self._check(request.writer_token, request.expected_next_seq)
+        answer = v1.ClearMessagesResponse(
+            message_count=len(self.log.messages), next_seq=self.log.next_seq
+        )
+        self.log = Log(first_seq=self.log.next_seq, next_seq=self.log.next_seq)
+        self.past = {}
+        return answer
+
+    def fork(self, request: v1.ForkSessionRequest) -> Session:
+        """The fork: what was there right after the message, and everything before."""
+        self._check_expected(request.expected_next_seq)
+        at = request.at_seq
+        if at and at not in self.past:
+            raise Refused("SEQ_OUT_OF_RANGE")
+        log = self.past[at] if at else self.log
+        past = {seq: there for seq, there in self.past.items() if not at or seq <= at}
+        return Session(request.fork.id, log.copy(), past)
+
+    def totals(self, request: v1.GetContextRequest) -> tuple[v1.ContextTotals, list[v1.Message]]:
+        at = request.as_of_seq
+        if at and at not in self.past:
+            raise Refused("SEQ_OUT_OF_RANGE")
+        entries = (self.past[at] if at else self.log).context()
+        kept = limited(entries, request.max_tokens, request.max_messages)
+        totals = v1.ContextTotals(
+            message_count=len(kept),
+            token_count=sum(entry.tokens for entry in kept),
+            omitted_message_count=len(entries) - len(kept),
+            as_of_seq=at or self.log.last_seq,
+            next_seq=self.log.next_seq,
+        )
+        return totals, [entry.message for entry in kept]

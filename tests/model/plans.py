@@ -1,0 +1,95 @@
+"""What a plan must be like, whatever way it was found: compared with all ranges that there are."""
+
+from __future__ import annotations
+
+from sessiond import v1
+from tests.model.driver import Pair
+from tests.model.log import Entry, Log, Refused, leading
+
+WITHIN_GOAL = v1.NothingToCompact.NOTHING_TO_COMPACT_WITHIN_GOAL
+TOO_SHORT = v1.NothingToCompact.NOTHING_TO_COMPACT_TOO_SHORT
+OPEN_TOOL_CALL = v1.NothingToCompact.NOTHING_TO_COMPACT_OPEN_TOOL_CALL
+
+
+def checked(pair: Pair, request: v1.PlanCompactionRequest) -> v1.PlanCompactionResponse:
+    """The server's plan, which does what it says, and is none only where the model finds none."""
+    request.session_id = pair.session_id
+    model = pair.model
+    try:
+        answer: v1.PlanCompactionResponse = pair.stubs.call("PlanCompaction", request)
+    except Refused as refusal:
+        assert refusal.reason == "COMPACTION_LEASE_HELD"
+        assert model.compactor.holder not in ("", request.lease_holder)
+        return v1.PlanCompactionResponse()
+    if answer.lease_token:
+        model.compactor.take(request.lease_holder, answer.lease_token)
+    assert bool(answer.lease_token) == (request.acquire_lease and answer.HasField("plan"))
+    if answer.HasField("plan"):
+        _check_plan(pair.log, request, answer.plan)
+    else:
+        assert answer.nothing_to_compact == _nothing(pair.log, request)
+    return answer
+
+
+def _reached(request: v1.PlanCompactionRequest, tokens: int, messages: int) -> bool:
+    goal = request.WhichOneof("goal")
+    if goal == "max_context_tokens":
+        return tokens <= request.max_context_tokens
+    if goal == "max_context_messages":
+        return messages <= request.max_context_messages
+    return True
+
+
+def _reaches(log: Log, request: v1.PlanCompactionRequest, inside: list[Entry]) -> bool:
+    entries = log.context()
+    tokens = sum(e.tokens for e in entries) - sum(e.tokens for e in inside)
+    return _reached(request, tokens + request.note_token_count, len(entries) - len(inside) + 1)
+
+
+def _candidates(log: Log, request: v1.PlanCompactionRequest) -> list[Entry]:
+    """What may be compacted at all: neither the leading messages nor those to keep."""
+    entries = log.context()
+    keep = request.keep_recent_messages or 4
+    return entries[leading(entries) : max(len(entries) - keep, 0)]
+
+
+def _worth(entries: list[Entry]) -> bool:
+    return len(entries) > 1 or (len(entries) == 1 and entries[0].low == entries[0].message.seq)
+
+
+def _safe(log: Log, request: v1.PlanCompactionRequest) -> list[list[Entry]]:
+    candidates = _candidates(log, request)
+    everything = log.context()
+    ranges = [
+        candidates[first : last + 1]
+        for first in range(len(candidates))
+        for last in range(first, len(candidates))
+    ]
+    return [r for r in ranges if _worth(r) and not log.splits(everything, r)]
+
+
+def _nothing(log: Log, request: v1.PlanCompactionRequest) -> v1.NothingToCompact:
+    entries = log.context()
+    tokens = sum(entry.tokens for entry in entries)
+    if request.WhichOneof("goal") and _reached(request, tokens, len(entries)):
+        return WITHIN_GOAL
+    if not _worth(_candidates(log, request)):
+        return TOO_SHORT
+    assert not _safe(log, request), "a safe range was overlooked"
+    return OPEN_TOOL_CALL
+
+
+def _check_plan(log: Log, request: v1.PlanCompactionRequest, plan: v1.CompactionPlan) -> None:
+    assert log.refusal(plan.from_seq, plan.to_seq) == ""
+    candidates = _candidates(log, request)
+    inside = [e for e in candidates if plan.from_seq <= e.low and e.high <= plan.to_seq]
+    everything = [e for e in log.context() if plan.from_seq <= e.low and e.high <= plan.to_seq]
+    assert inside == everything, "the plan takes in what must stay"
+    assert _worth(inside)
+    assert plan.message_count == len(inside)
+    assert plan.token_count == sum(entry.tokens for entry in inside)
+    assert plan.next_seq == log.next_seq
+    assert plan.reaches_goal == _reaches(log, request, inside)
+    if not plan.reaches_goal:
+        better = [r for r in _safe(log, request) if _reaches(log, request, r)]
+        assert not better, "a range that reaches the goal was overlooked"

@@ -1,0 +1,123 @@
+"""The raw stubs with shortcuts, for tests that say what they are about in few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from sessiond import v1
+from tests.rpc.refusals import Refusal, refusal
+
+ASSISTANT, TOOL, USER = v1.Role.ROLE_ASSISTANT, v1.Role.ROLE_TOOL, v1.Role.ROLE_USER
+
+
+def new(prefix: str = "s") -> str:
+    """An id that nobody else uses."""
+    return f"{prefix}-{uuid4().hex}"
+
+
+def said(text: str = "hello", client_id: str = "", **fields: Any) -> v1.Message:
+    """A user's message."""
+    return v1.Message(client_id=client_id or new("m"), role=USER, text=text, **fields)
+
+
+def calling(*call_ids: str) -> v1.Message:
+    """An assistant's message with tool calls."""
+    calls = [v1.ToolCall(id=id, name="f", arguments="{}") for id in call_ids]
+    return v1.Message(client_id=new("m"), role=ASSISTANT, tool_calls=calls)
+
+
+def answering(call_id: str) -> v1.Message:
+    """A tool's result."""
+    return v1.Message(client_id=new("m"), role=TOOL, tool_call_id=call_id, text="done")
+
+
+class Api:
+    """The three services on one channel."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.sessions = v1.SessionServiceStub(channel)
+        self.messages = v1.MessageServiceStub(channel)
+        self.contexts = v1.ContextServiceStub(channel)
+
+    def create(self, id: str = "", **fields: Any) -> v1.Session:
+        """A session with these facts."""
+        session = v1.Session(id=id or new(), **fields)
+        return self.sessions.CreateSession(v1.CreateSessionRequest(session=session)).session
+
+    def child(
+        self,
+        parent: str,
+        lifecycle: v1.Lifecycle.ValueType = v1.Lifecycle.LIFECYCLE_LINKED,
+        kind: v1.ParentKind.ValueType = v1.ParentKind.PARENT_KIND_SUBAGENT,
+        **fields: Any,
+    ) -> v1.Session:
+        """A session that comes from another one."""
+        origin = v1.SessionParent(id=parent, kind=kind)
+        return self.create(parent=origin, lifecycle=lifecycle, **fields)
+
+    def get(self, session_id: str) -> v1.Session:
+        return self.sessions.GetSession(v1.GetSessionRequest(session_id=session_id)).session
+
+    def append(
+        self, session_id: str, *messages: v1.Message, **fields: Any
+    ) -> v1.AppendMessagesResponse:
+        request = v1.AppendMessagesRequest(session_id=session_id, messages=messages, **fields)
+        return self.messages.AppendMessages(request)
+
+    def talk(self, count: int = 1, *messages: v1.Message) -> str:
+        """A new session with `count` messages and these; its id."""
+        id = self.create().id
+        if count or messages:
+            self.append(id, *(said(f"message {n + 1}") for n in range(count)), *messages)
+        return id
+
+    def compact(
+        self, session_id: str, from_seq: int, to_seq: int, **fields: Any
+    ) -> v1.CompactSessionResponse:
+        note = v1.Message(client_id=new("note"), text="what was said")
+        request = v1.CompactSessionRequest(
+            session_id=session_id, from_seq=from_seq, to_seq=to_seq, note=note
+        )
+        request.MergeFrom(v1.CompactSessionRequest(**fields))
+        return self.contexts.CompactSession(request)
+
+    def rewind(self, session_id: str, after_seq: int) -> v1.Rewind:
+        request = v1.RewindSessionRequest(session_id=session_id, after_seq=after_seq)
+        return self.messages.RewindSession(request).rewind
+
+    def lease(self, session_id: str, holder: str = "writer", seconds: int = 60) -> str:
+        """The token of the writer lease."""
+        request = v1.AcquireWriterRequest(session_id=session_id, holder=holder)
+        request.ttl.FromSeconds(seconds)
+        return self.contexts.AcquireWriter(request).writer_token
+
+    def plan(self, session_id: str, holder: str = "compactor") -> v1.PlanCompactionResponse:
+        """A plan with its lease."""
+        request = v1.PlanCompactionRequest(
+            session_id=session_id, keep_recent_messages=1, acquire_lease=True, lease_holder=holder
+        )
+        return self.contexts.PlanCompaction(request)
+
+    def log(self, session_id: str) -> list[v1.Message]:
+        """All messages, of sessions that fit a page."""
+        request = v1.ListMessagesRequest(
+            session_id=session_id, view=v1.MessageView.MESSAGE_VIEW_ALL, page_size=1000
+        )
+        return list(self.messages.ListMessages(request).messages)
+
+    def context(self, session_id: str, **fields: Any) -> list[v1.Message]:
+        """What the model sees."""
+        request = v1.GetContextRequest(session_id=session_id, **fields)
+        return [m for piece in self.contexts.GetContext(request) for m in piece.messages]
+
+
+def refused(call: Callable[[], Any]) -> Refusal:
+    """The refusal of a call that must be refused; of a stream, when it is read."""
+    with pytest.raises(grpc.RpcError) as raised:
+        list(answer) if hasattr(answer := call(), "__next__") else None
+    return refusal(raised.value)

@@ -1,0 +1,275 @@
+"""Requests of every kind, made from the descriptors: sensible ones, and each with something odd in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from tests.rpc.odd_values import odd_values
+from tests.rpc.world import World
+
+_WELL_KNOWN = "google.protobuf."
+_DESTRUCTIVE = ("DeleteSession", "ClearMessages", "EndSession")
+_UNSURE = "no-such-session"
+_LIKELY = {
+    "sessiond.v1.AppendMessagesRequest.create_session": 0.05,
+    "sessiond.v1.CompactSessionRequest.from_seq": 1.0,
+    "sessiond.v1.CompactSessionRequest.to_seq": 1.0,
+    "sessiond.v1.GetMessageRequest.seq": 0.8,
+    "sessiond.v1.GetMessageRequest.client_id": 0.8,
+    "sessiond.v1.MessageUpdate.message": 1.0,
+    "sessiond.v1.MessageUpdate.update_mask": 1.0,
+    "sessiond.v1.Message.seq": 0.9,
+    "sessiond.v1.Message.tool_call_id": 0.05,
+    "sessiond.v1.Message.tool_calls": 0.15,
+    "sessiond.v1.Session.id": 0.9,
+    "sessiond.v1.Session.parent": 0.05,
+    "sessiond.v1.Session.state": 0.1,
+    "sessiond.v1.UpdateSessionRequest.session": 1.0,
+    "sessiond.v1.UpdateSessionRequest.update_mask": 1.0,
+}
+"""How likely a field is in a sensible request, where it is the deeper checks that it decides about."""
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    entry = field.message_type
+    return bool(field.is_repeated and entry is not None and entry.GetOptions().map_entry)
+
+
+class Requests:
+    """Makes requests about a world. `seed` makes them the same again."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.world = world
+        self._number = 0
+        self._by_name: dict[str, Callable[[], Any]] = {
+            "session_id": self._session_id,
+            "parent_id": self._session_id,
+            "subtree_of": self._session_id,
+            "client_id": self._client_id,
+            "tool_call_id": lambda: f"call-{self._int(1, 5)}",
+            "writer_token": lambda: self._pick(self.world.tokens, 0.7),
+            "lease_token": lambda: self._pick(self.world.tokens, 0.7),
+            "etag": lambda: self._pick(self.world.etags, 0.7),
+            "page_token": lambda: self._pick(self.world.page_tokens, 0.7),
+            "query": lambda: self._pick([*self.world.ids, *self.world.titles], 0.1),
+            "title": lambda: self._pick([*self.world.titles, f"t{self._int(0, 10**6)}"], 0.2),
+            "page_size": lambda: self._int(0, 5),
+            "at_seq": lambda: self.random.choice([0, 3, 8]),
+            "from_seq": lambda: self._int(1, 6),
+            "to_seq": lambda: self._int(4, 11),
+            "holder": lambda: self.random.choice(["writer", "a", "b"]),
+            "lease_holder": lambda: self.random.choice(["compactor", "a", "b"]),
+            "request_id": lambda: f"request-{self._int(0, 9)}",
+            "expected_next_seq": lambda: self.random.choice([0, 0, 9, 10]),
+            "paths": lambda: self.random.choice(["title", "pinned", "kind", "reasoning", "state"]),
+        }
+        self._by_full_name: dict[str, Callable[[], Any]] = {
+            "sessiond.v1.Session.id": self._new_or_known,
+            "sessiond.v1.SessionParent.id": self._session_id,
+            "sessiond.v1.ToolCall.id": lambda: f"call-{self._int(1, 5)}",
+        }
+
+    def _int(self, low: int, high: int) -> int:
+        return self.random.randint(low, high)
+
+    def _pick(self, values: list[str], empty: float) -> str:
+        return "" if self.random.random() < empty else self.random.choice(values)
+
+    def _session_id(self) -> str:
+        return self.random.choice(self.world.ids)
+
+    def _new_or_known(self) -> str:
+        self._number += 1
+        known = self.random.random() < 0.3
+        return self._session_id() if known else f"made-{self._int(0, 2**60)}-{self._number}"
+
+    def _client_id(self) -> str:
+        self._number += 1
+        if self.random.random() < 0.1:
+            return self.random.choice(self.world.client_ids)
+        return f"c-{self._int(0, 2**60)}-{self._number}"
+
+    def sensible(self, method: MethodDescriptor, *, full: bool = False) -> Message:
+        """A request that could be right; `full` has every field."""
+        request = GetMessageClass(method.input_type)()
+        self._fill(request, full, 0)
+        if method.name in _DESTRUCTIVE and self.random.random() < 0.85:
+            request.session_id = _UNSURE  # type: ignore[attr-defined]
+        return request
+
+    def _fill(self, message: Message, full: bool, depth: int) -> None:
+        for field in message.DESCRIPTOR.fields:
+            required = field.name in (
+                "session_id",
+                "client_id",
+                "role",
+                "messages",
+                "appends",
+                "note",
+            )
+            if (
+                not full
+                and not required
+                and self.random.random() > _LIKELY.get(field.full_name, 0.3)
+            ):
+                continue
+            if field.containing_oneof is not None and message.WhichOneof(
+                field.containing_oneof.name
+            ):
+                continue
+            self._set(message, field, full, depth)
+
+    def _set(self, message: Message, field: FieldDescriptor, full: bool, depth: int) -> None:
+        if _is_map(field):
+            self._set_map(message, field)
+        elif field.is_repeated:
+            for _ in range(1 if full else self._int(0 if depth else 1, 3)):
+                self._add(getattr(message, field.name), field, full, depth)
+        elif field.message_type is None:
+            setattr(message, field.name, self._scalar(field))
+        elif not field.message_type.full_name.startswith(_WELL_KNOWN):
+            child = getattr(message, field.name)
+            child.SetInParent()
+            self._fill(child, full, depth + 1)
+        else:
+            self._set_known(getattr(message, field.name), field.message_type)
+
+    def _add(self, values: Any, field: FieldDescriptor, full: bool, depth: int) -> None:
+        if field.message_type is None:
+            values.append(self._scalar(field))
+        else:
+            self._fill(values.add(), full, depth + 1)
+
+    def _set_map(self, message: Message, field: FieldDescriptor) -> None:
+        assert field.message_type is not None
+        value = field.message_type.fields_by_name["value"]
+        if value.message_type is None:
+            getattr(message, field.name)["key"] = self._scalar(value)
+
+    def _set_known(self, child: Any, descriptor: Descriptor) -> None:
+        child.SetInParent()
+        if descriptor.name == "FieldMask":
+            child.paths.append(self._by_name["paths"]())
+        elif descriptor.name == "Struct":
+            child.update({"a": 1, "b": [True, None, "x"]})
+        elif descriptor.name in ("Timestamp", "Duration"):
+            child.seconds = self._int(1, 60)
+
+    def _scalar(self, field: FieldDescriptor) -> Any:
+        make = self._by_full_name.get(field.full_name) or self._by_name.get(field.name)
+        if make is not None:
+            return make()
+        if field.enum_type is not None:
+            return self.random.choice(field.enum_type.values[1:]).number
+        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            return b"{}" if field.type == FieldDescriptor.TYPE_BYTES else "text"
+        if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+            return self.random.random() < 0.5
+        return self._int(0, 12)
+
+    def every_oddity(self, method: MethodDescriptor) -> Iterator[bytes]:
+        """Each field at any depth with each odd value, in a request that is else sensible."""
+        for place, (_, field) in enumerate(places(self.sensible(method, full=True))):
+            for value in _oddities(field):
+                request = self.sensible(method, full=True)
+                found = next(islice(places(request), place, None), None)
+                if found is not None:
+                    yield _put(request, *found, value)
+
+    def random_oddity(self, method: MethodDescriptor) -> bytes:
+        """One to three odd values in a sensible request, or odd bytes."""
+        request = self.sensible(method, full=self.random.random() < 0.1)
+        if self.random.random() < 0.25:
+            return self.odd_bytes(method, request.SerializeToString())
+        encoded = request.SerializeToString()
+        for _ in range(self._int(0, 3)):
+            container, field = self.random.choice(list(places(request)))
+            encoded = _put(request, container, field, self.random.choice(list(_oddities(field))))
+        return encoded
+
+    def odd_bytes(self, method: MethodDescriptor, encoded: bytes) -> bytes:
+        """Not quite the encoding of a request, or not at all."""
+        kind = self._int(0, 5)
+        if kind == 0:
+            return self.random.randbytes(self._int(0, 200))
+        if kind == 1:
+            return encoded[: self._int(0, len(encoded))]
+        if kind == 2:  # the two merged: repeated fields joined, oneofs set twice
+            return encoded + self.sensible(method).SerializeToString()
+        if kind == 3:  # unknown fields of every wire type
+            return (
+                encoded + b"\xa2\x7d\x03abc\xa8\x7d\x01\xb1\x7d" + bytes(8) + b"\xbd\x7d" + bytes(4)
+            )
+        if kind == 4:  # the same fields with another wire type
+            return encoded + bytes([self._int(0, 255), self._int(0, 127)])
+        changed = bytearray(encoded or b"\0")
+        for _ in range(self._int(1, 4)):
+            changed[self._int(0, len(changed) - 1)] ^= 1 << self._int(0, 7)
+        return bytes(changed)
+
+
+def places(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
+    """Every field that can be set, in the message and those in it."""
+    for field in message.DESCRIPTOR.fields:
+        yield message, field
+        kind = field.message_type
+        if kind is None or _is_map(field) or kind.full_name.startswith(_WELL_KNOWN):
+            continue
+        value = getattr(message, field.name)
+        children = list(value)[:1] if field.is_repeated else [value]
+        for child in children:
+            if field.is_repeated or message.HasField(field.name):
+                yield from places(child)
+
+
+def _oddities(field: FieldDescriptor) -> Iterator[Any]:
+    """Odd values; of a repeated field, odd lists."""
+    if _is_map(field):
+        assert field.message_type is not None
+        keys = odd_values(field.message_type.fields_by_name["key"])
+        yield from ([], [[key] for key in keys[:20]], [[f"k{n}"] for n in range(300)])
+        return
+    if not field.is_repeated:
+        yield from odd_values(field)
+        return
+    if field.message_type is not None:
+        yield from ([], [None] * 65, [None] * 1001)
+        return
+    odd = odd_values(field)
+    yield from ([], *([value] for value in odd), odd[:20], odd[:1] * 300)
+
+
+def _put(request: Message, container: Message, field: FieldDescriptor, value: Any) -> bytes:
+    """The request with an odd value in a field of it."""
+    if value is None or value == []:
+        container.ClearField(field.name)
+    elif _is_map(field):
+        assert field.message_type is not None
+        binary = field.message_type.fields_by_name["value"].type == FieldDescriptor.TYPE_BYTES
+        for (key,) in value:
+            getattr(container, field.name)[key] = b"v" if binary else key
+    elif field.is_repeated:
+        _put_list(getattr(container, field.name), value)
+    elif isinstance(value, Message):
+        getattr(container, field.name).CopyFrom(value)
+    else:
+        setattr(container, field.name, value)
+    return request.SerializeToString()
+
+
+def _put_list(values: Any, wanted: list[Any]) -> None:
+    if wanted[0] is None and len(values):
+        first = type(values[0])()
+        first.CopyFrom(values[0])
+        values.extend([first] * (len(wanted) - len(values)))
+    elif wanted[0] is not None:
+        del values[:]
+        values.extend(wanted)

@@ -1,0 +1,47 @@
+"""A throw-away Postgres cluster in a process of its own: `python -m tests.support.cluster MAJOR`.
+
+It prints its DSN and ends, with its Postgres, when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from sessiond_server.embedded import EmbeddedPostgres
+
+_SETTINGS = {"max_connections": "300", "shared_buffers": "128MB"}
+_ROOM = 4 * 2**30
+
+
+def _parent() -> str | None:
+    """Memory if there is room: file systems are slow at creating after they deleted much."""
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM:
+        return str(memory)
+    return None
+
+
+async def _run(major: int, place: Path) -> None:
+    postgres = EmbeddedPostgres(place / "data", major=major, settings=_SETTINGS, durable=False)
+    await postgres.start()
+    print(postgres.dsn, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await postgres.stop()
+
+
+def main() -> None:
+    place = Path(tempfile.mkdtemp(prefix="sessiond-test-", dir=_parent()))
+    place.chmod(0o711)  # as root, Postgres runs as another user
+    try:
+        asyncio.run(_run(int(sys.argv[1]), place))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
