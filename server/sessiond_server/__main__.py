@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from sessiond_server.cli.commands import main
+
+def main() -> int:
+    """The console script; the exit code."""
+    try:
+        from sessiond_server.cli import commands  # a while's work, which Ctrl-C may interrupt too
+
+        return commands.main()
+    except KeyboardInterrupt:
+        return 130
+
 
 if __name__ == "__main__":
     sys.exit(main())

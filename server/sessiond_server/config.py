@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     @field_validator("unix_socket_mode")
     @classmethod
     def _mode(cls, value: str | None) -> str | None:
-        if value is not None and not (value.isdigit() and int(value, 8) <= stat.S_IRWXU | 0o077):
+        if value is not None and not re.fullmatch(r"0?[0-7]{3}", value):
             raise ValueError("must be an octal mode such as 0660")
         return value
 

@@ -1,4 +1,4 @@
-"""A throw-away Postgres cluster in a process of its own: `python -m tests.support.cluster MAJOR`.
+"""A throw-away Postgres cluster in a process of its own: `python -m tests.support.cluster MAJOR [PROGRAMS]`.
 
 It prints its DSN and ends, with its Postgres, when its standard input does.
 """
@@ -26,8 +26,10 @@ def _parent() -> str | None:
     return None
 
 
-async def _run(major: int, place: Path) -> None:
-    postgres = EmbeddedPostgres(place / "data", major=major, settings=_SETTINGS, durable=False)
+async def _run(major: int, programs: Path | None, place: Path) -> None:
+    postgres = EmbeddedPostgres(
+        place / "data", major=major, bin_dir=programs, settings=_SETTINGS, durable=False
+    )
     await postgres.start()
     print(postgres.dsn, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -38,7 +40,7 @@ def main() -> None:
     place = Path(tempfile.mkdtemp(prefix="sessiond-test-", dir=_parent()))
     place.chmod(0o711)  # as root, Postgres runs as another user
     try:
-        asyncio.run(_run(int(sys.argv[1]), place))
+        asyncio.run(_run(int(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None, place))
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

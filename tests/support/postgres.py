@@ -8,7 +8,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +21,16 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def cluster(major: int) -> Iterator[str]:
-    """The DSN of a new cluster, which goes away with the context."""
+def cluster(major: int, programs: Path | None = None) -> Iterator[str]:
+    """The DSN of a new cluster, of the wheel's programs or others, which goes away with the context."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.cluster", str(major)],
+        [
+            sys.executable,
+            "-m",
+            "tests.support.cluster",
+            str(major),
+            *([str(programs)] if programs else []),
+        ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -54,6 +61,12 @@ def server_for_tests() -> Iterator[str]:
         yield dsn
 
 
+def _run_apart(work: Coroutine[object, object, object]) -> None:
+    """Run it in a loop and thread of its own, since the caller may be in a loop itself."""
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, work).result()
+
+
 class Databases:
     """Makes databases on one server, and drops them at the end."""
 
@@ -76,7 +89,7 @@ class Databases:
             finally:
                 await connection.close()
 
-        asyncio.run(run())
+        _run_apart(run())
 
     def empty(self) -> str:
         """A new database without a schema; its DSN."""
@@ -86,7 +99,7 @@ class Databases:
         """A new database with the schema; its DSN."""
         if self._template is None:
             template = self._create("template0")
-            asyncio.run(migrate(template))
+            _run_apart(migrate(template))
             self._template = self._made[-1]
         return self._create(self._template)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from sessiond_server.errors import (
@@ -9,6 +10,7 @@ from sessiond_server.errors import (
     NextSeqMismatch,
     PartialReplay,
     SessionNotFound,
+    WriterLeaseLost,
 )
 from sessiond_server.operations import creating, gate
 from sessiond_server.store import appends, heads
@@ -21,11 +23,15 @@ class Appending:
 
     def __init__(self, database: Database, *, max_spawn_depth: int) -> None:
         self._database = database
+        self._turns = asyncio.Semaphore(max(1, database.connections // 2))
         self._max_spawn_depth = max_spawn_depth
 
     async def resolve(self, append: Append) -> Ack:
         """Append, or say exactly why not."""
-        return await self._database.transact(lambda connection: self._resolve(connection, append))
+        async with self._turns:  # appends that wait for locks leave connections to everybody else
+            return await self._database.transact(
+                lambda connection: self._resolve(connection, append)
+            )
 
     async def _resolve(self, connection: Connection, append: Append) -> Ack:
         head = await heads.lock(connection, append.key)
@@ -49,6 +55,8 @@ class Appending:
             raise NextSeqMismatch(append.expected_next_seq, head.next_seq)
         rest = Append(append.session_id, append.key, new, writer_token=append.writer_token)
         stored = await appends.store(connection, [rest])
+        if not stored:
+            raise WriterLeaseLost(append.session_id)  # it ended since the look above
         seqs = [
             stored.get((append.key.key, row.client_id)) or known[row.client_id].seq
             for row in append.rows

@@ -16,6 +16,7 @@ from sessiond_server.errors import (
     CompactionSplitsToolCall,
     SeqOutOfRange,
     SessionNotFound,
+    WriterLeaseLost,
 )
 from sessiond_server.operations import gate, hiding
 from sessiond_server.sessions import planning
@@ -149,12 +150,13 @@ async def _compact(connection: Connection, wanted: Compact, head: Head) -> Compa
     if wanted.to_seq > head.last_seq:
         raise SeqOutOfRange("to_seq", wanted.to_seq, head.first_seq, head.next_seq)
     context, calls = await _outline(connection, wanted.session_id, wanted.key)
-    first, last = _places(calls.items, context.spans, wanted.from_seq, wanted.to_seq)
+    first, last = _places(calls, context.spans, wanted.from_seq, wanted.to_seq)
     _check_whole(calls, context.spans, first, last, wanted)
     replaced = calls.items[first : last + 1]
     note_seq = head.next_seq
     rest = Append(wanted.session_id, wanted.key, [wanted.note], writer_token=wanted.writer_token)
-    await appends.store(connection, [rest], note=True)
+    if not await appends.store(connection, [rest], note=True):
+        raise WriterLeaseLost(wanted.session_id)  # it ended since the look before
     span = Span(replaced[0].position, _end(replaced[-1], context.spans), note_seq)
     await contexts.add_compacted_span(connection, wanted.key, span)
     await _record(connection, wanted, head, calls.items, replaced, span)
@@ -199,42 +201,51 @@ async def _record(
         await heads.release_compactor(connection, wanted.key, wanted.lease_token)
 
 
-def _places(
-    items: Sequence[Item], spans: Sequence[Span], from_seq: int, to_seq: int
-) -> tuple[int, int]:
+def _places(calls: ToolCalls, spans: Sequence[Span], from_seq: int, to_seq: int) -> tuple[int, int]:
     """The places of a range in the context. Raises `CompactionOverlap` and `CompactionRangeEmpty`."""
     for span in spans:
         inside = from_seq <= span.from_seq and span.to_seq <= to_seq
         if span.note_seq and not inside and span.from_seq <= to_seq and from_seq <= span.to_seq:
-            nearest = _around(spans, from_seq, to_seq)
+            nearest = _around(calls, spans, from_seq, to_seq)
             raise CompactionOverlap(from_seq, to_seq, span.note_seq, nearest)
-    first = bisect_left(items, from_seq, key=lambda item: item.position)
-    last = bisect_right(items, to_seq, key=lambda item: item.position) - 1
+    first, last = _between(calls.items, from_seq, to_seq)
     if first > last:
         raise CompactionRangeEmpty(from_seq, to_seq)
     return first, last
 
 
-def _around(spans: Sequence[Span], from_seq: int, to_seq: int) -> tuple[int, int]:
-    """The range, widened to take in whole compactions."""
+def _between(items: Sequence[Item], from_seq: int, to_seq: int) -> tuple[int, int]:
+    first = bisect_left(items, from_seq, key=lambda item: item.position)
+    return first, bisect_right(items, to_seq, key=lambda item: item.position) - 1
+
+
+def _around(
+    calls: ToolCalls, spans: Sequence[Span], from_seq: int, to_seq: int
+) -> tuple[int, int] | None:
+    """The range, widened to take in whole compactions, or the nearest safe one."""
     for span in spans:
         if span.note_seq and span.from_seq <= to_seq and from_seq <= span.to_seq:
             from_seq, to_seq = min(from_seq, span.from_seq), max(to_seq, span.to_seq)
-    return from_seq, to_seq
+    first, last = _between(calls.items, from_seq, to_seq)
+    if first > last:
+        return None
+    split = calls.split(first, last)
+    return (from_seq, to_seq) if split is None else _seqs(calls, spans, split.nearest)
 
 
 def _check_whole(
     calls: ToolCalls, spans: Sequence[Span], first: int, last: int, wanted: Compact
 ) -> None:
     split = calls.split(first, last)
-    if split is None:
-        return
-    nearest = split.nearest
-    seqs = nearest and (
-        calls.items[nearest[0]].position,
-        _end(calls.items[nearest[1]], spans),
-    )
-    raise CompactionSplitsToolCall(wanted.from_seq, wanted.to_seq, split.tool_call_id, seqs)
+    if split is not None:
+        nearest = _seqs(calls, spans, split.nearest)
+        raise CompactionSplitsToolCall(wanted.from_seq, wanted.to_seq, split.tool_call_id, nearest)
+
+
+def _seqs(
+    calls: ToolCalls, spans: Sequence[Span], places: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    return places and (calls.items[places[0]].position, _end(calls.items[places[1]], spans))
 
 
 def _end(last: Item, spans: Sequence[Span]) -> int:

@@ -31,6 +31,12 @@ class Goal:
     def given(self) -> bool:
         return self.max_tokens is not None or self.max_messages is not None
 
+    def worth(self, plan: Plan) -> tuple[int, int]:
+        """How much a plan does for the goal."""
+        messages = plan.last - plan.first + 1
+        in_messages = self.max_messages is not None
+        return (messages, plan.tokens) if in_messages else (plan.tokens, messages)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -65,51 +71,30 @@ def plan(calls: ToolCalls, goal: Goal) -> Plan | int:
     first, last = leading(items), len(items) - 1 - goal.keep_recent
     if not _worth_it(items, first, last):
         return TOO_SHORT
-    best: Plan | None = None
-    for run in _runs(calls, first, last):
-        found = _within(calls, run, goal, tokens)
-        if found is not None and found.reaches_goal:
-            return found
-        if found is not None and (best is None or found.tokens > best.tokens):
-            best = found
-    return best or OPEN_TOOL_CALL
+    found = [_within(calls, run, goal, tokens) for run in calls.safe(first, last)]
+    plans = [each for each in found if each is not None]
+    if not plans:
+        return OPEN_TOOL_CALL
+    enough = (each for each in plans if goal.given and each.reaches_goal)
+    return next(enough, None) or max(plans, key=goal.worth)
 
 
 def _worth_it(items: Sequence[Item], first: int, last: int) -> bool:
     return first < last or (first == last and not items[first].note)
 
 
-def _runs(calls: ToolCalls, first: int, last: int) -> list[tuple[int, int]]:
-    """The stretches between open calls."""
-    found = []
-    for place in [*(p for p in calls.open if first <= p <= last), last + 1]:
-        if first < place:
-            found.append((first, place - 1))
-        first = place + 1
-    return found
-
-
 def _within(calls: ToolCalls, run: tuple[int, int], goal: Goal, tokens: int) -> Plan | None:
-    safe = calls.shrink(*run)
-    if safe is None or not _worth_it(calls.items, *safe):
+    """The beginning of a safe run that is enough for the goal, or all of it."""
+    first, last = run
+    if not _worth_it(calls.items, first, last):
         return None
-    first, last = safe
     sums = list(accumulate(item.tokens for item in calls.items[first : last + 1]))
-    for place in _boundaries(calls, first, last):
+    for place in range(first, last + 1):
+        if calls.halves[place + 1] != calls.halves[first]:
+            continue
         removed = sums[place - first]
         left = len(calls.items) - (place - first + 1) + 1
         reached = goal.given and goal.reached(tokens - removed + goal.note_tokens, left)
         if reached and _worth_it(calls.items, first, place):
             return Plan(first, place, removed, reaches_goal=True)
     return Plan(first, last, sums[-1], reaches_goal=not goal.given)
-
-
-def _boundaries(calls: ToolCalls, first: int, last: int) -> list[int]:
-    """The places in a safe range behind which it may end as well."""
-    reach = {link.call: link.result for link in calls.links if first <= link.call}
-    found, needed = [], first
-    for place in range(first, last + 1):
-        needed = max(needed, reach.get(place, place))
-        if needed <= place:
-            found.append(place)
-    return found

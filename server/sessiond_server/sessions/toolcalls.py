@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import accumulate
+from operator import xor
+from random import getrandbits
 from typing import NamedTuple
 
 
@@ -34,13 +37,17 @@ class Split(NamedTuple):
 
 
 def links(items: Sequence[Item]) -> list[Link]:
-    """Each result with the newest call before it that has its id."""
+    """The calls with their results: a result answers every earlier open call with its id; one that finds
+    none open belongs to the newest call with its id."""
+    waiting: dict[str, list[int]] = {}
     newest: dict[str, int] = {}
     found = []
     for place, item in enumerate(items):
         if item.answers is not None and item.answers in newest:
-            found.append(Link(newest[item.answers], place, item.answers))
-        for call in item.calls:
+            calls = waiting.pop(item.answers, None) or [newest[item.answers]]
+            found += [Link(call, place, item.answers) for call in calls]
+        for call in dict.fromkeys(item.calls):
+            waiting.setdefault(call, []).append(place)
             newest[call] = place
     return found
 
@@ -56,13 +63,17 @@ class ToolCalls:
         self.items = items
         self.links = links(items)
         self.open = [place for place, item in enumerate(items) if item.seq in open_seqs]
+        self.halves = _halves(self.links, len(items))
+        """Before each place, and behind the last: which links have begun and not ended, as a number. A
+        range splits no link exactly if this is the same before it and behind it."""
 
     def split(self, first: int, last: int) -> Split | None:
         """The call that the range of places `first` to `last` would split, if it would."""
         call = self._crossing(first, last)
         if call is None:
             return None
-        nearest = self.shrink(first, last) or self._grow(first, last)
+        within = self.safe(first, last)
+        nearest = max(within, key=lambda r: r[1] - r[0]) if within else self._grow(first, last)
         return Split(call, nearest)
 
     def _crossing(self, first: int, last: int) -> str | None:
@@ -74,26 +85,27 @@ class ToolCalls:
                 return self.items[place].calls[0]
         return None
 
-    def shrink(self, first: int, last: int) -> tuple[int, int] | None:
-        """The largest range within the given one, or nearly so, that splits nothing."""
-        while first <= last:
-            before = (first, last)
-            for place in self.open:
-                if first <= place <= last:
-                    first, last = _larger(first, place - 1, place + 1, last)
-            for link in self.links:
-                if first <= link.call <= last < link.result:
-                    last = link.call - 1
-                elif link.call < first <= link.result <= last:
-                    first = link.result + 1
-            if (first, last) == before:
-                return before
-        return None
+    def safe(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The ranges within the given one that split nothing, in order: every other such range lies in
+        one of them."""
+        found: dict[tuple[int, int], tuple[int, int]] = {}
+        stretch = 0
+        held = {place for place in self.open if first <= place <= last}
+        begins: dict[tuple[int, int], int] = {}
+        for place in range(first, last + 1):
+            if place in held:
+                stretch += 1
+                continue
+            begins.setdefault((stretch, self.halves[place]), place)
+            behind = (stretch, self.halves[place + 1])
+            if behind in begins:
+                found[behind] = (begins[behind], place)
+        return sorted(found.values())
 
     def _grow(self, first: int, last: int) -> tuple[int, int] | None:
         while True:
             before = (first, last)
-            for link in self.links:
+            for link in (*self.links, *reversed(self.links)):
                 if (first <= link.call <= last) != (first <= link.result <= last):
                     first, last = min(first, link.call), max(last, link.result)
             if (first, last) == before:
@@ -101,17 +113,21 @@ class ToolCalls:
         return None if any(first <= place <= last for place in self.open) else (first, last)
 
 
-def _larger(first: int, left: int, right: int, last: int) -> tuple[int, int]:
-    return (first, left) if left - first >= last - right else (right, last)
+def _halves(found: Sequence[Link], size: int) -> list[int]:
+    """Every link is a random number, in at its call and out again behind its result."""
+    change = [0] * size
+    for link in found:
+        number = getrandbits(64)
+        change[link.call] ^= number
+        change[link.result] ^= number
+    return list(accumulate(change, xor, initial=0))
 
 
 def suffix_start(items: Sequence[Item], start: int) -> int:
-    """Where a context that is cut at `start` may begin, so that no pair is torn."""
-    moved = True
-    found = links(items)
-    while moved:
-        moved = False
-        for link in found:
-            if link.call < start <= link.result:
-                start, moved = link.result + 1, True
+    """Where a context that is cut at `start` may begin, so that no result stands without its newest call."""
+    newest: dict[str, int] = {}
+    for place, item in enumerate(items):
+        if place >= start and item.answers is not None and newest.get(item.answers, start) < start:
+            start = place + 1
+        newest |= dict.fromkeys(item.calls, place)
     return start

@@ -80,6 +80,8 @@ def _fits(append: Append, seen: dict[SessionKey, set[str] | None]) -> bool:
         seen[append.key] = None
         return False
     earlier |= ids
+    if append.expected_next_seq or append.skip_known:
+        seen[append.key] = None  # left out, it would be applied behind what comes after it
     return True
 
 
@@ -122,8 +124,9 @@ class _Lane:
                 await self._commit(batch)
 
     def _take(self) -> list[Append]:
-        """The next batch. In one batch a session has only plain appends behind its first one, and each
-        client id once: what depends on an earlier append of the batch waits for the next."""
+        """The next batch. In one batch a session has each client id once, an append that expects a seq
+        alone, and one that skips known messages last: what depends on an earlier append of the batch
+        waits for the next."""
         batch: list[Append] = []
         later: list[Append] = []
         seen: dict[SessionKey, set[str] | None] = {}
@@ -146,6 +149,10 @@ class _Lane:
     async def _commit(self, batch: list[Append]) -> None:
         try:
             stored = await self._store(batch)
+        except asyncpg.LockNotAvailableError:
+            for append in batch:
+                self._begin_resolving(append)
+            return
         except UNAVAILABLE as error:
             log.warning("append batch failed", error=repr(error), appends=len(batch))
             await self._disconnect()

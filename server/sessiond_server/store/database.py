@@ -28,6 +28,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.LockNotAvailableError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InterfaceError,
@@ -68,7 +69,8 @@ _OPTIONS: dict[str, Any] = {
         "jit": "off",
         "timezone": "UTC",
         "default_transaction_isolation": "read committed",
-        "idle_in_transaction_session_timeout": "60000",
+        "idle_in_transaction_session_timeout": "60s",
+        "lock_timeout": "10s",
     },
 }
 
@@ -80,6 +82,7 @@ async def connect_for_appends(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
         **_OPTIONS["server_settings"],
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
+        "lock_timeout": "250ms",  # a session that is locked for longer mustn't hold up the others
     }
     return await asyncpg.connect(dsn, **{**_OPTIONS, "server_settings": settings})
 
@@ -89,7 +92,7 @@ class Database:
 
     def __init__(self, dsn: str, *, connections: int, queue: int) -> None:
         self._dsn = dsn
-        self._connections = connections
+        self.connections = connections
         self._queue = queue
         self._waiting = 0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -98,7 +101,7 @@ class Database:
         self._pool = await asyncpg.create_pool(
             self._dsn,
             min_size=1,
-            max_size=self._connections,
+            max_size=self.connections,
             max_inactive_connection_lifetime=300,
             **_OPTIONS,
         )
@@ -116,7 +119,7 @@ class Database:
         """A connection for reading. Refuses with `ReadQueueFull` rather than queue without end."""
         if self._pool is None:
             raise DatabaseUnavailable
-        if self._waiting >= self._connections + self._queue:
+        if self._waiting >= self.connections + self._queue:
             raise ReadQueueFull(self._queue)
         self._waiting += 1
         try:

@@ -172,6 +172,8 @@ async def marks(
             found.rewound.add(row["seq"])
         else:
             found.compacted_by[row["seq"]] = row["note_seq"]
+    for seq in found.rewound:  # no note was ever made of what was rewound by then
+        found.compacted_by.pop(seq, None)
     notes = [m.seq for m in messages if m.note]
     if notes:
         for row in await connection.fetch(query("note_ranges"), *key, notes):

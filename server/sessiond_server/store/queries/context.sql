@@ -200,6 +200,8 @@ SELECT
     EXISTS (
         SELECT
         FROM hidden_span AS p
+        JOIN message AS m
+            ON m.bucket = $1 AND m.session_key = $2 AND m.seq = c.note_seq AND m.in_context
         WHERE p.bucket = $1 AND p.session_key = $2 AND p.kind = 1 AND p.from_seq = c.from_seq
             AND p.note_seq = c.note_seq
     ) AS in_context
@@ -213,6 +215,8 @@ SELECT
     EXISTS (
         SELECT
         FROM hidden_span AS p
+        JOIN message AS m
+            ON m.bucket = $1 AND m.session_key = $2 AND m.seq = c.note_seq AND m.in_context
         WHERE p.bucket = $1 AND p.session_key = $2 AND p.kind = 1 AND p.from_seq = c.from_seq
             AND p.note_seq = c.note_seq
     ) AS in_context

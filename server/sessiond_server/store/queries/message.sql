@@ -81,18 +81,24 @@ ORDER BY from_seq DESC
 LIMIT $5;
 
 -- name: spans_over
--- Which rewound and compacted spans the messages of a page stand in, for their marks.
+-- Which rewound and compacted spans the messages of a page stand in, for their marks. A note stands where
+-- the range that it replaces does, and nowhere once it is reverted.
 SELECT k.seq, s.kind, s.note_seq
 FROM unnest($3::bigint[]) AS k (seq)
-CROSS JOIN unnest(ARRAY[1, 2]::smallint[]) AS kinds (kind)
+LEFT JOIN compaction AS c
+    ON c.bucket = $1 AND c.session_key = $2 AND c.note_seq = k.seq
+CROSS JOIN LATERAL (
+    VALUES (1::smallint, coalesce(c.from_seq, k.seq)), (2::smallint, k.seq)
+) AS p (kind, seq)
 CROSS JOIN LATERAL (
     SELECT s.kind, s.note_seq, s.to_seq
     FROM hidden_span AS s
-    WHERE s.bucket = $1 AND s.session_key = $2 AND s.kind = kinds.kind AND s.from_seq <= k.seq
+    WHERE s.bucket = $1 AND s.session_key = $2 AND s.kind = p.kind AND s.from_seq <= p.seq
     ORDER BY s.from_seq DESC
     LIMIT 1
 ) AS s
-WHERE s.to_seq >= k.seq;
+WHERE s.to_seq >= p.seq AND s.note_seq IS DISTINCT FROM k.seq
+    AND (p.kind = 2 OR c.revert_time IS NULL);
 
 -- name: note_ranges
 -- What the notes of a page replace.
