@@ -159,6 +159,26 @@ def test_long_sessions_and_large_messages_go_in_batches(cli: Cli, tmp_path: Path
     assert exported(cli) == [large, long]
 
 
+def test_P4_two_imports_of_one_file_at_once_make_one_history(cli: Cli, tmp_path: Path) -> None:
+    sessions = [talk("long", 9000), talk("other", 3)]
+    file = write_lines(tmp_path / "f.jsonl", sessions)
+    both = [cli.start("import", str(file)) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    assert exported(cli) == sessions
+
+
+def test_an_ended_session_is_known_and_takes_nothing_new(cli: Cli, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "f.jsonl", [talk("a", 3)])
+    cli.ok("import", str(file))
+    cli.ok("end", "a")
+    assert "0 messages added, 3 known" in cli.ok("import", str(file))
+    write_lines(file, [talk("a", 4)])
+    assert "error: session a: " in (error := cli("import", str(file)).stderr)
+    assert "(SESSION_ENDED)" in error
+
+
 def test_the_same_session_twice_in_a_file_is_one_session(cli: Cli, tmp_path: Path) -> None:
     lines = [talk("a", count) for count in (2, 5, 3, 8)]
     done = cli.ok("import", str(write_lines(tmp_path / "f.jsonl", lines)))
@@ -258,7 +278,7 @@ def test_P2_a_server_killed_in_the_middle_and_started_again_has_all_of_it(
         while len(list(client.list_sessions(page_size=200))) < 100:
             assert process.poll() is None
     server.kill()
-    time.sleep(1)
+    time.sleep(6)  # longer than the client library itself repeats calls
     assert process.poll() is None
     start_server(SESSIOND_DSN=dsn, listen=server.target)
     output, errors = process.communicate(timeout=60)

@@ -32,12 +32,25 @@ UNKNOWN = {
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
 }
+CLIENT_LOST = "Internal error from Core"
+"""What grpc.aio says, as INTERNAL, when the connection went while it wrote to a stream."""
 ROLES = (v1.Role.ROLE_USER, v1.Role.ROLE_ASSISTANT)
 
 
 def channel(target: str) -> grpc.aio.Channel:
     """A channel of its own that reconnects at once."""
     return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+
+
+def is_unknown(error: grpc.aio.AioRpcError) -> bool:
+    """Whether it leaves open what became of the call."""
+    return error.code() in UNKNOWN or error.details() == CLIENT_LOST
+
+
+def is_ending() -> bool:
+    """Whether it is this task that is cancelled, and not just its call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
@@ -177,14 +190,14 @@ class Writer:
             return attempt, error
         except asyncio.CancelledError:
             attempt.unknown("CANCELLED")
-            if not call.cancelled():
+            if is_ending():
                 raise
         return attempt, None
 
     def failed(self, attempt: Attempt, error: grpc.aio.AioRpcError) -> None:
         """Note an error: a refusal only if the server says so and means it."""
         reason = error_info(error).reason
-        if error.code() in UNKNOWN:
+        if is_unknown(error):
             attempt.unknown(error.code().name)
         elif reason and reason != "BUG":
             attempt.refused(reason)
@@ -293,7 +306,7 @@ class Streaming(Writer):
             pipeline.broken(error)
         except asyncio.CancelledError:
             pipeline.broken(None)
-            if not call.cancelled():
+            if is_ending():
                 raise
         return pipeline.unsure()
 
@@ -337,7 +350,7 @@ class _Pipeline:
     def broken(self, error: grpc.aio.AioRpcError | None) -> None:
         """The stream ended early: whatever waits is unknown."""
         code = grpc.StatusCode.CANCELLED if error is None else error.code()
-        if error is not None and code not in UNKNOWN:
+        if error is not None and not is_unknown(error):
             self._writer.load.surprises.append(f"{code.name}: {error.details()}")
         self._requests.clear()
         while self.waiting:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import grpc
@@ -20,28 +21,39 @@ from tests.faults.history import History, Outcome
 from tests.faults.load import channel, error_info, message
 from tests.faults.reading import verify
 from tests.faults.stalls import locked, until_waiting
+from tests.support.postgres import Databases
 from tests.support.processes import ServerProcess
 
-Start = Callable[..., ServerProcess]
-Append = Callable[..., Awaitable[v1.AppendMessagesResponse]]
-CHANCE = random.Random(3)
 BLOCKER = "blocker"
+Call = asyncio.Task[v1.AppendMessagesResponse]
 
 
 class Caller:
-    """Calls one server and notes what came of it."""
+    """Calls one server and notes what came of it. Its sessions are its own."""
 
-    def __init__(self, one: grpc.aio.Channel) -> None:
-        self.history = History()
+    def __init__(self, one: grpc.aio.Channel, history: History) -> None:
+        self.history = history
+        self._prefix = f"{len(history.attempts)}-"
         self.messages = v1.MessageServiceStub(one)
         self.sessions = v1.SessionServiceStub(one)
         self.contexts = v1.ContextServiceStub(one)
 
+    def id(self, session: str) -> str:
+        return self._prefix + session
+
     async def create(self, *sessions: str) -> None:
         for session in sessions:
             await self.sessions.CreateSession(
-                v1.CreateSessionRequest(session=v1.Session(id=session))
+                v1.CreateSessionRequest(session=v1.Session(id=self.id(session)))
             )
+
+    def request(self, session: str, *ids: str, **fields: Any) -> v1.AppendMessagesRequest:
+        """An append of messages that are the same for the same ids."""
+        return v1.AppendMessagesRequest(
+            session_id=self.id(session),
+            messages=[message(client_id, random.Random(client_id)) for client_id in ids],
+            **fields,
+        )
 
     async def append(
         self, request: v1.AppendMessagesRequest, seconds: float = 30
@@ -90,33 +102,47 @@ def reason_of(result: v1.AppendResult) -> str:
     return v1.ErrorReason.Name(result.error.reason).removeprefix("ERROR_REASON_")
 
 
-def request(session: str, *ids: str, **fields: Any) -> v1.AppendMessagesRequest:
-    """An append of messages that are the same for the same ids."""
-    return v1.AppendMessagesRequest(
-        session_id=session,
-        messages=[message(client_id, random.Random(client_id)) for client_id in ids],
-        **fields,
-    )
+@dataclass
+class Shared:
+    """The server of these tests, and all that was ever sent to it."""
+
+    dsn: str
+    target: str
+    history: History = field(default_factory=History)
+
+
+@pytest.fixture(scope="module")
+def shared(databases: Databases) -> Iterator[Shared]:
+    """A server whose queue is as short as it can be."""
+    dsn = databases.migrated()
+    server = ServerProcess(SESSIOND_DSN=dsn, SESSIOND_APPEND_QUEUE_MESSAGES="1000")
+    yield Shared(dsn, server.target)
+    assert server.stop() == 0
+    assert not server.bugs()
 
 
 @pytest.fixture
-async def caller(dsn: str, start_server: Start) -> AsyncIterator[Caller]:
-    """A server whose history must hold at the end; its queue is as short as it can be."""
-    server = start_server(SESSIOND_DSN=dsn, SESSIOND_APPEND_QUEUE_MESSAGES="1000")
-    async with channel(server.target) as one:
-        found = Caller(one)
+async def caller(shared: Shared) -> AsyncIterator[Caller]:
+    """A caller, at whose end the whole history must hold."""
+    async with channel(shared.target) as one:
+        found = Caller(one, shared.history)
         await found.create(BLOCKER)
         yield found
-        await verify(found.history, one, dsn)
-    assert server.stop() == 0
-    assert not server.bugs()
+        await verify(shared.history, one, shared.dsn)
+
+
+@pytest.fixture
+def dsn(shared: Shared) -> str:
+    return shared.dsn
 
 
 @asynccontextmanager
 async def one_batch(caller: Caller, dsn: str) -> AsyncIterator[None]:
     """What is sent inside waits together, and goes into one batch at the end."""
-    async with locked(dsn, BLOCKER):
-        first = asyncio.create_task(caller.append(request(BLOCKER, f"block{time.monotonic_ns()}")))
+    async with locked(dsn, caller.id(BLOCKER)):
+        first = asyncio.create_task(
+            caller.append(caller.request(BLOCKER, f"block{time.monotonic_ns()}"))
+        )
         await until_waiting(dsn)
         yield
         await asyncio.sleep(0.2)
@@ -126,37 +152,37 @@ async def one_batch(caller: Caller, dsn: str) -> AsyncIterator[None]:
 async def bad_requests(caller: Caller) -> dict[str, v1.AppendMessagesRequest]:
     """A request for every reason to refuse one, by the reason; and what they need."""
     await caller.create("good", "ended", "held", "lost")
-    await caller.append(request("good", "known", "known2"))
-    await caller.append(request("ended", "before the end".replace(" ", "-")))
-    await caller.sessions.EndSession(v1.EndSessionRequest(session_id="ended"))
+    await caller.append(caller.request("good", "known", "known2"))
+    await caller.append(caller.request("ended", "before the end".replace(" ", "-")))
+    await caller.sessions.EndSession(v1.EndSessionRequest(session_id=caller.id("ended")))
     for session in ("held", "lost"):
         await caller.contexts.AcquireWriter(
-            v1.AcquireWriterRequest(session_id=session, holder="somebody")
+            v1.AcquireWriterRequest(session_id=caller.id(session), holder="somebody")
         )
-    reused = request("good", "known")
+    reused = caller.request("good", "known")
     reused.messages[0].text = "other"
-    long = request("good", "long")
+    long = caller.request("good", "long")
     long.messages[0].text = "x" * (2 * 2**20 + 1)
     return {
-        "SESSION_NOT_FOUND": request("nowhere", "n1", "n2"),
-        "SESSION_ENDED": request("ended", "e1"),
+        "SESSION_NOT_FOUND": caller.request("nowhere", "n1", "n2"),
+        "SESSION_ENDED": caller.request("ended", "e1"),
         "CLIENT_ID_REUSED": reused,
-        "PARTIAL_REPLAY": request("good", "known", "known2", "p1"),
-        "NEXT_SEQ_MISMATCH": request("good", "m1", "m2", expected_next_seq=1000),
-        "WRITER_LEASE_HELD": request("held", "h1"),
-        "WRITER_LEASE_LOST": request("lost", "l1", writer_token="long gone"),
+        "PARTIAL_REPLAY": caller.request("good", "known", "known2", "p1"),
+        "NEXT_SEQ_MISMATCH": caller.request("good", "m1", "m2", expected_next_seq=1000),
+        "WRITER_LEASE_HELD": caller.request("held", "h1"),
+        "WRITER_LEASE_LOST": caller.request("lost", "l1", writer_token="long gone"),
         "INVALID_FIELD": long,
-        "PARENT_NOT_FOUND": request(
+        "PARENT_NOT_FOUND": caller.request(
             "orphan",
             "o1",
             create_session=v1.Session(
-                parent=v1.SessionParent(id="nobody", kind=v1.ParentKind.PARENT_KIND_FORK)
+                parent=v1.SessionParent(id="nobody", kind=v1.ParentKind.PARENT_KIND_SUBAGENT)
             ),
         ),
     }
 
 
-async def refusal_of(call: asyncio.Task[v1.AppendMessagesResponse]) -> str:
+async def refusal_of(call: Call) -> str:
     try:
         await call
     except grpc.aio.AioRpcError as error:
@@ -166,14 +192,14 @@ async def refusal_of(call: asyncio.Task[v1.AppendMessagesResponse]) -> str:
 
 async def test_P3_P14_bad_requests_harm_nobody_in_their_batch(caller: Caller, dsn: str) -> None:
     bad = await bad_requests(caller)
-    good: list[asyncio.Task[v1.AppendMessagesResponse]] = []
-    refused: dict[str, asyncio.Task[v1.AppendMessagesResponse]] = {}
+    good: list[Call] = []
+    refused: dict[str, Call] = {}
     async with one_batch(caller, dsn):
         for number, (reason, wrong) in enumerate(bad.items()):
-            own = request(f"own{number}", f"a{number}", create_session=v1.Session())
+            own = caller.request(f"own{number}", f"a{number}", create_session=v1.Session())
             good.append(asyncio.create_task(caller.append(own)))
             refused[reason] = asyncio.create_task(caller.append(wrong))
-            same = request("good", f"b{number}", f"c{number}")
+            same = caller.request("good", f"b{number}", f"c{number}")
             good.append(asyncio.create_task(caller.append(same)))
     for call in good:
         assert not (await call).replayed
@@ -187,7 +213,7 @@ async def test_P3_P14_bad_requests_harm_nobody_in_their_stream(caller: Caller, d
     requests = [
         pair
         for number, wrong in enumerate(bad.values())
-        for pair in (wrong, request("good", f"b{number}", f"c{number}"))
+        for pair in (wrong, caller.request("good", f"b{number}", f"c{number}"))
     ]
     async with one_batch(caller, dsn):
         streaming = asyncio.create_task(caller.stream(requests))
@@ -201,10 +227,10 @@ async def test_P1_P3_neighbours_of_cancelled_calls_are_all_acknowledged(
     caller: Caller, dsn: str
 ) -> None:
     await caller.create("shared")
-    calls: list[asyncio.Task[v1.AppendMessagesResponse]] = []
+    calls: list[Call] = []
     async with one_batch(caller, dsn):
         for number in range(90):
-            sent = request("shared", f"a{number}", f"b{number}")
+            sent = caller.request("shared", f"a{number}", f"b{number}")
             calls.append(asyncio.create_task(caller.append(sent)))
         await asyncio.sleep(0.2)
         for call in calls[::3]:
@@ -220,27 +246,27 @@ async def test_P13_calls_out_of_time_while_they_wait_are_not_started(
 ) -> None:
     await caller.create("shared")
     async with one_batch(caller, dsn):
-        late = asyncio.create_task(caller.append(request("shared", "late"), seconds=0.05))
+        late = asyncio.create_task(caller.append(caller.request("shared", "late"), seconds=0.05))
         assert await refusal_of(late) == "DEADLINE_EXCEEDED"
-    assert (await caller.append(request("shared", "next"))).first_seq == 1
+    assert (await caller.append(caller.request("shared", "next"))).first_seq == 1
 
 
-WAYS_TO_WAIT: list[tuple[v1.AppendMessagesRequest, tuple[int, ...]]] = [
-    (request("ordered", "known", "new", skip_known=True), (1, 2)),
-    (request("ordered", "new", expected_next_seq=2), (2,)),
-    (request("ordered", "new", "newer"), (2, 3)),
-]
-"""First calls of a stream, with the seqs that they must get."""
-
-
-@pytest.mark.parametrize(("first", "seqs"), WAYS_TO_WAIT)
+@pytest.mark.parametrize(
+    ("ids", "fields", "seqs"),
+    [
+        (("known", "new"), {"skip_known": True}, (1, 2)),
+        (("new",), {"expected_next_seq": 2}, (2,)),
+        (("new", "newer"), {}, (2, 3)),
+    ],
+)
 async def test_P5_a_stream_is_applied_in_the_order_sent(
-    caller: Caller, dsn: str, first: v1.AppendMessagesRequest, seqs: tuple[int, ...]
+    caller: Caller, dsn: str, ids: tuple[str, ...], fields: dict[str, Any], seqs: tuple[int, ...]
 ) -> None:
     await caller.create("ordered")
-    await caller.append(request("ordered", "known"))
+    await caller.append(caller.request("ordered", "known"))
+    requests = [caller.request("ordered", *ids, **fields), caller.request("ordered", "behind")]
     async with one_batch(caller, dsn):
-        streaming = asyncio.create_task(caller.stream([first, request("ordered", "behind")]))
+        streaming = asyncio.create_task(caller.stream(requests))
     one, behind = await streaming
     found = tuple(one.ack.seqs) or tuple(range(one.ack.first_seq, one.ack.last_seq + 1))
     assert (found, behind.ack.first_seq) == (seqs, seqs[-1] + 1)
@@ -251,10 +277,10 @@ async def test_P5_what_was_refused_for_its_place_is_not_applied_behind_later_app
 ) -> None:
     """The expected seq comes true only through the append behind it."""
     await caller.create("ordered")
-    await caller.append(request("ordered", "known"))
-    early = request("ordered", "early", expected_next_seq=3)
+    await caller.append(caller.request("ordered", "known"))
+    early = caller.request("ordered", "early", expected_next_seq=3)
     async with one_batch(caller, dsn):
-        streaming = asyncio.create_task(caller.stream([early, request("ordered", "behind")]))
+        streaming = asyncio.create_task(caller.stream([early, caller.request("ordered", "behind")]))
     one, behind = await streaming
     assert reason_of(one) == "NEXT_SEQ_MISMATCH"
     assert one.error.metadata["next_seq"] == "2"
@@ -269,17 +295,30 @@ def retry_delay(error: grpc.aio.AioRpcError) -> float:
     return float(delay.retry_delay.seconds + delay.retry_delay.nanos / 1e9)
 
 
+async def refused_of(calls: list[Call], count: int) -> tuple[set[Call], set[Call]]:
+    """Wait until so many have ended, and see that no more do; those that have and those that haven't."""
+    for _ in range(100):
+        done, _ = await asyncio.wait(calls, timeout=0.1)
+        if len(done) >= count:
+            break
+    done, waiting = await asyncio.wait(calls, timeout=0.2)
+    assert len(done) == count
+    return done, waiting
+
+
 async def test_P13_a_full_queue_refuses_at_once_and_loses_nothing(caller: Caller, dsn: str) -> None:
     """1 message holds the database up; 124 calls of 8 fit behind it into a queue of 1000."""
+    before = len(caller.history.attempts)
     sessions = [f"s{number}" for number in range(10)]
     requests = [
-        request(sessions[n % 10], *(f"m{n}.{i}" for i in range(8)), create_session=v1.Session())
+        caller.request(
+            sessions[n % 10], *(f"m{n}.{i}" for i in range(8)), create_session=v1.Session()
+        )
         for n in range(160)
     ]
     async with one_batch(caller, dsn):
         calls = [asyncio.create_task(caller.append(r)) for r in requests]
-        done, waiting = await asyncio.wait(calls, timeout=2)
-        assert (len(done), len(waiting)) == (36, 124)
+        done, waiting = await refused_of(calls, 36)
         began = time.monotonic()
         for call in done:
             error = call.exception()
@@ -287,7 +326,7 @@ async def test_P13_a_full_queue_refuses_at_once_and_loses_nothing(caller: Caller
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert error_info(error).reason == "APPEND_QUEUE_FULL"
             assert 0 < retry_delay(error) < 5
-        (result,) = await caller.stream([request("s0", "one", *map(str, range(8)))])
+        (result,) = await caller.stream([caller.request("s0", "one", *map(str, range(8)))])
         assert reason_of(result) == "APPEND_QUEUE_FULL"
         assert result.error.HasField("retry_delay")
         assert time.monotonic() - began < 1
@@ -295,14 +334,15 @@ async def test_P13_a_full_queue_refuses_at_once_and_loses_nothing(caller: Caller
     refused = [r for r, call in zip(requests, calls, strict=True) if call in done]
     answers = await asyncio.gather(*(caller.append(r) for r in refused))
     assert not any(answer.replayed for answer in answers)
-    assert caller.history.count(Outcome.ACKED) == 161
+    acked = caller.history.attempts[before:]
+    assert sum(attempt.outcome is Outcome.ACKED for attempt in acked) == 161
 
 
 async def test_P13_a_call_larger_than_the_queue_is_taken_when_nothing_waits(
     caller: Caller, dsn: str
 ) -> None:
     await caller.create("large")
-    large = request("large", *map(str, range(1000)))
+    large = caller.request("large", *map(str, range(1000)))
     async with one_batch(caller, dsn):
         with pytest.raises(grpc.aio.AioRpcError, match="wait to be appended"):
             await caller.append(large)

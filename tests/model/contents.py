@@ -22,7 +22,7 @@ def _result(call_id: str, tokens: int) -> v1.Message:
     )
 
 
-def _said(role: v1.Role, tokens: int, hidden: int) -> v1.Message:
+def _said(role: v1.Role.ValueType, tokens: int, hidden: int) -> v1.Message:
     message = v1.Message(role=role, text="said", token_count=tokens)
     if hidden == 1:
         message.in_context = False
@@ -48,6 +48,22 @@ SAID = st.builds(
     st.integers(0, 8),
 )
 MESSAGES = st.one_of(SAID, CALLS, RESULTS)
+
+
+def _turns(spoken: list[v1.Message], called: list[v1.Message]) -> list[v1.Message]:
+    """What is said, with calls in between and their results behind them."""
+    found: list[v1.Message] = []
+    for place, message in enumerate(spoken):
+        found.append(message)
+        if place < len(called):
+            found.append(called[place])
+            found += [_result(call.id, 2) for call in called[place].tool_calls]
+    return found
+
+
+CONVERSATIONS = st.builds(
+    _turns, st.lists(SAID, min_size=1, max_size=4), st.lists(CALLS, max_size=2)
+)
 NOTES = st.builds(
     lambda tokens, role: v1.Message(role=role, text="in short", token_count=tokens),
     TOKENS,
@@ -70,9 +86,7 @@ JSON_TEXTS = st.sampled_from(
     )
 )
 BYTES = st.binary(max_size=40) | JSON_TEXTS.map(str.encode) | st.just(b"\x00\xff\xfe")
-SHORT = st.text(
-    st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12
-)
+SHORT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 
 
 @st.composite

@@ -233,16 +233,15 @@ class Log:
         return answer
 
     def compacted_by(self, seq: int) -> int | None:
-        """The note that stands for a message; `None` where the API leaves it open: for what wouldn't be in
-        the context anyway, and for notes that are themselves flagged out of it."""
+        """The note that stands for a message; `None` where the API leaves it open: for what is flagged out
+        of the context, and where the note is."""
         by_seq = {entry.message.seq: entry for entry in self.standing()}
-        if seq in by_seq:
-            return 0
         note = self.note(seq)
-        low, high = (note.from_seq, note.to_seq) if note else (seq, seq)
-        lost = note is not None and note not in self.counting()
-        if self.rewound(seq) or lost or not self.messages[seq].in_context:
+        if seq in by_seq or self.rewound(seq) or (note is not None and note.reverted):
+            return 0
+        if not self.messages[seq].in_context:
             return None
+        low, high = (note.from_seq, note.to_seq) if note else (seq, seq)
         over = next(e for e in by_seq.values() if e.low <= low and high <= e.high)
         return over.message.seq if over.message.in_context else None
 
@@ -266,7 +265,7 @@ class Log:
     def recorded_rewinds(self) -> list[v1.Rewind]:
         return [rewind(found) for found in reversed(self.rewinds)]
 
-    def view(self, view: v1.MessageView) -> list[v1.Message]:
+    def view(self, view: v1.MessageView.ValueType) -> list[v1.Message]:
         if view == v1.MessageView.MESSAGE_VIEW_CONTEXT:
             return [entry.message for entry in self.context()]
         if view == v1.MessageView.MESSAGE_VIEW_ALL:
@@ -285,7 +284,9 @@ def completed(message: v1.Message, *, note: bool = False) -> v1.Message:
     for name in ("seq", "create_time", "rewound", "compacted_by_seq"):
         done.ClearField(name)
     done.role = done.role or (v1.Role.ROLE_SYSTEM if note else v1.Role.ROLE_UNSPECIFIED)
-    done.kind = done.kind or (v1.MessageKind.MESSAGE_KIND_NOTE if note else v1.MessageKind.MESSAGE_KIND_NORMAL)
+    done.kind = done.kind or (
+        v1.MessageKind.MESSAGE_KIND_NOTE if note else v1.MessageKind.MESSAGE_KIND_NORMAL
+    )
     done.in_context = message.in_context if message.HasField("in_context") else True
     done.in_transcript = message.in_transcript if message.HasField("in_transcript") else not note
     return done

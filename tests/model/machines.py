@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 import uuid
 from typing import Any, ClassVar
 
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from sessiond import v1
 from tests.model import plans
-from tests.model.contents import MESSAGES, NOTES, TOKENS
+from tests.model.contents import CONVERSATIONS, MESSAGES, NOTES, TOKENS
 from tests.model.driver import Pair, Stubs
 from tests.model.log import Refused
 from tests.model.model import Session
 
 PICKS = st.integers(0, 2**16)
 """Chooses among what there is then, modulo its number."""
-RARELY = st.integers(0, 7).map(lambda n: n == 7)
+RARELY = st.integers(0, 9).map(lambda n: n == 7)
 LONG = Duration(seconds=3600)
 MOST_FORKS = 3
+
+
+class Fault(enum.Enum):
+    """What is wrong with a write."""
+
+    NONE = enum.auto()
+    NONE_AS_EXPECTED = enum.auto()
+    TOKEN = enum.auto()
+    TOO_LATE = enum.auto()
+    TOO_EARLY = enum.auto()
+    OTHER_LEASE = enum.auto()
+
+
+FAULTS = st.integers(0, 29).map(
+    lambda n: {
+        7: Fault.TOKEN,
+        11: Fault.TOO_LATE,
+        17: Fault.TOO_EARLY,
+        23: Fault.OTHER_LEASE,
+    }.get(n, (Fault.NONE, Fault.NONE_AS_EXPECTED)[n % 2])
+)
 
 
 class History(RuleBasedStateMachine):
@@ -56,21 +78,25 @@ class History(RuleBasedStateMachine):
         return named
 
     def seq(self, pick: int) -> int:
-        """A seq from 1 to one beyond the end."""
-        return 1 + pick % (self.pair.log.next_seq)
+        """A seq of the log, rarely one beyond its end or before what was cleared."""
+        log = self.pair.log
+        if pick % 64 in (17, 45) or not log.messages:
+            return log.next_seq if pick % 64 == 17 else 1
+        return log.first_seq + pick % len(log.messages)
 
-    def guard(self, request: Any, fault: int) -> Any:
-        """Fill in what guards a write: mostly right, sometimes wrong."""
+    def guard(self, request: Any, fault: Fault) -> Any:
+        """Fill in what guards a write, right but for the fault."""
         model = self.pair.model
         request.writer_token = model.writer.token
-        if "expected_next_seq" in request.DESCRIPTOR.fields_by_name and fault % 2:
-            request.expected_next_seq = model.log.next_seq
-        if fault == 12:
-            request.expected_next_seq = model.log.next_seq + 1
-        if fault == 14:
-            request.expected_next_seq = max(model.log.next_seq - 1, 0)
-        if fault == 15:
-            request.writer_token = "" if model.writer.token else self.old_tokens[-1]
+        if fault is Fault.TOKEN:
+            without = model.writer.token and len(self.old_tokens) % 2
+            request.writer_token = "" if without else self.old_tokens[-1]
+        if "expected_next_seq" in request.DESCRIPTOR.fields_by_name:
+            request.expected_next_seq = {
+                Fault.TOO_LATE: model.log.next_seq + 1,
+                Fault.TOO_EARLY: model.log.next_seq - 1,
+                Fault.NONE: 0,
+            }.get(fault, model.log.next_seq)
         return request
 
     def compare(self, pick: int) -> None:
@@ -82,16 +108,20 @@ class History(RuleBasedStateMachine):
             pair.check_thoroughly(3)
 
 
-FAULTS = st.integers(0, 15)
-
-
 class Appends(History):
     """Plain appends, and those that expect a next seq or hold the lease (P1, P3, P5)."""
 
+    @initialize(messages=CONVERSATIONS)
+    def begin(self, messages: list[v1.Message]) -> None:
+        self.append(messages, Fault.NONE, 0)
+
+    @rule(messages=CONVERSATIONS, pick=PICKS)
+    def converse(self, messages: list[v1.Message], pick: int) -> None:
+        self.append(messages, Fault.NONE_AS_EXPECTED, pick)
+
     @rule(messages=st.lists(MESSAGES, min_size=1, max_size=5), fault=FAULTS, pick=PICKS)
-    def append(self, messages: list[v1.Message], fault: int, pick: int) -> None:
+    def append(self, messages: list[v1.Message], fault: Fault, pick: int) -> None:
         named = self.named(messages)
-        fault = fault if fault != 12 or self.pair.log.next_seq > 0 else 0
         request = self.guard(v1.AppendMessagesRequest(messages=named), fault)
         if not isinstance(self.pair.call("AppendMessages", request), Refused):
             self.sent[self.pair.session_id] += named
@@ -119,7 +149,7 @@ class Retries(History):
         skip_known: bool,
         backwards: bool,
         changed: bool,
-        fault: int,
+        fault: Fault,
     ) -> None:
         sent = self.sent[self.pair.session_id]
         place = pick % len(sent)
@@ -152,22 +182,21 @@ class Retries(History):
     def same_id_twice(self, pick: int) -> None:
         message = self.named([v1.Message(role=v1.Role.ROLE_USER, text="twice")])[0]
         request = v1.AppendMessagesRequest(messages=[message, message])
-        self.pair.call("AppendMessages", self.guard(request, 0))
+        self.pair.call("AppendMessages", self.guard(request, Fault.NONE))
 
 
 class Leases(History):
     """The writer lease, and the end of a session (P5)."""
 
-    @rule(holder=st.sampled_from(("one", "two")), wanted=RARELY)
+    @rule(holder=st.sampled_from(("one", "two")), wanted=st.booleans())
     def acquire_writer(self, holder: str, wanted: bool) -> None:
         model = self.pair.model
         if model.ended or not (wanted or model.writer.token):
             return
         request = v1.AcquireWriterRequest(session_id=model.session_id, holder=holder, ttl=LONG)
-        try:
-            answer = self.stubs.call("AcquireWriter", request)
-        except Refused as refusal:
-            assert refusal.reason == "WRITER_LEASE_HELD"
+        answer = self.stubs.outcome("AcquireWriter", request)
+        if isinstance(answer, Refused):
+            assert answer.reason == "WRITER_LEASE_HELD"
             assert model.writer.holder not in ("", holder)
             return
         assert model.writer.holder in ("", holder)
@@ -208,15 +237,16 @@ class Hiding(History):
     """Compactions, rewinds, their undoing, late changes, and clearing (P6, P7, P8)."""
 
     @rule(pick=PICKS, width=st.integers(0, 9), note=NOTES, fault=FAULTS, author=RARELY)
-    def compact(self, pick: int, width: int, note: v1.Message, fault: int, author: bool) -> None:
+    def compact(self, pick: int, width: int, note: v1.Message, fault: Fault, author: bool) -> None:
         low = self.seq(pick)
+        high = low + width if pick % 16 == 9 else min(low + width, self.pair.log.last_seq)
         request = v1.CompactSessionRequest(
-            from_seq=low, to_seq=low + width, note=self.named([note])[0]
+            from_seq=low, to_seq=max(low, high), note=self.named([note])[0]
         )
         if author:
             request.author, request.model, request.tokens_before = "me", "small", 1000
         request.lease_token = self.pair.model.compactor.token
-        if fault == 10:
+        if fault is Fault.OTHER_LEASE:
             request.lease_token = "" if request.lease_token else "never"
         self._compact(self.guard(request, fault))
         self.compare(pick)
@@ -226,8 +256,8 @@ class Hiding(History):
             self.notes[self.pair.session_id].append(request)
 
     @precondition(lambda self: self.pair.log.context())
-    @rule(pick=PICKS, end=PICKS, note=NOTES)
-    def compact_safely(self, pick: int, end: int, note: v1.Message) -> None:
+    @rule(pick=PICKS, note=NOTES)
+    def compact_safely(self, pick: int, note: v1.Message) -> None:
         """Compact a range that the model finds safe, so that there are many."""
         log = self.pair.log
         entries = log.context()
@@ -243,13 +273,13 @@ class Hiding(History):
                 from_seq=low, to_seq=high, note=self.named([note])[0]
             )
             request.lease_token = self.pair.model.compactor.token
-            self._compact(self.guard(request, end % 2))
+            self._compact(self.guard(request, Fault.NONE))
             self.compare(pick)
 
     @rule(
         pick=PICKS,
-        keep=st.integers(0, 4),
-        goal=st.integers(0, 30),
+        keep=st.sampled_from((1, 1, 2, 3, 0)),
+        goal=st.integers(0, 11),
         in_tokens=st.sampled_from((None, True, False)),
         note_tokens=st.integers(0, 4),
         lease=RARELY,
@@ -269,20 +299,34 @@ class Hiding(History):
             keep_recent_messages=keep, note_token_count=note_tokens, acquire_lease=lease
         )
         if in_tokens is not None:
-            field = "max_context_tokens" if in_tokens else "max_context_messages"
-            setattr(request, field, goal)
+            counters = self.pair.model.counters()
+            if in_tokens:
+                request.max_context_tokens = counters.context_token_count * goal // 10
+            else:
+                request.max_context_messages = counters.context_message_count * goal // 10
         if lease:
             request.lease_holder, request.lease_ttl.seconds = "planner", 3600
         answer = plans.checked(self.pair, request)
         if answer.HasField("plan") and use:
-            request = v1.CompactSessionRequest(
+            compaction = v1.CompactSessionRequest(
                 from_seq=answer.plan.from_seq,
                 to_seq=answer.plan.to_seq,
                 note=self.named([v1.Message(text="planned", token_count=note_tokens)])[0],
                 lease_token=self.pair.model.compactor.token,
             )
-            self._compact(self.guard(request, 1))
+            self._compact(self.guard(compaction, Fault.NONE_AS_EXPECTED))
         self.compare(pick)
+
+    @precondition(lambda self: len(self.pair.log.context()) > 2)
+    @rule(pick=PICKS, other=PICKS, note=NOTES)
+    def undo_behind_a_compaction(self, pick: int, other: int, note: v1.Message) -> None:
+        """Bring back a note over what was compacted anew meanwhile."""
+        self.compact_safely(pick, note)
+        if self.pair.log.note(self.pair.log.last_seq) is not None:
+            request = v1.RewindSessionRequest(after_seq=self.pair.log.last_seq - 1)
+            self.pair.call("RewindSession", self.guard(request, Fault.NONE))
+            self.compact_safely(other, note)
+            self.undo(pick, Fault.NONE, True)
 
     @rule(old=RARELY)
     def release_lease(self, old: bool) -> None:
@@ -293,28 +337,30 @@ class Hiding(History):
             self.stubs.call("ReleaseLease", request)
             model.compactor.release(token)
 
+    @precondition(lambda self: self.pair.log.compactions)
     @rule(pick=PICKS, fault=FAULTS, missing=RARELY)
-    def revert(self, pick: int, fault: int, missing: bool) -> None:
+    def revert(self, pick: int, fault: Fault, missing: bool) -> None:
         compactions = self.pair.log.compactions
         request = v1.RevertCompactionRequest(note_seq=self.seq(pick))
-        if compactions and not missing:
+        if not missing:
             request.note_seq = compactions[pick % len(compactions)].note_seq
         self.pair.call("RevertCompaction", self.guard(request, fault))
         self.compare(pick)
 
     @rule(pick=PICKS, fault=FAULTS, near=st.booleans())
-    def rewind(self, pick: int, fault: int, near: bool) -> None:
+    def rewind(self, pick: int, fault: Fault, near: bool) -> None:
         last = self.pair.log.last_seq
-        after = max(last - pick % 5, 0) if near else pick % (last + 2)
+        after = max(last - pick % 5, 0) if near else self.seq(pick) - 1
         request = v1.RewindSessionRequest(after_seq=after, author="me")
         self.pair.call("RewindSession", self.guard(request, fault))
         self.compare(pick)
 
+    @precondition(lambda self: self.pair.log.rewinds)
     @rule(pick=PICKS, fault=FAULTS, newest=st.booleans())
-    def undo(self, pick: int, fault: int, newest: bool) -> None:
+    def undo(self, pick: int, fault: Fault, newest: bool) -> None:
         rewinds = self.pair.log.rewinds
         request = v1.UndoRewindRequest()
-        if rewinds and not newest:
+        if not newest:
             request.rewind_id = rewinds[pick % len(rewinds)].rewind_id
         self.pair.call("UndoRewind", self.guard(request, fault))
         self.compare(pick)
@@ -332,8 +378,10 @@ class Hiding(History):
         fault=FAULTS,
     )
     def update(
-        self, picks: list[int], fields: set[str], tokens: int, flag: bool, fault: int
+        self, picks: list[int], fields: set[str], tokens: int, flag: bool, fault: Fault
     ) -> None:
+        if not self.pair.log.messages:
+            return
         request = v1.UpdateMessagesRequest()
         for seq in sorted({self.seq(pick) for pick in picks}):
             update = request.updates.add(
@@ -348,14 +396,14 @@ class Hiding(History):
                 )
             )
             update.update_mask.paths.extend(sorted(fields))
-        self.pair.call("UpdateMessages", self.guard(request, 15 if fault == 15 else 0))
+        self.pair.call("UpdateMessages", self.guard(request, fault))
         self.compare(picks[0])
 
-    @rule(fault=FAULTS, wanted=st.integers(0, 30))
-    def clear(self, fault: int, wanted: int) -> None:
-        if wanted == 30:
+    @rule(pick=PICKS, fault=FAULTS, wanted=st.integers(0, 30))
+    def clear(self, pick: int, fault: Fault, wanted: int) -> None:
+        if wanted == 19:
             self.pair.call("ClearMessages", self.guard(v1.ClearMessagesRequest(), fault))
-            self.compare(fault)
+            self.compare(pick)
 
 
 class Forks(History):
@@ -363,28 +411,26 @@ class Forks(History):
 
     @precondition(lambda self: len(self.pairs) <= MOST_FORKS)
     @rule(pick=PICKS, whole=st.booleans(), fault=FAULTS)
-    def fork(self, pick: int, whole: bool, fault: int) -> None:
+    def fork(self, pick: int, whole: bool, fault: Fault) -> None:
         pair = self.pair
         request = v1.ForkSessionRequest(
             session_id=pair.session_id,
             at_seq=0 if whole else self.seq(pick),
             fork=v1.Session(id=f"model/{uuid.uuid4()}"),
         )
-        request.expected_next_seq = pair.log.next_seq + (fault == 12) if fault % 2 == 0 else 0
+        if fault is not Fault.NONE:
+            request.expected_next_seq = pair.log.next_seq + (fault is Fault.TOO_LATE)
         try:
             forked = pair.model.fork(request)
         except Refused as refusal:
             expected = refusal.reason
         else:
             expected = ""
-        try:
-            self.stubs.call("ForkSession", request)
-        except Refused as refusal:
-            assert refusal.reason == expected
+        answer = self.stubs.outcome("ForkSession", request)
+        assert (answer.reason if isinstance(answer, Refused) else "") == expected
+        if expected:
             return
-        assert expected == ""
         self.pairs.append(Pair(self.stubs, forked))
         self.sent[forked.session_id] = list(self.sent[pair.session_id])
         self.notes[forked.session_id] = list(self.notes[pair.session_id])
-        self.pair.check(0, 0, 2, 3)
-        self.pair.check_thoroughly(4)
+        self.compare(pick)

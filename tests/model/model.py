@@ -24,6 +24,23 @@ from tests.model.log import (
 )
 
 
+def updated(old: v1.Message, update: v1.MessageUpdate) -> v1.Message:
+    """A message with the fields that the mask names as they are in the update."""
+    named = set(update.update_mask.paths)
+    new = v1.Message(seq=old.seq)
+    for each in v1.Message.DESCRIPTOR.fields:
+        source = update.message if each.name in named else old
+        part = v1.Message()
+        part.CopyFrom(source)
+        for other in v1.Message.DESCRIPTOR.fields:
+            if other.name != each.name:
+                part.ClearField(other.name)  # type: ignore[arg-type]
+        new.MergeFrom(part)
+    done = completed(new)
+    done.seq = old.seq
+    return done
+
+
 @dataclass
 class Lease:
     """A lease of either kind; nobody's while it has no token."""
@@ -66,7 +83,9 @@ class Session:
             context_message_count=len(entries),
             context_token_count=sum(entry.tokens for entry in entries),
             open_tool_call_count=len(self.log.open_calls()),
-            state=v1.SessionState.SESSION_STATE_ENDED if self.ended else v1.SessionState.SESSION_STATE_ACTIVE,
+            state=v1.SessionState.SESSION_STATE_ENDED
+            if self.ended
+            else v1.SessionState.SESSION_STATE_ACTIVE,
         )
 
     def _check(self, token: str, expected: int = 0) -> None:
@@ -110,18 +129,8 @@ class Session:
             raise Refused("MESSAGE_NOT_FOUND")
         answer = v1.UpdateMessagesResponse()
         for update in request.updates:
-            new = v1.Message()
-            new.CopyFrom(self.log.messages[update.message.seq])
-            for name in update.update_mask.paths:
-                new.ClearField(name)  # type: ignore[arg-type]
-                named = v1.Message()
-                named.CopyFrom(update.message)
-                for other in [f.name for f in named.DESCRIPTOR.fields if f.name != name]:
-                    named.ClearField(other)  # type: ignore[arg-type]
-                new.MergeFrom(named)
-            new = completed(new)
-            new.seq = update.message.seq
-            self.log.messages[new.seq] = new
+            old = self.log.messages[update.message.seq]
+            self.log.messages[old.seq] = updated(old, update)
         for update in request.updates:
             shown = self.log.shown(self.log.messages[update.message.seq])
             for name in ("text", "parts", "tool_calls", "extensions"):

@@ -15,20 +15,25 @@ def checked(pair: Pair, request: v1.PlanCompactionRequest) -> v1.PlanCompactionR
     """The server's plan, which does what it says, and is none only where the model finds none."""
     request.session_id = pair.session_id
     model = pair.model
-    try:
-        answer: v1.PlanCompactionResponse = pair.stubs.call("PlanCompaction", request)
-    except Refused as refusal:
-        assert refusal.reason == "COMPACTION_LEASE_HELD"
+    answer = pair.stubs.outcome("PlanCompaction", request)
+    if isinstance(answer, Refused):
+        assert answer.reason == "COMPACTION_LEASE_HELD"
         assert model.compactor.holder not in ("", request.lease_holder)
         return v1.PlanCompactionResponse()
     if answer.lease_token:
         model.compactor.take(request.lease_holder, answer.lease_token)
     assert bool(answer.lease_token) == (request.acquire_lease and answer.HasField("plan"))
-    if answer.HasField("plan"):
-        _check_plan(pair.log, request, answer.plan)
-    else:
-        assert answer.nothing_to_compact == _nothing(pair.log, request)
+    assert isinstance(answer, v1.PlanCompactionResponse)
+    check(pair.log, request, answer)
     return answer
+
+
+def check(log: Log, request: v1.PlanCompactionRequest, answer: v1.PlanCompactionResponse) -> None:
+    """Compare an answer with all ranges that there are."""
+    if answer.HasField("plan"):
+        _check_plan(log, request, answer.plan)
+    else:
+        assert answer.nothing_to_compact == _nothing(log, request)
 
 
 def _reached(request: v1.PlanCompactionRequest, tokens: int, messages: int) -> bool:
@@ -68,7 +73,7 @@ def _safe(log: Log, request: v1.PlanCompactionRequest) -> list[list[Entry]]:
     return [r for r in ranges if _worth(r) and not log.splits(everything, r)]
 
 
-def _nothing(log: Log, request: v1.PlanCompactionRequest) -> v1.NothingToCompact:
+def _nothing(log: Log, request: v1.PlanCompactionRequest) -> v1.NothingToCompact.ValueType:
     entries = log.context()
     tokens = sum(entry.tokens for entry in entries)
     if request.WhichOneof("goal") and _reached(request, tokens, len(entries)):
@@ -93,3 +98,12 @@ def _check_plan(log: Log, request: v1.PlanCompactionRequest, plan: v1.Compaction
     if not plan.reaches_goal:
         better = [r for r in _safe(log, request) if _reaches(log, request, r)]
         assert not better, "a range that reaches the goal was overlooked"
+    if not (plan.reaches_goal and request.WhichOneof("goal")):
+        assert _worth_of(request, inside) == max(_worth_of(request, r) for r in _safe(log, request))
+
+
+def _worth_of(request: v1.PlanCompactionRequest, entries: list[Entry]) -> int:
+    """What compacting these does for the goal."""
+    if request.WhichOneof("goal") == "max_context_messages":
+        return len(entries)
+    return sum(entry.tokens for entry in entries)

@@ -36,12 +36,14 @@ class Everything(Appends, Retries, Leases, Hiding, Forks):
     """All of it."""
 
 
+@pytest.mark.timeout(600)
 def test_P1_P3_P4_P5_appends_in_every_mode_are_what_the_model_says(stubs: Stubs) -> None:
-    run(Writing, stubs, examples=12, steps=25)
+    run(Writing, stubs, examples=10, steps=20)
 
 
+@pytest.mark.timeout(600)
 def test_P6_P7_P8_contexts_now_and_of_the_past_are_what_the_model_says(stubs: Stubs) -> None:
-    run(Changing, stubs, examples=25, steps=30)
+    run(Changing, stubs, examples=10, steps=25)
 
 
 @pytest.mark.long
@@ -66,9 +68,9 @@ def check_payloads(stubs: Stubs, messages: list[v1.Message]) -> None:
     for as_of_seq in (0, len(messages)):
         asked = v1.GetContextRequest(session_id=session_id, as_of_seq=as_of_seq)
         assert [said(message) for message in stubs.context(asked)[1]] == expected
-    for seq, message in enumerate(expected, start=1):
+    for seq, content in enumerate(expected, start=1):
         one = stubs.call("GetMessage", v1.GetMessageRequest(session_id=session_id, seq=seq))
-        assert said(one.message) == message
+        assert said(one.message) == content
     assert stubs.call("AppendMessages", request).replayed
 
 

@@ -86,6 +86,33 @@ class Api:
         request.MergeFrom(v1.CompactSessionRequest(**fields))
         return self.contexts.CompactSession(request)
 
+    def archive(self, session_id: str) -> v1.Session:
+        """Put a session away."""
+        return self.update(session_id, "state", state=v1.SessionState.SESSION_STATE_ARCHIVED)
+
+    def update(self, session_id: str, *paths: str, **fields: Any) -> v1.Session:
+        """Change facts of a session: fields of it, and those of the request after an underscore."""
+        own = {name[1:]: fields.pop(name) for name in list(fields) if name.startswith("_")}
+        request = v1.UpdateSessionRequest(session=v1.Session(id=session_id, **fields), **own)
+        request.update_mask.paths.extend(paths)
+        return self.sessions.UpdateSession(request).session
+
+    def end(self, session_id: str, reason: str = "done") -> v1.EndSessionResponse:
+        request = v1.EndSessionRequest(session_id=session_id, reason=reason)
+        return self.sessions.EndSession(request)
+
+    def reopen(self, session_id: str) -> v1.Session:
+        request = v1.ReopenSessionRequest(session_id=session_id)
+        return self.sessions.ReopenSession(request).session
+
+    def delete(self, session_id: str, **fields: Any) -> v1.DeleteSessionResponse:
+        request = v1.DeleteSessionRequest(session_id=session_id, **fields)
+        return self.sessions.DeleteSession(request)
+
+    def fork(self, session_id: str, at_seq: int = 0, **fields: Any) -> v1.Session:
+        request = v1.ForkSessionRequest(session_id=session_id, at_seq=at_seq, **fields)
+        return self.sessions.ForkSession(request).session
+
     def rewind(self, session_id: str, after_seq: int) -> v1.Rewind:
         request = v1.RewindSessionRequest(session_id=session_id, after_seq=after_seq)
         return self.messages.RewindSession(request).rewind

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -15,6 +17,10 @@ INSIDE = re.compile(
     r"asyncpg|psycopg|violates|\bcolumn\b|\brelation\b|\bconstraint\b|Traceback|site-packages|\.py\b"
 )
 """Words of the driver, the database and the interpreter: never to be seen from outside."""
+
+TRAILER_BYTES = 8 * 2**10 - 500
+"""What clients take by default, without what gRPC and proxies add."""
+_UNQUOTED = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class Refusal:
     violations: list[tuple[str, str]] = field(default_factory=list)
     retry_delay: float | None = None
     details: int = 0
+    trailer_bytes: int = 0
 
     @property
     def fields(self) -> list[str]:
@@ -45,7 +52,8 @@ def refusal(error: grpc.RpcError | grpc.aio.AioRpcError) -> Refusal:
     assert isinstance(packed[0], bytes)
     status = status_pb2.Status.FromString(packed[0])
     assert status.code == error.code().value[0]
-    return _refusal(status, error.code())
+    trailer_bytes = len(base64.b64encode(packed[0])) + len(quote(status.message, safe=_UNQUOTED))
+    return replace(_refusal(status, error.code()), trailer_bytes=trailer_bytes)
 
 
 def _refusal(status: status_pb2.Status, code: grpc.StatusCode) -> Refusal:
@@ -105,6 +113,8 @@ def breaches(refused: Refusal) -> list[str]:
         found.append(f"RetryInfo where there should be none, or the reverse: {refused}")
     if refused.reason == "INVALID_FIELD" and not refused.violations:
         found.append(f"no field violation: {refused}")
+    if refused.trailer_bytes > TRAILER_BYTES:
+        found.append(f"too large for a client: {refused.trailer_bytes} {refused}")
     if not all(name and text for name, text in refused.violations):
         found.append(f"an empty field violation: {refused}")
     texts = [refused.message, *refused.metadata.values(), *map(" ".join, refused.violations)]

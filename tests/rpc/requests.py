@@ -16,8 +16,12 @@ from tests.rpc.world import World
 
 _WELL_KNOWN = "google.protobuf."
 _DESTRUCTIVE = ("DeleteSession", "ClearMessages", "EndSession")
+_LEASING = ("AcquireWriter", "PlanCompaction")
 _UNSURE = "no-such-session"
+_SESSION_PATHS = ["title", "pinned", "metadata", "labels", "state", "system_prompt", "config"]
+_MESSAGE_PATHS = ["in_context", "kind", "token_count", "reasoning", "elapsed", "metadata"]
 _LIKELY = {
+    "sessiond.v1.AcquireWriterRequest.holder": 1.0,
     "sessiond.v1.AppendMessagesRequest.create_session": 0.05,
     "sessiond.v1.CompactSessionRequest.from_seq": 1.0,
     "sessiond.v1.CompactSessionRequest.to_seq": 1.0,
@@ -28,18 +32,44 @@ _LIKELY = {
     "sessiond.v1.Message.seq": 0.9,
     "sessiond.v1.Message.tool_call_id": 0.05,
     "sessiond.v1.Message.tool_calls": 0.15,
+    "sessiond.v1.NextTitleRequest.title": 1.0,
+    "sessiond.v1.Media.uri": 0.9,
+    "sessiond.v1.Part.text": 0.6,
+    "sessiond.v1.Part.json": 1.0,
+    "sessiond.v1.ReleaseLeaseRequest.lease_token": 1.0,
+    "sessiond.v1.ReleaseWriterRequest.writer_token": 1.0,
+    "sessiond.v1.RenewWriterRequest.writer_token": 1.0,
+    "sessiond.v1.ResolveSessionRequest.query": 1.0,
+    "sessiond.v1.RevertCompactionRequest.note_seq": 1.0,
+    "sessiond.v1.SessionParent.kind": 1.0,
     "sessiond.v1.Session.id": 0.9,
     "sessiond.v1.Session.parent": 0.05,
     "sessiond.v1.Session.state": 0.1,
+    "sessiond.v1.ToolCall.id": 1.0,
+    "sessiond.v1.UpdateMessagesRequest.updates": 1.0,
     "sessiond.v1.UpdateSessionRequest.session": 1.0,
     "sessiond.v1.UpdateSessionRequest.update_mask": 1.0,
 }
 """How likely a field is in a sensible request, where it is the deeper checks that it decides about."""
 
 
+def _fields(message: Message) -> list[FieldDescriptor]:
+    return list(message.DESCRIPTOR.fields)  # type: ignore[arg-type]
+
+
 def _is_map(field: FieldDescriptor) -> bool:
     entry = field.message_type
     return bool(field.is_repeated and entry is not None and entry.GetOptions().map_entry)
+
+
+_OUT_OF_PLACE = {
+    ("note", "tool_calls"),
+    ("note", "tool_call_id"),
+    ("fork", "parent"),
+    ("create_session", "id"),
+    ("create_session", "parent"),
+}
+"""A field of a message, and one of that which is refused there: it comes as an oddity."""
 
 
 class Requests:
@@ -62,6 +92,7 @@ class Requests:
             "query": lambda: self._pick([*self.world.ids, *self.world.titles], 0.1),
             "title": lambda: self._pick([*self.world.titles, f"t{self._int(0, 10**6)}"], 0.2),
             "page_size": lambda: self._int(0, 5),
+            "seq": lambda: self._int(1, 12),
             "at_seq": lambda: self.random.choice([0, 3, 8]),
             "from_seq": lambda: self._int(1, 6),
             "to_seq": lambda: self._int(4, 11),
@@ -69,10 +100,13 @@ class Requests:
             "lease_holder": lambda: self.random.choice(["compactor", "a", "b"]),
             "request_id": lambda: f"request-{self._int(0, 9)}",
             "expected_next_seq": lambda: self.random.choice([0, 0, 9, 10]),
-            "paths": lambda: self.random.choice(["title", "pinned", "kind", "reasoning", "state"]),
+            "note_seq": lambda: self.random.choice([9, 12, 13]),
+            "rewind_id": lambda: self._int(0, 4),
         }
         self._by_full_name: dict[str, Callable[[], Any]] = {
             "sessiond.v1.Session.id": self._new_or_known,
+            "sessiond.v1.Session.state": lambda: self.random.choice([1, 3]),
+            "sessiond.v1.SessionParent.kind": lambda: self._int(1, 2),
             "sessiond.v1.SessionParent.id": self._session_id,
             "sessiond.v1.ToolCall.id": lambda: f"call-{self._int(1, 5)}",
         }
@@ -100,13 +134,15 @@ class Requests:
     def sensible(self, method: MethodDescriptor, *, full: bool = False) -> Message:
         """A request that could be right; `full` has every field."""
         request = GetMessageClass(method.input_type)()
-        self._fill(request, full, 0)
-        if method.name in _DESTRUCTIVE and self.random.random() < 0.85:
+        self._fill(request, full)
+        if method.name in _DESTRUCTIVE and self.random.random() < 0.96:
             request.session_id = _UNSURE  # type: ignore[attr-defined]
+        if method.name in _LEASING and self.random.random() < 0.9:
+            request.session_id = self.world.leased  # type: ignore[attr-defined]
         return request
 
-    def _fill(self, message: Message, full: bool, depth: int) -> None:
-        for field in message.DESCRIPTOR.fields:
+    def _fill(self, message: Message, full: bool, within: str = "") -> None:
+        for field in _fields(message):
             required = field.name in (
                 "session_id",
                 "client_id",
@@ -121,32 +157,34 @@ class Requests:
                 and self.random.random() > _LIKELY.get(field.full_name, 0.3)
             ):
                 continue
+            if (within, field.name) in _OUT_OF_PLACE:
+                continue
             if field.containing_oneof is not None and message.WhichOneof(
                 field.containing_oneof.name
             ):
                 continue
-            self._set(message, field, full, depth)
+            self._set(message, field, full)
 
-    def _set(self, message: Message, field: FieldDescriptor, full: bool, depth: int) -> None:
+    def _set(self, message: Message, field: FieldDescriptor, full: bool) -> None:
         if _is_map(field):
             self._set_map(message, field)
         elif field.is_repeated:
-            for _ in range(1 if full else self._int(0 if depth else 1, 3)):
-                self._add(getattr(message, field.name), field, full, depth)
+            for _ in range(1 if full else self._int(1, 3)):
+                self._add(getattr(message, field.name), field, full)
         elif field.message_type is None:
             setattr(message, field.name, self._scalar(field))
         elif not field.message_type.full_name.startswith(_WELL_KNOWN):
             child = getattr(message, field.name)
             child.SetInParent()
-            self._fill(child, full, depth + 1)
+            self._fill(child, full, field.name)
         else:
-            self._set_known(getattr(message, field.name), field.message_type)
+            self._set_known(message, getattr(message, field.name), field.message_type)
 
-    def _add(self, values: Any, field: FieldDescriptor, full: bool, depth: int) -> None:
+    def _add(self, values: Any, field: FieldDescriptor, full: bool) -> None:
         if field.message_type is None:
             values.append(self._scalar(field))
         else:
-            self._fill(values.add(), full, depth + 1)
+            self._fill(values.add(), full, field.name)
 
     def _set_map(self, message: Message, field: FieldDescriptor) -> None:
         assert field.message_type is not None
@@ -154,10 +192,11 @@ class Requests:
         if value.message_type is None:
             getattr(message, field.name)["key"] = self._scalar(value)
 
-    def _set_known(self, child: Any, descriptor: Descriptor) -> None:
+    def _set_known(self, message: Message, child: Any, descriptor: Descriptor) -> None:
         child.SetInParent()
         if descriptor.name == "FieldMask":
-            child.paths.append(self._by_name["paths"]())
+            of_message = message.DESCRIPTOR.name == "MessageUpdate"
+            child.paths.append(self.random.choice(_MESSAGE_PATHS if of_message else _SESSION_PATHS))
         elif descriptor.name == "Struct":
             child.update({"a": 1, "b": [True, None, "x"]})
         elif descriptor.name in ("Timestamp", "Duration"):
@@ -218,7 +257,7 @@ class Requests:
 
 def places(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
     """Every field that can be set, in the message and those in it."""
-    for field in message.DESCRIPTOR.fields:
+    for field in _fields(message):
         yield message, field
         kind = field.message_type
         if kind is None or _is_map(field) or kind.full_name.startswith(_WELL_KNOWN):

@@ -20,6 +20,7 @@ class World:
     etags: list[str] = field(default_factory=lambda: [""])
     client_ids: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
+    leased: str = ""
 
     def add(self, session: v1.Session) -> str:
         self.ids.append(session.id)
@@ -93,11 +94,8 @@ def make_world(channel: grpc.Channel) -> World:
     plain, ended, archived, leased, planned, compacted, rewound, cleared, stuck = made
     _pages(api, world, plain)
     api.sessions.EndSession(v1.EndSessionRequest(session_id=ended, reason="over"))
-    archive = v1.UpdateSessionRequest(
-        session=v1.Session(id=archived, state="SESSION_STATE_ARCHIVED")
-    )
-    archive.update_mask.paths.append("state")
-    api.sessions.UpdateSession(archive)
+    api.archive(archived)
+    world.leased = leased
     world.tokens += [api.lease(leased), api.plan(planned).lease_token]
     _compacted(api, compacted)
     _rewound(api, rewound)

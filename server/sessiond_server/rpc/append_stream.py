@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 
 from sessiond.v1 import message_service_pb2 as rpc
@@ -133,16 +133,23 @@ class AppendStreams:
             stream.close()
         try:
             async for found in stream.results():
-                yield self._frame(found)
+                for frame in self._frames(found):
+                    yield frame
         finally:
             self._open.discard(stream)
             await stream.forget()
 
-    def _frame(self, found: list[Ack | Refused]) -> rpc.AppendStreamResponse:
-        answer = rpc.AppendStreamResponse()
+    def _frames(self, found: list[Ack | Refused]) -> Iterator[rpc.AppendStreamResponse]:
+        """The answers in a frame, or in several where refusals or lists of seqs are long."""
+        answer, size = rpc.AppendStreamResponse(), 0
         for result in found:
             if isinstance(result, Refused):
-                answer.results.add(error=in_stream(result))
+                size += answer.results.add(error=in_stream(result)).ByteSize()
             else:
                 answer.results.add(ack=self._acknowledge(result))
-        return answer
+                size += 0 if isinstance(result.seqs, range) else 10 * len(result.seqs)
+            if size > limits.PAGE_BYTES:
+                yield answer
+                answer, size = rpc.AppendStreamResponse(), 0
+        if answer.results:
+            yield answer

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 DOMAIN = "sessiond"
 
+_MESSAGE_LENGTH = 1000
 _VIOLATIONS_BYTES = 3000
 """A client takes 8 KiB of trailers by default, in which the details are encoded in base64."""
 
@@ -120,7 +121,9 @@ def status(error: Refused) -> status_pb2.Status:
         delay = _delay(error.retry_after)
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status_pb2.Status(
-        code=CODES[error.reason].value[0], message=error.message, details=details
+        code=CODES[error.reason].value[0],
+        message=error.message[:_MESSAGE_LENGTH],
+        details=details,
     )
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-import uuid_utils
-
 from sessiond.v1 import session_pb2 as pb
 from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid
@@ -56,7 +54,7 @@ class SessionServicer:
             new = sessions_io.new_session(
                 session,
                 "session",
-                session.id or str(uuid_utils.uuid7()),
+                session.id or sessions_io.new_id(request.request_id, request),
                 check,
                 tenant=DEFAULT_TENANT,
             )
@@ -183,9 +181,8 @@ class SessionServicer:
             check.request_id("request_id", request.request_id)
             if fork.HasField("parent"):
                 check.wrong("fork.parent", "must be left out: it is the forked session")
-            new = sessions_io.new_session(
-                fork, "fork", fork.id or str(uuid_utils.uuid7()), check, tenant=DEFAULT_TENANT
-            )
+            new_id = fork.id or sessions_io.new_id(request.request_id, request)
+            new = sessions_io.new_session(fork, "fork", new_id, check, tenant=DEFAULT_TENANT)
             if new.session_id == session_id:
                 check.wrong("fork.id", "must be another session")
 

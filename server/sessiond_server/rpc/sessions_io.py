@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection
+from uuid import UUID
+
+import uuid_utils
+from google.protobuf.message import Message as ProtoMessage
 
 from sessiond.v1 import message_pb2
 from sessiond.v1 import session_pb2 as pb
@@ -21,6 +26,18 @@ DETAILS = ("system_prompt", "model", "config", "metadata")
 _SOURCES = frozenset(pb.TitleSource.values())
 _LIFECYCLES = frozenset(pb.Lifecycle.values())
 _PARENT_KINDS = frozenset({pb.PARENT_KIND_SUBAGENT, pb.PARENT_KIND_CONTINUATION})
+
+
+def new_id(request_id: str, request: ProtoMessage) -> str:
+    """The id of a session that is given none: a UUIDv7, or, so that a retry names the same session, a
+    UUIDv8 made from a request that has an id."""
+    if not request_id:
+        return str(uuid_utils.uuid7())
+    encoded = request.SerializeToString(deterministic=True)
+    digest = bytearray(hashlib.blake2b(encoded, digest_size=16).digest())
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return str(UUID(bytes=bytes(digest)))
 
 
 def new_session(

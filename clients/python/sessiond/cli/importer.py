@@ -21,6 +21,7 @@ from sessiond.v1.session_pb2 import Session
 MAX_BATCH_MESSAGES = 1000
 MAX_BATCH_BYTES = 1 << 20
 _CLIENT_ID = "import:"
+_ATTEMPTS = 100
 _FATAL = (
     *PASSING,
     sessiond.Unauthenticated,
@@ -32,6 +33,10 @@ _FIELD_INDEX = re.compile(r"messages\[(\d+)\]")
 
 class Refused(Exception):
     """A session can't be imported; the text names it and says why."""
+
+
+class _Raced(Exception):
+    """Another import of the same session is ahead."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,6 @@ class SessionImporter:
             self._append(line.id, session, messages, outcome)
         except sessiond.ClientIdReused as error:
             raise Refused(_differs(line.id, error)) from error
-        except sessiond.NextSeqMismatch as error:
-            raise Refused(
-                f"session {line.id}: somebody else writes to it ({error.reason})"
-            ) from error
         except _FATAL:
             raise
         except sessiond.SessiondError as error:
@@ -126,21 +127,30 @@ class SessionImporter:
         self, session_id: str, session: Session, messages: list[Message], outcome: Outcome
     ) -> None:
         outcome.created = session.next_seq == 1
-        known = 0 if outcome.created else self._known_count(session_id, len(messages))
+        for _ in range(_ATTEMPTS):
+            try:
+                outcome.added += self._append_missing(session_id, session.next_seq, messages)
+            except (sessiond.NextSeqMismatch, _Raced):
+                session = self._patience.call(lambda: self._client.get_session(session_id))
+            else:
+                outcome.known = len(messages) - outcome.added
+                return
+        raise Refused(f"session {session_id}: somebody else writes to it all the time")
+
+    def _append_missing(self, session_id: str, next_seq: int, messages: list[Message]) -> int:
+        """Lets the server compare what it knows, and appends the rest; how many these were."""
+        known = 0 if next_seq == 1 else self._known_count(session_id, len(messages))
         position = 0
         for batch in batches(messages[:known]):
             self._send(session_id, batch, position, 0)
             position += len(batch)
-        outcome.known = known
-        new = messages[known:]
-        if not new:
-            return
-        next_seq = session.next_seq if outcome.created else self._end(session_id, known)
-        for batch in batches(new):
+        if next_seq != 1 and known < len(messages):
+            next_seq = self._end(session_id, known)
+        for batch in batches(messages[known:]):
             self._send(session_id, batch, position, next_seq)
             position += len(batch)
             next_seq += len(batch)
-            outcome.added += len(batch)
+        return len(messages) - known
 
     def _send(self, session_id: str, batch: list[Message], position: int, expected: int) -> None:
         def append() -> None:
@@ -178,6 +188,8 @@ class SessionImporter:
         """The seq at which the file's next message belongs; refuses if others wrote meanwhile."""
         next_seq = self._patience.call(lambda: self._client.get_session(session_id)).next_seq
         newest = self._patience.call(lambda: self._newest_in_transcript(session_id))
+        if _position(newest) >= known:
+            raise _Raced
         if newest != (client_id(known - 1) if known else ""):
             raise Refused(
                 f"session {session_id}: it went on differently in the store after message {known} "
@@ -195,6 +207,12 @@ class SessionImporter:
 def client_id(position: int) -> str:
     """The client id of the message at a position, from 0, in a file's session."""
     return f"{_CLIENT_ID}{position}"
+
+
+def _position(id: str) -> int:
+    """The position that a client id of an import names; -1 for others."""
+    digits = id.removeprefix(_CLIENT_ID)
+    return int(digits) if id.startswith(_CLIENT_ID) and digits.isdecimal() else -1
 
 
 def batches(messages: Iterable[Message]) -> Iterator[list[Message]]:

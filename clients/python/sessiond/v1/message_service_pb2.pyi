@@ -64,7 +64,7 @@ class AppendMessagesRequest(_message.Message):
     """The session's id."""
     expected_next_seq: _builtins.int
     """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless the first message would get this
-    seq. A replay is answered as such before this is looked at (P4, P5).
+    seq. A replay is answered as such before this, a lease or the session's state is looked at (P4, P5).
     """
     writer_token: _builtins.str
     """The token of the writer lease, if one is held. One that is no longer good is refused with

@@ -156,7 +156,7 @@ CREATE TABLE message_revision (
 
 -- The tool calls of messages that aren't rewound which no later result answers, and perhaps a few that
 -- one answers: a result doesn't see the call of an append that commits while it waits for the lock.
--- Readers ask `message_answer_idx` before they believe a row.
+-- Readers therefore ask the view `waiting_tool_call` below.
 CREATE TABLE open_tool_call (
     bucket smallint NOT NULL,
     session_key uuid NOT NULL,
@@ -222,3 +222,26 @@ CREATE TABLE hidden_span (
     CONSTRAINT hidden_span_range CHECK (from_seq <= to_seq)
 );
 CREATE INDEX hidden_span_shown_idx ON hidden_span (bucket, session_key, from_seq) WHERE NOT covered;
+
+-- The tool results that no rewind hides.
+CREATE VIEW tool_answer AS
+SELECT m.bucket, m.session_key, m.tool_call_id, m.seq
+FROM message AS m
+WHERE m.tool_call_id IS NOT NULL
+    AND NOT EXISTS (
+        SELECT
+        FROM hidden_span AS s
+        WHERE s.bucket = m.bucket AND s.session_key = m.session_key AND s.kind = 2
+            AND m.seq BETWEEN s.from_seq AND s.to_seq
+    );
+
+-- The tool calls that wait for their result: no later result answers them.
+CREATE VIEW waiting_tool_call AS
+SELECT o.bucket, o.session_key, o.tool_call_id, o.seq, o.position
+FROM open_tool_call AS o
+WHERE NOT EXISTS (
+    SELECT
+    FROM tool_answer AS a
+    WHERE a.bucket = o.bucket AND a.session_key = o.session_key
+        AND a.tool_call_id = o.tool_call_id AND a.seq > o.seq
+);

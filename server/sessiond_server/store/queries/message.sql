@@ -137,21 +137,9 @@ WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = u.seq;
 -- name: open_tool_calls
 -- A page of the calls that no visible result answers, each with its message.
 SELECT o.seq, o.position, o.tool_call_id, m.create_time, m.payload
-FROM open_tool_call AS o
+FROM waiting_tool_call AS o
 JOIN message AS m USING (bucket, session_key, seq)
 WHERE o.bucket = $1 AND o.session_key = $2 AND (o.seq, o.position) > ($3::bigint, $4::integer)
-    AND NOT EXISTS (
-        SELECT
-        FROM message AS r
-        WHERE r.bucket = o.bucket AND r.session_key = o.session_key
-            AND r.tool_call_id = o.tool_call_id AND r.seq > o.seq
-            AND NOT EXISTS (
-                SELECT
-                FROM hidden_span AS w
-                WHERE w.bucket = r.bucket AND w.session_key = r.session_key AND w.kind = 2
-                    AND r.seq BETWEEN w.from_seq AND w.to_seq
-            )
-    )
 ORDER BY o.seq, o.position
 LIMIT $5;
 
@@ -175,13 +163,7 @@ WHERE m.bucket = $1 AND m.session_key = $2 AND m.tool_call_ids IS NOT NULL
     )
     AND NOT EXISTS (
         SELECT
-        FROM message AS r
-        WHERE r.bucket = m.bucket AND r.session_key = m.session_key
-            AND r.tool_call_id = c.tool_call_id AND r.seq > m.seq
-            AND NOT EXISTS (
-                SELECT
-                FROM hidden_span AS w
-                WHERE w.bucket = r.bucket AND w.session_key = r.session_key AND w.kind = 2
-                    AND r.seq BETWEEN w.from_seq AND w.to_seq
-            )
+        FROM tool_answer AS a
+        WHERE a.bucket = m.bucket AND a.session_key = m.session_key
+            AND a.tool_call_id = c.tool_call_id AND a.seq > m.seq
     );

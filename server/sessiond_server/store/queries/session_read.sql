@@ -1,25 +1,13 @@
 -- name: read_session
--- Facts and counters in one look. Open tool calls are counted only where no visible result answers.
+-- Facts and counters in one look.
 SELECT
     s.*, s.labels::text AS labels_json,
     h.first_seq, h.next_seq, h.message_count, h.tool_call_count, h.context_message_count,
     h.context_token_count, h.activity_time,
     (
         SELECT count(*)
-        FROM open_tool_call AS o
-        WHERE o.bucket = s.bucket AND o.session_key = s.session_key
-            AND NOT EXISTS (
-                SELECT
-                FROM message AS r
-                WHERE r.bucket = o.bucket AND r.session_key = o.session_key
-                    AND r.tool_call_id = o.tool_call_id AND r.seq > o.seq
-                    AND NOT EXISTS (
-                        SELECT
-                        FROM hidden_span AS w
-                        WHERE w.bucket = r.bucket AND w.session_key = r.session_key AND w.kind = 2
-                            AND r.seq BETWEEN w.from_seq AND w.to_seq
-                    )
-            )
+        FROM waiting_tool_call AS w
+        WHERE w.bucket = s.bucket AND w.session_key = s.session_key
     ) AS open_tool_call_count
 FROM session AS s
 JOIN session_head AS h USING (bucket, session_key)

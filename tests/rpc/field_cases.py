@@ -1,0 +1,199 @@
+"""Requests of which a field breaks its form or limit, and the field that the refusal must name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond import v1
+from tests.rpc.api import ASSISTANT, USER, said
+from tests.rpc.odd_values import nested
+
+_LONG = "x" * 257
+_SUBAGENT, _FORK = v1.ParentKind.PARENT_KIND_SUBAGENT, v1.ParentKind.PARENT_KIND_FORK
+_NO_STATE, _NO_ROLE = v1.SessionState.SESSION_STATE_UNSPECIFIED, v1.Role.ROLE_UNSPECIFIED
+
+
+def _big() -> Struct:
+    found = Struct()
+    found["text"] = "x" * 65_536
+    return found
+
+
+def _append(*messages: v1.Message, **fields: Any) -> v1.AppendMessagesRequest:
+    return v1.AppendMessagesRequest(session_id="s", messages=messages, **fields)
+
+
+def _create(**fields: Any) -> v1.CreateSessionRequest:
+    return v1.CreateSessionRequest(session=v1.Session(**fields))
+
+
+def _parts(*parts: v1.Part) -> v1.AppendMessagesRequest:
+    return _append(v1.Message(client_id="c", role=USER, parts=parts))
+
+
+def _calls(*calls: v1.ToolCall) -> v1.AppendMessagesRequest:
+    return _append(v1.Message(client_id="c", role=ASSISTANT, tool_calls=calls))
+
+
+def _update(message: v1.Message, *paths: str) -> v1.UpdateMessagesRequest:
+    update = v1.MessageUpdate(message=message, update_mask=FieldMask(paths=paths))
+    return v1.UpdateMessagesRequest(session_id="s", updates=[update])
+
+
+def _compact(**fields: Any) -> v1.CompactSessionRequest:
+    request = v1.CompactSessionRequest(session_id="s", from_seq=1, to_seq=2)
+    request.note.client_id = "note"
+    request.MergeFrom(v1.CompactSessionRequest(**fields))
+    return request
+
+
+def _plan(**fields: Any) -> v1.PlanCompactionRequest:
+    return v1.PlanCompactionRequest(session_id="s", **fields)
+
+
+def _set(**fields: Any) -> v1.UpdateSessionRequest:
+    paths = fields.pop("paths")
+    return v1.UpdateSessionRequest(
+        session=v1.Session(id="s", **fields), update_mask=FieldMask(paths=paths)
+    )
+
+
+FIELDS: list[tuple[Message, str]] = [
+    (v1.GetSessionRequest(), "session_id"),
+    (v1.GetSessionRequest(session_id="a b"), "session_id"),
+    (v1.GetSessionRequest(session_id="x" * 129), "session_id"),
+    (v1.GetSessionRequest(session_id="é"), "session_id"),
+    (v1.GetSessionRequest(session_id="s", view=9), "view"),  # type: ignore[arg-type]
+    (v1.ResolveSessionRequest(), "query"),
+    (v1.ResolveSessionRequest(query=_LONG), "query"),
+    (v1.NextTitleRequest(), "title"),
+    (v1.NextTitleRequest(title="\u200b \u202e"), "title"),
+    (v1.EndSessionRequest(session_id="s", reason=_LONG), "reason"),
+    (v1.EndSessionRequest(session_id="s", reason="a\nb"), "reason"),
+    (_create(owner=_LONG), "session.owner"),
+    (_create(source="a\0"), "session.source"),
+    (_create(title="x" * 101), "session.title"),
+    (_create(title_source=7), "session.title_source"),
+    (_create(system_prompt="é" * 2**18 + "x"), "session.system_prompt"),
+    (_create(config=bytes(65_537)), "session.config"),
+    (_create(metadata=_big()), "session.metadata"),
+    (_create(metadata=nested(31)), "session.metadata"),
+    (_create(labels={str(n): "" for n in range(65)}), "session.labels"),
+    (_create(labels={"": "v"}), "session.labels['']"),
+    (_create(labels={"k" * 64: "v"}), f"session.labels['{'k' * 64}']"),
+    (_create(labels={"k": _LONG}), "session.labels['k']"),
+    (_create(round_index=-1), "session.round_index"),
+    (_create(lifecycle=8), "session.lifecycle"),
+    (_create(id="s", parent=v1.SessionParent(id="s", kind=_SUBAGENT)), "session.parent.id"),
+    (_create(parent=v1.SessionParent(id="p")), "session.parent.kind"),
+    (_create(parent=v1.SessionParent(id="p", kind=_FORK)), "session.parent.kind"),
+    (v1.CreateSessionRequest(request_id="a b"), "request_id"),
+    (v1.ForkSessionRequest(session_id="s", at_seq=-1), "at_seq"),
+    (v1.ForkSessionRequest(session_id="s", fork=v1.Session(id="s")), "fork.id"),
+    (
+        v1.ForkSessionRequest(session_id="s", fork=v1.Session(parent=v1.SessionParent())),
+        "fork.parent",
+    ),
+    (_set(paths=[]), "update_mask"),
+    (_set(paths=["*"]), "update_mask"),
+    (_set(paths=["title.x"]), "update_mask"),
+    (_set(paths=["next_seq"]), "update_mask"),
+    (_set(paths=["pinned", "etag"]), "update_mask"),
+    (_set(paths=["title"], title="é" * 101), "session.title"),
+    (_set(paths=["state"], state=v1.SessionState.SESSION_STATE_ENDED), "session.state"),
+    (v1.ListSessionsRequest(page_size=-1), "page_size"),
+    (v1.ListSessionsRequest(sources=["s"] * 65), "sources"),
+    (v1.ListSessionsRequest(sources=["s", _LONG]), "sources[1]"),
+    (v1.ListSessionsRequest(parent_id="no id"), "parent_id"),
+    (v1.ListSessionsRequest(states=[_NO_STATE]), "states[0]"),
+    (v1.ListSessionsRequest(labels={str(n): "" for n in range(17)}), "labels"),
+    (v1.ListSessionsRequest(idle_since=Timestamp(seconds=2**40)), "idle_since"),
+    (v1.ListSessionsRequest(order_by=3), "order_by"),  # type: ignore[arg-type]
+    (_append(), "messages"),
+    (_append(*(v1.Message(client_id=str(n), role=USER) for n in range(1001))), "messages"),
+    (_append(said("x" * 3 * 2**20)), "messages"),
+    (_append(v1.Message(role=USER)), "messages[0].client_id"),
+    (_append(said(client_id="a b")), "messages[0].client_id"),
+    (_append(said(), said(client_id="é")), "messages[1].client_id"),
+    (_append(v1.Message(client_id="c")), "messages[0].role"),
+    (_append(v1.Message(client_id="c", role=9)), "messages[0].role"),  # type: ignore[arg-type]
+    (_append(said(kind=99)), "messages[0].kind"),
+    (_append(said(token_count=-1)), "messages[0].token_count"),
+    (_append(said(round_index=-1)), "messages[0].round_index"),
+    (_append(said(elapsed=Duration(seconds=-1))), "messages[0].elapsed"),
+    (_append(said(origin_time=Timestamp(nanos=-1))), "messages[0].origin_time"),
+    (_append(said(tool_name=_LONG)), "messages[0].tool_name"),
+    (_append(said(tool_call_id="é" * 129)), "messages[0].tool_call_id"),
+    (_append(said(name="\x1f")), "messages[0].name"),
+    (_append(said(finish_reason=_LONG)), "messages[0].finish_reason"),
+    (_append(said(model=_LONG)), "messages[0].model"),
+    (_append(said(metadata=_big())), "messages[0].metadata"),
+    (_append(said(metadata=nested(31))), "messages[0].metadata"),
+    (_append(said(extensions={str(n): b"" for n in range(65)})), "messages[0].extensions"),
+    (_append(said(extensions={"": b""})), "messages[0].extensions['']"),
+    (_append(said(), expected_next_seq=-1), "expected_next_seq"),
+    (_append(said(), writer_token=_LONG), "writer_token"),
+    (_append(said(), create_session=v1.Session(id="other")), "create_session.id"),
+    (_parts(v1.Part()), "messages[0].parts[0]"),
+    (_parts(*[v1.Part(text="x")] * 257), "messages[0].parts"),
+    (_parts(v1.Part(image=v1.Media())), "messages[0].parts[0].image"),
+    (
+        _parts(v1.Part(file=v1.Media(inline=bytes(2**20 + 1)))),
+        "messages[0].parts[0].file.inline",
+    ),
+    (_parts(v1.Part(file=v1.Media(uri="x" * (2**20 + 1)))), "messages[0].parts[0].file.uri"),
+    (_calls(v1.ToolCall()), "messages[0].tool_calls[0].id"),
+    (_calls(v1.ToolCall(id="a\x1fb")), "messages[0].tool_calls[0].id"),
+    (_calls(*[v1.ToolCall(id="a")] * 257), "messages[0].tool_calls"),
+    (v1.ListMessagesRequest(session_id="s", page_size=-5), "page_size"),
+    (v1.ListMessagesRequest(session_id="s", from_seq=0), "from_seq"),
+    (v1.ListMessagesRequest(session_id="s", around_seq=-1), "around_seq"),
+    (v1.ListMessagesRequest(session_id="s", from_time=Timestamp(nanos=10**9)), "from_time"),
+    (v1.ListMessagesRequest(session_id="s", roles=[_NO_ROLE]), "roles[0]"),
+    (v1.ListRewindsRequest(session_id="s", page_size=-1), "page_size"),
+    (v1.ListCompactionsRequest(session_id="s", page_size=-1), "page_size"),
+    (v1.ListOpenToolCallsRequest(session_id="s", page_size=-1), "page_size"),
+    (v1.GetMessageRequest(session_id="s"), "message"),
+    (v1.GetMessageRequest(session_id="s", seq=0), "seq"),
+    (v1.GetMessageRequest(session_id="s", client_id="a b"), "client_id"),
+    (v1.UpdateMessagesRequest(session_id="s"), "updates"),
+    (_update(v1.Message(seq=1)), "updates[0].update_mask"),
+    (_update(v1.Message(seq=1), "text"), "updates[0].update_mask"),
+    (_update(v1.Message(seq=1, token_count=-1), "token_count"), "updates[0].message.token_count"),
+    (_update(v1.Message(), "kind"), "updates[0].message.seq"),
+    (v1.RewindSessionRequest(session_id="s", after_seq=-1), "after_seq"),
+    (v1.UndoRewindRequest(session_id="s", rewind_id=-1), "rewind_id"),
+    (v1.GetContextRequest(session_id="s", max_tokens=-1), "max_tokens"),
+    (v1.GetContextRequest(session_id="s", max_messages=-1), "max_messages"),
+    (v1.GetContextRequest(session_id="s", as_of_seq=-1), "as_of_seq"),
+    (_plan(keep_recent_messages=10_001), "keep_recent_messages"),
+    (_plan(note_token_count=-1), "note_token_count"),
+    (_plan(acquire_lease=True), "lease_holder"),
+    (
+        _plan(acquire_lease=True, lease_holder="h", lease_ttl=Duration(seconds=3601)),
+        "lease_ttl",
+    ),
+    (_compact(from_seq=3), "to_seq"),
+    (_compact(note=v1.Message(client_id="a b")), "note.client_id"),
+    (_compact(note=v1.Message(tool_calls=[v1.ToolCall(id="a")])), "note.tool_calls"),
+    (_compact(note=v1.Message(tool_call_id="a")), "note.tool_call_id"),
+    (_compact(tokens_before=-1), "tokens_before"),
+    (_compact(author=_LONG), "author"),
+    (v1.RevertCompactionRequest(session_id="s"), "note_seq"),
+    (v1.ReleaseLeaseRequest(session_id="s"), "lease_token"),
+    (v1.AcquireWriterRequest(session_id="s"), "holder"),
+    (v1.AcquireWriterRequest(session_id="s", holder="h", ttl=Duration(nanos=1)), "ttl"),
+    (
+        v1.AcquireWriterRequest(session_id="s", holder="h", ttl=Duration(nanos=2 * 10**9)),
+        "ttl",
+    ),
+    (v1.RenewWriterRequest(session_id="s"), "writer_token"),
+    (v1.ReleaseWriterRequest(session_id="s"), "writer_token"),
+]
+"""Pairs of a request and the first field that is wrong with it."""

@@ -1,0 +1,147 @@
+"""P11: a deletion takes everything, and what stays behind stands on its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import asyncpg
+import grpc
+import pytest
+
+from sessiond import v1
+from tests.rpc.api import Api, answering, calling, new, refused, said
+from tests.support.processes import ServerProcess
+
+DETACHED = v1.Lifecycle.LIFECYCLE_DETACHED
+EPHEMERAL = v1.Lifecycle.LIFECYCLE_EPHEMERAL
+CONTINUATION = v1.ParentKind.PARENT_KIND_CONTINUATION
+
+
+@pytest.fixture
+def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
+    """A server on the test's own database."""
+    with grpc.insecure_channel(start_server(SESSIOND_DSN=dsn).target) as channel:
+        yield Api(channel)
+
+
+def _rows(dsn: str, session_id: str, key: str) -> dict[str, int]:
+    """How many rows of each table speak of a session, by its key or by its id."""
+
+    async def count() -> dict[str, int]:
+        connection = await asyncpg.connect(dsn)
+        try:
+            tables = await connection.fetch(
+                "SELECT relname, oid::regclass::text AS name FROM pg_class"
+                " WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+            )
+            return {
+                table["relname"]: await connection.fetchval(
+                    f"SELECT count(*) FROM {table['name']} AS t"
+                    " WHERE strpos(t::text, $1) > 0 OR strpos(t::text, $2) > 0",
+                    session_id,
+                    key,
+                )
+                for table in tables
+            }
+        finally:
+            await connection.close()
+
+    return asyncio.run(count())
+
+
+def _value(dsn: str, sql: str, *arguments: object) -> object:
+    async def fetch() -> object:
+        connection = await asyncpg.connect(dsn)
+        try:
+            return await connection.fetchval(sql, *arguments)
+        finally:
+            await connection.close()
+
+    return asyncio.run(fetch())
+
+
+def _full(api: Api) -> str:
+    """A session with a row in every table that has to do with sessions."""
+    id = api.create(title=new("Title"), labels={"k": "v"}).id
+    api.append(id, *(said() for _ in range(4)), calling("a", "b"), answering("a"))
+    api.compact(id, 1, 2)
+    api.append(id, said(), said())
+    api.rewind(id, 8)
+    update = v1.UpdateMessagesRequest(session_id=id)
+    update.updates.add(message=v1.Message(seq=3, model="m")).update_mask.paths.append("model")
+    api.messages.UpdateMessages(update)
+    api.lease(id, seconds=1)
+    return id
+
+
+def test_P11_no_row_of_any_table_is_left(own: Api, dsn: str) -> None:
+    id, other = _full(own), _full(own)
+    keys = "SELECT session_key::text FROM session WHERE session_id = $1"
+    key, other_key = str(_value(dsn, keys, id)), str(_value(dsn, keys, other))
+    before, other_before = _rows(dsn, id, key), _rows(dsn, other, other_key)
+    with_key = "SELECT array_agg(table_name::text) FROM information_schema.columns"
+    tables = _value(dsn, f"{with_key} WHERE column_name = 'session_key'")
+    assert isinstance(tables, list)
+    assert {name for name, count in before.items() if count} == {*tables, "session_title"}
+    deleted = own.delete(id)
+    assert (deleted.session_count, deleted.message_count, deleted.detached_count) == (1, 9, 0)
+    assert not any(_rows(dsn, id, key).values())
+    assert _rows(dsn, other, other_key) == other_before
+
+
+def test_P11_an_id_that_is_used_again_starts_from_nothing(own: Api) -> None:
+    id = _full(own)
+    old = own.get(id)
+    own.delete(id)
+    made = own.create(id, title=old.title)
+    assert made.incarnation != old.incarnation
+    assert (made.next_seq, made.message_count, made.open_tool_call_count) == (1, 0, 0)
+    assert own.append(id, said(client_id="m")).first_seq == 1
+    assert len(own.context(id)) == len(own.log(id)) == 1
+
+
+def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, dsn: str) -> None:
+    id = _full(own)
+    key = str(_value(dsn, "SELECT session_key::text FROM session WHERE session_id = $1", id))
+    token = own.lease(id)
+    own.messages.ClearMessages(v1.ClearMessagesRequest(session_id=id, writer_token=token))
+    left = {name for name, count in _rows(dsn, id, key).items() if count}
+    assert left == {"session", "session_head", "session_title"}
+    session = own.get(id)
+    assert (session.first_seq, session.next_seq, session.message_count) == (10, 10, 0)
+    assert (session.context_message_count, session.open_tool_call_count) == (0, 0)
+
+
+def test_P11_children_go_or_stay_as_their_lifecycle_says(api: Api) -> None:
+    root = api.talk(2)
+    linked = api.child(root).id
+    below_linked = api.child(linked).id
+    ephemeral = api.child(root, EPHEMERAL).id
+    stays = api.child(linked, DETACHED).id
+    below_stays = api.child(stays).id
+    going_on = api.child(root, kind=CONTINUATION).id
+    fork = api.fork(root).id
+    for id in (linked, below_linked, stays):
+        api.append(id, said())
+    assert api.get(below_stays).spawn_depth == 3
+    deleted = api.delete(root)
+    assert (deleted.session_count, deleted.message_count, deleted.detached_count) == (4, 4, 3)
+    for id in (root, linked, below_linked, ephemeral):
+        assert refused(partial(api.get, id)).reason == "SESSION_NOT_FOUND"
+    for id in (stays, going_on, fork):
+        session = api.get(id)
+        assert not session.HasField("parent")
+        assert (session.root_id, session.spawn_depth) == (id, 0)
+    below = api.get(below_stays)
+    assert (below.parent.id, below.root_id, below.spawn_depth) == (stays, stays, 1)
+    assert [m.text for m in api.log(fork)] == ["message 1", "message 2"]
+    assert api.delete(stays).session_count == 2
+
+
+def test_P11_deleting_a_child_leaves_its_parent(api: Api) -> None:
+    root = api.talk(1)
+    child = api.child(root).id
+    assert api.delete(child).session_count == 1
+    assert api.get(root).message_count == 1

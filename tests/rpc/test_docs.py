@@ -1,0 +1,153 @@
+"""docs/errors.md and docs/limits.md say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sessiond import v1
+from sessiond_server.config import Settings
+from sessiond_server.rpc import limits
+from sessiond_server.rpc.errors import CODES
+from sessiond_server.store import batcher
+from tests.rpc.reasons import REASONS
+
+_DOCS = Path(__file__).parents[2] / "docs"
+
+
+def _rows(name: str) -> dict[str, list[str]]:
+    """The rows of a document's tables by their first cell."""
+    text = (_DOCS / name).read_text(encoding="utf-8")
+    found = [[cell.strip() for cell in row[2:-2].split(" | ")] for row in text.split("\n")]
+    return {row[0].strip("`"): row[1:] for row in found if len(row) > 1}
+
+
+def test_the_errors_are_those_of_the_api() -> None:
+    enum = {name.removeprefix("ERROR_REASON_") for name in v1.ErrorReason.keys()}  # noqa: SIM118
+    documented = {row for row, cells in _rows("errors.md").items() if len(cells) == 5}
+    assert documented - {"reason"} == enum - {"UNSPECIFIED"} == CODES.keys() == REASONS.keys()
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_an_error_is_documented_as_it_is_sent(name: str) -> None:
+    code, when, what_to_do, retry, metadata = _rows("errors.md")[name]
+    reason = REASONS[name]
+    assert code == CODES[name].name == reason.code.name
+    assert when.endswith(".")
+    assert what_to_do.endswith(".")
+    assert set(re.findall(r"`(\w+)`", metadata)) == reason.metadata
+    assert set(re.findall(r"`(\w+)` if there is one", metadata)) == reason.optional
+    automatic = code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+    assert retry == ("yes" if automatic else "later" if reason.retry_info else "no")
+    assert not automatic or reason.retry_info
+
+
+def _size(size: int) -> str:
+    for unit, name in ((2**20, "MiB"), (2**10, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
+
+
+_LIMITS = {
+    "SHORT_TEXT": "short texts",
+    "TITLE": "title",
+    "TOOL_CALL_ID_BYTES": "tool call id",
+    "SYSTEM_PROMPT_BYTES": "system prompt",
+    "CONFIG_BYTES": "config",
+    "METADATA_BYTES": "metadata",
+    "METADATA_LEVELS": "levels of metadata",
+    "LABELS": "labels",
+    "LABEL_KEY": "key of a label",
+    "LABEL_FILTERS": "labels to list by",
+    "SOURCES": "sources to list by",
+    "CALL_MESSAGES": "messages of an append",
+    "CALL_BYTES": "their size together",
+    "MESSAGE_BYTES": "a message after updates",
+    "FRAME_APPENDS": "appends of a frame",
+    "STREAM_WINDOW": "appends of a stream that wait",
+    "PARTS": "parts",
+    "TOOL_CALLS": "tool calls",
+    "EXTENSIONS": "extensions",
+    "EXTENSION_NAME": "name of an extension",
+    "MEDIA_BYTES": "image or file",
+    "RECEIVE_BYTES": "a request",
+    "SESSION_PAGE": "sessions of a page",
+    "MESSAGE_PAGE": "messages of a page",
+    "RECORD_PAGE": "records of a page",
+    "KEEP_RECENT": "messages to keep",
+    "LEASE_SECONDS": "time of a lease",
+    "WRITER_LEASE_SECONDS": "time of a writer lease that is left out",
+    "COMPACTION_LEASE_SECONDS": "time of a compaction lease that is left out",
+}
+_OTHERWISE = {
+    "PAGE_BYTES",
+    "MAX_INT64",
+    "MAX_SEQ",
+    "EARLIEST_SECOND",
+    "LATEST_SECOND",
+}
+"""Numbers that the text says in other words; they are looked at below."""
+
+
+def test_every_number_of_the_limits_is_documented() -> None:
+    numbers = {
+        name
+        for name, value in vars(limits).items()
+        if name.isupper() and isinstance(value, int | tuple)
+    }
+    assert numbers == _LIMITS.keys() | _OTHERWISE
+
+
+def _documented(name: str) -> str:
+    """A limit as the text must say it."""
+    value = getattr(limits, name)
+    if name.endswith("_PAGE") or name == "KEEP_RECENT":
+        most = f"{value[1]:,}" if value[1] >= 10_000 else str(value[1])
+        return f"{value[0]} by default, {most} at most"
+    if name == "LEASE_SECONDS":
+        return f"{value[0]} s to {value[1]} s"
+    if name.endswith("_BYTES"):
+        return f"{value} bytes" if value < 2**10 else _size(value)
+    return f"{value} s" if name.endswith("_SECONDS") else str(value)
+
+
+@pytest.mark.parametrize(("name", "row"), _LIMITS.items())
+def test_a_limit_is_documented_as_it_is_held(name: str, row: str) -> None:
+    value = _rows("limits.md")[row][0]
+    assert re.match(rf"(1–)?{re.escape(_documented(name))}(\W|$)", value)
+
+
+def test_limits_in_other_words() -> None:
+    rows = {row: cells[0] for row, cells in _rows("limits.md").items()}
+    call = f"1–{limits.CALL_MESSAGES}, {_size(limits.CALL_BYTES)} together"
+    assert rows["changes of an update"] == call
+    assert rows["bytes of a page"] == _size(limits.PAGE_BYTES + 4096)
+    assert rows["seqs"] == f"0 to 2^{limits.MAX_SEQ.bit_length() - 1}"
+    assert rows["value of a label"].startswith(f"{limits.SHORT_TEXT},")
+    forms = {
+        "session id": limits.SESSION_ID_FORM,
+        "client id": limits.CLIENT_ID_FORM,
+        "request id": limits.REQUEST_ID_FORM.replace("at most ", ""),
+    }
+    for row, form in forms.items():
+        assert rows[row].replace("`", "") == form.removeprefix("must be ")
+
+
+@pytest.mark.parametrize(
+    ("row", "setting"),
+    [
+        ("depth of sub-agents", "max_spawn_depth"),
+        ("messages that wait to be appended", "append_queue_messages"),
+        ("calls that wait for a connection", "read_queue"),
+    ],
+)
+def test_limits_that_are_settings(row: str, setting: str) -> None:
+    default = Settings.model_fields[setting].default
+    number = f"{default:,}" if default >= 10_000 else str(default)
+    value = _rows("limits.md")[row][0]
+    assert value.startswith(f"{number} (setting `{setting}`")
+    if setting == "append_queue_messages":
+        assert value.endswith(_size(batcher.QUEUE_BYTES))
