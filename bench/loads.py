@@ -84,9 +84,11 @@ class Echo:
 
     def __init__(self, address: str) -> None:
         self.channel = grpc.aio.insecure_channel(address)
-        self._call = self.channel.unary_unary(
-            f"/{echo.SERVICE}/{echo.METHOD}",
-            request_serializer=v1.AppendMessagesRequest.SerializeToString,
+        self._call: grpc.aio.UnaryUnaryMultiCallable[v1.AppendMessagesRequest, bytes] = (
+            self.channel.unary_unary(
+                f"/{echo.SERVICE}/{echo.METHOD}",
+                request_serializer=v1.AppendMessagesRequest.SerializeToString,
+            )
         )
 
     def unary(self, messages: int) -> Callable[[int], Awaitable[int]]:

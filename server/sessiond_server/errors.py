@@ -110,7 +110,7 @@ class SessionAmbiguous(Refused):
         super().__init__(
             f"{query!r} fits {count} sessions: {', '.join(candidates[:5])} …",
             candidates=",".join(candidates),
-            candidate_count=count,
+            candidate_count=len(candidates) + more,
         )
 
 
@@ -244,10 +244,11 @@ class PartialReplay(Refused):
 class MessageNotFound(Refused):
     reason = "MESSAGE_NOT_FOUND"
 
-    def __init__(self, which: object, first_seq: int, next_seq: int) -> None:
+    def __init__(self, which: int | str, first_seq: int, next_seq: int) -> None:
         super().__init__(
             f"There is no message {which!r}; the session holds {first_seq} to {next_seq - 1}.",
-            seq=which,
+            seq=which if isinstance(which, int) else None,
+            client_id=which if isinstance(which, str) else None,
             first_seq=first_seq,
             next_seq=next_seq,
         )

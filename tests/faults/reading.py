@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import asyncpg
 import grpc.aio
 
 from sessiond import v1
 from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 from tests.faults.history import Counters, History, Log, Stored, check, digest
+from tests.faults.stalls import connected
 
 
 def stored(seq: int, message: v1.Message) -> Stored:
@@ -45,8 +45,10 @@ async def _from_service(channel: grpc.aio.Channel, session: str) -> list[Stored]
 async def _from_database(dsn: str) -> dict[str, Log]:
     """Every session that the database holds a head or messages of, by its key."""
     logs: dict[str, Log] = {}
-    connection = await asyncpg.connect(dsn, timeout=30)
-    try:
+    async with (
+        connected(dsn) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
         for row in await connection.fetch(
             "SELECT session_key, next_seq, message_count, tool_call_count, context_message_count,"
             " context_token_count FROM session_head"
@@ -58,8 +60,6 @@ async def _from_database(dsn: str) -> dict[str, Log]:
             message = v1.Message.FromString(row[3])
             assert message.client_id == row[2]
             logs.setdefault(str(row[0]), Log()).database.append(stored(row[1], message))
-    finally:
-        await connection.close()
     return logs
 
 

@@ -19,8 +19,9 @@ from grpc_status import rpc_status
 from sessiond import v1
 from tests.faults.history import History, Outcome
 from tests.faults.load import channel, error_info, message
+from tests.faults.proxy import Proxy, proxied
 from tests.faults.reading import verify
-from tests.faults.stalls import locked, until_waiting
+from tests.faults.stalls import locked
 from tests.support.postgres import Databases
 from tests.support.processes import ServerProcess
 
@@ -108,16 +109,18 @@ class Shared:
 
     dsn: str
     target: str
+    proxy: Proxy
     history: History = field(default_factory=History)
 
 
 @pytest.fixture(scope="module")
-def shared(databases: Databases) -> Iterator[Shared]:
-    """A server whose queue is as short as it can be."""
+def shared(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A server whose queue is as short as it can be, with a database that can be stalled."""
     dsn = databases.migrated()
-    server = ServerProcess(SESSIOND_DSN=dsn, SESSIOND_APPEND_QUEUE_MESSAGES="1000")
-    yield Shared(dsn, server.target)
-    assert server.stop() == 0
+    with proxied(dsn, tmp_path_factory.mktemp("p")) as proxy:
+        server = ServerProcess(SESSIOND_DSN=proxy.dsn, SESSIOND_APPEND_QUEUE_MESSAGES="1000")
+        yield Shared(dsn, server.target, proxy)
+        assert server.stop() == 0
     assert not server.bugs()
 
 
@@ -132,21 +135,33 @@ async def caller(shared: Shared) -> AsyncIterator[Caller]:
 
 
 @pytest.fixture
-def dsn(shared: Shared) -> str:
-    return shared.dsn
+def proxy(shared: Shared) -> Proxy:
+    return shared.proxy
 
 
 @asynccontextmanager
-async def one_batch(caller: Caller, dsn: str) -> AsyncIterator[None]:
-    """What is sent inside waits together, and goes into one batch at the end."""
-    async with locked(dsn, caller.id(BLOCKER)):
+async def one_batch(caller: Caller, proxy: Proxy) -> AsyncIterator[None]:
+    """What is sent inside waits for a database that hangs, and goes into one batch at the end."""
+    proxy.stall()
+    try:
         first = asyncio.create_task(
-            caller.append(caller.request(BLOCKER, f"block{time.monotonic_ns()}"))
+            caller.append(caller.request(BLOCKER, str(time.monotonic_ns())))
         )
-        await until_waiting(dsn)
+        await until_held(proxy)
         yield
         await asyncio.sleep(0.2)
+    finally:
+        proxy.resume()
     await first
+
+
+async def until_held(proxy: Proxy) -> None:
+    """Wait until a statement is on its way to the database."""
+    for _ in range(500):
+        if proxy.held:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nothing goes to the database")
 
 
 async def bad_requests(caller: Caller) -> dict[str, v1.AppendMessagesRequest]:
@@ -190,11 +205,11 @@ async def refusal_of(call: Call) -> str:
     return ""
 
 
-async def test_P3_P14_bad_requests_harm_nobody_in_their_batch(caller: Caller, dsn: str) -> None:
+async def test_P3_P14_bad_requests_harm_nobody_in_their_batch(caller: Caller, proxy: Proxy) -> None:
     bad = await bad_requests(caller)
     good: list[Call] = []
     refused: dict[str, Call] = {}
-    async with one_batch(caller, dsn):
+    async with one_batch(caller, proxy):
         for number, (reason, wrong) in enumerate(bad.items()):
             own = caller.request(f"own{number}", f"a{number}", create_session=v1.Session())
             good.append(asyncio.create_task(caller.append(own)))
@@ -208,14 +223,16 @@ async def test_P3_P14_bad_requests_harm_nobody_in_their_batch(caller: Caller, ds
     }
 
 
-async def test_P3_P14_bad_requests_harm_nobody_in_their_stream(caller: Caller, dsn: str) -> None:
+async def test_P3_P14_bad_requests_harm_nobody_in_their_stream(
+    caller: Caller, proxy: Proxy
+) -> None:
     bad = await bad_requests(caller)
     requests = [
         pair
         for number, wrong in enumerate(bad.values())
         for pair in (wrong, caller.request("good", f"b{number}", f"c{number}"))
     ]
-    async with one_batch(caller, dsn):
+    async with one_batch(caller, proxy):
         streaming = asyncio.create_task(caller.stream(requests))
     results = await streaming
     assert [reason_of(result) for result in results] == [
@@ -224,11 +241,11 @@ async def test_P3_P14_bad_requests_harm_nobody_in_their_stream(caller: Caller, d
 
 
 async def test_P1_P3_neighbours_of_cancelled_calls_are_all_acknowledged(
-    caller: Caller, dsn: str
+    caller: Caller, proxy: Proxy
 ) -> None:
     await caller.create("shared")
     calls: list[Call] = []
-    async with one_batch(caller, dsn):
+    async with one_batch(caller, proxy):
         for number in range(90):
             sent = caller.request("shared", f"a{number}", f"b{number}")
             calls.append(asyncio.create_task(caller.append(sent)))
@@ -242,10 +259,10 @@ async def test_P1_P3_neighbours_of_cancelled_calls_are_all_acknowledged(
 
 
 async def test_P13_calls_out_of_time_while_they_wait_are_not_started(
-    caller: Caller, dsn: str
+    caller: Caller, proxy: Proxy
 ) -> None:
     await caller.create("shared")
-    async with one_batch(caller, dsn):
+    async with one_batch(caller, proxy):
         late = asyncio.create_task(caller.append(caller.request("shared", "late"), seconds=0.05))
         assert await refusal_of(late) == "DEADLINE_EXCEEDED"
     assert (await caller.append(caller.request("shared", "next"))).first_seq == 1
@@ -260,12 +277,16 @@ async def test_P13_calls_out_of_time_while_they_wait_are_not_started(
     ],
 )
 async def test_P5_a_stream_is_applied_in_the_order_sent(
-    caller: Caller, dsn: str, ids: tuple[str, ...], fields: dict[str, Any], seqs: tuple[int, ...]
+    caller: Caller,
+    proxy: Proxy,
+    ids: tuple[str, ...],
+    fields: dict[str, Any],
+    seqs: tuple[int, ...],
 ) -> None:
     await caller.create("ordered")
     await caller.append(caller.request("ordered", "known"))
     requests = [caller.request("ordered", *ids, **fields), caller.request("ordered", "behind")]
-    async with one_batch(caller, dsn):
+    async with one_batch(caller, proxy):
         streaming = asyncio.create_task(caller.stream(requests))
     one, behind = await streaming
     found = tuple(one.ack.seqs) or tuple(range(one.ack.first_seq, one.ack.last_seq + 1))
@@ -273,13 +294,13 @@ async def test_P5_a_stream_is_applied_in_the_order_sent(
 
 
 async def test_P5_what_was_refused_for_its_place_is_not_applied_behind_later_appends(
-    caller: Caller, dsn: str
+    caller: Caller, proxy: Proxy
 ) -> None:
     """The expected seq comes true only through the append behind it."""
     await caller.create("ordered")
     await caller.append(caller.request("ordered", "known"))
     early = caller.request("ordered", "early", expected_next_seq=3)
-    async with one_batch(caller, dsn):
+    async with one_batch(caller, proxy):
         streaming = asyncio.create_task(caller.stream([early, caller.request("ordered", "behind")]))
     one, behind = await streaming
     assert reason_of(one) == "NEXT_SEQ_MISMATCH"
@@ -306,7 +327,9 @@ async def refused_of(calls: list[Call], count: int) -> tuple[set[Call], set[Call
     return done, waiting
 
 
-async def test_P13_a_full_queue_refuses_at_once_and_loses_nothing(caller: Caller, dsn: str) -> None:
+async def test_P13_a_full_queue_refuses_at_once_and_loses_nothing(
+    caller: Caller, proxy: Proxy
+) -> None:
     """1 message holds the database up; 124 calls of 8 fit behind it into a queue of 1000."""
     before = len(caller.history.attempts)
     sessions = [f"s{number}" for number in range(10)]
@@ -316,7 +339,7 @@ async def test_P13_a_full_queue_refuses_at_once_and_loses_nothing(caller: Caller
         )
         for n in range(160)
     ]
-    async with one_batch(caller, dsn):
+    async with one_batch(caller, proxy):
         calls = [asyncio.create_task(caller.append(r)) for r in requests]
         done, waiting = await refused_of(calls, 36)
         began = time.monotonic()
@@ -339,11 +362,24 @@ async def test_P13_a_full_queue_refuses_at_once_and_loses_nothing(caller: Caller
 
 
 async def test_P13_a_call_larger_than_the_queue_is_taken_when_nothing_waits(
-    caller: Caller, dsn: str
+    caller: Caller, proxy: Proxy
 ) -> None:
     await caller.create("large")
     large = caller.request("large", *map(str, range(1000)))
-    async with one_batch(caller, dsn):
+    async with one_batch(caller, proxy):
         with pytest.raises(grpc.aio.AioRpcError, match="wait to be appended"):
             await caller.append(large)
     assert (await caller.append(large)).last_seq == 1000
+
+
+async def test_P13_a_locked_session_holds_up_no_other(caller: Caller, shared: Shared) -> None:
+    await caller.create("locked", "free")
+    async with locked(shared.dsn, caller.id("locked")):
+        waiting = asyncio.create_task(caller.append(caller.request("locked", "w1")))
+        await asyncio.sleep(0.1)
+        answers = [
+            await caller.append(caller.request("free", f"f{n}"), seconds=5) for n in range(5)
+        ]
+        assert not waiting.done()
+    assert [answer.first_seq for answer in answers] == [1, 2, 3, 4, 5]
+    assert (await waiting).first_seq == 1

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import asyncpg
+
 from tests.faults.history import Outcome
 from tests.faults.load import Load, channel
 from tests.faults.reading import verify
-from tests.faults.stalls import connected
 from tests.support.processes import ServerProcess
 
 RECOVERY = 30
@@ -111,15 +112,16 @@ class World:
     async def kill_backend(self) -> None:
         """kill -9 of a process that works for a server, at its work if possible; all others go down
         with it."""
-        async with connected(self.dsn) as connection:
-            pid = None
-            while pid is None:
-                pid = await connection.fetchval(
-                    "SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond'"
-                    " ORDER BY state = 'active' DESC, backend_start LIMIT 1"
-                )
-            self.faults["backend"] += 1
-            os.kill(pid, signal.SIGKILL)
+        connection = await asyncpg.connect(self.dsn)
+        pid = None
+        while pid is None:
+            pid = await connection.fetchval(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond'"
+                " ORDER BY state = 'active' DESC, backend_start LIMIT 1"
+            )
+        self.faults["backend"] += 1
+        os.kill(pid, signal.SIGKILL)
+        connection.terminate()  # its process goes down as well, so there is none to say goodbye to
 
     async def kill_both(self, number: int = 0) -> None:
         """kill -9 of the postmaster and a server at the same moment."""

@@ -282,7 +282,7 @@ class Hiding(History):
         goal=st.integers(0, 11),
         in_tokens=st.sampled_from((None, True, False)),
         note_tokens=st.integers(0, 4),
-        lease=RARELY,
+        holder=st.sampled_from(("", "", "one", "two")),
         use=st.booleans(),
     )
     def plan(
@@ -292,20 +292,19 @@ class Hiding(History):
         goal: int,
         in_tokens: bool | None,
         note_tokens: int,
-        lease: bool,
+        holder: str,
         use: bool,
     ) -> None:
-        request = v1.PlanCompactionRequest(
-            keep_recent_messages=keep, note_token_count=note_tokens, acquire_lease=lease
-        )
+        request = v1.PlanCompactionRequest(keep_recent_messages=keep, note_token_count=note_tokens)
         if in_tokens is not None:
             counters = self.pair.model.counters()
             if in_tokens:
                 request.max_context_tokens = counters.context_token_count * goal // 10
             else:
                 request.max_context_messages = counters.context_message_count * goal // 10
-        if lease:
-            request.lease_holder, request.lease_ttl.seconds = "planner", 3600
+        if holder:
+            request.acquire_lease, request.lease_holder = True, holder
+            request.lease_ttl.CopyFrom(LONG)
         answer = plans.checked(self.pair, request)
         if answer.HasField("plan") and use:
             compaction = v1.CompactSessionRequest(

@@ -49,9 +49,9 @@ def test_P6_P7_P8_contexts_now_and_of_the_past_are_what_the_model_says(stubs: St
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_P1_to_P8_long_histories_are_what_the_model_says(stubs: Stubs) -> None:
-    run(Writing, stubs, examples=100, steps=50)
-    run(Changing, stubs, examples=300, steps=50)
-    run(Everything, stubs, examples=200, steps=80)
+    run(Writing, stubs, examples=60, steps=50)
+    run(Changing, stubs, examples=150, steps=50)
+    run(Everything, stubs, examples=100, steps=80)
 
 
 def check_payloads(stubs: Stubs, messages: list[v1.Message]) -> None:

@@ -82,9 +82,10 @@ def test_P11_no_row_of_any_table_is_left(own: Api, dsn: str) -> None:
     key, other_key = str(_value(dsn, keys, id)), str(_value(dsn, keys, other))
     before, other_before = _rows(dsn, id, key), _rows(dsn, other, other_key)
     with_key = "SELECT array_agg(table_name::text) FROM information_schema.columns"
-    tables = _value(dsn, f"{with_key} WHERE column_name = 'session_key'")
-    assert isinstance(tables, list)
-    assert {name for name, count in before.items() if count} == {*tables, "session_title"}
+    named = _value(dsn, f"{with_key} WHERE column_name = 'session_key'")
+    assert isinstance(named, list)
+    tables = before.keys() & {*named, "session_title"}  # without views
+    assert {name for name, count in before.items() if count} == tables
     deleted = own.delete(id)
     assert (deleted.session_count, deleted.message_count, deleted.detached_count) == (1, 9, 0)
     assert not any(_rows(dsn, id, key).values())

@@ -12,7 +12,7 @@ from sessiond_server.store import contexts, heads, messages
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
-from sessiond_server.store.messages import Filters, Marks, StoredMessage
+from sessiond_server.store.messages import Filters, Marks, OpenCall, StoredMessage
 
 TRANSCRIPT, CONTEXT, ALL = 1, 2, 3
 """Views: the values of `sessiond.v1.MessageView`."""
@@ -192,3 +192,23 @@ async def message(
         head = await head_of(connection, session_id, key)
         raise MessageNotFound(which, head.first_seq, head.next_seq)
     return found, await messages.marks(connection, key, [found])
+
+
+async def holders(
+    connection: Connection, key: SessionKey, calls: Sequence[OpenCall], max_bytes: int
+) -> list[StoredMessage]:
+    """The first messages that hold these calls, up to a size."""
+    seqs = sorted({call.seq for call in calls})
+    if not seqs:
+        return []
+    ranges = [(seq, seq) for seq in seqs]
+    found = await messages.page(
+        connection,
+        key,
+        ranges,
+        Filters(),
+        limit=len(seqs),
+        max_bytes=max_bytes,
+        descending=False,
+    )
+    return found.messages

@@ -47,6 +47,8 @@ UPDATABLE = frozenset(
         "metadata",
     }
 )
+_LEFT_OUT = ("text", "parts", "tool_calls", "extensions", "reasoning", "metadata")
+"""What an answer to updates doesn't repeat, since a thousand messages wouldn't fit."""
 _MESSAGES_FIELD = rpc.ListMessagesResponse.DESCRIPTOR.fields_by_name["messages"].number
 
 
@@ -172,8 +174,8 @@ class MessageServicer:
         answer = rpc.UpdateMessagesResponse()
         for message in stored:
             decoded = messages_out.decoded(message, marks)
-            for field in ("text", "parts", "tool_calls", "extensions"):
-                decoded.ClearField(field)
+            for field in _LEFT_OUT:
+                decoded.ClearField(field)  # type: ignore[arg-type]
             answer.messages.append(decoded)
         return answer
 
@@ -263,18 +265,22 @@ class MessageServicer:
         async with self.database.connection() as connection:
             await reading.head_of(connection, session_id, key)
             found = await messages.open_tool_calls(connection, key, after, size + 1)
-        answer, used = rpc.ListOpenToolCallsResponse(), 0
+            stored = await reading.holders(connection, key, found, limits.PAGE_BYTES)
+        holders = {
+            m.seq: (timestamp(m.create_time), pb.Message.FromString(m.payload)) for m in stored
+        }
+        answer = rpc.ListOpenToolCallsResponse()
         for place, waiting in enumerate(found):
-            tool_call = pb.Message.FromString(waiting.payload).tool_calls[waiting.position - 1]
-            used += tool_call.ByteSize() + 64
-            if place == size or (place and used > limits.PAGE_BYTES):
+            if place == size or waiting.seq not in holders:
                 last = found[place - 1]
-                answer.next_page_token = page_tokens.encode([last.seq, last.position], call)
+                if place:
+                    answer.next_page_token = page_tokens.encode([last.seq, last.position], call)
                 break
+            time, message = holders[waiting.seq]
             answer.open_tool_calls.add(
                 seq=waiting.seq,
-                tool_call=tool_call,
-                create_time=timestamp(waiting.create_time),
+                tool_call=message.tool_calls[waiting.position - 1],
+                create_time=time,
             )
         return answer
 

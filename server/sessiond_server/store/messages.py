@@ -215,13 +215,10 @@ async def revise(
 
 
 class OpenCall(NamedTuple):
-    """A tool call without a result: where it stands, and its message."""
+    """Where a tool call without a result stands: its message, and its place there, from 1 on."""
 
     seq: int
     position: int
-    tool_call_id: str
-    create_time: datetime
-    payload: bytes
 
 
 async def open_tool_calls(

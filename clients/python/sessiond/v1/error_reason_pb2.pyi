@@ -49,7 +49,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SESSION_AMBIGUOUS: _ErrorReason.ValueType  # 7
     """FAILED_PRECONDITION. What was to be resolved fits several sessions. Say more of the id.
-    Metadata: `candidates`, the first ids, separated by commas, and `candidate_count`.
+    Metadata: `candidates`, the first 20 ids, separated by commas, and `candidate_count`, where 21 stands
+    for more than 20.
     """
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
     """NOT_FOUND. The parent named for a new session doesn't exist. Metadata: `parent_id`."""
@@ -93,8 +94,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `known_count`, `message_count`, `client_id` and `seq` of the first known one.
     """
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 18
-    """NOT_FOUND. The session has no message with this seq: it is beyond the end or was cleared.
-    Metadata: `seq`, `first_seq`, `next_seq`.
+    """NOT_FOUND. The session has no message with this seq or client id: it is beyond the end or was
+    cleared. Metadata: `first_seq`, `next_seq`, and `seq`, `client_id`, whichever the call named, if
+    there is one.
     """
     ERROR_REASON_SEQ_OUT_OF_RANGE: _ErrorReason.ValueType  # 19
     """OUT_OF_RANGE. A seq of the request lies beyond the end of the history, or before its beginning.
@@ -192,7 +194,8 @@ Metadata: `session_id`.
 """
 ERROR_REASON_SESSION_AMBIGUOUS: ErrorReason.ValueType  # 7
 """FAILED_PRECONDITION. What was to be resolved fits several sessions. Say more of the id.
-Metadata: `candidates`, the first ids, separated by commas, and `candidate_count`.
+Metadata: `candidates`, the first 20 ids, separated by commas, and `candidate_count`, where 21 stands
+for more than 20.
 """
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 """NOT_FOUND. The parent named for a new session doesn't exist. Metadata: `parent_id`."""
@@ -236,8 +239,9 @@ nor a replay. Send the same messages that were sent first, or set `skip_known`. 
 `known_count`, `message_count`, `client_id` and `seq` of the first known one.
 """
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 18
-"""NOT_FOUND. The session has no message with this seq: it is beyond the end or was cleared.
-Metadata: `seq`, `first_seq`, `next_seq`.
+"""NOT_FOUND. The session has no message with this seq or client id: it is beyond the end or was
+cleared. Metadata: `first_seq`, `next_seq`, and `seq`, `client_id`, whichever the call named, if
+there is one.
 """
 ERROR_REASON_SEQ_OUT_OF_RANGE: ErrorReason.ValueType  # 19
 """OUT_OF_RANGE. A seq of the request lies beyond the end of the history, or before its beginning.

@@ -261,7 +261,9 @@ class Message(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The application's own facts, which people filter by. At most 64 KiB encoded."""
+        """The application's own facts, which people filter by. At most 64 KiB encoded,
+        and 30 levels deep.
+        """
 
     @_builtins.property
     def origin_time(self) -> _timestamp_pb2.Timestamp:

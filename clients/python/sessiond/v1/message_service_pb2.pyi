@@ -154,7 +154,7 @@ class AppendStreamRequest(_message.Message):
     APPENDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def appends(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendMessagesRequest]:
-        """The appends, 1–1000, which may be of different sessions. The frame is at most 4 MiB."""
+        """The appends, 1–1000, which may be of different sessions. The frame is at most 8 MiB."""
 
     def __init__(
         self,
@@ -404,7 +404,9 @@ class UpdateMessagesRequest(_message.Message):
     """As in AppendMessagesRequest."""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageUpdate]:
-        """The changes, 1–1000, each of another message, at most 2 MiB encoded together."""
+        """The changes, 1–1000, each of another message, at most 2 MiB encoded together. A message is at most
+        3 MiB after its change.
+        """
 
     def __init__(
         self,
@@ -462,7 +464,9 @@ class UpdateMessagesResponse(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The messages in the order of the updates, without `text`, `parts`, `tool_calls` and `extensions`."""
+        """The messages in the order of the updates, without `text`, `parts`, `tool_calls`, `extensions`,
+        `reasoning` and `metadata`.
+        """
 
     def __init__(
         self,

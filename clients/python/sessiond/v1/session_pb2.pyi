@@ -273,7 +273,9 @@ class Session(_message.Message):
     """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The application's own facts. At most 64 KiB encoded."""
+        """The application's own facts. At most 64 KiB encoded,
+        and 30 levels deep.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

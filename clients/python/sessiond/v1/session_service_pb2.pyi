@@ -83,7 +83,8 @@ class CreateSessionRequest(_message.Message):
     """What to do when the id is in use; left out it is `IF_EXISTS_FAIL`."""
     request_id: _builtins.str
     """An id of this request, at most 128 printable ASCII characters. A retry with the same one
-    returns the session that the first made, instead of `ERROR_REASON_SESSION_EXISTS`.
+    returns the session that the first made, instead of `ERROR_REASON_SESSION_EXISTS`; without an id of
+    the session's, that is then a UUIDv8 made from the request, so that the retry means the same.
     """
     @_builtins.property
     def session(self) -> _session_pb2.Session:

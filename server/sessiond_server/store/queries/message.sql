@@ -135,10 +135,9 @@ FROM unnest(
 WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = u.seq;
 
 -- name: open_tool_calls
--- A page of the calls that no visible result answers, each with its message.
-SELECT o.seq, o.position, o.tool_call_id, m.create_time, m.payload
+-- A page of the calls that wait for their results.
+SELECT o.seq, o.position
 FROM waiting_tool_call AS o
-JOIN message AS m USING (bucket, session_key, seq)
 WHERE o.bucket = $1 AND o.session_key = $2 AND (o.seq, o.position) > ($3::bigint, $4::integer)
 ORDER BY o.seq, o.position
 LIMIT $5;
