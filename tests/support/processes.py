@@ -52,7 +52,7 @@ class ServerProcess:
         while (line := self._lines.get(timeout=60)) is not None:
             if line.startswith(STARTED):
                 return line.removeprefix(STARTED).strip().split(", ")
-        self.process.wait()
+        self._end()
         raise RuntimeError(f"the server didn't start: {''.join(self.log)}")
 
     @property

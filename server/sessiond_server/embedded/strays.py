@@ -58,14 +58,15 @@ async def end_strays(pgdata: Path) -> None:
 
 
 def remove_reused_pid_file(pgdata: Path) -> None:
-    """Remove a `postmaster.pid` whose pid has since gone to a process that isn't a Postgres.
+    """Remove a `postmaster.pid` whose pid has since gone to a process that isn't a Postgres, or is that of
+    a postmaster which is dead but not yet reaped, and has no command line any more.
 
     Postgres would take that process for its predecessor and refuse to start; in a container that
     always begins with the same pids, for ever.
     """
     pid = _pid_in_file(pgdata)
-    command = dict(_commands()).get(pid, "") if pid is not None else ""
-    if command and "postgres" not in command:
+    command = dict(_commands()).get(pid) if pid is not None else None
+    if command is not None and "postgres" not in command:
         (pgdata / "postmaster.pid").unlink(missing_ok=True)
 
 

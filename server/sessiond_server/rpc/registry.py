@@ -9,8 +9,10 @@ are sent as they are stored, without being decoded on the way.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -21,7 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
-from sessiond_server.errors import invalid
+from sessiond_server.errors import ShuttingDown, invalid
 from sessiond_server.rpc.errors import refusal, status
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 UnaryMethod = Callable[[Any, Context], Awaitable[Any]]
 StreamMethod = Callable[[Any, Context], AsyncIterator[Any]]
 Request = type[Message]
+
+_ON_THEIR_WAY = 0.25
+"""Seconds in which a call that was sent before its caller heard of the end arrives."""
 
 
 def _decoded(request: Request, encoded: bytes) -> Message:
@@ -52,6 +57,90 @@ def _encoded(answer: Message | bytes) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
+class Wall:
+    """What every call passes: it is decoded, counted while it is under way, and refused in one way."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+
+    async def close(self, grace: float) -> None:
+        """Refuse new calls with `ShuttingDown`; return when those under way are done, or after `grace`
+        seconds, but not before calls that are on their way have had their answer."""
+        self._closed = True
+        await asyncio.sleep(min(_ON_THEIR_WAY, grace))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), grace)
+
+    def _enter(self) -> None:
+        if self._closed:
+            raise ShuttingDown
+        self._under_way += 1
+        self._idle.clear()
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+    def unary(self, method: str, request: Request, servicer_method: UnaryMethod) -> UnaryMethod:
+        async def handle(encoded: Any, context: Context) -> Any:
+            started = time.monotonic()
+            try:
+                self._enter()
+                try:
+                    return _encoded(await servicer_method(_decoded(request, encoded), context))
+                finally:
+                    self._leave()
+            except Exception as error:
+                return await _refuse(error, method, context, started)
+
+        return handle
+
+    def stream(
+        self, method: str, decode: Callable[[Any], Any], servicer_method: StreamMethod
+    ) -> StreamMethod:
+        async def handle(encoded: Any, context: Context) -> AsyncIterator[Any]:
+            started = time.monotonic()
+            try:
+                self._enter()
+                try:
+                    async for answer in servicer_method(decode(encoded), context):
+                        yield _encoded(answer)
+                finally:
+                    self._leave()
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                await _refuse(error, method, context, started)
+
+        return handle
+
+    def handlers(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+        """The handlers of a service, for `server.add_generic_rpc_handlers`."""
+        methods = {method.name: self._handler(method, servicer) for method in service.methods}
+        return grpc.method_handlers_generic_handler(service.full_name, methods)
+
+    def _handler(
+        self, method: MethodDescriptor, servicer: object
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        name = f"{method.containing_service.full_name}/{method.name}"
+        function = getattr(servicer, method.name)
+        request = GetMessageClass(method.input_type)
+        handler: grpc.RpcMethodHandler[Any, Any]
+        if method.client_streaming:
+            each = partial(_each_decoded, request)
+            handler = grpc.stream_stream_rpc_method_handler(self.stream(name, each, function))
+        elif method.server_streaming:
+            decode = partial(_decoded, request)
+            handler = grpc.unary_stream_rpc_method_handler(self.stream(name, decode, function))
+        else:
+            handler = grpc.unary_unary_rpc_method_handler(self.unary(name, request, function))
+        return handler
+
+
 async def _refuse(error: Exception, method: str, context: Context, started: float) -> None:
     refused = refusal(error, method)
     log.debug(
@@ -61,52 +150,3 @@ async def _refuse(error: Exception, method: str, context: Context, started: floa
         milliseconds=round((time.monotonic() - started) * 1000, 1),
     )
     await context.abort_with_status(rpc_status.to_status(status(refused)))
-
-
-def _unary(method: str, request: Request, servicer_method: UnaryMethod) -> UnaryMethod:
-    async def handle(encoded: Any, context: Context) -> Any:
-        started = time.monotonic()
-        try:
-            return _encoded(await servicer_method(_decoded(request, encoded), context))
-        except Exception as error:
-            return await _refuse(error, method, context, started)
-
-    return handle
-
-
-def _stream(
-    method: str, decode: Callable[[Any], Any], servicer_method: StreamMethod
-) -> StreamMethod:
-    async def handle(encoded: Any, context: Context) -> AsyncIterator[Any]:
-        started = time.monotonic()
-        try:
-            async for answer in servicer_method(decode(encoded), context):
-                yield _encoded(answer)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:
-            await _refuse(error, method, context, started)
-
-    return handle
-
-
-def _handler(method: MethodDescriptor, servicer: object) -> grpc.RpcMethodHandler[Any, Any]:
-    name = f"{method.containing_service.full_name}/{method.name}"
-    function = getattr(servicer, method.name)
-    request = GetMessageClass(method.input_type)
-    handler: grpc.RpcMethodHandler[Any, Any]
-    if method.client_streaming:
-        each = partial(_each_decoded, request)
-        handler = grpc.stream_stream_rpc_method_handler(_stream(name, each, function))
-    elif method.server_streaming:
-        decode = partial(_decoded, request)
-        handler = grpc.unary_stream_rpc_method_handler(_stream(name, decode, function))
-    else:
-        handler = grpc.unary_unary_rpc_method_handler(_unary(name, request, function))
-    return handler
-
-
-def handlers(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
-    """The handlers of a service, for `server.add_generic_rpc_handlers`."""
-    methods = {method.name: _handler(method, servicer) for method in service.methods}
-    return grpc.method_handlers_generic_handler(service.full_name, methods)

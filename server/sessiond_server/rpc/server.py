@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.message_service import MessageServicer
-from sessiond_server.rpc.registry import handlers
+from sessiond_server.rpc.registry import Wall
 from sessiond_server.rpc.session_service import SessionServicer
 
 _OPTIONS: list[tuple[str, int]] = [
@@ -26,6 +25,9 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]
+
+_LAST_BYTES = 0.5
+"""Seconds in which the last answers leave."""
 
 SERVICES = {
     message_service_pb2.DESCRIPTOR.services_by_name["MessageService"],
@@ -45,6 +47,7 @@ class RpcServer:
     _server: grpc.aio.Server = field(init=False)
     _health: health.aio.HealthServicer = field(init=False)
     _locks: list[int] = field(default_factory=list)
+    _wall: Wall = field(default_factory=Wall)
 
     def __post_init__(self) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
@@ -56,7 +59,7 @@ class RpcServer:
             "ContextService": self.contexts,
         }
         self._server.add_generic_rpc_handlers(
-            tuple(handlers(service, servicers[service.name]) for service in SERVICES)
+            tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)
         )
         names = [*(service.full_name for service in SERVICES), health.SERVICE_NAME]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
@@ -104,11 +107,10 @@ class RpcServer:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
-        """Take no more calls, and give those under way `grace` seconds."""
-        stopping = asyncio.create_task(self._server.stop(grace))
-        await asyncio.sleep(0)  # it takes no more calls before the streams are told to end
+        """Refuse new calls, give those under way `grace` seconds, and end."""
         self.messages.close_streams()
-        await stopping
+        await self._wall.close(grace)
+        await self._server.stop(_LAST_BYTES)  # which ends the watches of health as well
         for lock in self._locks:
             os.close(lock)
 

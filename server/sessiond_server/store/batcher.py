@@ -158,7 +158,7 @@ class _Lane:
             await self._disconnect()
             self._fail(batch, DatabaseUnavailable())
             return
-        except asyncpg.PostgresError as error:
+        except Exception as error:  # whichever of them is the cause, the others mustn't suffer
             log.warning("append batch refused", error=repr(error), appends=len(batch))
             for append in batch:
                 self._begin_resolving(append)
