@@ -54,7 +54,8 @@ async def throughput(step: Step, workers: int, seconds: float) -> float:
     async def work(number: int) -> None:
         nonlocal moved
         while time.perf_counter() < end:
-            moved += await step(number)
+            count = await step(number)  # apart: += would read the sum before it waits
+            moved += count
 
     await asyncio.gather(*(work(number) for number in range(workers)))
     return moved / (time.perf_counter() - start)

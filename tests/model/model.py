@@ -133,7 +133,7 @@ class Session:
             self.log.messages[old.seq] = updated(old, update)
         for update in request.updates:
             shown = self.log.shown(self.log.messages[update.message.seq])
-            for name in ("text", "parts", "tool_calls", "extensions"):
+            for name in ("text", "parts", "tool_calls", "extensions", "reasoning", "metadata"):
                 shown.ClearField(name)
             answer.messages.append(shown)
         return answer
