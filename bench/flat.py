@@ -21,10 +21,10 @@ WITH head AS (
 )
 INSERT INTO message (
     bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
-    client_id, fingerprint, payload
+    client_id, payload
 )
 SELECT
-    $1, $2, seq, now(), 0, 3 + seq % 2, 1, true, true, false, 'fill-' || seq, decode(md5(seq::text), 'hex'),
+    $1, $2, seq, now(), 0, 3 + seq % 2, 1, true, true, false, 'fill-' || seq,
     $4::bytea
 FROM generate_series(1, $3::bigint) AS seq
 """
@@ -45,9 +45,9 @@ head AS (
 )
 INSERT INTO message (
     bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
-    client_id, fingerprint, payload
+    client_id, payload
 )
-VALUES ($1, $2, $3 + 1, now(), 0, 1, 2, true, false, true, 'note', '\\x00', $4::bytea)
+VALUES ($1, $2, $3 + 1, now(), 0, 1, 2, true, false, true, 'note', $4::bytea)
 """
 
 

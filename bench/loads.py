@@ -113,8 +113,8 @@ INSERT INTO direct_head SELECT * FROM session_head;
 
 _BATCH = """
 INSERT INTO direct_message
-SELECT $1, $2, seq, now(), 100, 3, 1, true, true, false, client_id, fingerprint, NULL, NULL, payload
-FROM unnest($3::bigint[], $4::text[], $5::bytea[], $6::bytea[]) AS m (seq, client_id, fingerprint, payload)
+SELECT $1, $2, seq, now(), 100, 3, 1, true, true, false, client_id, NULL, NULL, payload
+FROM unnest($3::bigint[], $4::text[], $5::bytea[]) AS m (seq, client_id, payload)
 """
 
 _APPEND = """
@@ -125,7 +125,7 @@ WITH head AS (
     RETURNING next_seq - 1 AS seq
 )
 INSERT INTO direct_message
-SELECT $1, $2, seq, now(), 100, 3, 1, true, true, false, $3, $4, NULL, NULL, $5
+SELECT $1, $2, seq, now(), 100, 3, 1, true, true, false, $3, NULL, NULL, $4
 FROM head
 RETURNING seq
 """
@@ -154,7 +154,6 @@ class Direct:
                 *session_key("default", session(worker)),
                 [next(self._seqs[worker]) for _ in rows],
                 [row.client_id for row in rows],
-                [b"0123456789abcdef" for _ in rows],
                 [row.SerializeToString() for row in rows],
             )
             return messages
@@ -168,7 +167,6 @@ class Direct:
             _APPEND,
             *session_key("default", session(999)),
             row.client_id,
-            b"0123456789abcdef",
             row.SerializeToString(),
         )
         return 1

@@ -25,6 +25,10 @@ from sessiond_server.store.migrate import SchemaError, migrate
 log = structlog.get_logger(__name__)
 
 
+_GC_ALLOCATIONS = 20_000
+"""Between two collections; the default of 700 is passed with every few calls, and finds nothing."""
+
+
 class StartError(Exception):
     """The service can't start; the text says why."""
 
@@ -101,6 +105,7 @@ async def serve(settings: Settings) -> int:
         server = _listen(settings, database, batcher)
         await server.start()
         gc.freeze()  # what was imported lives as long as the process: not to be walked through again
+        gc.set_threshold(_GC_ALLOCATIONS)
         print(f"sessiond is ready on {', '.join(server.addresses)}", flush=True)
         lost = await _wait(stopping, embedded)
         log.info("stopping")

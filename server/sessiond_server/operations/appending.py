@@ -44,7 +44,7 @@ class Appending:
             head = await heads.lock(connection, append.key)
             if head is None:
                 raise SessionNotFound(append.session_id)
-        known = await appends.known(connection, append.key, [row.client_id for row in append.rows])
+        known = await appends.known(connection, append.key, append.rows)
         new = unknown_rows(append.rows, known, skip_known=append.skip_known)
         if not new:
             seqs = [known[row.client_id].seq for row in append.rows]
@@ -70,7 +70,7 @@ def unknown_rows(
     """The messages that are new (P4). Raises `ClientIdReused` and `PartialReplay`."""
     for row in rows:
         stored = known.get(row.client_id)
-        if stored is not None and stored.fingerprint != row.fingerprint:
+        if stored is not None and not stored.same:
             raise ClientIdReused(row.client_id, stored.seq)
     new = [row for row in rows if row.client_id not in known]
     if new and len(new) < len(rows) and not skip_known:

@@ -136,12 +136,12 @@ async def compact(database: Database, wanted: Compact) -> tuple[CompactionRow, b
 
 async def _replayed(connection: Connection, wanted: Compact) -> CompactionRow | None:
     """The compaction that a retry means (P4)."""
-    known = await appends.known(connection, wanted.key, [wanted.note.client_id])
+    known = await appends.known(connection, wanted.key, [wanted.note])
     if not known:
         return None
     stored = known[wanted.note.client_id]
     row = await contexts.read_compaction(connection, wanted.key, stored.seq)
-    if row is None or stored.fingerprint != wanted.note.fingerprint:
+    if row is None or not stored.same:
         raise ClientIdReused(wanted.note.client_id, stored.seq)
     return row
 

@@ -382,7 +382,7 @@ def _change(update: pb.Message, paths: frozenset[str]) -> revising.Change:
                 "updates", f"message {seq} would be larger than {limits.MESSAGE_BYTES} bytes"
             )
         return Revision(
-            seq, row.token_count, row.kind, row.in_context, row.in_transcript, row.payload
+            seq, row.token_count, message.kind, row.in_context, message.in_transcript, row.payload
         )
 
     return revising.Change(update.seq, revise)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from sessiond.v1 import message_pb2 as pb
 from sessiond_server.errors import ClientIdReused
 from sessiond_server.rpc import limits
 from sessiond_server.rpc.checks import Checks
-from sessiond_server.store.appends import CALL_ID_SEPARATOR, MessageRow
+from sessiond_server.store.appends import MessageRow, join_tools, pack
 
 ROLES = frozenset(pb.Role.values()) - {pb.ROLE_UNSPECIFIED}
 KINDS = frozenset(pb.MessageKind.values())
@@ -32,9 +31,10 @@ def rows(messages: Sequence[pb.Message], checks: Checks) -> list[MessageRow]:
         return found
     for place, message in enumerate(messages):
         check(message, f"messages[{place}]", checks)
-        if message.client_id in seen and not checks.violations:
-            raise ClientIdReused(message.client_id, None)
-        seen.add(message.client_id)
+        client_id = message.client_id
+        if client_id in seen and not checks.violations:
+            raise ClientIdReused(client_id, None)
+        seen.add(client_id)
         found.append(row(message))
     checks.size("messages", sum(len(r.payload) for r in found), limits.CALL_BYTES)
     return found
@@ -57,19 +57,24 @@ def row(message: pb.Message) -> MessageRow:
         message.in_transcript = True
     if not message.kind:
         message.kind = pb.MESSAGE_KIND_NORMAL
-    payload = message.SerializeToString(deterministic=True)
+    has_maps = message.extensions or message.HasField("metadata")
     return MessageRow(
         message.client_id,
-        hashlib.blake2b(payload, digest_size=16).digest(),
-        message.role,
-        message.kind,
-        message.in_context,
-        message.in_transcript,
-        message.token_count,
-        CALL_ID_SEPARATOR.join([c.id for c in message.tool_calls]) if message.tool_calls else None,
-        message.tool_call_id or None,
-        payload,
+        pack(
+            message.token_count,
+            message.role,
+            message.kind,
+            message.in_context,
+            message.in_transcript,
+        ),
+        _tools(message) if message.tool_calls or message.tool_call_id else None,
+        # Only maps have no order of their own, and the order costs more than all the rest.
+        message.SerializeToString(deterministic=True) if has_maps else message.SerializeToString(),
     )
+
+
+def _tools(message: pb.Message) -> str:
+    return join_tools([call.id for call in message.tool_calls], message.tool_call_id)
 
 
 def _clear_output(message: pb.Message) -> None:

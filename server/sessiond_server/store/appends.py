@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import or_
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,23 +15,35 @@ from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 
-CALL_ID_SEPARATOR = "\x1f"
-"""Joins the ids of a message's tool calls in a parameter; ids hold no control characters."""
+_CALL_NUMBER_SHIFT = 47
+_ID_SEPARATOR, _ANSWER_SEPARATOR = "\x1f", "\x1e"
+"""Join ids in a parameter; ids hold no control characters."""
 
 
 class MessageRow(NamedTuple):
-    """A message as the statement takes it, in the order of its parameters."""
+    """A message as the statement takes it, in the order of its parameters.
+
+    Each parameter is an array, whose encoding costs more than what it holds, so the small facts travel in
+    one number, see `pack`, and tool ids in one text, see `join_tools`.
+    """
 
     client_id: str
-    fingerprint: bytes
-    role: int
-    kind: int
-    in_context: bool
-    in_transcript: bool
-    token_count: int
-    tool_call_ids: str | None
-    tool_call_id: str | None
+    facts: int
+    tools: str | None
     payload: bytes
+
+    @property
+    def in_context(self) -> bool:
+        return bool(self.facts & 2)
+
+    @property
+    def token_count(self) -> int:
+        return self.facts >> 16
+
+
+def pack(token_count: int, role: int, kind: int, in_context: bool, in_transcript: bool) -> int:
+    """The facts of a message in one number of 47 bits, as the statement takes them apart again."""
+    return token_count << 16 | role << 8 | kind << 2 | in_context << 1 | in_transcript
 
 
 class Ack(NamedTuple):
@@ -39,6 +52,11 @@ class Ack(NamedTuple):
     seqs: Sequence[int]
     next_seq: int
     replayed: bool
+
+
+def join_tools(calls: Sequence[str], answers: str) -> str:
+    """The ids of a message's tool calls, and the id that it answers, in one text."""
+    return _ID_SEPARATOR.join(calls) + _ANSWER_SEPARATOR + answers
 
 
 @dataclass(slots=True, eq=False)
@@ -68,19 +86,23 @@ async def store(
 
     Raises asyncpg's `UniqueViolationError` when a duplicate committed while this waited: do it again.
     """
-    rows: list[MessageRow] = []
-    call_numbers: list[int] = []
-    for number, append in enumerate(appends, start=1):
-        rows += append.rows
-        call_numbers += [number] * len(append.rows)
+    rows = [row for append in appends for row in append.rows]
+    client_ids, facts, tools, payloads = zip(*rows, strict=True)
+    numbers = [
+        number << _CALL_NUMBER_SHIFT
+        for number, append in enumerate(appends, start=1)
+        for _ in append.rows
+    ]
     stored = await connection.fetch(
         query("append_messages"),
         [append.key.bucket for append in appends],
         [append.key.key for append in appends],
         [append.expected_next_seq for append in appends],
         [append.writer_token for append in appends],
-        call_numbers,
-        *zip(*rows, strict=True),
+        client_ids,
+        list(map(or_, numbers, facts)),
+        tools,
+        payloads,
         note,
     )
     return {(row[0], row[1]): row[2] for row in stored}
@@ -90,15 +112,15 @@ class Known(NamedTuple):
     """A message that is stored under a client id."""
 
     seq: int
-    fingerprint: bytes
-    note: bool
+    same: bool
+    """Whether it has the content that is sent now."""
 
 
 async def known(
-    connection: Connection, key: SessionKey, client_ids: Sequence[str]
+    connection: Connection, key: SessionKey, rows: Sequence[MessageRow]
 ) -> dict[str, Known]:
-    """Which of the client ids the session has."""
-    rows: list[asyncpg.Record] = await connection.fetch(
-        query("known_messages"), key.bucket, key.key, client_ids
+    """Which of the messages the session has, by client id."""
+    found: list[asyncpg.Record] = await connection.fetch(
+        query("known_messages"), *key, [r.client_id for r in rows], [r.payload for r in rows]
     )
-    return {row[0]: Known(row[1], row[2], row[3]) for row in rows}
+    return {row[0]: Known(row[1], row[2]) for row in found}

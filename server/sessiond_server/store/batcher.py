@@ -28,6 +28,15 @@ BATCH_MESSAGES = 2000
 BATCH_BYTES = 8 * 2**20
 QUEUE_BYTES = 64 * 2**20
 
+PACE = 0.010
+"""Seconds between the beginnings of two statements of a lane in a crowd. Each statement, and each answer
+that comes alone, wakes processes that then find little to do; in a crowd, appends that go together cost
+half as much, which is more than the wait."""
+CROWD = 16
+"""How many sessions that are appended to make a crowd, seen over `CROWD_WINDOW` seconds. Fewer callers, each
+waiting for its answer, would only wait longer."""
+CROWD_WINDOW = 0.1
+
 Resolve = Callable[[Append], Awaitable[Ack]]
 
 
@@ -85,6 +94,24 @@ def _fits(append: Append, seen: dict[SessionKey, set[str] | None]) -> bool:
     return True
 
 
+class _Crowd:
+    """Whether many sessions were appended to in the last window of time."""
+
+    def __init__(self) -> None:
+        self._seen: set[SessionKey] = set()
+        self._end = 0.0
+        self._is_one = False
+
+    def counts(self, batch: Iterable[Append], now: float) -> bool:
+        """Count a batch in; whether there is a crowd."""
+        if now > self._end:
+            self._is_one = len(self._seen) >= CROWD
+            self._seen.clear()
+            self._end = now + CROWD_WINDOW
+        self._seen.update(append.key for append in batch)
+        return self._is_one
+
+
 class _Lane:
     """A queue, a connection, and at most one statement under way."""
 
@@ -97,6 +124,7 @@ class _Lane:
         self._resolving: set[asyncio.Task[None]] = set()  # a loop holds its tasks only weakly
         self._arrived = asyncio.Event()
         self._stopping = False
+        self._crowd = _Crowd()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -117,11 +145,15 @@ class _Lane:
                 await self._connection.close(timeout=2)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while not (self._stopping and not self._queue and not self._held):
             await self._arrived.wait()
             self._arrived.clear()
             while batch := self._take():
+                due = loop.time() + PACE
                 await self._commit(batch)
+                if self._crowd.counts(batch, due) and (wait := due - loop.time()) > 0:
+                    await asyncio.sleep(wait)
 
     def _take(self) -> list[Append]:
         """The next batch. In one batch a session has each client id once, an append that expects a seq

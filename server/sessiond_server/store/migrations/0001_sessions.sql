@@ -123,7 +123,6 @@ CREATE TABLE message (
     in_transcript boolean NOT NULL,
     note boolean NOT NULL,
     client_id text COLLATE "C" NOT NULL,
-    fingerprint bytea NOT NULL,
     tool_call_ids text[],
     tool_call_id text COLLATE "C",
     payload bytea NOT NULL,

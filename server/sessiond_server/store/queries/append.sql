@@ -2,7 +2,7 @@
 -- The heart: one statement stores the calls that are entirely new and allowed, and returns what it
 -- stored. Heads are locked in key order before anything is decided, since two batches would deadlock
 -- otherwise, and conditions are tested against the locked rows. Calls that it leaves out are looked
--- at one by one, see append.py.
+-- at one by one, see operations/appending.py.
 WITH call AS MATERIALIZED (
     SELECT bucket, session_key, expected_seq, writer_token, call_no
     FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[])
@@ -19,13 +19,15 @@ item AS MATERIALIZED (
                 AND m.session_key = ($2::uuid[])[i.call_no]
                 AND m.client_id = i.client_id
         ) IS NOT NULL AS known
-    FROM unnest(
-        $5::integer[], $6::text[], $7::bytea[], $8::smallint[], $9::smallint[], $10::boolean[],
-        $11::boolean[], $12::integer[], $13::text[], $14::text[], $15::bytea[]
-    ) WITH ORDINALITY AS i (
-        call_no, client_id, fingerprint, role, kind, in_context,
-        in_transcript, token_count, tool_call_ids, tool_call_id, payload, item_no
-    )
+    FROM (
+        SELECT
+            client_id, facts, payload, item_no,
+            (facts >> 47)::integer AS call_no,
+            string_to_array(nullif(split_part(tools, chr(30), 1), ''), chr(31)) AS calls,
+            nullif(split_part(tools, chr(30), 2), '') AS tool_call_id
+        FROM unnest($5::text[], $6::bigint[], $7::text[], $8::bytea[])
+            WITH ORDINALITY AS i (client_id, facts, tools, payload, item_no)
+    ) AS i
 ),
 head AS MATERIALIZED (
     SELECT h.*
@@ -52,9 +54,10 @@ allowed AS MATERIALIZED (
 added AS MATERIALIZED (
     SELECT
         a.bucket, a.session_key, i.*,
+        (i.facts >> 16 & 2147483647)::integer AS token_count,
+        (i.facts & 2) <> 0 AS in_context,
         a.next_seq - 1 + row_number() OVER (PARTITION BY a.bucket, a.session_key ORDER BY i.item_no) AS seq,
-        greatest(a.activity_time, statement_timestamp()) AS create_time,
-        string_to_array(i.tool_call_ids, chr(31)) AS calls
+        greatest(a.activity_time, statement_timestamp()) AS create_time
     FROM item AS i
     JOIN allowed AS a USING (call_no)
 ),
@@ -112,16 +115,25 @@ opened AS (
 )
 INSERT INTO message (
     bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
-    client_id, fingerprint, tool_call_ids, tool_call_id, payload
+    client_id, tool_call_ids, tool_call_id, payload
 )
 SELECT
-    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, $16::boolean,
-    client_id, fingerprint, calls, tool_call_id, payload
+    bucket, session_key, seq, create_time, token_count,
+    ((facts >> 8) & 255)::smallint, ((facts >> 2) & 63)::smallint, in_context, (facts & 1) <> 0,
+    $9::boolean, client_id, calls, tool_call_id, payload
 FROM added
 RETURNING session_key, client_id, seq;
 
 -- name: known_messages
--- Which of these client ids the session has, to tell a replay from something new.
-SELECT client_id, seq, fingerprint, note
-FROM message
-WHERE bucket = $1 AND session_key = $2 AND client_id = ANY($3::text[]);
+-- Which of these client ids the session has, and whether with the content that is sent now: what was
+-- changed later counts as it was first.
+SELECT k.client_id, m.seq, coalesce(r.payload, m.payload) = k.payload AS same
+FROM unnest($3::text[], $4::bytea[]) AS k (client_id, payload)
+JOIN message AS m ON m.bucket = $1 AND m.session_key = $2 AND m.client_id = k.client_id
+LEFT JOIN LATERAL (
+    SELECT r.payload
+    FROM message_revision AS r
+    WHERE r.bucket = $1 AND r.session_key = $2 AND r.seq = m.seq
+    ORDER BY r.change_no
+    LIMIT 1
+) AS r ON true;

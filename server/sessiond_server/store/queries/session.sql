@@ -236,12 +236,12 @@ WHERE bucket = $1 AND session_key = $2;
 WITH messages AS (
     INSERT INTO message (
         bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript,
-        note, client_id, fingerprint, tool_call_ids, tool_call_id, payload
+        note, client_id, tool_call_ids, tool_call_id, payload
     )
     SELECT
         $3, $4, m.seq, m.create_time, coalesce(r.token_count, m.token_count), m.role,
         coalesce(r.kind, m.kind), coalesce(r.in_context, m.in_context),
-        coalesce(r.in_transcript, m.in_transcript), m.note, m.client_id, m.fingerprint,
+        coalesce(r.in_transcript, m.in_transcript), m.note, m.client_id,
         m.tool_call_ids, m.tool_call_id, coalesce(r.payload, m.payload)
     FROM message AS m
     LEFT JOIN LATERAL (
