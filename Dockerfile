@@ -16,8 +16,8 @@ FROM python:${PYTHON_VERSION}-slim
 # The Postgres that is brought along wants its user to have an entry in passwd.
 RUN groupadd --gid 10001 sessiond \
     && useradd --uid 10001 --gid 10001 --no-log-init --shell /usr/sbin/nologin \
-        --home-dir /var/lib/sessiond --create-home sessiond \
-    && chmod 700 /var/lib/sessiond
+        --home-dir /var/lib/sessiond --no-create-home sessiond \
+    && install --directory --owner=sessiond --group=sessiond --mode=700 /var/lib/sessiond
 COPY --from=build /opt/sessiond /opt/sessiond
 ENV PATH=/opt/sessiond/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -38,7 +38,10 @@ async def _postgres(settings: Settings) -> AsyncIterator[tuple[str, EmbeddedPost
     if settings.dsn is not None:
         yield settings.dsn, None
         return
-    embedded = EmbeddedPostgres(settings.data_dir or default_data_dir())
+    embedded = EmbeddedPostgres(
+        settings.data_dir or default_data_dir(),
+        settings={"max_connections": str(settings.connections + settings.append_lanes + 20)},
+    )
     try:
         await embedded.start()
     except EmbeddedPostgresError as error:

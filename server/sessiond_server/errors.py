@@ -331,7 +331,7 @@ class RewindNotUndoable(Refused):
 
     def __init__(self, rewind_id: int, note_seq: int) -> None:
         super().__init__(
-            f"What rewind {rewind_id} hid stands partly in the later compaction with note {note_seq};"
+            f"What rewind {rewind_id} hid doesn't suit the later compaction with note {note_seq};"
             " revert that one first.",
             rewind_id=rewind_id,
             note_seq=note_seq,

@@ -1,16 +1,20 @@
-"""The real command as a process, and real conversations."""
+"""The real command, and real conversations."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from sessiond.cli import main
 from tests.support.processes import data
 
 AIRLINE = data("airline_sessions.jsonl.gz")
@@ -18,7 +22,7 @@ COMMAND = (sys.executable, "-m", "sessiond.cli")
 
 
 class Cli:
-    """Runs `sessionctl` as a process against a server."""
+    """Runs `sessionctl` against a server: in this process, or as one where that matters."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -32,16 +36,31 @@ class Cli:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end; `given` is its stdin, `more` are environment variables."""
         raw = given.encode() if isinstance(given, str) else given
-        done = subprocess.run(
+        output, errors = io.BytesIO(), io.BytesIO()
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.dict(os.environ, self.environment(**more), clear=True))
+            stack.enter_context(mock.patch.object(sys, "argv", ["sessionctl", *arguments]))
+            stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(raw)), "utf-8")
+            stack.enter_context(mock.patch.object(sys, "stdin", stdin))
+            for name, sink in (("stdout", output), ("stderr", errors)):
+                stream = io.TextIOWrapper(sink, "utf-8", write_through=True)
+                stack.callback(stream.detach)
+                stack.enter_context(mock.patch.object(sys, name, stream))
+            code = _exit_code(main)
+        return subprocess.CompletedProcess(
+            arguments, code, output.getvalue().decode(), errors.getvalue().decode()
+        )
+
+    def process(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end as a process of its own."""
+        return subprocess.run(
             (*COMMAND, *arguments),
-            input=raw,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             env=self.environment(**more),
+            encoding="utf-8",
             timeout=90,
             check=False,
-        )
-        return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
         )
 
     def ok(self, *arguments: str, given: str | bytes = b"", **more: str) -> str:
@@ -72,6 +91,17 @@ class Cli:
             stderr=subprocess.PIPE,
             env=self.environment(),
         )
+
+
+def _exit_code(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+            return 1
+        return ended.code or 0
+    return 0
 
 
 def airline_sessions() -> list[dict[str, Any]]:

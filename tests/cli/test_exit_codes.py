@@ -16,8 +16,13 @@ from tests.cli.command import COMMAND, Cli
 from tests.support.processes import ServerProcess
 
 
-def on_a_terminal(cli: Cli, *arguments: str, typed: bytes = b"", **more: str) -> tuple[int, str]:
-    """Runs a command on a pseudo-terminal of 80 columns; its exit code and all that it wrote."""
+def on_a_terminal(
+    cli: Cli, *arguments: str, typed: bytes = b"", interrupt_at: bytes = b"", **more: str
+) -> tuple[int, str]:
+    """Runs a command on a pseudo-terminal of 80 columns; its exit code and all that it wrote.
+
+    It is interrupted when it has written `interrupt_at`.
+    """
     mine, theirs = pty.openpty()
     process = subprocess.Popen(
         (*COMMAND, *arguments),
@@ -28,7 +33,12 @@ def on_a_terminal(cli: Cli, *arguments: str, typed: bytes = b"", **more: str) ->
     )
     os.close(theirs)
     os.write(mine, typed)
-    written = b"".join(iter(lambda: _read(mine), b""))
+    written = b""
+    while more_written := _read(mine):
+        written += more_written
+        if interrupt_at and interrupt_at in written:
+            interrupt_at = b""
+            process.send_signal(signal.SIGINT)
     os.close(mine)
     return process.wait(20), written.decode()
 
@@ -54,6 +64,7 @@ def _read(descriptor: int) -> bytes:
         ("compact", "s", "1", "2"),
         ("compact", "s", "1", "2", "--note", "x", "--note-file", "y"),
         ("compact", "s", "--plan", "--max-tokens", "1", "--max-messages", "1"),
+        ("append", "s", "x", "--role", "tool"),
         ("rewind", "s"),
         ("rewind", "s", "1", "--undo"),
         ("title", "s", "x", "--clear"),
@@ -156,9 +167,19 @@ def test_rm_asks_on_a_terminal(cli: Cli) -> None:
     assert cli.json("ls") == []
 
 
+def test_ctrl_c_at_a_question_is_130_and_deletes_nothing(cli: Cli) -> None:
+    cli.ok("append", "s", "--create", "x")
+    code, text = on_a_terminal(cli, "rm", "s", interrupt_at=b"for good?")
+    assert code == 130
+    assert "deleted" not in text
+    assert [session["id"] for session in cli.json("ls")] == ["s"]
+
+
 def test_version_and_help_need_no_server(cli: Cli) -> None:
-    assert cli.ok("--version", SESSIOND_TARGET="127.0.0.1:1").startswith("sessionctl ")
-    assert "Exit codes" in cli.ok("--help")
+    for argument, text in (("--version", "sessionctl "), ("--help", "Exit codes")):
+        done = cli.process(argument, SESSIOND_TARGET="127.0.0.1:1")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert text in done.stdout
 
 
 def test_every_verb_has_help_with_an_example() -> None:

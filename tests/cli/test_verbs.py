@@ -104,7 +104,8 @@ def test_append_takes_text_stdin_and_json(cli: Cli) -> None:
     assert cli.ok("append", "s", "--role", "tool", "--call", "c", given='{"role": "x"}') == "4\n"
     array = '[{"role": "user", "content": "five"}, {"role": "assistant", "content": "six"}]'
     assert cli.ok("append", "s", given=array) == "5–6\n"
-    assert cli.ok("append", "s", given='{"no": "role"}') == "7\n"
+    json_as_text = cli.ok("append", "s", "--role", "user", given='{"no": "role"}')
+    assert json_as_text == "7\n"
     messages = cli.json("show", "s")["messages"]
     assert texts(messages) == [
         "one",
@@ -124,6 +125,41 @@ def test_P3_a_broken_line_of_messages_appends_none(cli: Cli) -> None:
     given = '{"role": "user", "content": "one"}\n{"role": "user", "content": '
     assert "line 2: not JSON" in cli.refused("append", "s", given=given)
     assert cli.json("show", "s")["messages"] == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"role": "user", "content": "cut sho',
+        '[{"role": "user", "content": "x"},',
+        *("{}", "[]", "[1]", '{"rol":"user"}', '{"content":"x"}', " \n{}", "[note] buy milk"),
+        '{"role": "user", "content": "x"}\n{"content": "y"}',
+    ],
+)
+def test_P3_what_looks_like_json_is_messages_or_refused(cli: Cli, given: str) -> None:
+    cli.ok("create", "s")
+    error = cli.refused("append", "s", given=given)
+    assert error.startswith("error: stdin looks like JSON but isn't a message: ")
+    assert error.endswith("; give --role user to append it as plain text\n")
+    assert cli.json("show", "s")["messages"] == []
+    assert cli.ok("append", "s", "--role", "user", given=given) == "1\n"
+    assert texts(cli.json("show", "s")["messages"]) == [given]
+
+
+def test_there_has_to_be_something_to_append(cli: Cli) -> None:
+    cli.ok("create", "s")
+    for arguments, given in (((), ""), ((), "\n"), (("",), ""), (("--role", "user"), "")):
+        error = cli.refused("append", "s", *arguments, given=given)
+        assert error == "error: nothing to append\n"
+    assert cli.ok("append", "s", "", "--role", "tool", "--call", "c1") == "1\n"
+
+
+def test_a_token_limit_says_what_it_cannot_count(cli: Cli, talk: str) -> None:
+    done = cli("context", talk, "--max-tokens", "10")
+    assert done.stderr == "8 of 8 messages have no token count and count as 0\n"
+    assert "8 messages, tokens unknown" in done.stdout
+    plan = cli("compact", talk, "--plan", "--max-tokens", "10")
+    assert "8 of 8 messages have no token count and count as 0\n" in plan.stderr
 
 
 def test_P4_append_with_a_client_id_is_safe_to_repeat(cli: Cli) -> None:
@@ -221,6 +257,8 @@ def test_P6_rewind_hides_and_undo_brings_back(cli: Cli, talk: str) -> None:
     assert "in force" in cli.ok("rewind", talk, "--list")
     assert "brought back 6–8" in cli.ok("rewind", talk, "--undo")
     assert "Book it." in cli.ok("show", talk)
+    assert cli.refused("rewind", talk, "--undo") == "error: there is no rewind to undo\n"
+    assert "(REWIND_NOT_FOUND)" in cli.refused("rewind", talk, "--undo", "--id", "99")
     assert "(NOTHING_TO_REWIND)" in cli.refused("rewind", talk, "8")
 
 
@@ -246,6 +284,14 @@ def test_rm_asks_and_without_a_terminal_wants_yes(cli: Cli, talk: str) -> None:
     assert "--yes" in cli.refused("rm", talk)
     assert cli.ok("rm", "--yes", talk) == "deleted talk: 8 messages\n"
     assert "(SESSION_NOT_FOUND)" in cli.refused("rm", "--yes", talk)
+
+
+def test_rm_without_a_question_takes_whole_ids_alone(cli: Cli, talk: str) -> None:
+    cli.ok("title", talk, "Trip to Lisbon")
+    for name in ("tal", "Trip to Lisbon"):
+        error = cli.refused("rm", "--yes", name)
+        assert f"{name!r} means talk, titled 'Trip to Lisbon'" in error
+    assert cli.ok("rm", "--yes", talk) == "deleted talk: 8 messages\n"
 
 
 def test_rm_of_several_deletes_none_if_one_is_unknown(cli: Cli, talk: str) -> None:

@@ -82,13 +82,13 @@ def pairs(entries: list[Entry]) -> list[tuple[int, int]]:
     return found
 
 
-def leading(entries: list[Entry]) -> int:
+def leading(entries: list[Entry], *, notes: bool) -> int:
     """How many system and developer messages stand at the very beginning, 16 at most."""
     count = 0
     while (
         count < min(len(entries), 16)
         and entries[count].message.role in (v1.Role.ROLE_SYSTEM, v1.Role.ROLE_DEVELOPER)
-        and entries[count].low == entries[count].message.seq
+        and (notes or entries[count].low == entries[count].message.seq)
     ):
         count += 1
     return count
@@ -96,7 +96,7 @@ def leading(entries: list[Entry]) -> int:
 
 def limited(entries: list[Entry], max_tokens: int, max_messages: int) -> list[Entry]:
     """The largest end of a context that fits, behind its leading messages, and tears no pair."""
-    head = leading(entries)
+    head = leading(entries, notes=True)
     for start in range(head, len(entries) + 1):
         kept = entries[:head] + entries[start:]
         if max_tokens and sum(e.tokens for e in kept) > max_tokens:
@@ -175,6 +175,20 @@ class Log:
             and not b.holds(a.from_seq, a.to_seq)
             for a in found
             for b in found
+        )
+
+    def unsuited(self, after: int, to: int) -> bool:
+        """Whether a later compaction stands where these messages come back, or holds a result of theirs."""
+        back = [m for seq, m in self.messages.items() if after < seq <= to]
+        ids = {call.id for message in back for call in message.tool_calls}
+        return any(
+            c.touches(after + 1, to)
+            or any(
+                c.from_seq <= seq <= c.to_seq and m.tool_call_id in ids
+                for seq, m in self.messages.items()
+            )
+            for c in self.counting()
+            if c.note_seq > to
         )
 
     def standing(self) -> list[Entry]:

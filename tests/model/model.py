@@ -220,7 +220,7 @@ class Session:
             tried = self.log.copy()
             place = tried.rewinds.index(there)
             tried.rewinds[place] = there = replace(there, undone=True)
-            if tried.torn():
+            if tried.torn() or tried.unsuited(there.after_seq, there.to_seq):
                 raise Refused("REWIND_NOT_UNDOABLE")
             self.log = tried
         return v1.UndoRewindResponse(rewind=rewind(there))

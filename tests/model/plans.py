@@ -55,7 +55,7 @@ def _candidates(log: Log, request: v1.PlanCompactionRequest) -> list[Entry]:
     """What may be compacted at all: neither the leading messages nor those to keep."""
     entries = log.context()
     keep = request.keep_recent_messages or 4
-    return entries[leading(entries) : max(len(entries) - keep, 0)]
+    return entries[leading(entries, notes=False) : max(len(entries) - keep, 0)]
 
 
 def _worth(entries: list[Entry]) -> bool:

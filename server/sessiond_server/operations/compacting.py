@@ -18,7 +18,7 @@ from sessiond_server.errors import (
     SessionNotFound,
     WriterLeaseLost,
 )
-from sessiond_server.operations import gate, hiding
+from sessiond_server.operations import gate, hiding, reading
 from sessiond_server.sessions import planning
 from sessiond_server.sessions.planning import Goal
 from sessiond_server.sessions.toolcalls import Item, ToolCalls
@@ -75,10 +75,12 @@ async def plan(
     """Propose a range, and take the lease (holder, duration) with it if one is wanted."""
 
     async def work(connection: Connection) -> Planned:
-        head = await gate.lock(connection, session_id, key)
-        now = await heads.now(connection)
-        if lease is not None and head.compactor_holder != lease[0]:
-            gate.check_compactor(session_id, head, "", now)
+        if lease is None:
+            head = await reading.head_of(connection, session_id, key)
+        else:
+            head = await gate.lock(connection, session_id, key)
+            if head.compactor_holder != lease[0]:
+                gate.check_compactor(session_id, head, "", await heads.now(connection))
         context, calls = await _outline(connection, session_id, key)
         planned = _planned(calls, context.spans, goal, head)
         if lease is None or planned.nothing:

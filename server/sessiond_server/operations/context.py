@@ -88,9 +88,9 @@ class _Outline:
         self._size = _OUTLINE_FIRST
 
     async def beginning(self) -> list[Item]:
-        """The leading system messages."""
+        """The leading system messages, the note of what was compacted among them."""
         items = await self._fetch(self._pieces, LEADING_LIMIT, descending=False)
-        head = items[: leading(items)]
+        head = items[: leading(items, notes=True)]
         if head:
             self._left = between(self._pieces, head[-1].position + 1, _END)[::-1]
         return head

@@ -10,7 +10,7 @@ from sessiond_server.store import heads, sessions
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import ACTIVE, ENDED
 from sessiond_server.store.keys import SessionKey
-from sessiond_server.store.sessions import EPHEMERAL, SUBAGENT, SessionRow
+from sessiond_server.store.sessions import EPHEMERAL, SUBAGENT, Child, SessionRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +88,24 @@ async def delete(
     return await database.transact(work)
 
 
+async def _locked_children(connection: Connection, tenant: str, parents: list[str]) -> list[Child]:
+    """The children as they are once they are locked: meanwhile one may have gone, or its id may have
+    become that of a stranger."""
+    children = await sessions.children(connection, tenant, parents)
+    while True:
+        await heads.lock_all(connection, [child.key for child in children])
+        now = await sessions.children(connection, tenant, parents)
+        if {child.incarnation for child in now} <= {child.incarnation for child in children}:
+            return now
+        children = now
+
+
 async def _delete_tree(connection: Connection, row: SessionRow) -> Deleted:
     """Lock before looking for children: who creates one locks its parent too."""
     going, staying = [row.key], list[str]()
     generation = [row.session_id]
     while generation:
-        children = await sessions.children(connection, row.tenant, generation)
-        await heads.lock_all(connection, [child.key for child in children])
+        children = await _locked_children(connection, row.tenant, generation)
         staying += [child.session_id for child in children if not child.goes_with_parent]
         leaving = [child for child in children if child.goes_with_parent]
         going += [child.key for child in leaving]

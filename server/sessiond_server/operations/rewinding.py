@@ -100,6 +100,9 @@ async def undo(
             await hiding.derive(connection, key, head, rewound_changed=True)
         except PartialOverlap as overlap:
             raise RewindNotUndoable(row.rewind_id, overlap.note_seq) from overlap
+        obstacle = await contexts.undo_obstacle(connection, key, row.after_seq, row.to_seq)
+        if obstacle is not None:
+            raise RewindNotUndoable(row.rewind_id, obstacle)
         await heads.touch(connection, key)
         return await _read(connection, key, row.rewind_id)
 

@@ -113,6 +113,3 @@ class RpcServer:
         await self._server.stop(_LAST_BYTES)  # which ends the watches of health as well
         for lock in self._locks:
             os.close(lock)
-
-    async def terminated(self) -> None:
-        await self._server.wait_for_termination()

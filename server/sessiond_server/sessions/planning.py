@@ -52,11 +52,11 @@ WITHIN_GOAL, TOO_SHORT, OPEN_TOOL_CALL = 1, 2, 3
 """Why there is nothing to compact: the values of `sessiond.v1.NothingToCompact`."""
 
 
-def leading(items: Sequence[Item]) -> int:
-    """How many system and developer messages stand at the very beginning."""
+def leading(items: Sequence[Item], *, notes: bool) -> int:
+    """How many system and developer messages stand at the very beginning, with notes or up to one."""
     count = 0
     for item in items[:LEADING_LIMIT]:
-        if item.role not in LEADING_ROLES or item.note:
+        if item.role not in LEADING_ROLES or (item.note and not notes):
             break
         count += 1
     return count
@@ -68,7 +68,7 @@ def plan(calls: ToolCalls, goal: Goal) -> Plan | int:
     tokens = sum(item.tokens for item in items)
     if goal.given and goal.reached(tokens, len(items)):
         return WITHIN_GOAL
-    first, last = leading(items), len(items) - 1 - goal.keep_recent
+    first, last = leading(items, notes=False), len(items) - 1 - goal.keep_recent
     if not _worth_it(items, first, last):
         return TOO_SHORT
     found = [_within(calls, run, goal, tokens) for run in calls.safe(first, last)]

@@ -12,7 +12,7 @@ import asyncpg
 
 from sessiond_server.sessions.toolcalls import Item
 from sessiond_server.sessions.visibility import Compaction, Rewind, Segment, Span
-from sessiond_server.store.database import Connection
+from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 
@@ -187,7 +187,7 @@ async def read_compaction(
     connection: Connection, key: SessionKey, note_seq: int
 ) -> CompactionRow | None:
     row = await connection.fetchrow(query("read_compaction"), *key, note_seq)
-    return None if row is None else CompactionRow(**row)
+    return None if row is None else known_columns(CompactionRow, row)
 
 
 async def list_compactions(
@@ -195,7 +195,7 @@ async def list_compactions(
 ) -> list[CompactionRow]:
     """Compactions with notes before a seq, the newest first."""
     rows = await connection.fetch(query("list_compactions"), *key, before, limit)
-    return [CompactionRow(**row) for row in rows]
+    return [known_columns(CompactionRow, row) for row in rows]
 
 
 async def revert_compaction(
@@ -229,7 +229,7 @@ async def insert_rewind(
 async def read_rewind(connection: Connection, key: SessionKey, rewind_id: int) -> RewindRow | None:
     """A rewind; 0 is the newest that isn't undone."""
     row = await connection.fetchrow(query("read_rewind"), *key, rewind_id)
-    return None if row is None else RewindRow(**row)
+    return None if row is None else known_columns(RewindRow, row)
 
 
 async def list_rewinds(
@@ -237,7 +237,17 @@ async def list_rewinds(
 ) -> list[RewindRow]:
     """Rewinds with smaller ids, the newest first."""
     rows = await connection.fetch(query("list_rewinds"), *key, before, limit)
-    return [RewindRow(**row) for row in rows]
+    return [known_columns(RewindRow, row) for row in rows]
+
+
+async def undo_obstacle(
+    connection: Connection, key: SessionKey, after_seq: int, to_seq: int
+) -> int | None:
+    """The note of a later compaction that doesn't suit the return of what a rewind hid."""
+    note_seq: int | None = await connection.fetchval(
+        query("undo_obstacle"), *key, after_seq, to_seq
+    )
+    return note_seq
 
 
 async def undo_rewind(

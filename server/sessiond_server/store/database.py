@@ -42,10 +42,16 @@ CONFLICTS = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.UniqueViolationError,
+    asyncpg.InvalidCachedStatementError,  # a newer release has migrated meanwhile
 )
 """What another transaction caused: the same work, done again, succeeds."""
 
 ATTEMPTS = 5
+
+
+def known_columns(row_type: type[Result], record: asyncpg.Record) -> Result:
+    """A row of the columns that this release knows; a newer one may have added others."""
+    return row_type(**{name: record[name] for name in row_type.__slots__})  # type: ignore[attr-defined]
 
 
 @contextmanager

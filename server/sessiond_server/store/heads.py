@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sessiond_server.store.database import Connection
+from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 
@@ -47,13 +47,13 @@ class Head:
 async def lock(connection: Connection, key: SessionKey) -> Head | None:
     """Lock a session until the transaction ends; `None` if there is none."""
     row = await connection.fetchrow(query("lock_head"), *key)
-    return None if row is None else Head(**row)
+    return None if row is None else known_columns(Head, row)
 
 
 async def read(connection: Connection, key: SessionKey) -> Head | None:
     """A look without a lock."""
     row = await connection.fetchrow(query("read_head"), *key)
-    return None if row is None else Head(**row)
+    return None if row is None else known_columns(Head, row)
 
 
 async def lock_all(connection: Connection, keys: Iterable[SessionKey]) -> set[SessionKey]:

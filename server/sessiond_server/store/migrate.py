@@ -64,23 +64,34 @@ def migrations() -> list[Migration]:
 
 
 async def migrate(dsn: str) -> list[str]:
-    """Apply what is missing, under a lock, and return the names. Raises `SchemaError`."""
+    """Apply what is missing, under a lock, and return the names. Raises `SchemaError`.
+
+    A schema that lacks nothing is only looked at, which needs no rights to change it.
+    """
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
+        if not await _missing(connection):
+            return []
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(_TABLE)
-        applied = {
-            row["version"]: row
-            for row in await connection.fetch("SELECT * FROM schema_migration ORDER BY version")
-        }
-        known = migrations()
-        _check(applied, known)
-        missing = [migration for migration in known if migration.version not in applied]
+        missing = await _missing(connection)
         for migration in missing:
             await _apply(connection, migration)
         return [f"{migration.version:04} {migration.name}" for migration in missing]
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaError(f"the user may not make the schema: {error}") from error
     finally:
         await connection.close()
+
+
+async def _missing(connection: asyncpg.Connection[asyncpg.Record]) -> list[Migration]:
+    known = migrations()
+    if await connection.fetchval("SELECT to_regclass('schema_migration')") is None:
+        return known
+    rows = await connection.fetch("SELECT * FROM schema_migration ORDER BY version")
+    applied = {row["version"]: row for row in rows}
+    _check(applied, known)
+    return [migration for migration in known if migration.version not in applied]
 
 
 async def _apply(connection: asyncpg.Connection[asyncpg.Record], migration: Migration) -> None:

@@ -8,9 +8,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-import asyncpg
-
-from sessiond_server.store.database import Connection
+from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_bucket
 from sessiond_server.store.sql import QUERIES, query
 
@@ -106,12 +104,6 @@ async def insert(connection: Connection, new: SessionInsert) -> bool:
     return await connection.fetchval(query("insert_session"), *values) is not None
 
 
-def _row(record: asyncpg.Record) -> SessionRow:
-    fields = dict(record)
-    del fields["labels"]
-    return SessionRow(**fields)
-
-
 async def read(connection: Connection, key: SessionKey) -> SessionRow | None:
     rows = await read_all(connection, [key])
     return rows[0] if rows else None
@@ -120,7 +112,10 @@ async def read(connection: Connection, key: SessionKey) -> SessionRow | None:
 async def read_all(connection: Connection, keys: Sequence[SessionKey]) -> list[SessionRow]:
     """Sessions in the order of the keys, without those that don't exist."""
     buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
-    return [_row(r) for r in await connection.fetch(query("read_session"), buckets, uuids)]
+    return [
+        known_columns(SessionRow, r)
+        for r in await connection.fetch(query("read_session"), buckets, uuids)
+    ]
 
 
 async def update(connection: Connection, row: SessionRow) -> None:
@@ -262,9 +257,9 @@ class Child:
     bucket: int
     session_key: UUID
     session_id: str
+    incarnation: UUID
     parent_kind: int
     lifecycle: int
-    spawn_depth: int
 
     @property
     def key(self) -> SessionKey:
@@ -289,6 +284,9 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
     """Delete sessions with all that belongs to them; how many messages they held."""
     buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
     messages: int = await connection.fetchval(query("message_total"), buckets, uuids)
+    for row in await connection.fetch(query("titles_of"), buckets, uuids):
+        place = (owner_bucket(row["tenant"], row["owner"]), row["tenant"], row["owner"])
+        await connection.execute(query("release_title"), *place, row["title"], row["session_id"])
     await connection.execute(query("delete_session_rows"), buckets, uuids)
     return messages
 

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import typer
 
+import sessiond
 from sessiond import v1
 from sessiond.cli import arguments, options
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.prose import span
 from sessiond.cli.render.records import compactions_lines, rewinds_lines
-from sessiond.cli.terminal import Run, note
+from sessiond.cli.terminal import Failure, Run, note, note_uncounted
 from sessiond.cli.verbs import Output, SessionName, verb
 from sessiond.v1 import NothingToCompact
 
@@ -91,6 +92,8 @@ def _plan(run: Run, session: str, goal: _Goal, output: Format) -> None:
     if goal.max_tokens is not None and goal.max_messages is not None:
         raise typer.BadParameter("give --max-tokens or --max-messages, not both")
     found = run.find(session)
+    if goal.max_tokens is not None:
+        note_uncounted(run.client.get_context(found.id).messages)
     answer = run.client.plan_compaction(
         found.id,
         max_context_tokens=goal.max_tokens,
@@ -162,13 +165,22 @@ def rewind(
     if listing:
         return _list_rewinds(run, found.id, output)
     if after_seq is None:
-        done = run.client.undo_rewind(found.id, rewind_id, expected_next_seq=expect)
+        done = _undo(run, found.id, rewind_id, expect)
     else:
         done = run.client.rewind(found.id, after_seq, expected_next_seq=expect, author=author)
     if output is not Format.TABLE:
         return write(plain(done), output)
     what = "brought back" if undo else "hid"
     print(f"rewind {done.rewind_id} {what} {span(done.after_seq + 1, done.to_seq)}")
+
+
+def _undo(run: Run, session_id: str, rewind_id: int, expect: int) -> v1.Rewind:
+    try:
+        return run.client.undo_rewind(session_id, rewind_id, expected_next_seq=expect)
+    except sessiond.RewindNotFound as error:
+        if rewind_id:
+            raise
+        raise Failure("there is no rewind to undo") from error
 
 
 def _list_rewinds(run: Run, session_id: str, output: Format) -> None:

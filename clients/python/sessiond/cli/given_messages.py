@@ -10,22 +10,27 @@ from sessiond.v1.message_pb2 import Message
 
 
 def messages_from(text: str) -> list[Message] | None:
-    """The messages of a JSON object, an array or JSON lines whose first value has a role.
+    """The messages of a JSON object, an array or JSON lines: of a text that begins with { or [.
 
     None for any other text. Raises FormatError when it begins so, but not all of it are messages.
     """
+    if not text.lstrip().startswith(("{", "[")):
+        return None
     values = _document(text)
     if values is None:
         values = _lines(text)
-    if not values or not _has_role(values[0]):
-        return None
-    messages = []
-    for position, value in enumerate(values):
-        try:
-            messages.append(to_message(value))
-        except FormatError as error:
-            raise FormatError(f"message {position}: {error}") from error
-    return messages
+    if not values:
+        raise FormatError("there is none in it")
+    return [_message(position, value) for position, value in enumerate(values)]
+
+
+def _message(position: int, value: object) -> Message:
+    try:
+        if isinstance(value, dict) and "role" not in value:
+            raise FormatError('no "role"')
+        return to_message(value)
+    except FormatError as error:
+        raise FormatError(f"message {position}: {error}") from error
 
 
 def _document(text: str) -> list[Any] | None:
@@ -44,11 +49,5 @@ def _lines(text: str) -> list[Any]:
         try:
             values.append(json.loads(line))
         except (ValueError, RecursionError) as error:
-            if not values or not _has_role(values[0]):
-                return []
             raise FormatError(f"line {number}: not JSON: {error}") from None
     return values
-
-
-def _has_role(value: object) -> bool:
-    return isinstance(value, dict) and "role" in value

@@ -17,7 +17,7 @@ from sessiond.cli.render.conversation import Painter, Style
 from sessiond.cli.render.pairs import pair
 from sessiond.cli.render.prose import span
 from sessiond.cli.render.sessions import header
-from sessiond.cli.terminal import Failure, Run
+from sessiond.cli.terminal import Failure, Run, note_uncounted
 from sessiond.cli.transcript import Row, Window, WindowOptions, hidden_ranges, read_window
 from sessiond.cli.verbs import Output, SessionName, verb
 
@@ -49,6 +49,8 @@ def append(
 
     Stdin may hold plain text, an OpenAI-style JSON object or array, or JSON lines.
     """
+    if role is options.Role.TOOL and not call:
+        raise typer.BadParameter("--role tool needs --call, the id of the call it answers")
     messages = _given(text, role or options.Role.USER, name, call, plain_text=role is not None)
     if client_id:
         if len(messages) != 1:
@@ -76,10 +78,16 @@ def _given(
         try:
             parsed = None if plain_text else messages_from(text)
         except FormatError as error:
-            raise Failure(str(error)) from error
+            raise Failure(
+                f"stdin looks like JSON but isn't a message: {error}; "
+                "give --role user to append it as plain text"
+            ) from error
         if parsed is not None:
             return parsed
         text = text.removesuffix("\n")
+    # A tool may well have nothing to say, and its call is open until it does.
+    if not text.strip() and role is not options.Role.TOOL:
+        raise Failure("nothing to append")
     message = v1.Message(role=v1.Role.Value(f"ROLE_{role.name}"), text=text, tool_call_id=call)
     if role is options.Role.TOOL:
         message.tool_name = name
@@ -143,6 +151,8 @@ def context(
     seen = run.client.get_context(
         found.id, as_of_seq=as_of, max_tokens=max_tokens, max_messages=max_messages
     )
+    if max_tokens:
+        note_uncounted(seen.messages)
     if output is Format.JSONL:
         write_all((plain(message) for message in seen.messages), output)
         return
@@ -151,7 +161,9 @@ def context(
         write({"totals": plain(seen.totals), "messages": messages}, output)
         return
     totals = seen.totals
-    line = f"{totals.message_count:,} messages, {totals.token_count:,} tokens"
+    unknown = totals.message_count and not totals.token_count
+    tokens = "tokens unknown" if unknown else f"{totals.token_count:,} tokens"
+    line = f"{totals.message_count:,} messages, {tokens}"
     if totals.omitted_message_count:
         line += f", {totals.omitted_message_count:,} left out"
     _hint(run, f"context of {found.id} as of seq {totals.as_of_seq}: {line}")

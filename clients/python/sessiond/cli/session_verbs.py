@@ -158,14 +158,19 @@ def fork(
 @verb(app, "rm", "rm 0198", "rm --yes airline-000-0 airline-000-1")
 def rm(
     run: Run,
-    sessions: Annotated[list[str], typer.Argument(help="Ids, unique beginnings, or titles.")],
+    sessions: Annotated[
+        list[str], typer.Argument(help="As for other verbs; with --yes ids alone.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Deletes sessions for good, with linked children. Asks first, unless told not to by --yes."""
+    """Deletes sessions for good, with linked children. Asks first, unless told not to by --yes.
+
+    What nobody is asked about has to be named by its whole id.
+    """
     if not yes and not is_terminal():
         raise Failure("rm deletes for good and there is no terminal to ask on: give --yes")
-    found = [run.find(name) for name in sessions]
+    found = [_by_id(run, name) if yes else run.find(name) for name in sessions]
     answers: list[Json] = []
     for session in found:
         if not yes and not _confirmed(session):
@@ -177,6 +182,14 @@ def rm(
             print(f"deleted {session.id}: {_extent(answer)}")
     if output is not Format.TABLE:
         write_all(answers, output)
+
+
+def _by_id(run: Run, name: str) -> v1.Session:
+    found = run.find(name)
+    if found.id != name:
+        title = f", titled {one_line(found.title)!r}" if found.title else ""
+        raise Failure(f"rm --yes takes whole ids: {name!r} means {found.id}{title}")
+    return found
 
 
 def _confirmed(session: v1.Session) -> bool:

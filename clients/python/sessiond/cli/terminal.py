@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +17,7 @@ import sessiond
 from sessiond import Client
 from sessiond.cli.patience import GaveUp
 from sessiond.cli.render.prose import harmless, one_line
+from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import Session
 
 EXIT_FAILED = 1
@@ -76,6 +77,14 @@ def note(text: str) -> None:
     print(harmless(text), file=sys.stderr)
 
 
+def note_uncounted(messages: Sequence[Message]) -> None:
+    """Says how many of the messages have no token count, if any: limits by tokens miss them."""
+    count = sum(not message.token_count for message in messages)
+    if count:
+        of_them = f"{count:,} of {len(messages):,} messages"
+        note(f"{of_them} have no token count and count as 0")
+
+
 def is_terminal() -> bool:
     """Whether there is a person to ask: stdin and stderr are terminals."""
     return sys.stdin.isatty() and sys.stderr.isatty()
@@ -104,7 +113,10 @@ def wall(run: Run) -> Iterator[None]:
     except OSError as error:
         note(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         raise typer.Exit(EXIT_FAILED) from error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, typer.Abort) as error:
+        # An abort is Ctrl-C or Ctrl-D at a question, which leaves its line open.
+        if isinstance(error, typer.Abort):
+            print(file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from error
     finally:
         run.close()

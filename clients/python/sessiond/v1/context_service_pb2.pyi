@@ -77,8 +77,9 @@ class GetContextRequest(_message.Message):
     """
     max_tokens: _builtins.int
     """If not 0, the newest messages with at most this many tokens together, as their `token_count`s
-    say; system and developer messages at the very beginning are kept and counted, up to 16. What is
-    left never begins with a tool's result whose call is cut off, so it may be less. Not negative.
+    say. System and developer messages at the very beginning, up to 16, with the note of a compaction
+    among them, are kept and counted even where they alone are more. What is left never begins with a
+    tool's result whose call is cut off, so it may be less. Not negative.
     """
     max_messages: _builtins.int
     """If not 0, at most this many messages, chosen likewise. Not negative."""

@@ -129,8 +129,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REWIND_NOT_FOUND: _ErrorReason.ValueType  # 26
     """NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
     ERROR_REASON_REWIND_NOT_UNDOABLE: _ErrorReason.ValueType  # 27
-    """FAILED_PRECONDITION. What the rewind hid can't come back, since it would stand partly in a
-    compaction made later: revert that one first. Metadata: `rewind_id`, `note_seq` of that
+    """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
+    where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first. Metadata: `rewind_id`, `note_seq` of that
     compaction.
     """
     ERROR_REASON_NOTHING_TO_REWIND: _ErrorReason.ValueType  # 28
@@ -274,8 +274,8 @@ Metadata: `session_id`.
 ERROR_REASON_REWIND_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
 ERROR_REASON_REWIND_NOT_UNDOABLE: ErrorReason.ValueType  # 27
-"""FAILED_PRECONDITION. What the rewind hid can't come back, since it would stand partly in a
-compaction made later: revert that one first. Metadata: `rewind_id`, `note_seq` of that
+"""FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
+where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first. Metadata: `rewind_id`, `note_seq` of that
 compaction.
 """
 ERROR_REASON_NOTHING_TO_REWIND: ErrorReason.ValueType  # 28

@@ -602,7 +602,7 @@ class UndoRewindRequest(_message.Message):
     session_id: _builtins.str
     """The session's id."""
     rewind_id: _builtins.int
-    """The rewind's id; 0 is the newest that isn't undone."""
+    """The rewind's id; 0 is the newest that isn't undone, which isn't safe to repeat."""
     expected_next_seq: _builtins.int
     """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless `next_seq` is this."""
     writer_token: _builtins.str

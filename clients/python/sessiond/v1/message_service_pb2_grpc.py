@@ -149,8 +149,8 @@ class MessageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UndoRewind(self, request, context):
-        """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again
-        changes nothing.
+        """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again,
+        by its id, changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

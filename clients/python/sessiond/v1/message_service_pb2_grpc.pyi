@@ -65,8 +65,8 @@ class MessageServiceStub:
     rewind that is there.
     """
     UndoRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.UndoRewindRequest, _message_service_pb2.UndoRewindResponse]
-    """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again
-    changes nothing.
+    """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again,
+    by its id, changes nothing.
     """
     ListRewinds: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]
     """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
@@ -117,8 +117,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     rewind that is there.
     """
     UndoRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.UndoRewindRequest, _message_service_pb2.UndoRewindResponse]  # type: ignore[assignment]
-    """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again
-    changes nothing.
+    """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again,
+    by its id, changes nothing.
     """
     ListRewinds: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]  # type: ignore[assignment]
     """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
@@ -208,8 +208,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.UndoRewindRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.UndoRewindResponse, _abc.Awaitable[_message_service_pb2.UndoRewindResponse]]:
-        """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again
-        changes nothing.
+        """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again,
+        by its id, changes nothing.
         """
 
     @_abc_1.abstractmethod

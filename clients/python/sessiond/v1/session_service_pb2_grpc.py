@@ -108,8 +108,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResolveSession(self, request, context):
-        """ResolveSession finds the session that a person means: by its exact id, else by a prefix that only
-        one id has, else the newest of a title's lineage ("x", "x #2", "x #3").
+        """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
+        the newest of a title's lineage ("x", "x #2", "x #3"). A prefix of several ids is ambiguous.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,8 +138,9 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """EndSession ends a session: it takes no more messages. The first end wins; ending it again
-        changes nothing. An ephemeral session is deleted as it ends.
+        """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
+        them, until it is reopened. The first end wins; ending it again changes nothing. An ephemeral
+        sub-agent's session is deleted as it ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

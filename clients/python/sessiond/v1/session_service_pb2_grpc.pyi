@@ -40,8 +40,8 @@ class SessionServiceStub:
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
     ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
-    """ResolveSession finds the session that a person means: by its exact id, else by a prefix that only
-    one id has, else the newest of a title's lineage ("x", "x #2", "x #3").
+    """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
+    the newest of a title's lineage ("x", "x #2", "x #3"). A prefix of several ids is ambiguous.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
     """ListSessions lists sessions, pinned ones first, then the newest first."""
@@ -52,8 +52,9 @@ class SessionServiceStub:
     It reserves nothing.
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]
-    """EndSession ends a session: it takes no more messages. The first end wins; ending it again
-    changes nothing. An ephemeral session is deleted as it ends.
+    """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
+    them, until it is reopened. The first end wins; ending it again changes nothing. An ephemeral
+    sub-agent's session is deleted as it ends.
     """
     ReopenSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ReopenSessionRequest, _session_service_pb2.ReopenSessionResponse]
     """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
@@ -82,8 +83,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
     ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
-    """ResolveSession finds the session that a person means: by its exact id, else by a prefix that only
-    one id has, else the newest of a title's lineage ("x", "x #2", "x #3").
+    """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
+    the newest of a title's lineage ("x", "x #2", "x #3"). A prefix of several ids is ambiguous.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """ListSessions lists sessions, pinned ones first, then the newest first."""
@@ -94,8 +95,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     It reserves nothing.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]  # type: ignore[assignment]
-    """EndSession ends a session: it takes no more messages. The first end wins; ending it again
-    changes nothing. An ephemeral session is deleted as it ends.
+    """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
+    them, until it is reopened. The first end wins; ending it again changes nothing. An ephemeral
+    sub-agent's session is deleted as it ends.
     """
     ReopenSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ReopenSessionRequest, _session_service_pb2.ReopenSessionResponse]  # type: ignore[assignment]
     """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
@@ -139,8 +141,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ResolveSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ResolveSessionResponse, _abc.Awaitable[_session_service_pb2.ResolveSessionResponse]]:
-        """ResolveSession finds the session that a person means: by its exact id, else by a prefix that only
-        one id has, else the newest of a title's lineage ("x", "x #2", "x #3").
+        """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
+        the newest of a title's lineage ("x", "x #2", "x #3"). A prefix of several ids is ambiguous.
         """
 
     @_abc_1.abstractmethod
@@ -175,8 +177,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.EndSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.EndSessionResponse, _abc.Awaitable[_session_service_pb2.EndSessionResponse]]:
-        """EndSession ends a session: it takes no more messages. The first end wins; ending it again
-        changes nothing. An ephemeral session is deleted as it ends.
+        """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
+        them, until it is reopened. The first end wins; ending it again changes nothing. An ephemeral
+        sub-agent's session is deleted as it ends.
         """
 
     @_abc_1.abstractmethod

@@ -255,6 +255,33 @@ WHERE bucket = $1 AND session_key = $2 AND rewind_id < $3
 ORDER BY rewind_id DESC
 LIMIT $4;
 
+-- name: undo_obstacle
+-- A compaction that counts, was made after a rewind of $3 + 1 to $4, and doesn't suit what comes back: it
+-- stands where that stood, or holds a result of a call in it.
+SELECT c.note_seq
+FROM compaction AS c
+WHERE c.bucket = $1 AND c.session_key = $2 AND c.note_seq > $4 AND c.revert_time IS NULL
+    AND NOT EXISTS (
+        SELECT
+        FROM hidden_span AS s
+        WHERE s.bucket = $1 AND s.session_key = $2 AND s.kind = 2
+            AND c.note_seq BETWEEN s.from_seq AND s.to_seq
+    )
+    AND (
+        (c.from_seq <= $4 AND c.to_seq > $3)
+        OR EXISTS (
+            SELECT
+            FROM message AS m
+            CROSS JOIN unnest(m.tool_call_ids) AS call (id)
+            JOIN message AS r
+                ON r.bucket = $1 AND r.session_key = $2 AND r.tool_call_id = call.id COLLATE "C"
+            WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq > $3 AND m.seq <= $4
+                AND r.seq BETWEEN c.from_seq AND c.to_seq
+        )
+    )
+ORDER BY c.note_seq
+LIMIT 1;
+
 -- name: undo_rewind
 -- It counts no more from the next seq on.
 UPDATE rewind

@@ -138,7 +138,7 @@ WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = u.seq;
 -- A page of the calls that wait for their results.
 SELECT o.seq, o.position
 FROM waiting_tool_call AS o
-WHERE o.bucket = $1 AND o.session_key = $2 AND (o.seq, o.position) > ($3::bigint, $4::integer)
+WHERE o.bucket = $1 AND o.session_key = $2 AND (o.seq, o.position) > ($3::bigint, $4::bigint)
 ORDER BY o.seq, o.position
 LIMIT $5;
 

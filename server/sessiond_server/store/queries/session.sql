@@ -135,7 +135,7 @@ WHERE s.bucket = $1 AND s.session_key = $2;
 
 -- name: children
 -- The direct children of sessions, with what decides their fate.
-SELECT bucket, session_key, session_id, parent_kind, lifecycle, spawn_depth
+SELECT bucket, session_key, session_id, incarnation, parent_kind, lifecycle
 FROM session
 WHERE tenant = $1 AND parent_id = ANY($2::text[])
 ORDER BY session_id;
@@ -161,6 +161,13 @@ SET root_id = t.root_id,
 FROM tree AS t
 WHERE s.bucket = t.bucket AND s.session_key = t.session_key;
 
+-- name: titles_of
+-- The titles that go with sessions.
+SELECT s.tenant, s.owner, s.title, s.session_id
+FROM session AS s
+JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key)
+WHERE s.title <> '';
+
 -- name: message_total
 -- What a deletion takes with it.
 SELECT coalesce(sum(message_count), 0)::bigint
@@ -168,7 +175,7 @@ FROM session_head
 JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key);
 
 -- name: delete_session_rows
--- All that belongs to sessions, in one statement, so that no table can be forgotten half way.
+-- All that belongs to sessions but their titles, which are in buckets of their owners.
 WITH gone AS (
     SELECT bucket, session_key
     FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
@@ -192,12 +199,6 @@ rewinds AS (
 ),
 spans AS (
     DELETE FROM hidden_span AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
-),
-titles AS (
-    DELETE FROM session_title AS t USING session AS s, gone
-    WHERE s.bucket = gone.bucket AND s.session_key = gone.session_key
-        AND t.tenant = s.tenant AND t.owner = s.owner AND t.title = s.title
-        AND t.session_id = s.session_id
 ),
 heads AS (
     DELETE FROM session_head AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
