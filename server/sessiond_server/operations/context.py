@@ -11,7 +11,7 @@ from sessiond_server.sessions.toolcalls import Item, suffix_start
 from sessiond_server.sessions.visibility import Segment, between, hidden_spans, segments, shown
 from sessiond_server.store import contexts, messages
 from sessiond_server.store.contexts import ContextMap
-from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Filters, Marks, StoredMessage
 
@@ -152,23 +152,22 @@ async def _limited(
 
 
 async def pages(
-    database: Database, wanted: Wanted, selection: Selection, max_bytes: int
-) -> AsyncIterator[tuple[list[StoredMessage], Marks]]:
-    """The messages of a selection. No connection is held while the reader takes a page."""
+    connection: Connection, wanted: Wanted, selection: Selection, max_bytes: int
+) -> AsyncIterator[tuple[list[StoredMessage], Marks, bool]]:
+    """The messages of a selection, and whether more follow. All must be read from one snapshot."""
     left = selection.pieces
     while left:
-        async with database.connection() as connection:
-            if wanted.as_of_seq:
-                page, places = await messages.context_page_as_of(
-                    connection, wanted.key, left, wanted.as_of_seq, limit=_PAGE, max_bytes=max_bytes
-                )
-            else:
-                page, places = await messages.context_page(
-                    connection, wanted.key, left, Filters(), limit=_PAGE, max_bytes=max_bytes
-                )
-            marks = await messages.marks(connection, wanted.key, page.messages)
+        if wanted.as_of_seq:
+            page, places = await messages.context_page_as_of(
+                connection, wanted.key, left, wanted.as_of_seq, limit=_PAGE, max_bytes=max_bytes
+            )
+        else:
+            page, places = await messages.context_page(
+                connection, wanted.key, left, Filters(), limit=_PAGE, max_bytes=max_bytes
+            )
         if page.messages:
-            yield page.messages, marks
+            marks = await messages.marks(connection, wanted.key, page.messages)
+            yield page.messages, marks, page.more
         if not page.more:
             return
         last, place = page.messages[-1], places[-1]

@@ -43,15 +43,18 @@ class ContextServicer:
             request.max_tokens,
             request.max_messages,
         )
-        async with self.database.connection() as connection:
+        async with self.database.snapshot() as connection:
             selection = await context.select(connection, wanted)
-        answer = rpc.GetContextResponse(totals=_totals(selection))
-        budget = limits.PAGE_BYTES - answer.ByteSize()
-        async for messages, marks in context.pages(self.database, wanted, selection, budget):
-            yield messages_out.with_messages(answer, _MESSAGES_FIELD, messages, marks)
-            answer = rpc.GetContextResponse()
-        if answer.HasField("totals"):
-            yield answer.SerializeToString()
+            answer = rpc.GetContextResponse(totals=_totals(selection))
+            last = answer.SerializeToString()
+            budget = limits.PAGE_BYTES - len(last)
+            found = context.pages(connection, wanted, selection, budget)
+            async for messages, marks, more in found:
+                last = messages_out.with_messages(answer, _MESSAGES_FIELD, messages, marks)
+                if more:  # the last piece leaves when the connection is free again
+                    yield last
+                answer = rpc.GetContextResponse()
+        yield last
 
     async def PlanCompaction(
         self, request: rpc.PlanCompactionRequest, _: Context

@@ -101,6 +101,7 @@ class Database:
         self.connections = connections
         self._queue = queue
         self._waiting = 0
+        self._snapshots = asyncio.Semaphore(max(1, connections // 2))
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -134,6 +135,17 @@ class Database:
                     yield connection
         finally:
             self._waiting -= 1
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection for several reads of one state. At most half of the connections are lent so, since a
+        slow reader keeps one until the session's time limit for idle transactions."""
+        async with (
+            self._snapshots,
+            self.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
 
     async def transact(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Do `work` in a transaction; again, from its beginning, when another one got in its way."""
