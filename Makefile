@@ -1,4 +1,4 @@
-# `make help` lists what there is. Nothing but pip's cache is written outside the checkout.
+# `make help` lists what there is. Nothing but pip's cache, and the data of `make run`, is written outside the checkout.
 PYTHON ?= python3
 ARGS ?=
 

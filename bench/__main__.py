@@ -31,7 +31,7 @@ class Effort:
     latency_calls: int
 
 
-FULL = Effort(rounds=7, seconds=4, latency_calls=300)
+FULL = Effort(rounds=5, seconds=3, latency_calls=300)
 QUICK = Effort(rounds=3, seconds=1.5, latency_calls=60)
 
 

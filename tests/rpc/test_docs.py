@@ -66,6 +66,7 @@ _LIMITS = {
     "CALL_MESSAGES": "messages of an append",
     "CALL_BYTES": "their size together",
     "MESSAGE_BYTES": "a message after updates",
+    "UPDATED_BYTES": "messages of an update together",
     "FRAME_APPENDS": "appends of a frame",
     "STREAM_WINDOW": "appends of a stream that wait",
     "PARTS": "parts",
@@ -84,7 +85,6 @@ _LIMITS = {
 }
 _OTHERWISE = {
     "PAGE_BYTES",
-    "MAX_INT64",
     "MAX_SEQ",
     "EARLIEST_SECOND",
     "LATEST_SECOND",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from sessiond_server.errors import MessageNotFound
+from sessiond_server.errors import MessageNotFound, invalid
 from sessiond_server.operations import gate
 from sessiond_server.sessions.visibility import segments
 from sessiond_server.store import contexts, heads, messages
@@ -31,12 +31,16 @@ async def update(
     changes: Sequence[Change],
     *,
     writer_token: str,
+    max_bytes: int,
 ) -> tuple[list[StoredMessage], Marks]:
     """Change messages, all or none; the new versions in the order of the changes."""
 
     async def work(connection: Connection) -> tuple[list[StoredMessage], Marks]:
         head = await gate.lock_for_change(connection, session_id, key, writer_token=writer_token)
-        current = await messages.to_update(connection, key, [change.seq for change in changes])
+        seqs = [change.seq for change in changes]
+        if (size := await messages.size(connection, key, seqs)) > max_bytes:
+            raise invalid("updates", f"are of messages of {size} bytes, more than {max_bytes}")
+        current = await messages.to_update(connection, key, seqs)
         for change in changes:
             if change.seq not in current:
                 raise MessageNotFound(change.seq, head.first_seq, head.next_seq)

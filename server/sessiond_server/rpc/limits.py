@@ -31,6 +31,7 @@ SOURCES: Final = 64
 CALL_MESSAGES: Final = 1000
 CALL_BYTES: Final = 2 * 2**20
 MESSAGE_BYTES: Final = 3 * 2**20
+UPDATED_BYTES: Final = 32 * 2**20
 """What updates may make of a message: an answer with it and a system prompt stays within 4 MiB."""
 FRAME_APPENDS: Final = 1000
 STREAM_WINDOW: Final = 1024
@@ -51,7 +52,6 @@ KEEP_RECENT: Final = (4, 10_000)
 LEASE_SECONDS: Final = (1, 3600)
 WRITER_LEASE_SECONDS: Final = 30
 COMPACTION_LEASE_SECONDS: Final = 120
-MAX_INT64: Final = 2**63 - 1
 MAX_SEQ: Final = 2**53
 """No history reaches it; what lies beyond is refused as out of range rather than computed with."""
 EARLIEST_SECOND: Final = -62_135_596_800

@@ -170,6 +170,7 @@ class MessageServicer:
             session_key(DEFAULT_TENANT, session_id),
             changes,
             writer_token=request.writer_token,
+            max_bytes=limits.UPDATED_BYTES,
         )
         answer = rpc.UpdateMessagesResponse()
         for message in stored:

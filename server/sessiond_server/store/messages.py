@@ -181,6 +181,12 @@ async def marks(
     return found
 
 
+async def size(connection: Connection, key: SessionKey, seqs: Sequence[int]) -> int:
+    """How many bytes messages take together."""
+    total: int = await connection.fetchval(query("size_of_messages"), *key, list(seqs))
+    return total
+
+
 async def to_update(
     connection: Connection, key: SessionKey, seqs: Sequence[int]
 ) -> dict[int, asyncpg.Record]:

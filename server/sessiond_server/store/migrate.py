@@ -72,6 +72,7 @@ async def migrate(dsn: str) -> list[str]:
     try:
         if not await _missing(connection):
             return []
+        await connection.execute("SET lock_timeout = '60s'")
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(_TABLE)
         missing = await _missing(connection)

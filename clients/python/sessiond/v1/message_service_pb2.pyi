@@ -405,7 +405,7 @@ class UpdateMessagesRequest(_message.Message):
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageUpdate]:
         """The changes, 1–1000, each of another message, at most 2 MiB encoded together. A message is at most
-        3 MiB after its change.
+        3 MiB after its change, and the messages are at most 32 MiB together.
         """
 
     def __init__(

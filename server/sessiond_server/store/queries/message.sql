@@ -106,6 +106,12 @@ SELECT note_seq, from_seq, to_seq
 FROM compaction
 WHERE bucket = $1 AND session_key = $2 AND note_seq = ANY($3::bigint[]);
 
+-- name: size_of_messages
+-- What an update would have to hold in memory.
+SELECT coalesce(sum(octet_length(payload)), 0)::bigint
+FROM message
+WHERE bucket = $1 AND session_key = $2 AND seq = ANY($3::bigint[]);
+
 -- name: messages_to_update
 -- The current versions, in order.
 SELECT seq, create_time, token_count, kind, in_context, in_transcript, note, payload
