@@ -32,6 +32,8 @@ The echo is a bare RPC that gives back the bytes it gets, in the same kind of se
 (`bench/echo.py`). "Direct" is asyncpg writing the same rows into copies of the same tables with the same
 indexes, in the same batches (`bench/loads.py`). AppendStream goes through the client library, unary appends
 through the bare stub. The sessions of a million messages are filled by SQL (`bench/flat.py`).
+
+What isn't reached, and where its time goes: [profile](profile.md).
 """
 
 
