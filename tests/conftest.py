@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support.postgres import Databases, server_for_tests
 from tests.support.processes import ServerProcess
+
+# A runner in the background hands down an ignored Ctrl-C, and so would we to the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
 
 from sessiond_server.errors import (
@@ -57,8 +58,9 @@ class Appending:
         stored = await appends.store(connection, [rest])
         if not stored:
             raise WriterLeaseLost(append.session_id)  # it ended since the look above
+        following = itertools.count(stored[0])
         seqs = [
-            stored.get((append.key.key, row.client_id)) or known[row.client_id].seq
+            known[row.client_id].seq if row.client_id in known else next(following)
             for row in append.rows
         ]
         return Ack(seqs, head.next_seq + len(new), replayed=False)

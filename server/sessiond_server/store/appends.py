@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import or_
 from typing import NamedTuple
-from uuid import UUID
 
 import asyncpg
 
@@ -80,19 +78,16 @@ def _future() -> asyncio.Future[Ack]:
 
 async def store(
     connection: Connection, appends: Sequence[Append], *, note: bool = False
-) -> dict[tuple[UUID, str], int]:
-    """Store the appends that are entirely new and allowed; the seq of each stored message by session key
-    and client id. An append that isn't among them was left out whole.
+) -> dict[int, int]:
+    """Store the appends that are allowed; the first seq of each, by its place. An append whose place isn't
+    among them was left out whole.
 
-    Raises asyncpg's `UniqueViolationError` when a duplicate committed while this waited: do it again.
+    Raises asyncpg's `UniqueViolationError`, and stores nothing, when a session has one of the client ids.
     """
-    rows = [row for append in appends for row in append.rows]
-    client_ids, facts, tools, payloads = zip(*rows, strict=True)
-    numbers = [
-        number << _CALL_NUMBER_SHIFT
-        for number, append in enumerate(appends, start=1)
-        for _ in append.rows
-    ]
+    client_ids, facts, tools, payloads = zip(
+        *(row for append in appends for row in append.rows), strict=True
+    )
+    places = [place for place, append in enumerate(appends, start=1) for _ in append.rows]
     stored = await connection.fetch(
         query("append_messages"),
         [append.key.bucket for append in appends],
@@ -100,12 +95,25 @@ async def store(
         [append.expected_next_seq for append in appends],
         [append.writer_token for append in appends],
         client_ids,
-        list(map(or_, numbers, facts)),
+        [place << _CALL_NUMBER_SHIFT | fact for place, fact in zip(places, facts, strict=True)],
         tools,
         payloads,
         note,
     )
-    return {(row[0], row[1]): row[2] for row in stored}
+    return {row[0] - 1: row[1] for row in stored}
+
+
+async def with_known_messages(connection: Connection, appends: Sequence[Append]) -> set[int]:
+    """The places of the appends that hold a message whose client id its session has."""
+    items = [
+        (append.key.bucket, append.key.key, row.client_id, place)
+        for place, append in enumerate(appends)
+        for row in append.rows
+    ]
+    found = await connection.fetch(
+        query("calls_with_known_messages"), *map(list, zip(*items, strict=True))
+    )
+    return {row[0] for row in found}
 
 
 class Known(NamedTuple):

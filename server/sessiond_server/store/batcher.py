@@ -12,13 +12,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from uuid import UUID
 
 import asyncpg
 import structlog
 
 from sessiond_server.errors import AppendQueueFull, DatabaseUnavailable, ShuttingDown
-from sessiond_server.store.appends import Ack, Append, store
+from sessiond_server.store.appends import Ack, Append, store, with_known_messages
 from sessiond_server.store.database import ATTEMPTS, CONFLICTS, UNAVAILABLE, connect_for_appends
 from sessiond_server.store.keys import SessionKey
 
@@ -36,6 +35,12 @@ CROWD = 16
 """How many sessions that are appended to make a crowd, seen over `CROWD_WINDOW` seconds. Fewer callers, each
 waiting for its answer, would only wait longer."""
 CROWD_WINDOW = 0.1
+
+REPLAYS = 10.0
+"""Seconds after a replay in which batches are searched for more of them before they are stored: one that is
+met while storing undoes the work for its whole batch."""
+PLAN = 15.0
+"""Seconds after which a lane has its statement planned anew."""
 
 Resolve = Callable[[Append], Awaitable[Ack]]
 
@@ -94,6 +99,17 @@ def _fits(append: Append, seen: dict[SessionKey, set[str] | None]) -> bool:
     return True
 
 
+async def _store_without_replays(
+    connection: asyncpg.Connection[asyncpg.Record], batch: list[Append]
+) -> dict[int, int]:
+    replays = await with_known_messages(connection, batch)
+    places = [place for place in range(len(batch)) if place not in replays]
+    if not places:
+        return {}
+    stored = await store(connection, [batch[place] for place in places])
+    return {places[place]: seq for place, seq in stored.items()}
+
+
 class _Crowd:
     """Whether many sessions were appended to in the last window of time."""
 
@@ -126,6 +142,8 @@ class _Lane:
         self._stopping = False
         self._crowd = _Crowd()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._plan_until = 0.0
+        self._replays_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -195,24 +213,41 @@ class _Lane:
             for append in batch:
                 self._begin_resolving(append)
             return
-        for append in batch:
-            first = stored.get((append.key.key, append.rows[0].client_id))
+        for place, append in enumerate(batch):
+            first = stored.get(place)
             if first is None:
                 self._begin_resolving(append)
             else:
                 last = first + len(append.rows) - 1
                 self._answer(append, Ack(range(first, last + 1), last + 1, replayed=False))
 
-    async def _store(self, batch: list[Append]) -> dict[tuple[UUID, str], int]:
+    async def _store(self, batch: list[Append]) -> dict[int, int]:
+        """The first seqs of what is stored, by its place in the batch; the rest needs a closer look."""
         for attempt in range(ATTEMPTS):
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await connect_for_appends(self._dsn)
             try:
-                return await store(self._connection, batch)
+                connection = await self._connected()
+                if asyncio.get_running_loop().time() < self._replays_until:
+                    return await _store_without_replays(connection, batch)
+                return await store(connection, batch)
+            except asyncpg.UniqueViolationError:
+                self._replays_until = asyncio.get_running_loop().time() + REPLAYS
             except CONFLICTS:
                 if attempt == ATTEMPTS - 1:
                     raise
-        raise AssertionError("unreachable")
+        return {}
+
+    async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
+        """The lane's connection. It plans its statement anew from time to time: a plan that was made for
+        small tables reads them whole, and would go on when they have grown."""
+        now = asyncio.get_running_loop().time()
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect_for_appends(self._dsn)
+        elif now > self._plan_until:
+            await self._connection.execute("DISCARD PLANS")
+        else:
+            return self._connection
+        self._plan_until = now + PLAN
+        return self._connection
 
     async def _disconnect(self) -> None:
         if self._connection is not None:

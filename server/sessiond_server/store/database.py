@@ -88,6 +88,7 @@ async def connect_for_appends(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
         **_OPTIONS["server_settings"],
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
+        "enable_sort": "off",  # an index that has the order is taken, see calls_with_known_messages
         "lock_timeout": "250ms",  # a session that is locked for longer mustn't hold up the others
     }
     return await asyncpg.connect(dsn, **{**_OPTIONS, "server_settings": settings})

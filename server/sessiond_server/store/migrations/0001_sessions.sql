@@ -133,6 +133,12 @@ CREATE TABLE message (
     CONSTRAINT message_payload_size CHECK (octet_length(payload) <= 4194304)
 );
 
+-- Without statistics of these two the planner takes both as hardly selective, and so chooses the index whose
+-- further columns a query names. With them it takes a session for a handful of rows that are soon read.
+ALTER TABLE message
+    ALTER COLUMN bucket SET STATISTICS 0,
+    ALTER COLUMN session_key SET STATISTICS 0;
+
 -- Which results answer a tool call. It costs only the results.
 CREATE INDEX message_answer_idx ON message (bucket, session_key, tool_call_id, seq)
     WHERE tool_call_id IS NOT NULL;

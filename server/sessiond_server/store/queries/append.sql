@@ -1,33 +1,13 @@
 -- name: append_messages
--- The heart: one statement stores the calls that are entirely new and allowed, and returns what it
--- stored. Heads are locked in key order before anything is decided, since two batches would deadlock
--- otherwise, and conditions are tested against the locked rows. Calls that it leaves out are looked
--- at one by one, see operations/appending.py.
+-- The heart: one statement stores the calls that are allowed, and returns the first seq of each. Heads
+-- are locked in key order before anything is decided, since two batches would deadlock otherwise, and
+-- conditions are tested against the locked rows. A client id that the session has already violates its
+-- key: nothing is looked up for messages that are new, as nearly all are. What is left out or violates
+-- is looked at one by one, see operations/appending.py.
 WITH call AS MATERIALIZED (
     SELECT bucket, session_key, expected_seq, writer_token, call_no
     FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[])
         WITH ORDINALITY AS c (bucket, session_key, expected_seq, writer_token, call_no)
-),
-item AS MATERIALIZED (
-    SELECT
-        i.*,
-        -- Not EXISTS: the planner may turn that into a hash of the whole table.
-        (
-            SELECT m.seq
-            FROM message AS m
-            WHERE m.bucket = ($1::smallint[])[i.call_no]
-                AND m.session_key = ($2::uuid[])[i.call_no]
-                AND m.client_id = i.client_id
-        ) IS NOT NULL AS known
-    FROM (
-        SELECT
-            client_id, facts, payload, item_no,
-            (facts >> 47)::integer AS call_no,
-            string_to_array(nullif(split_part(tools, chr(30), 1), ''), chr(31)) AS calls,
-            nullif(split_part(tools, chr(30), 2), '') AS tool_call_id
-        FROM unnest($5::text[], $6::bigint[], $7::text[], $8::bytea[])
-            WITH ORDINALITY AS i (client_id, facts, tools, payload, item_no)
-    ) AS i
 ),
 head AS MATERIALIZED (
     SELECT h.*
@@ -49,17 +29,19 @@ allowed AS MATERIALIZED (
             WHEN '' THEN h.writer_expire_time <= clock_timestamp()
             ELSE c.writer_token = h.writer_token AND h.writer_expire_time > clock_timestamp()
         END
-        AND c.call_no NOT IN (SELECT call_no FROM item WHERE known)
 ),
 added AS MATERIALIZED (
     SELECT
-        a.bucket, a.session_key, i.*,
+        a.call_no, a.bucket, a.session_key, i.client_id, i.facts, i.payload,
+        string_to_array(nullif(split_part(i.tools, chr(30), 1), ''), chr(31)) AS calls,
+        nullif(split_part(i.tools, chr(30), 2), '') AS tool_call_id,
         (i.facts >> 16 & 2147483647)::integer AS token_count,
         (i.facts & 2) <> 0 AS in_context,
         a.next_seq - 1 + row_number() OVER (PARTITION BY a.bucket, a.session_key ORDER BY i.item_no) AS seq,
         greatest(a.activity_time, statement_timestamp()) AS create_time
-    FROM item AS i
-    JOIN allowed AS a USING (call_no)
+    FROM unnest($5::text[], $6::bigint[], $7::text[], $8::bytea[])
+        WITH ORDINALITY AS i (client_id, facts, tools, payload, item_no)
+    JOIN allowed AS a ON a.call_no = i.facts >> 47
 ),
 growth AS MATERIALIZED (
     SELECT
@@ -112,17 +94,32 @@ opened AS (
             WHERE r.bucket = a.bucket AND r.session_key = a.session_key
                 AND r.tool_call_id = c.tool_call_id AND r.seq > a.seq
         )
+),
+stored AS (
+    INSERT INTO message (
+        bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+        client_id, tool_call_ids, tool_call_id, payload
+    )
+    SELECT
+        bucket, session_key, seq, create_time, token_count,
+        ((facts >> 8) & 255)::smallint, ((facts >> 2) & 63)::smallint, in_context, (facts & 1) <> 0,
+        $9::boolean, client_id, calls, tool_call_id, payload
+    FROM added
 )
-INSERT INTO message (
-    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
-    client_id, tool_call_ids, tool_call_id, payload
-)
-SELECT
-    bucket, session_key, seq, create_time, token_count,
-    ((facts >> 8) & 255)::smallint, ((facts >> 2) & 63)::smallint, in_context, (facts & 1) <> 0,
-    $9::boolean, client_id, calls, tool_call_id, payload
-FROM added
-RETURNING session_key, client_id, seq;
+SELECT call_no, min(seq) FROM added GROUP BY call_no;
+
+-- name: calls_with_known_messages
+-- Which of these calls hold a message whose client id its session has. The order makes the index of
+-- client ids the only one that serves: by estimates alone the planner may read whole sessions.
+SELECT DISTINCT i.call_no
+FROM unnest($1::smallint[], $2::uuid[], $3::text[], $4::integer[]) AS i (bucket, session_key, client_id, call_no)
+WHERE i.client_id = (
+    SELECT m.client_id
+    FROM message AS m
+    WHERE m.bucket = i.bucket AND m.session_key = i.session_key AND m.client_id >= i.client_id
+    ORDER BY m.client_id
+    LIMIT 1
+);
 
 -- name: known_messages
 -- Which of these client ids the session has, and whether with the content that is sent now: what was
