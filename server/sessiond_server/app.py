@@ -13,13 +13,17 @@ import structlog
 
 from sessiond_server.config import Settings, SettingsError
 from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
+from sessiond_server.feed.hub import Hub
 from sessiond_server.operations.appending import Appending
 from sessiond_server.rpc.context_service import ContextServicer
+from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
+from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.message_service import MessageServicer
 from sessiond_server.rpc.server import RpcServer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.database import UNAVAILABLE, Database
+from sessiond_server.store.hints import LocalHints, NotifyHints
 from sessiond_server.store.migrate import SchemaError, migrate
 
 log = structlog.get_logger(__name__)
@@ -69,13 +73,45 @@ async def _database(dsn: str, settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def _batcher(dsn: str, settings: Settings, database: Database) -> AsyncIterator[Batcher]:
+async def _feeds(
+    dsn: str, settings: Settings, database: Database
+) -> AsyncIterator[tuple[FeedServicer, LocalHints]]:
+    source = StoreSource(database)
+    hub = Hub(source, sweep=settings.feed_sweep, reads=max(1, settings.connections // 2))
+    bounds = FeedLimits(
+        watches=settings.feed_watches,
+        watches_per_connection=settings.feed_watches_per_connection,
+        buffer_bytes=settings.feed_buffer_bytes,
+        heartbeat=settings.feed_heartbeat,
+        write_timeout=settings.feed_write_timeout,
+    )
+    hints: LocalHints
+    if settings.feed_hints == "notify":
+        hints = NotifyHints(dsn, hub.wake, hub.sweep_now)
+    else:
+        hints = LocalHints(hub.wake)
+    database.on_change = hints.publish
+    servicer = FeedServicer(hub, source, bounds)
+    hub.start(servicer.end_stuck)
+    hints.start()
+    try:
+        yield servicer, hints
+    finally:
+        await hints.stop()
+        await hub.stop()
+
+
+@asynccontextmanager
+async def _batcher(
+    dsn: str, settings: Settings, database: Database, hints: LocalHints
+) -> AsyncIterator[Batcher]:
     appending = Appending(database, max_spawn_depth=settings.max_spawn_depth)
     batcher = Batcher(
         dsn,
         appending.resolve,
         lanes=settings.append_lanes,
         queue_messages=settings.append_queue_messages,
+        on_change=hints.publish,
     )
     await batcher.start()
     try:
@@ -84,11 +120,14 @@ async def _batcher(dsn: str, settings: Settings, database: Database) -> AsyncIte
         await batcher.stop()
 
 
-def _listen(settings: Settings, database: Database, batcher: Batcher) -> RpcServer:
+def _listen(
+    settings: Settings, database: Database, batcher: Batcher, feeds: FeedServicer
+) -> RpcServer:
     server = RpcServer(
         SessionServicer(database, settings.max_spawn_depth),
         MessageServicer(database, batcher),
         ContextServicer(database),
+        feeds,
     )
     try:
         for address in settings.listen:
@@ -104,8 +143,9 @@ async def serve(settings: Settings) -> int:
     async with contextlib.AsyncExitStack() as parts:
         dsn, embedded = await parts.enter_async_context(_postgres(settings))
         database = await parts.enter_async_context(_database(dsn, settings))
-        batcher = await parts.enter_async_context(_batcher(dsn, settings, database))
-        server = _listen(settings, database, batcher)
+        feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database))
+        batcher = await parts.enter_async_context(_batcher(dsn, settings, database, hints))
+        server = _listen(settings, database, batcher, feeds)
         await server.start()
         gc.freeze()  # what was imported lives as long as the process: not to be walked through again
         gc.set_threshold(_GC_ALLOCATIONS)

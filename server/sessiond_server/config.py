@@ -77,6 +77,38 @@ class Settings(BaseSettings):
     max_spawn_depth: int = Field(
         default=3, ge=0, le=100, description="How deep sub-agents' sessions may stand."
     )
+    feed_hints: Literal["notify", "poll"] = Field(
+        default="notify",
+        description="How replicas learn of each other's changes: by LISTEN/NOTIFY, or by looking alone, for"
+        " poolers and engines without it.",
+    )
+    feed_sweep: float = Field(
+        default=1.0,
+        ge=0.05,
+        le=60,
+        description="Seconds between two looks for changes of watched sessions that no hint told.",
+    )
+    feed_watches: int = Field(
+        default=10_000, ge=0, le=1_000_000, description="Watches at most, of all callers."
+    )
+    feed_watches_per_connection: int = Field(
+        default=1000, ge=0, le=1_000_000, description="Watches at most of one connection."
+    )
+    feed_buffer_bytes: int = Field(
+        default=2**20,
+        ge=2**16,
+        le=2**30,
+        description="Bytes that may wait for a watcher before it falls behind.",
+    )
+    feed_heartbeat: float = Field(
+        default=15, ge=0.1, le=3600, description="Seconds of silence before a heartbeat."
+    )
+    feed_write_timeout: float = Field(
+        default=60,
+        ge=0.1,
+        le=3600,
+        description="Seconds before a watcher that takes nothing is cut off.",
+    )
     shutdown_grace: float = Field(
         default=20, ge=0, le=3600, description="Seconds that calls under way get when stopping."
     )

@@ -363,6 +363,32 @@ class ReadQueueFull(Refused):
         super().__init__(f"{limit} calls wait for the database already.", limit=limit)
 
 
+class ResumeTokenInvalid(Refused):
+    reason = "RESUME_TOKEN_INVALID"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} was changed, or is that of another session.", field=field)
+
+
+class HistoryDiverged(Refused):
+    reason = "HISTORY_DIVERGED"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"The resume token doesn't fit the history of session {session_id!r}: watch it from the"
+            " beginning.",
+            session_id=session_id,
+        )
+
+
+class TooManyWatches(Refused):
+    reason = "TOO_MANY_WATCHES"
+    retry_after = 1.0
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"There are {limit} watches already.", limit=limit)
+
+
 class DatabaseUnavailable(Refused):
     reason = "DATABASE_UNAVAILABLE"
     retry_after = 0.5

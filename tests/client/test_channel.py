@@ -25,7 +25,12 @@ def test_it_is_decided_for_every_rpc_whether_it_is_repeated() -> None:
         decided += [f"{service}/{name}" for service, names in table.items() for name in names]
     for service, methods in _channel.REPEATED_BY_THE_CLIENT.items():
         decided += [f"{service}/{name}" for name in methods]
-    messages = (v1.GetSessionRequest, v1.GetMessageRequest, v1.GetContextRequest)
+    messages = (
+        v1.GetSessionRequest,
+        v1.GetMessageRequest,
+        v1.GetContextRequest,
+        v1.WatchRequest,
+    )
     files = {message.DESCRIPTOR.file for message in messages}
     services = [service for file in files for service in file.services_by_name.values()]
     there = [

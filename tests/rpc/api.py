@@ -37,12 +37,13 @@ def answering(call_id: str) -> v1.Message:
 
 
 class Api:
-    """The three services on one channel."""
+    """The services on one channel."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.sessions = v1.SessionServiceStub(channel)
         self.messages = v1.MessageServiceStub(channel)
         self.contexts = v1.ContextServiceStub(channel)
+        self.feeds = v1.FeedServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:
         """A session with these facts."""
@@ -85,6 +86,16 @@ class Api:
         )
         request.MergeFrom(v1.CompactSessionRequest(**fields))
         return self.contexts.CompactSession(request)
+
+    def watch(self, session_id: str, **start: Any) -> v1.WatchResponse:
+        """The first frame of a watch."""
+        target = v1.WatchTarget(session_id=session_id, **start)
+        call = self.feeds.Watch(v1.WatchRequest(targets=[target]))
+        try:
+            frame: v1.WatchResponse = next(call)
+            return frame
+        finally:
+            call.cancel()
 
     def archive(self, session_id: str) -> v1.Session:
         """Put a session away."""

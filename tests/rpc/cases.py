@@ -394,3 +394,33 @@ def compacting_an_open_call(api: Api) -> Expected:
 def reverting_what_is_no_compaction(api: Api) -> Expected:
     request = v1.RevertCompactionRequest(session_id=api.talk(2), note_seq=2)
     return refused(lambda: api.contexts.RevertCompaction(request)), {"note_seq": 2}
+
+
+@case("SESSION_NOT_FOUND")
+def watching_an_unknown_session(api: Api) -> Expected:
+    return refused(lambda: api.watch("nobody")), {"session_id": "nobody"}
+
+
+@case("RESUME_TOKEN_INVALID")
+def resuming_with_a_changed_token(api: Api) -> Expected:
+    id = api.talk(1)
+    token = api.watch(id).resume_token
+    resume = v1.WatchResume(tokens=[token[:-3] + "abc"])
+    return refused(lambda: api.watch(id, resume=resume)), {"field": "resume.tokens[0]"}
+
+
+@case("RESUME_TOKEN_INVALID")
+def resuming_with_the_token_of_another_session(api: Api) -> Expected:
+    token = api.watch(api.talk(1)).resume_token
+    resume = v1.WatchResume(tokens=[token])
+    return refused(lambda: api.watch(api.talk(1), resume=resume)), {"field": "resume.tokens"}
+
+
+@case("HISTORY_DIVERGED")
+def resuming_with_the_token_of_a_session_that_was_made_anew(api: Api) -> Expected:
+    id = api.talk(1)
+    resume = v1.WatchResume(tokens=[api.watch(id).resume_token])
+    api.sessions.DeleteSession(v1.DeleteSessionRequest(session_id=id))
+    api.create(id)
+    api.append(id, said("another"))
+    return refused(lambda: api.watch(id, resume=resume)), {"session_id": id}

@@ -28,6 +28,7 @@ _FROM_FAULTS = {
     "SHUTTING_DOWN",
     "APPEND_QUEUE_FULL",
     "READ_QUEUE_FULL",
+    "TOO_MANY_WATCHES",
 }
 _PATHS = {
     method.input_type.full_name: (f"/{service.full_name}/{method.name}", method.server_streaming)

@@ -109,7 +109,8 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     token = own.lease(id)
     own.messages.ClearMessages(v1.ClearMessagesRequest(session_id=id, writer_token=token))
     left = {name for name, count in _rows(dsn, id, key).items() if count}
-    assert left == {"session", "session_head", "session_title"}
+    assert left == {"session", "session_head", "session_title", "session_change"}
+    assert _value(dsn, "SELECT count(*) FROM session_change WHERE session_key = $1::uuid", key) == 1
     session = own.get(id)
     assert (session.first_seq, session.next_seq, session.message_count) == (10, 10, 0)
     assert (session.context_message_count, session.open_tool_call_count) == (0, 0)

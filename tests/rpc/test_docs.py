@@ -68,6 +68,10 @@ _LIMITS = {
     "MESSAGE_BYTES": "a message after updates",
     "UPDATED_BYTES": "messages of an update together",
     "FRAME_APPENDS": "appends of a frame",
+    "FRAME_EVENTS": "events of a frame",
+    "WATCH_TARGETS": "targets of a watch",
+    "RESUME_TOKENS": "resume tokens of a target",
+    "WATCH_DESCENDANTS": "descendants that there are at the start",
     "STREAM_WINDOW": "appends of a stream that wait",
     "PARTS": "parts",
     "TOOL_CALLS": "tool calls",
@@ -111,6 +115,8 @@ def _documented(name: str) -> str:
         return f"{value[0]} s to {value[1]} s"
     if name.endswith("_BYTES"):
         return f"{value} bytes" if value < 2**10 else _size(value)
+    if name == "WATCH_DESCENDANTS":
+        return f"{value:,}"
     return f"{value} s" if name.endswith("_SECONDS") else str(value)
 
 
@@ -131,6 +137,7 @@ def test_limits_in_other_words() -> None:
         "session id": limits.SESSION_ID_FORM,
         "client id": limits.CLIENT_ID_FORM,
         "request id": limits.REQUEST_ID_FORM.replace("at most ", ""),
+        "watch id": limits.WATCH_ID_FORM.replace("at most ", ""),
     }
     for row, form in forms.items():
         assert rows[row].replace("`", "") == form.removeprefix("must be ")
@@ -142,6 +149,8 @@ def test_limits_in_other_words() -> None:
         ("depth of sub-agents", "max_spawn_depth"),
         ("messages that wait to be appended", "append_queue_messages"),
         ("calls that wait for a connection", "read_queue"),
+        ("watches", "feed_watches"),
+        ("watches of a connection", "feed_watches_per_connection"),
     ],
 )
 def test_limits_that_are_settings(row: str, setting: str) -> None:

@@ -49,7 +49,7 @@ class Fuzzer:
             if method.client_streaming:
                 found = [item async for item in call(iter([request]), timeout=60)]
             elif method.server_streaming:
-                found = [item async for item in call(request, timeout=60)]
+                found = await _read(call(request, timeout=60), endless=method.name == "Watch")
             else:
                 found = [await call(request, timeout=60)]
         except grpc.aio.AioRpcError as error:
@@ -74,6 +74,17 @@ class Fuzzer:
                 await self.send(method, request)
 
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+
+async def _read(call: Any, *, endless: bool) -> list[bytes]:
+    """What a call streams; of an endless one what comes first."""
+    found = []
+    async for item in call:
+        found.append(item)
+        if endless:
+            call.cancel()
+            break
+    return found
 
 
 def _multicallable(channel: grpc.aio.Channel, method: MethodDescriptor) -> Any:

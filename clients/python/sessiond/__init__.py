@@ -35,10 +35,12 @@ from sessiond._errors import (
     DeadlineExceeded,
     EtagMismatch,
     FieldViolation,
+    HistoryDiverged,
     InternalError,
     InvalidField,
     InvalidPageToken,
     InvalidRequest,
+    InvalidResumeToken,
     MessageNotFound,
     NextSeqMismatch,
     NotFound,
@@ -63,6 +65,7 @@ from sessiond._errors import (
     SpawnTooDeep,
     TitleAlreadySet,
     TitleTaken,
+    TooManyWatches,
     Unauthenticated,
     Unavailable,
     Unsupported,
@@ -74,6 +77,9 @@ from sessiond._requests.contexts import Context
 from sessiond._requests.messages import message_update, with_client_ids
 from sessiond._stream import AppendStream
 from sessiond._stream_aio import AsyncAppendStream
+from sessiond._watch import Event
+from sessiond._watch_aio import AsyncWatch
+from sessiond._watch_sync import Watch
 
 __all__ = [
     "AlreadyExists",
@@ -81,6 +87,7 @@ __all__ = [
     "AppendStream",
     "AsyncAppendStream",
     "AsyncClient",
+    "AsyncWatch",
     "AsyncWriter",
     "Cancelled",
     "Client",
@@ -96,11 +103,14 @@ __all__ = [
     "DatabaseUnavailable",
     "DeadlineExceeded",
     "EtagMismatch",
+    "Event",
     "FieldViolation",
+    "HistoryDiverged",
     "InternalError",
     "InvalidField",
     "InvalidPageToken",
     "InvalidRequest",
+    "InvalidResumeToken",
     "MessageNotFound",
     "NextSeqMismatch",
     "NotFound",
@@ -125,9 +135,11 @@ __all__ = [
     "SpawnTooDeep",
     "TitleAlreadySet",
     "TitleTaken",
+    "TooManyWatches",
     "Unauthenticated",
     "Unavailable",
     "Unsupported",
+    "Watch",
     "Writer",
     "WriterLeaseHeld",
     "WriterLeaseLost",

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import copy
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -15,12 +15,14 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
-from sessiond._channel import channel_options, default_target
+from sessiond._channel import channel_options, grpc_target
 from sessiond._errors import Cancelled, SessiondError
 from sessiond._lease import WriterLease
 from sessiond._requests import contexts, messages, sessions
 from sessiond._status import error_from_call
 from sessiond._stream_aio import AsyncAppendStream
+from sessiond._watch import SILENCE, WATCH, WatchState
+from sessiond._watch_aio import AsyncWatch
 
 P = ParamSpec("P")
 Q = TypeVar("Q", bound=Message)
@@ -174,7 +176,7 @@ class AsyncClient(_Caller):
         options: Sequence[tuple[str, Any]] = (),
         channel: grpc.aio.Channel | None = None,
     ) -> None:
-        self._link = _Link(target or default_target(), options, channel)
+        self._link = _Link(grpc_target(target), options, channel)
         self._timeout = timeout
 
     def with_timeout(self, timeout: float | None) -> Self:
@@ -231,6 +233,34 @@ class AsyncClient(_Caller):
     acquire_writer = _unary(contexts.acquire_writer)
     renew_writer = _unary(contexts.renew_writer)
     release_writer = _unary(contexts.release_writer)
+
+    def watch(
+        self,
+        *session_ids: str,
+        start: str | int = "beginning",
+        resume: Mapping[str, str] | None = None,
+        descendants: bool = False,
+        silence: float = SILENCE,
+    ) -> AsyncWatch:
+        """Follows sessions: what happened, then what happens. See `AsyncWatch`.
+
+        Args:
+            session_ids: The sessions, 100 at most.
+            start: `beginning`, `now`, or the seq of the first message wanted, which may be in the
+                future.
+            resume: The `tokens` of an earlier watch; a session without one begins at `start`.
+            descendants: Whether to follow the sessions that come from it as well (of one session).
+            silence: Seconds without a sign of life after which another connection is tried; more
+                than the service's setting `feed_heartbeat`, which is 15.
+
+        Raises, while iterating:
+            SessionNotFound: There is no such session.
+            HistoryDiverged: A token is of another history: forget what was received.
+            Unavailable: The service was out of reach for longer than the client's timeout.
+        """
+        call = self._link.callable("unary_stream", WATCH)
+        state = WatchState(session_ids, start, resume, descendants)
+        return AsyncWatch(call, state, self._timeout, silence)
 
     def append_stream(self) -> AsyncAppendStream:
         """Opens a stream of appends, a context manager: see `AsyncAppendStream`.

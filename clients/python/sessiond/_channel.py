@@ -60,13 +60,22 @@ UNSAFE_TO_REPEAT = {
     },
 }
 
-# It repeats its appends itself, over a new stream.
-REPEATED_BY_THE_CLIENT = {"sessiond.v1.MessageService": {"AppendStream"}}
+# These go on by themselves, over a new stream.
+REPEATED_BY_THE_CLIENT = {
+    "sessiond.v1.MessageService": {"AppendStream"},
+    "sessiond.v1.FeedService": {"Watch"},
+}
 
 
 def default_target() -> str:
     """`SESSIOND_TARGET` from the environment, or `127.0.0.1:7443`."""
     return os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+
+
+def grpc_target(target: str | None) -> str:
+    """The target as gRPC knows it: several addresses, separated by commas, are tried in turn."""
+    target = target or default_target()
+    return f"ipv4:{target}" if "," in target and not target.startswith("ipv") else target
 
 
 def channel_options(options: Sequence[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:

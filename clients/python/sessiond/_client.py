@@ -6,7 +6,7 @@ import contextlib
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -14,12 +14,14 @@ import grpc
 from google.protobuf.message import Message
 
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
-from sessiond._channel import channel_options, default_target
+from sessiond._channel import channel_options, grpc_target
 from sessiond._errors import SessiondError
 from sessiond._lease import WriterLease
 from sessiond._requests import contexts, messages, sessions
 from sessiond._status import error_from_call
 from sessiond._stream import AppendStream
+from sessiond._watch import SILENCE, WATCH, WatchState
+from sessiond._watch_sync import Watch
 
 P = ParamSpec("P")
 Q = TypeVar("Q", bound=Message)
@@ -148,8 +150,7 @@ class Client(_Caller):
     ) -> None:
         self._given = channel is not None
         self._link = _Link(
-            channel
-            or grpc.insecure_channel(target or default_target(), options=channel_options(options))
+            channel or grpc.insecure_channel(grpc_target(target), options=channel_options(options))
         )
         self._timeout = timeout
 
@@ -208,6 +209,34 @@ class Client(_Caller):
     acquire_writer = _unary(contexts.acquire_writer)
     renew_writer = _unary(contexts.renew_writer)
     release_writer = _unary(contexts.release_writer)
+
+    def watch(
+        self,
+        *session_ids: str,
+        start: str | int = "beginning",
+        resume: Mapping[str, str] | None = None,
+        descendants: bool = False,
+        silence: float = SILENCE,
+    ) -> Watch:
+        """Follows sessions: what happened, then what happens. See `Watch`.
+
+        Args:
+            session_ids: The sessions, 100 at most.
+            start: `beginning`, `now`, or the seq of the first message wanted, which may be in the
+                future.
+            resume: The `tokens` of an earlier watch; a session without one begins at `start`.
+            descendants: Whether to follow the sessions that come from it as well (of one session).
+            silence: Seconds without a sign of life after which another connection is tried; more
+                than the service's setting `feed_heartbeat`, which is 15.
+
+        Raises, while iterating:
+            SessionNotFound: There is no such session.
+            HistoryDiverged: A token is of another history: forget what was received.
+            Unavailable: The service was out of reach for longer than the client's timeout.
+        """
+        call = self._link.callable("unary_stream", WATCH)
+        state = WatchState(session_ids, start, resume, descendants)
+        return Watch(call, state, self._timeout, silence)
 
     def append_stream(self) -> AppendStream:
         """Opens a stream of appends, a context manager: see `AppendStream`.

@@ -5,6 +5,7 @@ SessiondError
 ├── InvalidRequest               INVALID_ARGUMENT, OUT_OF_RANGE: correct the request
 │   ├── InvalidField
 │   ├── InvalidPageToken
+│   ├── InvalidResumeToken
 │   └── SeqOutOfRange
 ├── NotFound                     NOT_FOUND
 │   ├── SessionNotFound
@@ -22,6 +23,7 @@ SessiondError
 │   ├── WriterLeaseLost
 │   └── CompactionLeaseLost
 ├── PreconditionFailed           FAILED_PRECONDITION: not as things stand
+│   ├── HistoryDiverged
 │   ├── SessionEnded
 │   ├── SessionArchived
 │   ├── SessionAmbiguous
@@ -37,6 +39,7 @@ SessiondError
 │   └── NothingToRewind
 ├── Overloaded                   RESOURCE_EXHAUSTED: nothing was done; wait and try again
 │   ├── AppendQueueFull
+│   ├── TooManyWatches
 │   └── ReadQueueFull
 ├── Unavailable                  UNAVAILABLE: whether a write took effect isn't known
 │   ├── DatabaseUnavailable
@@ -258,6 +261,14 @@ class PreconditionFailed(SessiondError):
     default_code = StatusCode.FAILED_PRECONDITION
 
 
+class InvalidResumeToken(InvalidRequest):
+    """A resume token was changed or is that of another session."""
+
+
+class HistoryDiverged(PreconditionFailed):
+    """A resume token is of another history: forget what was received and watch from the beginning."""
+
+
 class SessionEnded(PreconditionFailed):
     """The session has ended; `reopen_session` makes it active."""
 
@@ -342,6 +353,10 @@ class Overloaded(SessiondError):
 
 class AppendQueueFull(Overloaded):
     """The server's queue of appends is full."""
+
+
+class TooManyWatches(Overloaded):
+    """The server or the connection has as many watches as may be."""
 
 
 class ReadQueueFull(Overloaded):
@@ -442,6 +457,9 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_SHUTTING_DOWN: ShuttingDown,
     ErrorReason.ERROR_REASON_BUG: ServerBug,
     ErrorReason.ERROR_REASON_READ_QUEUE_FULL: ReadQueueFull,
+    ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID: InvalidResumeToken,
+    ErrorReason.ERROR_REASON_HISTORY_DIVERGED: HistoryDiverged,
+    ErrorReason.ERROR_REASON_TOO_MANY_WATCHES: TooManyWatches,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

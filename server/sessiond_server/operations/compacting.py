@@ -23,7 +23,7 @@ from sessiond_server.sessions import planning
 from sessiond_server.sessions.planning import Goal
 from sessiond_server.sessions.toolcalls import Item, ToolCalls
 from sessiond_server.sessions.visibility import Span, segments
-from sessiond_server.store import appends, contexts, heads, messages
+from sessiond_server.store import appends, changes, contexts, heads, messages
 from sessiond_server.store.appends import Append, MessageRow
 from sessiond_server.store.contexts import CompactionInsert, CompactionRow, ContextMap
 from sessiond_server.store.database import Connection, Database
@@ -163,6 +163,7 @@ async def _compact(connection: Connection, wanted: Compact, head: Head) -> Compa
     await contexts.add_compacted_span(connection, wanted.key, span)
     await _record(connection, wanted, head, calls.items, replaced, span)
     await heads.touch(connection, wanted.key)
+    await changes.record(connection, wanted.key, changes.COMPACTED, reference=note_seq)
     row = await contexts.read_compaction(connection, wanted.key, note_seq)
     assert row is not None
     return row
@@ -285,6 +286,7 @@ async def revert(
         await contexts.revert_compaction(connection, key, note_seq, head.next_seq)
         await hiding.derive(connection, key, head, rewound_changed=False)
         await heads.touch(connection, key)
+        await changes.record(connection, key, changes.REVERTED, reference=note_seq)
         reverted = await contexts.read_compaction(connection, key, note_seq)
         assert reverted is not None
         return reverted

@@ -12,7 +12,7 @@ from sessiond_server.errors import (
     TitleTaken,
 )
 from sessiond_server.sessions.titles import lineage
-from sessiond_server.store import heads, sessions
+from sessiond_server.store import changes, heads, sessions
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey, session_key
 from sessiond_server.store.sessions import NO_PARENT, SUBAGENT, SessionInsert, SessionRow
@@ -83,6 +83,14 @@ async def create_missing(connection: Connection, new: NewSession, *, max_spawn_d
         holder = await sessions.claim_title(connection, row, new.title, *lineage(new.title))
         if holder is not None:
             raise TitleTaken(new.title, holder)
+    if parent is not None:
+        await changes.record(
+            connection,
+            parent.key,
+            changes.CHILD,
+            child_id=new.session_id,
+            child_kind=new.parent_kind,
+        )
     return True
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from sessiond_server.errors import EtagMismatch, SessionNotFound
 from sessiond_server.operations import gate
-from sessiond_server.store import heads, sessions
+from sessiond_server.store import changes, heads, sessions
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import ACTIVE, ENDED
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sessions import EPHEMERAL, SUBAGENT, Child, SessionRow
+from sessiond_server.store.touched import touch
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ async def reopen(database: Database, session_id: str, key: SessionKey) -> Sessio
 async def _store(connection: Connection, row: SessionRow) -> None:
     await sessions.update(connection, row)
     await heads.set_state(connection, row.key, row.state)
+    await changes.record(connection, row.key, changes.FACTS)
 
 
 async def delete(
@@ -102,15 +104,18 @@ async def _locked_children(connection: Connection, tenant: str, parents: list[st
 
 async def _delete_tree(connection: Connection, row: SessionRow) -> Deleted:
     """Lock before looking for children: who creates one locks its parent too."""
-    going, staying = [row.key], list[str]()
+    going, staying = [row.key], list[Child]()
     generation = [row.session_id]
     while generation:
         children = await _locked_children(connection, row.tenant, generation)
-        staying += [child.session_id for child in children if not child.goes_with_parent]
+        staying += [child for child in children if not child.goes_with_parent]
         leaving = [child for child in children if child.goes_with_parent]
         going += [child.key for child in leaving]
         generation = [child.session_id for child in leaving]
     if staying:
-        await sessions.detach(connection, row.tenant, staying)
+        await sessions.detach(connection, row.tenant, [child.session_id for child in staying])
+        for child in staying:
+            await changes.record(connection, child.key, changes.FACTS)
     messages = await sessions.delete(connection, going)
+    touch(*going)
     return Deleted(len(going), messages, len(staying))

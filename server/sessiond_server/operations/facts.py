@@ -9,7 +9,7 @@ from sessiond_server.errors import EtagMismatch, SessionEnded, TitleAlreadySet, 
 from sessiond_server.operations import gate
 from sessiond_server.operations.ending import read
 from sessiond_server.sessions.titles import lineage
-from sessiond_server.store import heads, sessions
+from sessiond_server.store import changes, heads, sessions
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import ENDED
 from sessiond_server.store.keys import SessionKey
@@ -63,6 +63,7 @@ async def update(database: Database, wanted: Update) -> SessionRow:
         row.round_index = row.round_index if wanted.round_index is None else wanted.round_index
         row.details = wanted.change_details(row.details)
         await sessions.update(connection, row)
+        await changes.record(connection, row.key, changes.FACTS)
         return await read(connection, wanted.session_id, wanted.key)
 
     return await database.transact(work)

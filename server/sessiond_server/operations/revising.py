@@ -10,6 +10,7 @@ import asyncpg
 from sessiond_server.errors import MessageNotFound, invalid
 from sessiond_server.operations import gate
 from sessiond_server.sessions.visibility import segments
+from sessiond_server.store import changes as changes_log
 from sessiond_server.store import contexts, heads, messages
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
@@ -57,6 +58,9 @@ async def update(
                 effective_seq=head.next_seq,
             )
             await _recount(connection, key)
+            await changes_log.record(
+                connection, key, changes_log.UPDATED, seqs=sorted(r.seq for r in changed)
+            )
             await heads.touch(connection, key)
         stored = [_stored(revision, current[revision.seq]) for revision in revisions]
         return stored, await messages.marks(connection, key, stored)

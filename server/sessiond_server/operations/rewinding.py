@@ -10,7 +10,7 @@ from sessiond_server.errors import (
 )
 from sessiond_server.operations import gate, hiding
 from sessiond_server.sessions.visibility import PartialOverlap, Rewind, rewound_spans, segments
-from sessiond_server.store import contexts, heads, sessions
+from sessiond_server.store import changes, contexts, heads, sessions
 from sessiond_server.store.contexts import RewindRow
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import Head
@@ -46,6 +46,7 @@ async def rewind(
         await contexts.insert_rewind(connection, key, new, author)
         await hiding.derive(connection, key, head, rewound_changed=True)
         await heads.touch(connection, key)
+        await changes.record(connection, key, changes.REWOUND, reference=new.rewind_id)
         return await _read(connection, key, new.rewind_id)
 
     return await database.transact(work)
@@ -104,6 +105,7 @@ async def undo(
         if obstacle is not None:
             raise RewindNotUndoable(row.rewind_id, obstacle)
         await heads.touch(connection, key)
+        await changes.record(connection, key, changes.UNDONE, reference=row.rewind_id)
         return await _read(connection, key, row.rewind_id)
 
     return await database.transact(work)
@@ -129,6 +131,7 @@ async def clear(
         )
         await sessions.clear(connection, key)
         await heads.touch(connection, key)
+        await changes.record(connection, key, changes.CLEARED, reference=head.next_seq)
         return head
 
     return await database.transact(work)

@@ -34,6 +34,12 @@ MESSAGE_BYTES: Final = 3 * 2**20
 UPDATED_BYTES: Final = 32 * 2**20
 """What updates may make of a message: an answer with it and a system prompt stays within 4 MiB."""
 FRAME_APPENDS: Final = 1000
+FRAME_EVENTS: Final = 1000
+WATCH_TARGETS: Final = 100
+WATCH_ID: Final = re.compile(r"[!-~]{0,128}")
+WATCH_ID_FORM: Final = "must be at most 128 printable ASCII characters without spaces"
+RESUME_TOKENS: Final = 1000
+WATCH_DESCENDANTS: Final = 10_000
 STREAM_WINDOW: Final = 1024
 PARTS: Final = 256
 TOOL_CALLS: Final = 256

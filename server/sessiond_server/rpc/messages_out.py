@@ -43,9 +43,11 @@ def with_messages(
     answer: ProtoMessage, field: int, messages: Iterable[StoredMessage], marks: Marks
 ) -> bytes:
     """The encoding of an answer whose repeated field number `field` holds the messages."""
-    tag = _varint(field << 3 | 2)
     pieces = [answer.SerializeToString()]
-    for message in messages:
-        body = encoded(message, marks)
-        pieces += (tag, _varint(len(body)), body)
+    pieces += (as_field(field, encoded(message, marks)) for message in messages)
     return b"".join(pieces)
+
+
+def as_field(number: int, body: bytes) -> bytes:
+    """An encoded message as field `number` of another one."""
+    return b"".join((_varint(number << 3 | 2), _varint(len(body)), body))

@@ -11,10 +11,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from sessiond.v1 import context_service_pb2, message_service_pb2, session_service_pb2
+from sessiond.v1 import (
+    context_service_pb2,
+    feed_service_pb2,
+    message_service_pb2,
+    session_service_pb2,
+)
 from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
 from sessiond_server.rpc.context_service import ContextServicer
+from sessiond_server.rpc.feed_service import FeedServicer
 from sessiond_server.rpc.message_service import MessageServicer
 from sessiond_server.rpc.registry import Wall
 from sessiond_server.rpc.session_service import SessionServicer
@@ -33,6 +39,7 @@ SERVICES = {
     message_service_pb2.DESCRIPTOR.services_by_name["MessageService"],
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
     context_service_pb2.DESCRIPTOR.services_by_name["ContextService"],
+    feed_service_pb2.DESCRIPTOR.services_by_name["FeedService"],
 }
 
 
@@ -43,6 +50,7 @@ class RpcServer:
     sessions: SessionServicer
     messages: MessageServicer
     contexts: ContextServicer
+    feeds: FeedServicer
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
     _health: health.aio.HealthServicer = field(init=False)
@@ -57,6 +65,7 @@ class RpcServer:
             "MessageService": self.messages,
             "SessionService": self.sessions,
             "ContextService": self.contexts,
+            "FeedService": self.feeds,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)
@@ -109,6 +118,7 @@ class RpcServer:
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those under way `grace` seconds, and end."""
         self.messages.close_streams()
+        self.feeds.close_streams()
         await self._wall.close(grace)
         await self._server.stop(_LAST_BYTES)  # which ends the watches of health as well
         for lock in self._locks:

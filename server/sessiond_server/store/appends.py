@@ -12,6 +12,7 @@ import asyncpg
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
+from sessiond_server.store.touched import touch
 
 _CALL_NUMBER_SHIFT = 47
 _ID_SEPARATOR, _ANSWER_SEPARATOR = "\x1f", "\x1e"
@@ -100,6 +101,7 @@ async def store(
         payloads,
         note,
     )
+    touch(*(append.key for append in appends))
     return {row[0] - 1: row[1] for row in stored}
 
 

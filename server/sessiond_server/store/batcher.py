@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 
 import asyncpg
@@ -46,10 +46,19 @@ Resolve = Callable[[Append], Awaitable[Ack]]
 
 
 class Batcher:
-    """The way of every append into the log. `append.answer` gets the `Ack`, or a `Refused`."""
+    """The way of every append into the log. `append.answer` gets the `Ack`, or a `Refused`; `on_change` is
+    told, after each commit, which sessions grew."""
 
-    def __init__(self, dsn: str, resolve: Resolve, *, lanes: int, queue_messages: int) -> None:
-        self._lanes = [_Lane(dsn, resolve, self._release) for _ in range(lanes)]
+    def __init__(
+        self,
+        dsn: str,
+        resolve: Resolve,
+        *,
+        lanes: int,
+        queue_messages: int,
+        on_change: Callable[[Collection[SessionKey]], None] = lambda keys: None,
+    ) -> None:
+        self._lanes = [_Lane(dsn, resolve, self._release, on_change) for _ in range(lanes)]
         self._limit = queue_messages
         self._messages = 0
         self._bytes = 0
@@ -131,10 +140,17 @@ class _Crowd:
 class _Lane:
     """A queue, a connection, and at most one statement under way."""
 
-    def __init__(self, dsn: str, resolve: Resolve, release: Callable[[Append], None]) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        resolve: Resolve,
+        release: Callable[[Append], None],
+        on_change: Callable[[Collection[SessionKey]], None],
+    ) -> None:
         self._dsn = dsn
         self._resolve = resolve
         self._release = release
+        self._on_change = on_change
         self._queue: deque[Append] = deque()
         self._held: dict[SessionKey, deque[Append]] = {}
         self._resolving: set[asyncio.Task[None]] = set()  # a loop holds its tasks only weakly
@@ -220,6 +236,7 @@ class _Lane:
             else:
                 last = first + len(append.rows) - 1
                 self._answer(append, Ack(range(first, last + 1), last + 1, replayed=False))
+        self._on_change([batch[place].key for place in stored])
 
     async def _store(self, batch: list[Append]) -> dict[int, int]:
         """The first seqs of what is stored, by its place in the batch; the rest needs a closer look."""

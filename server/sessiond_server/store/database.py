@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +11,8 @@ import asyncpg
 import structlog
 
 from sessiond_server.errors import DatabaseUnavailable, ReadQueueFull
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.touched import touched_sessions
 
 log = structlog.get_logger(__name__)
 
@@ -94,8 +96,15 @@ async def connect_for_appends(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     return await asyncpg.connect(dsn, **{**_OPTIONS, "server_settings": settings})
 
 
+async def connect_for_hints(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection of one's own for notifications, which need not reach the disk."""
+    settings = {**_OPTIONS["server_settings"], "synchronous_commit": "off"}
+    return await asyncpg.connect(dsn, **{**_OPTIONS, "server_settings": settings})
+
+
 class Database:
-    """A pool of connections whose queue is bounded (P13)."""
+    """A pool of connections whose queue is bounded (P13). `on_change` is told, after each commit, which
+    sessions it changed."""
 
     def __init__(self, dsn: str, *, connections: int, queue: int) -> None:
         self._dsn = dsn
@@ -104,6 +113,7 @@ class Database:
         self._waiting = 0
         self._snapshots = asyncio.Semaphore(max(1, connections // 2))
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self.on_change: Callable[[Collection[SessionKey]], None] = lambda keys: None
 
     async def open(self) -> None:
         self._pool = await asyncpg.create_pool(
@@ -152,8 +162,11 @@ class Database:
         """Do `work` in a transaction; again, from its beginning, when another one got in its way."""
         for attempt in range(ATTEMPTS):
             try:
-                async with self.connection() as connection, connection.transaction():
-                    return await work(connection)
+                with touched_sessions() as touched:
+                    async with self.connection() as connection, connection.transaction():
+                        result = await work(connection)
+                self.on_change(touched)
+                return result
             except CONFLICTS as error:
                 if attempt == ATTEMPTS - 1:
                     log.warning("transaction gave up", error=repr(error))

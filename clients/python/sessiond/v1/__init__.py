@@ -35,6 +35,21 @@ from sessiond.v1.context_service_pb2_grpc import add_ContextServiceServicer_to_s
 from sessiond.v1.error_pb2 import Error as Error
 from sessiond.v1.error_pb2 import FieldViolation as FieldViolation
 from sessiond.v1.error_reason_pb2 import ErrorReason as ErrorReason
+from sessiond.v1.feed_service_pb2 import CaughtUp as CaughtUp
+from sessiond.v1.feed_service_pb2 import ChildCreated as ChildCreated
+from sessiond.v1.feed_service_pb2 import FeedEvent as FeedEvent
+from sessiond.v1.feed_service_pb2 import FellBehind as FellBehind
+from sessiond.v1.feed_service_pb2 import Goodbye as Goodbye
+from sessiond.v1.feed_service_pb2 import Heartbeat as Heartbeat
+from sessiond.v1.feed_service_pb2 import MessagesCleared as MessagesCleared
+from sessiond.v1.feed_service_pb2 import SessionDeleted as SessionDeleted
+from sessiond.v1.feed_service_pb2 import WatchRequest as WatchRequest
+from sessiond.v1.feed_service_pb2 import WatchResponse as WatchResponse
+from sessiond.v1.feed_service_pb2 import WatchResume as WatchResume
+from sessiond.v1.feed_service_pb2 import WatchTarget as WatchTarget
+from sessiond.v1.feed_service_pb2_grpc import FeedServiceServicer as FeedServiceServicer
+from sessiond.v1.feed_service_pb2_grpc import FeedServiceStub as FeedServiceStub
+from sessiond.v1.feed_service_pb2_grpc import add_FeedServiceServicer_to_server as add_FeedServiceServicer_to_server
 from sessiond.v1.message_pb2 import Media as Media
 from sessiond.v1.message_pb2 import Message as Message
 from sessiond.v1.message_pb2 import MessageKind as MessageKind
@@ -106,5 +121,6 @@ from sessiond.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_s
 
 if TYPE_CHECKING:
     from sessiond.v1.context_service_pb2_grpc import ContextServiceAsyncStub as ContextServiceAsyncStub
+    from sessiond.v1.feed_service_pb2_grpc import FeedServiceAsyncStub as FeedServiceAsyncStub
     from sessiond.v1.message_service_pb2_grpc import MessageServiceAsyncStub as MessageServiceAsyncStub
     from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub as SessionServiceAsyncStub

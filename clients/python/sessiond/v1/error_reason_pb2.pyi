@@ -157,6 +157,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, with RetryInfo. More reads wait for a database connection than the server
     lets wait (setting `read_queue`). Metadata: `limit`.
     """
+    ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 34
+    """INVALID_ARGUMENT. A resume token was changed, or is that of another session than the watched ones.
+    Metadata: `field`.
+    """
+    ERROR_REASON_HISTORY_DIVERGED: _ErrorReason.ValueType  # 35
+    """FAILED_PRECONDITION. A resume token doesn't fit the session's history: the session was deleted and
+    made again, or the database was restored from an older backup. What was received may not have
+    happened: forget it, and watch from the beginning. Metadata: `session_id`.
+    """
+    ERROR_REASON_TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
+    """RESOURCE_EXHAUSTED, with RetryInfo. The server, or the caller's connection, has as many watches as
+    may be (settings `feed_watches`, `feed_watches_per_connection`). Metadata: `limit`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -301,5 +314,18 @@ Metadata: `incident`.
 ERROR_REASON_READ_QUEUE_FULL: ErrorReason.ValueType  # 33
 """RESOURCE_EXHAUSTED, with RetryInfo. More reads wait for a database connection than the server
 lets wait (setting `read_queue`). Metadata: `limit`.
+"""
+ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 34
+"""INVALID_ARGUMENT. A resume token was changed, or is that of another session than the watched ones.
+Metadata: `field`.
+"""
+ERROR_REASON_HISTORY_DIVERGED: ErrorReason.ValueType  # 35
+"""FAILED_PRECONDITION. A resume token doesn't fit the session's history: the session was deleted and
+made again, or the database was restored from an older backup. What was received may not have
+happened: forget it, and watch from the beginning. Metadata: `session_id`.
+"""
+ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
+"""RESOURCE_EXHAUSTED, with RetryInfo. The server, or the caller's connection, has as many watches as
+may be (settings `feed_watches`, `feed_watches_per_connection`). Metadata: `limit`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

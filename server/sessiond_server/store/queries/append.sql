@@ -38,7 +38,8 @@ added AS MATERIALIZED (
         (i.facts >> 16 & 2147483647)::integer AS token_count,
         (i.facts & 2) <> 0 AS in_context,
         a.next_seq - 1 + row_number() OVER (PARTITION BY a.bucket, a.session_key ORDER BY i.item_no) AS seq,
-        greatest(a.activity_time, statement_timestamp()) AS create_time
+        -- Strictly growing, so that messages of one time are those of one transaction.
+        greatest(a.activity_time + interval '1 microsecond', statement_timestamp()) AS create_time
     FROM unnest($5::text[], $6::bigint[], $7::text[], $8::bytea[])
         WITH ORDINALITY AS i (client_id, facts, tools, payload, item_no)
     JOIN allowed AS a ON a.call_no = i.facts >> 47

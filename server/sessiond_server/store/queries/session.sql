@@ -200,6 +200,10 @@ rewinds AS (
 spans AS (
     DELETE FROM hidden_span AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
+changes AS (
+    DELETE FROM session_change AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
 heads AS (
     DELETE FROM session_head AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 )
@@ -225,6 +229,9 @@ rewinds AS (
 ),
 spans AS (
     DELETE FROM hidden_span WHERE bucket = $1 AND session_key = $2
+),
+changes AS (
+    DELETE FROM session_change WHERE bucket = $1 AND session_key = $2
 )
 UPDATE session_head
 SET first_seq = next_seq, next_change = next_change + 1, message_count = 0, tool_call_count = 0,

@@ -1,0 +1,133 @@
+"""What a watch has received, apart from how it is read: events, tokens, when to try again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sessiond import v1
+from sessiond._calls import Service
+from sessiond._errors import (
+    Cancelled,
+    InternalError,
+    Overloaded,
+    ServerBug,
+    SessiondError,
+    Unavailable,
+)
+
+WATCH = Service("sessiond.v1.FeedService").rpc("Watch", v1.WatchRequest, v1.WatchResponse)
+
+SILENCE = 60.0
+_FIRST_BACKOFF = 0.1
+_LONGEST_BACKOFF = 5.0
+_NOT_EVENTS = {"heartbeat", "goodbye"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a watched session."""
+
+    session_id: str
+    """Where it happened: the watched session, or a descendant."""
+    kind: str
+    """`message_appended`, `message_updated`, `compacted`, `compaction_reverted`, `rewound`,
+    `rewind_undone`, `messages_cleared`, `session_changed`, `session_deleted`, `child_created`,
+    `caught_up` or `fell_behind`. A newer server may know others: pass them over."""
+    value: Any
+    """What `sessiond.v1.FeedEvent` holds in the field of that name: a Message, a Compaction …"""
+    token: str
+    """Resumes the session's watch behind this event; empty in the middle of a transaction."""
+
+
+class WatchState:
+    """What is watched, and how far the caller has come."""
+
+    def __init__(
+        self,
+        session_ids: Sequence[str],
+        start: str | int,
+        resume: Mapping[str, str] | None,
+        descendants: bool,
+    ) -> None:
+        if not session_ids:
+            raise ValueError("give the id of at least one session")
+        if len(set(session_ids)) < len(session_ids):
+            raise ValueError("a session is given twice")
+        if descendants and len(session_ids) > 1:
+            raise ValueError("descendants are watched of one session at a time")
+        if not (start in ("beginning", "now") or (isinstance(start, int) and start >= 1)):
+            raise ValueError("start is 'beginning', 'now', or a seq from 1 on")
+        self.tokens: dict[str, str] = dict(resume or {})
+        self._session_ids = list(session_ids)
+        self._start = start
+        self._descendants = descendants
+        self._begun: dict[str, list[Event]] = {}
+        self._deleted: set[str] = set()
+        self._failures = 0
+        self.said_goodbye = False
+
+    def request(self) -> v1.WatchRequest:
+        """The call that goes on behind what was received."""
+        self._begun.clear()
+        self.said_goodbye = False
+        return v1.WatchRequest(targets=[self._target(it) for it in self._session_ids])
+
+    def _target(self, session_id: str) -> v1.WatchTarget:
+        target = v1.WatchTarget(
+            watch_id=session_id[:128], session_id=session_id, include_descendants=self._descendants
+        )
+        if session_id in self.tokens:
+            others = self.tokens if self._descendants else {}
+            tokens = [self.tokens[session_id]]
+            tokens += [token for other, token in others.items() if other != session_id]
+            target.resume.tokens.extend(tokens[:1000])
+        elif self._start == "now":
+            target.from_now = True
+        elif isinstance(self._start, int):
+            target.from_seq = self._start
+        return target
+
+    def take(self, frame: v1.WatchResponse) -> list[Event]:
+        """The events of a frame. A transaction in several frames is held back until it is whole."""
+        self._failures = 0
+        session_id = frame.session_id
+        told: list[Event] = []
+        for event in frame.events:
+            kind = event.WhichOneof("event")
+            if kind == "goodbye":
+                self.said_goodbye = True
+            elif kind is not None and kind not in _NOT_EVENTS and session_id not in self._deleted:
+                told.append(Event(session_id, kind, getattr(event, kind), ""))
+        if frame.fragment:
+            self._begun.setdefault(session_id, []).extend(told)
+            return []
+        if told:
+            told = self._begun.pop(session_id, []) + told
+            last = told[-1]
+            told[-1] = Event(session_id, last.kind, last.value, frame.resume_token)
+        return told
+
+    def handled(self, frame: v1.WatchResponse) -> None:
+        """The caller has dealt with all events of a frame."""
+        if frame.resume_token:
+            self.tokens[frame.session_id] = frame.resume_token
+        if any(event.HasField("session_deleted") for event in frame.events):
+            self._deleted.add(frame.session_id)
+            if frame.session_id not in self._session_ids:
+                self.tokens.pop(frame.session_id, None)
+
+    def pause(self) -> float:
+        """Seconds to wait before the next attempt."""
+        self._failures += 1
+        longest: float = min(_FIRST_BACKOFF * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
+        return random.uniform(0.5, 1) * longest
+
+
+def worth_another_try(error: SessiondError) -> bool:
+    """Whether a broken watch can go on later or elsewhere."""
+    if isinstance(error, ServerBug):
+        return False
+    return isinstance(error, Unavailable | Overloaded | InternalError | Cancelled)

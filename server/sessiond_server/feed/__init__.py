@@ -1,0 +1,1 @@
+"""Feeds: what happens in sessions, told to watchers in order and without a gap (P9)."""

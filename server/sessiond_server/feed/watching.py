@@ -1,0 +1,296 @@
+"""Watching: a call's queue of frames, and for each of its sessions catching up, then live.
+
+A session's watch reads from the store until nothing follows, joins the hub, and is then handed every frame as
+it comes. When the queue is full it leaves the hub, and when the queue is empty again reads on from where it
+stopped: nothing that is queued is ever dropped, and nothing is queued without a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from sessiond_server.errors import Refused
+from sessiond_server.feed.hub import Hub
+from sessiond_server.feed.source import Batch, Frame, Place, Watched
+
+
+class Notices(Protocol):
+    """Encodes the frames that the machine itself has to say something with."""
+
+    def caught_up(self, watched: Watched, place: Place, from_seq: int, next_seq: int) -> bytes: ...
+    def fell_behind(self, watched: Watched, place: Place, from_seq: int) -> bytes: ...
+    def heartbeat(self, watched: Watched, place: Place, from_seq: int) -> bytes: ...
+    def deleted(self, watched: Watched) -> bytes: ...
+    def goodbye(self) -> bytes: ...
+
+
+class Beginning(NamedTuple):
+    """Where a session's watch begins: behind a place, and not before a message that may be in the future."""
+
+    watched: Watched
+    place: Place
+    from_seq: int = 0
+
+
+Follow = Callable[[str], None]
+"""Watches the session with this id, a child of a watched one, as well."""
+
+
+class Stream:
+    """What a call sends: frames in a queue that is bounded in bytes."""
+
+    def __init__(self, hub: Hub, notices: Notices, *, buffer_bytes: int, heartbeat: float) -> None:
+        self.hub = hub
+        self.notices = notices
+        self.writing_since: float | None = None
+        """When the caller was handed the frame that it hasn't taken yet."""
+        self._limit = buffer_bytes
+        self._heartbeat = heartbeat
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._watches: set[SessionWatch] = set()
+        self._beating: list[SessionWatch] = []
+        self._closing = False
+        self._failure: Exception | None = None
+        self._starting = 0
+        self.turn = asyncio.Lock()
+        """Held by the one watch that reads from the store and queues what it read."""
+
+    def watch(
+        self,
+        beginning: Beginning,
+        prefix: bytes,
+        follow: Follow | None = None,
+        *,
+        beats: bool = True,
+    ) -> None:
+        """Watch one more session. `prefix` is put before its frames."""
+        watch = SessionWatch(self, beginning, prefix, follow)
+        self._watches.add(watch)
+        if beats:
+            self._beating.append(watch)
+        watch.catch_up()
+
+    def fail(self, error: Exception) -> None:
+        """End it with an error behind what is queued."""
+        self._failure = error
+        self._filled.set()
+
+    def close(self) -> None:
+        """End it: say goodbye behind what is queued."""
+        self._closing = True
+        self._filled.set()
+
+    def has_room(self, size: int) -> bool:
+        return not self._queue or self._bytes + size <= self._limit
+
+    def put(self, frame: bytes) -> None:
+        self._queue.append(frame)
+        self._bytes += len(frame)
+        self._drained.clear()
+        self._filled.set()
+
+    async def drained(self) -> None:
+        """Wait until everything that is queued was taken."""
+        await self._drained.wait()
+
+    def starting(self, count: int) -> None:
+        """So many sessions more (or fewer) are about to be watched: the stream doesn't end meanwhile."""
+        self._starting += count
+        self._filled.set()
+
+    def ended(self, watch: SessionWatch) -> None:
+        self._watches.discard(watch)
+        if watch in self._beating:
+            self._beating.remove(watch)
+        self._filled.set()
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        """The frames, until the watch ends. Whoever iterates closes the iterator."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                while self._queue:
+                    frame = self._queue.popleft()
+                    self.writing_since = loop.time()
+                    yield frame
+                    self.writing_since = None
+                    self._bytes -= len(frame)
+                    if not self._queue:
+                        self._drained.set()
+                if self._failure is not None:
+                    raise self._failure
+                if self._closing:
+                    yield self.notices.goodbye()
+                    return
+                if not self._watches and not self._starting:
+                    return
+                await self._wait()
+        finally:
+            for watch in list(self._watches):
+                watch.stop()
+
+    async def _wait(self) -> None:
+        """Wait for something to send; beat when nothing comes."""
+        self._filled.clear()
+        try:
+            async with asyncio.timeout(self._heartbeat):
+                await self._filled.wait()
+        except TimeoutError:
+            for watch in self._beating:
+                watch.beat()
+
+
+@dataclass(eq=False, slots=True)
+class SessionWatch:
+    """One session of a stream."""
+
+    stream: Stream
+    beginning: Beginning
+    prefix: bytes
+    follow: Follow | None
+    place: Place = field(init=False)
+    from_seq: int = field(init=False)
+    resumable: Place = field(init=False)
+    """The end of the last whole transaction that was queued: what a token may say."""
+    _task: asyncio.Task[None] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.place = self.resumable = self.beginning.place
+        self.from_seq = self.beginning.from_seq
+
+    @property
+    def watched(self) -> Watched:
+        return self.beginning.watched
+
+    def catch_up(self, *, behind: bool = False) -> None:
+        self._task = asyncio.create_task(self._catch_up(behind), name="feed catch-up")
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self.stream.hub.leave(self, self.watched)
+
+    async def _catch_up(self, behind: bool) -> None:
+        if behind:
+            await self.stream.drained()
+            notice = self.stream.notices.fell_behind(self.watched, self.resumable, self.from_seq)
+            self._put(notice)
+        while True:
+            async with self.stream.turn:
+                batch = await self.stream.hub.read(self.watched, self.place, self.from_seq)
+                if batch is None:
+                    self.deleted()
+                    return
+                await self._queue(batch)
+            if not batch.more and await self.stream.hub.join(
+                self, self.watched, self.place, batch.version
+            ):
+                break
+        self._put(
+            self.stream.notices.caught_up(
+                self.watched, self.resumable, self.from_seq, batch.version.next_seq
+            )
+        )
+        self._task = None
+
+    async def _queue(self, batch: Batch) -> None:
+        for frame in batch.frames:
+            while not self.stream.has_room(len(frame.body)):
+                await self.stream.drained()
+            self._take(frame)
+
+    def deliver(self, frame: Frame) -> bool:
+        if frame.first_seq < self.from_seq:
+            if frame.place.seq >= self.from_seq:  # only a part of it is wanted
+                self.catch_up()
+                return False
+            self.place = frame.place
+            if frame.whole:
+                self.resumable = frame.place
+            return True
+        begun = self.place != self.resumable  # a transaction that is begun is sent to its end
+        if not begun and not self.stream.has_room(len(frame.body)):
+            self.catch_up(behind=True)
+            return False
+        self._take(frame)
+        return True
+
+    def _take(self, frame: Frame) -> None:
+        if frame.body:
+            self._put(frame.body)
+        self.place = frame.place
+        if frame.whole:
+            self.resumable = frame.place
+        if self.follow is not None:
+            for child in frame.children:
+                self.follow(child)
+
+    def _put(self, body: bytes) -> None:
+        self.stream.put(self.prefix + body)
+
+    def deleted(self) -> None:
+        self._put(self.stream.notices.deleted(self.watched))
+        self._task = None
+        self.stream.ended(self)
+
+    def beat(self) -> None:
+        notice = self.stream.notices.heartbeat(self.watched, self.resumable, self.from_seq)
+        self._put(notice)
+
+
+class Tree:
+    """A watched session, and, if there is a `begin` for them, its descendants: each is watched as soon as
+    it is known."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        prefix: bytes,
+        begin: Callable[[str], Awaitable[Beginning | None]] | None,
+    ) -> None:
+        self._stream = stream
+        self._prefix = prefix
+        self._begin = begin
+        self._known: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def watch(self, beginning: Beginning, *, beats: bool) -> None:
+        """Watch a session of the tree from a known place."""
+        if beginning.watched.session_id not in self._known:
+            self._known.add(beginning.watched.session_id)
+            follow = None if self._begin is None else self.follow
+            self._stream.watch(beginning, self._prefix, follow, beats=beats)
+
+    def follow(self, session_id: str) -> None:
+        """Watch a session of the tree that was just made."""
+        if session_id in self._known or self._begin is None:
+            return
+        self._known.add(session_id)
+        self._stream.starting(1)
+        task = asyncio.create_task(self._add(session_id, self._begin), name="feed child")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _add(
+        self, session_id: str, begin: Callable[[str], Awaitable[Beginning | None]]
+    ) -> None:
+        try:
+            beginning = await self._stream.hub.patiently(lambda: begin(session_id))
+            if beginning is not None:  # else it is gone already
+                self._stream.watch(beginning, self._prefix, self.follow, beats=False)
+        except Refused as error:
+            self._stream.fail(error)
+        finally:
+            self._stream.starting(-1)
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()

@@ -1,0 +1,155 @@
+"""Frames of feeds: events packed and encoded once for all watchers, and the machine's own notices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond.v1 import feed_service_pb2 as rpc
+from sessiond_server.errors import PageTokenInvalid, ResumeTokenInvalid
+from sessiond_server.feed.source import Frame, Place, Watched
+from sessiond_server.rpc import limits, page_tokens
+from sessiond_server.rpc.messages_out import as_field
+
+_CALL = b"Watch"
+_EVENTS = rpc.WatchResponse.DESCRIPTOR.fields_by_name["events"].number
+
+
+def mark(time: datetime | None) -> int:
+    """What tells a message or a change from another one of the same number."""
+    return 0 if time is None else round(time.timestamp() * 1_000_000)
+
+
+def token(watched: Watched, place: Place, from_seq: int = 0) -> str:
+    """The resume token of a place."""
+    return page_tokens.encode(
+        [watched.session_id, watched.incarnation.hex, *place, from_seq], _CALL
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What a token says: which session, behind which place, and not before which message."""
+
+    session_id: str
+    incarnation: UUID
+    place: Place
+    from_seq: int
+
+
+def resume(text: str, where: str) -> Resume:
+    """A decoded token. Raises `ResumeTokenInvalid`."""
+    try:
+        found = page_tokens.decode(text, _CALL, str, str, int, int, int, int, int)
+    except PageTokenInvalid as error:
+        raise ResumeTokenInvalid(where) from error
+    session_id, incarnation, *numbers = found
+    seq, change_no, seq_mark, change_mark, from_seq = (int(number or 0) for number in numbers)
+    place = Place(seq, change_no, seq_mark, change_mark)
+    try:
+        return Resume(str(session_id), UUID(str(incarnation)), place, from_seq)
+    except ValueError as error:
+        raise ResumeTokenInvalid(where) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A message or a change on its way into a frame."""
+
+    seq: int
+    """That of the message, or of the message behind which the change stands."""
+    place: Place
+    """Behind it."""
+    events: list[bytes]
+    """Encoded `FeedEvent`s: none if it isn't told, several for updates of several messages."""
+    whole: bool
+    """Whether a transaction ends with it."""
+    child: str = ""
+
+
+@dataclass(slots=True)
+class _Packing:
+    watched: Watched
+    place: Place
+    whole: bool = True
+    first_seq: int = 0
+    frames: list[Frame] = field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, step: Step) -> None:
+        for number, event in enumerate(step.events):
+            full = len(self.events) == limits.FRAME_EVENTS
+            if self.events and (full or self.size + len(event) > limits.PAGE_BYTES):
+                self.close(self.whole and number == 0)
+            if not self.events:
+                self.first_seq = step.seq
+            self.events.append(event)
+            self.size += len(event)
+        if step.child:
+            self.children.append(step.child)
+        self.place, self.whole = step.place, step.whole
+
+    def close(self, whole: bool) -> None:
+        body = b""
+        if self.events:
+            header = rpc.WatchResponse(session_id=self.watched.session_id, fragment=not whole)
+            if whole:
+                header.resume_token = token(self.watched, self.place)
+            body = b"".join([header.SerializeToString(), *self.events])
+        frame = Frame(self.place, body, self.first_seq, whole, tuple(self.children))
+        self.frames.append(frame)
+        self.events, self.children, self.size = [], [], 0
+
+
+def pack(watched: Watched, place: Place, steps: Iterable[Step]) -> list[Frame]:
+    """Frames of what follows a place. What isn't told still moves the place of the last one."""
+    packing = _Packing(watched, place)
+    for step in steps:
+        if not packing.events:
+            packing.first_seq = step.seq
+        packing.add(step)
+    if packing.events or packing.place != place:
+        packing.close(packing.whole)
+    return packing.frames
+
+
+def event_field(event: bytes) -> bytes:
+    """An encoded `FeedEvent` as a frame holds it."""
+    return as_field(_EVENTS, event)
+
+
+class Notices:
+    """Encodes what the machine itself has to say."""
+
+    def caught_up(self, watched: Watched, place: Place, from_seq: int, next_seq: int) -> bytes:
+        event = rpc.FeedEvent(caught_up=rpc.CaughtUp(next_seq=next_seq))
+        return _notice(watched, event, token(watched, place, from_seq))
+
+    def fell_behind(self, watched: Watched, place: Place, from_seq: int) -> bytes:
+        event = rpc.FeedEvent(fell_behind=rpc.FellBehind())
+        return _notice(watched, event, token(watched, place, from_seq))
+
+    def heartbeat(self, watched: Watched, place: Place, from_seq: int) -> bytes:
+        time = Timestamp()
+        time.GetCurrentTime()
+        event = rpc.FeedEvent(heartbeat=rpc.Heartbeat(time=time))
+        return _notice(watched, event, token(watched, place, from_seq))
+
+    def deleted(self, watched: Watched) -> bytes:
+        return _notice(watched, rpc.FeedEvent(session_deleted=rpc.SessionDeleted()), "")
+
+    def goodbye(self) -> bytes:
+        event = rpc.FeedEvent(goodbye=rpc.Goodbye())
+        return rpc.WatchResponse(events=[event]).SerializeToString()
+
+
+def _notice(watched: Watched, event: rpc.FeedEvent, resume_token: str) -> bytes:
+    return rpc.WatchResponse(
+        session_id=watched.session_id, events=[event], resume_token=resume_token
+    ).SerializeToString()

@@ -1,0 +1,187 @@
+"""FeedService: check, begin the watches, and send their frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
+
+from sessiond.v1 import feed_service_pb2 as rpc
+from sessiond_server.errors import (
+    HistoryDiverged,
+    ResumeTokenInvalid,
+    SessionNotFound,
+    TooManyWatches,
+)
+from sessiond_server.feed.hub import Hub
+from sessiond_server.feed.source import Watched
+from sessiond_server.feed.watching import Beginning, Stream, Tree
+from sessiond_server.rpc import feed_frames, limits
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.feed_source import StoreSource
+from sessiond_server.rpc.registry import Context
+from sessiond_server.store.changes import Start
+from sessiond_server.store.keys import DEFAULT_TENANT, session_key
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLimits:
+    """The settings that bound watches, see docs/operations.md."""
+
+    watches: int
+    watches_per_connection: int
+    buffer_bytes: int
+    heartbeat: float
+    write_timeout: float
+
+
+class FeedServicer:
+    """Feeds over gRPC."""
+
+    def __init__(self, hub: Hub, source: StoreSource, bounds: FeedLimits) -> None:
+        self._hub = hub
+        self._source = source
+        self._bounds = bounds
+        self._open: dict[Stream, asyncio.Task[object] | None] = {}
+        self._watches: Counter[str] = Counter()
+        self._closing = False
+
+    def close_streams(self) -> None:
+        """Say goodbye to all watchers, and to those that still come."""
+        self._closing = True
+        for stream in self._open:
+            stream.close()
+
+    def end_stuck(self) -> None:
+        """End the calls whose callers haven't taken a frame for too long."""
+        now = asyncio.get_running_loop().time()
+        for stream, task in self._open.items():
+            since = stream.writing_since
+            if task is not None and since is not None and now - since > self._bounds.write_timeout:
+                task.cancel()
+
+    async def Watch(self, request: rpc.WatchRequest, context: Context) -> AsyncIterator[bytes]:
+        _check(request)
+        with self._admitted(context.peer(), len(request.targets)):
+            stream = Stream(
+                self._hub,
+                feed_frames.Notices(),
+                buffer_bytes=self._bounds.buffer_bytes,
+                heartbeat=self._bounds.heartbeat,
+            )
+            self._open[stream] = asyncio.current_task()
+            trees: list[Tree] = []
+            try:
+                trees += [await self._begin(stream, target) for target in request.targets]
+                if self._closing:
+                    stream.close()
+                async with aclosing(stream.frames()) as frames:
+                    async for frame in frames:
+                        yield frame
+            finally:
+                del self._open[stream]
+                for tree in trees:
+                    tree.stop()
+
+    @contextmanager
+    def _admitted(self, peer: str, count: int) -> Iterator[None]:
+        bounds = self._bounds
+        if self._watches.total() + count > bounds.watches:
+            raise TooManyWatches(bounds.watches)
+        if self._watches[peer] + count > bounds.watches_per_connection:
+            raise TooManyWatches(bounds.watches_per_connection)
+        self._watches[peer] += count
+        try:
+            yield
+        finally:
+            self._watches[peer] -= count
+            if not self._watches[peer]:
+                del self._watches[peer]
+
+    async def _begin(self, stream: Stream, target: rpc.WatchTarget) -> Tree:
+        """Begin all watches of a target, or refuse before anything is sent."""
+        prefix = rpc.WatchResponse(watch_id=target.watch_id).SerializeToString()
+        beginnings = await self._beginnings(target)
+        begin_child = self._begin_child if target.include_descendants else None
+        tree = Tree(stream, prefix, begin_child)
+        for number, beginning in enumerate(beginnings):
+            tree.watch(beginning, beats=number == 0)
+        return tree
+
+    async def _begin_child(self, session_id: str) -> Beginning | None:
+        with suppress(SessionNotFound):
+            return await self._source.begin(session_id)
+        return None
+
+    async def _beginnings(self, target: rpc.WatchTarget) -> list[Beginning]:
+        """The session's beginning, then those of its descendants."""
+        start = target.WhichOneof("start")
+        known: dict[str, Beginning] = {}
+        if start == "resume":
+            for number, text in enumerate(target.resume.tokens):
+                beginning = await self._resumed(text, f"resume.tokens[{number}]")
+                known[beginning.watched.session_id] = beginning
+            if target.session_id not in known:
+                raise ResumeTokenInvalid("resume.tokens")
+        elif start == "from_now" and target.from_now:
+            known[target.session_id] = await self._source.begin_now(target.session_id)
+        else:
+            from_seq = target.from_seq or 1
+            known[target.session_id] = await self._source.begin(target.session_id, from_seq)
+        if target.include_descendants:
+            for session_id in await self._source.descendants(target.session_id):
+                if session_id not in known:
+                    with suppress(SessionNotFound):
+                        known[session_id] = await self._begin_descendant(target, session_id)
+        first = known.pop(target.session_id)
+        return [first, *known.values()]
+
+    async def _begin_descendant(self, target: rpc.WatchTarget, session_id: str) -> Beginning:
+        if target.from_now:
+            return await self._source.begin_now(session_id)
+        return await self._source.begin(session_id)
+
+    async def _resumed(self, text: str, where: str) -> Beginning:
+        found = feed_frames.resume(text, where)
+        start = await self._source.at(found.session_id, found.place)
+        if start is not None and not _fits(found, start):
+            raise HistoryDiverged(found.session_id)
+        key = session_key(DEFAULT_TENANT, found.session_id)
+        watched = Watched(found.session_id, key, found.incarnation)
+        return Beginning(watched, found.place, found.from_seq)
+
+
+def _fits(found: feed_frames.Resume, start: Start) -> bool:
+    """Whether a session's history is the one that a token was made in."""
+    if start.incarnation != found.incarnation:
+        return False
+    place = found.place
+    if place.seq >= start.next_seq or place.change_no >= start.next_change:
+        return False
+    cleared = place.seq < start.first_seq  # and with the messages what happened to them
+    marks = (
+        (place.seq_mark, feed_frames.mark(start.seq_time)),
+        (place.change_mark, feed_frames.mark(start.change_time)),
+    )
+    return all(then in (0, there) or (cleared and not there) for then, there in marks)
+
+
+def _check(request: rpc.WatchRequest) -> None:
+    with Checks() as check:
+        check.count("targets", len(request.targets), limits.WATCH_TARGETS, least=1)
+        seen: set[str] = set()
+        for number, target in enumerate(request.targets[: limits.WATCH_TARGETS]):
+            where = f"targets[{number}]"
+            check.session_id(f"{where}.session_id", target.session_id)
+            if not limits.WATCH_ID.fullmatch(target.watch_id):
+                check.wrong(f"{where}.watch_id", limits.WATCH_ID_FORM)
+            if target.watch_id in seen:
+                check.wrong(f"{where}.watch_id", "is that of another target")
+            seen.add(target.watch_id)
+            if target.WhichOneof("start") == "from_seq":
+                check.seq(f"{where}.from_seq", target.from_seq, least=1)
+            if target.WhichOneof("start") == "resume":
+                most = limits.RESUME_TOKENS if target.include_descendants else 1
+                check.count(f"{where}.resume.tokens", len(target.resume.tokens), most, least=1)

@@ -1,0 +1,185 @@
+"""What feeds read: pages of what happened in a session, from the store, encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from sessiond.v1 import feed_service_pb2 as rpc
+from sessiond_server.errors import SessionNotFound
+from sessiond_server.feed.source import Batch, Place, Version, Watched
+from sessiond_server.feed.watching import Beginning
+from sessiond_server.rpc import feed_frames, limits
+from sessiond_server.rpc.context_service import compaction_out
+from sessiond_server.rpc.feed_frames import Step, event_field, mark
+from sessiond_server.rpc.message_service import rewind_out
+from sessiond_server.rpc.messages_out import as_field, encoded
+from sessiond_server.rpc.sessions_io import session_out
+from sessiond_server.store import changes, contexts, messages, sessions
+from sessiond_server.store.changes import Happened, Start
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import DEFAULT_TENANT, SessionKey, session_key
+from sessiond_server.store.messages import Marks, StoredMessage
+
+_UNMARKED = Marks(set(), {}, {})
+_APPENDED, _UPDATED = (
+    rpc.FeedEvent.DESCRIPTOR.fields_by_name[name].number
+    for name in ("message_appended", "message_updated")
+)
+
+
+class StoreSource:
+    """The store as feeds see it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, watched: Watched, place: Place, from_seq: int) -> Batch | None:
+        async with self._database.connection() as connection:
+            page = await changes.page(
+                connection,
+                watched.key,
+                place.seq,
+                place.change_no,
+                limit=limits.FRAME_EVENTS + 1,
+                max_bytes=limits.PAGE_BYTES,
+            )
+            if page is None or page.incarnation != watched.incarnation:
+                return None
+            items = page.items[: limits.FRAME_EVENTS]
+            ends = _ends(page.items, len(items), page.more)
+            steps: list[Step] = []
+            behind = place
+            for item, end in zip(items, ends, strict=True):
+                behind = _behind(behind, item)
+                told = item.seq >= from_seq and not _told_later(item, items)
+                events = await _events(connection, watched.key, item) if told else []
+                child = item.child_id if told else ""
+                steps.append(Step(item.seq, behind, events, end, child))
+        version = Version(page.incarnation, page.next_seq, page.next_change)
+        return Batch(feed_frames.pack(watched, place, steps), page.more, version)
+
+    async def versions(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, Version]:
+        async with self._database.connection() as connection:
+            found = await changes.versions(connection, list(keys))
+        return {key: Version(*version) for key, version in found.items()}
+
+    async def begin(self, session_id: str, from_seq: int = 1) -> Beginning:
+        """A watch from a message on, 1 is the beginning. Raises `SessionNotFound`."""
+        start = await self._start(session_id, from_seq - 1, before_seq=from_seq)
+        if start.next_seq <= from_seq:
+            start = await self._start(session_id, None)
+        return _beginning(session_id, start, from_seq)
+
+    async def begin_now(self, session_id: str) -> Beginning:
+        """A watch of what happens from now on. Raises `SessionNotFound`."""
+        return _beginning(session_id, await self._start(session_id, None), 0)
+
+    async def _start(self, session_id: str, seq: int | None, before_seq: int = 2**62) -> Start:
+        key = session_key(DEFAULT_TENANT, session_id)
+        async with self._database.connection() as connection:
+            start = await changes.start(connection, key, seq=seq, before_seq=before_seq)
+        if start is None:
+            raise SessionNotFound(session_id)
+        return start
+
+    async def at(self, session_id: str, place: Place) -> Start | None:
+        """What stands at a place; `None` if there is no such session."""
+        key = session_key(DEFAULT_TENANT, session_id)
+        async with self._database.connection() as connection:
+            return await changes.start(connection, key, seq=place.seq, change_no=place.change_no)
+
+    async def descendants(self, session_id: str) -> list[str]:
+        """The sessions that come from one."""
+        async with self._database.connection() as connection:
+            return await changes.descendants(
+                connection, DEFAULT_TENANT, session_id, limits.WATCH_DESCENDANTS
+            )
+
+
+def _beginning(session_id: str, start: Start, from_seq: int) -> Beginning:
+    key = session_key(DEFAULT_TENANT, session_id)
+    place = Place(start.seq, start.change_no, mark(start.seq_time), mark(start.change_time))
+    return Beginning(Watched(session_id, key, start.incarnation), place, from_seq)
+
+
+def _ends(items: list[Happened], count: int, more: bool) -> list[bool]:
+    """Behind which of the first items a transaction ends. All messages of one time are of one; so are a
+    compaction and its note. Where the page is cut, it isn't known."""
+    ends = []
+    for place, item in enumerate(items[:count]):
+        if place + 1 == len(items):
+            ends.append(not more)
+            continue
+        following = items[place + 1]
+        together = (
+            following.kind == item.kind == 0 and following.create_time == item.create_time
+        ) or (following.kind == changes.COMPACTED and following.reference == item.seq)
+        ends.append(not together)
+    return ends
+
+
+def _behind(place: Place, item: Happened) -> Place:
+    time = mark(item.create_time)
+    if not item.kind:
+        return place._replace(seq=item.seq, seq_mark=time)
+    seq_mark = place.seq_mark if item.seq == place.seq else 0
+    return Place(item.seq, item.change_no, seq_mark, time)
+
+
+def _told_later(item: Happened, items: list[Happened]) -> bool:
+    """The session as it is now is told once on a page."""
+    if item.kind != changes.FACTS:
+        return False
+    last = next(other for other in reversed(items) if other.kind == changes.FACTS)
+    return last.change_no != item.change_no
+
+
+async def _events(connection: Connection, key: SessionKey, item: Happened) -> list[bytes]:
+    if not item.kind:
+        message = StoredMessage(item.seq, item.create_time, item.note, item.payload)
+        return [event_field(as_field(_APPENDED, encoded(message, _UNMARKED)))]
+    if item.kind == changes.UPDATED:
+        return await _updates(connection, key, item.seqs or [])
+    event = await _change(connection, key, item)
+    return [] if event is None else [event_field(event.SerializeToString())]
+
+
+async def _updates(connection: Connection, key: SessionKey, seqs: list[int]) -> list[bytes]:
+    events = []
+    for seq in seqs:
+        message = await messages.by_seq(connection, key, seq)
+        if message is not None:  # else it was cleared
+            events.append(event_field(as_field(_UPDATED, encoded(message, _UNMARKED))))
+    return events
+
+
+async def _change(connection: Connection, key: SessionKey, item: Happened) -> rpc.FeedEvent | None:
+    """The event of a change; `None` if what it tells of was cleared since."""
+    if item.kind in (changes.COMPACTED, changes.REVERTED):
+        compaction = await contexts.read_compaction(connection, key, item.reference)
+        if compaction is None:
+            return None
+        told = compaction_out(compaction)
+        if item.kind == changes.COMPACTED:
+            return rpc.FeedEvent(compacted=told)
+        return rpc.FeedEvent(compaction_reverted=told)
+    if item.kind in (changes.REWOUND, changes.UNDONE):
+        rewind = await contexts.read_rewind(connection, key, item.reference)
+        if rewind is None:
+            return None
+        out = rewind_out(rewind)
+        if item.kind == changes.REWOUND:
+            return rpc.FeedEvent(rewound=out)
+        return rpc.FeedEvent(rewind_undone=out)
+    if item.kind == changes.FACTS:
+        row = await sessions.read(connection, key)
+        return None if row is None else rpc.FeedEvent(session_changed=session_out(row))
+    if item.kind == changes.CLEARED:
+        return rpc.FeedEvent(messages_cleared=rpc.MessagesCleared(first_seq=item.reference))
+    if item.kind == changes.CHILD:
+        child = rpc.ChildCreated(
+            session_id=item.child_id,
+            kind=item.child_kind,  # type: ignore[arg-type]
+        )
+        return rpc.FeedEvent(child_created=child)
+    return None  # a newer release records it

@@ -1,0 +1,132 @@
+"""What happens to sessions, in one order with their messages: recording it, and reading it for feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from sessiond_server.store.database import Connection
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.sql import query
+from sessiond_server.store.touched import touch
+
+UPDATED, COMPACTED, REVERTED, REWOUND, UNDONE, CLEARED, FACTS, CHILD = range(1, 9)
+"""Kinds of changes, as they are stored."""
+
+
+async def record(
+    connection: Connection,
+    key: SessionKey,
+    kind: int,
+    *,
+    reference: int = 0,
+    seqs: Sequence[int] | None = None,
+    child_id: str = "",
+    child_kind: int = 0,
+) -> None:
+    """Put a change into the session's order; the caller holds the head's lock."""
+    touch(key)
+    await connection.execute(
+        query("record_change"),
+        *key,
+        kind,
+        reference,
+        None if seqs is None else list(seqs),
+        child_id,
+        child_kind,
+    )
+
+
+class Start(NamedTuple):
+    """A session's state, and what stands at a place in its order."""
+
+    incarnation: UUID
+    first_seq: int
+    next_seq: int
+    next_change: int
+    seq: int
+    change_no: int
+    seq_time: datetime | None
+    change_time: datetime | None
+
+
+async def start(
+    connection: Connection,
+    key: SessionKey,
+    *,
+    seq: int | None,
+    change_no: int | None = None,
+    before_seq: int = 2**62,
+) -> Start | None:
+    """A place: behind a seq (`None` is the last) and a change (`None` is the last made before the message
+    `before_seq`). `None` if there is no such session."""
+    row = await connection.fetchrow(query("feed_start"), *key, seq, change_no, before_seq)
+    return None if row is None else Start(*row)
+
+
+class Happened(NamedTuple):
+    """A message (kind 0) or a change in a session's order."""
+
+    seq: int
+    change_no: int
+    create_time: datetime
+    note: bool
+    payload: bytes
+    kind: int
+    reference: int
+    seqs: list[int] | None
+    child_id: str
+    child_kind: int
+
+
+class Page(NamedTuple):
+    """What happened behind a place, and how far the session had come then."""
+
+    incarnation: UUID
+    next_seq: int
+    next_change: int
+    items: list[Happened]
+    more: bool
+
+
+async def page(
+    connection: Connection, key: SessionKey, seq: int, change_no: int, *, limit: int, max_bytes: int
+) -> Page | None:
+    """The next page behind a place; `None` if there is no such session."""
+    rows: list[asyncpg.Record] = await connection.fetch(
+        query("feed_page"), *key, seq, change_no, limit, max_bytes
+    )
+    if not rows:
+        return None
+    first = rows[0]
+    items = [Happened(*row[3:13]) for row in rows] if first["seq"] is not None else []
+    more = bool(items) and (len(items) == limit or first["available"] > len(items))
+    return Page(first["incarnation"], first["next_seq"], first["next_change"], items, more)
+
+
+class Version(NamedTuple):
+    """How far a session has come."""
+
+    incarnation: UUID
+    next_seq: int
+    next_change: int
+
+
+async def versions(connection: Connection, keys: Sequence[SessionKey]) -> dict[SessionKey, Version]:
+    """How far sessions have come; those that don't exist are left out."""
+    rows = await connection.fetch(
+        query("feed_versions"), [key.bucket for key in keys], [key.key for key in keys]
+    )
+    return {SessionKey(row[0], row[1]): Version(row[2], row[3], row[4]) for row in rows}
+
+
+async def descendants(
+    connection: Connection, tenant: str, session_id: str, limit: int
+) -> list[str]:
+    """The sessions that come from one, itself left out."""
+    rows = await connection.fetch(query("descendants"), tenant, session_id, limit)
+    return [row[0] for row in rows]
