@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import structlog
 
 from sessiond_server.config import Settings, SettingsError
 from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
+from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.operations.appending import Appending
 from sessiond_server.rpc.context_service import ContextServicer
@@ -23,7 +24,9 @@ from sessiond_server.rpc.server import RpcServer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.database import UNAVAILABLE, Database
+from sessiond_server.store.drafts import DraftTable
 from sessiond_server.store.hints import LocalHints, NotifyHints
+from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.migrate import SchemaError, migrate
 
 log = structlog.get_logger(__name__)
@@ -85,19 +88,33 @@ async def _feeds(
         heartbeat=settings.feed_heartbeat,
         write_timeout=settings.feed_write_timeout,
     )
+    drafts = DraftHub(
+        DraftTable(database),
+        lambda keys: hints.publish_drafts(keys),
+        window=settings.draft_window,
+        expiry=settings.draft_expiry,
+        limit=settings.feed_drafts,
+    )
+
+    def wake(keys: Iterable[SessionKey]) -> None:
+        hub.wake(keys)
+        drafts.wake(keys)
+
     hints: LocalHints
     if settings.feed_hints == "notify":
-        hints = NotifyHints(dsn, hub.wake, hub.sweep_now)
+        hints = NotifyHints(dsn, wake, drafts.wake, hub.sweep_now)
     else:
-        hints = LocalHints(hub.wake)
+        hints = LocalHints(wake)
     database.on_change = hints.publish
-    servicer = FeedServicer(hub, source, bounds)
+    servicer = FeedServicer(hub, drafts, source, bounds)
     hub.start(servicer.end_stuck)
+    drafts.start()
     hints.start()
     try:
         yield servicer, hints
     finally:
         await hints.stop()
+        await drafts.stop()
         await hub.stop()
 
 

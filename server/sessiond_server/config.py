@@ -109,6 +109,21 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds before a watcher that takes nothing is cut off.",
     )
+    draft_window: float = Field(
+        default=0.05,
+        ge=0.005,
+        le=10,
+        description="Seconds in which pieces of a draft are gathered before watchers get them.",
+    )
+    draft_expiry: float = Field(
+        default=30,
+        ge=1,
+        le=3600,
+        description="Seconds without a sign of life before a draft is given up.",
+    )
+    feed_drafts: int = Field(
+        default=1000, ge=0, le=1_000_000, description="Drafts at most that are relayed at once."
+    )
     shutdown_grace: float = Field(
         default=20, ge=0, le=3600, description="Seconds that calls under way get when stopping."
     )

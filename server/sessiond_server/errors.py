@@ -389,6 +389,14 @@ class TooManyWatches(Refused):
         super().__init__(f"There are {limit} watches already.", limit=limit)
 
 
+class TooManyDrafts(Refused):
+    reason = "TOO_MANY_DRAFTS"
+    retry_after = 1.0
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} drafts are being relayed already.", limit=limit)
+
+
 class DatabaseUnavailable(Refused):
     reason = "DATABASE_UNAVAILABLE"
     retry_after = 0.5

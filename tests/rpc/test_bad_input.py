@@ -29,6 +29,7 @@ _FROM_FAULTS = {
     "APPEND_QUEUE_FULL",
     "READ_QUEUE_FULL",
     "TOO_MANY_WATCHES",
+    "TOO_MANY_DRAFTS",
 }
 _PATHS = {
     method.input_type.full_name: (f"/{service.full_name}/{method.name}", method.server_streaming)

@@ -70,6 +70,8 @@ _LIMITS = {
     "FRAME_APPENDS": "appends of a frame",
     "FRAME_EVENTS": "events of a frame",
     "WATCH_TARGETS": "targets of a watch",
+    "DRAFT_DELTAS": "deltas of a request",
+    "DRAFT_BYTES": "a draft",
     "RESUME_TOKENS": "resume tokens of a target",
     "WATCH_DESCENDANTS": "descendants that there are at the start",
     "STREAM_WINDOW": "appends of a stream that wait",
@@ -150,6 +152,7 @@ def test_limits_in_other_words() -> None:
         ("messages that wait to be appended", "append_queue_messages"),
         ("calls that wait for a connection", "read_queue"),
         ("watches", "feed_watches"),
+        ("drafts at once", "feed_drafts"),
         ("watches of a connection", "feed_watches_per_connection"),
     ],
 )

@@ -19,6 +19,8 @@ from __future__ import annotations
 from sessiond._aio import AsyncClient, AsyncWriter
 from sessiond._channel import channel_options
 from sessiond._client import Client, Writer
+from sessiond._draft import Draft
+from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import (
     AlreadyExists,
     AppendQueueFull,
@@ -65,6 +67,7 @@ from sessiond._errors import (
     SpawnTooDeep,
     TitleAlreadySet,
     TitleTaken,
+    TooManyDrafts,
     TooManyWatches,
     Unauthenticated,
     Unavailable,
@@ -87,6 +90,7 @@ __all__ = [
     "AppendStream",
     "AsyncAppendStream",
     "AsyncClient",
+    "AsyncDraft",
     "AsyncWatch",
     "AsyncWriter",
     "Cancelled",
@@ -102,6 +106,7 @@ __all__ = [
     "Context",
     "DatabaseUnavailable",
     "DeadlineExceeded",
+    "Draft",
     "EtagMismatch",
     "Event",
     "FieldViolation",
@@ -135,6 +140,7 @@ __all__ = [
     "SpawnTooDeep",
     "TitleAlreadySet",
     "TitleTaken",
+    "TooManyDrafts",
     "TooManyWatches",
     "Unauthenticated",
     "Unavailable",

@@ -16,6 +16,8 @@ from google.protobuf.message import Message
 
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
 from sessiond._channel import channel_options, grpc_target
+from sessiond._draft import PUBLISH
+from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import Cancelled, SessiondError
 from sessiond._lease import WriterLease
 from sessiond._requests import contexts, messages, sessions
@@ -261,6 +263,15 @@ class AsyncClient(_Caller):
         call = self._link.callable("unary_stream", WATCH)
         state = WatchState(session_ids, start, resume, descendants)
         return AsyncWatch(call, state, self._timeout, silence)
+
+    def draft(self, session_id: str, client_id: str | None = None) -> AsyncDraft:
+        """Shows watchers a message while it is being written, a context manager: see `AsyncDraft`.
+
+        Args:
+            session_id: The session's id.
+            client_id: The client id that the message will be appended with. Left out, one is made up.
+        """
+        return AsyncDraft(self._link.callable("stream_unary", PUBLISH), session_id, client_id)
 
     def append_stream(self) -> AsyncAppendStream:
         """Opens a stream of appends, a context manager: see `AsyncAppendStream`.

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
 from sessiond._channel import channel_options, grpc_target
+from sessiond._draft import PUBLISH, Draft
 from sessiond._errors import SessiondError
 from sessiond._lease import WriterLease
 from sessiond._requests import contexts, messages, sessions
@@ -237,6 +238,15 @@ class Client(_Caller):
         call = self._link.callable("unary_stream", WATCH)
         state = WatchState(session_ids, start, resume, descendants)
         return Watch(call, state, self._timeout, silence)
+
+    def draft(self, session_id: str, client_id: str | None = None) -> Draft:
+        """Shows watchers a message while it is being written, a context manager: see `Draft`.
+
+        Args:
+            session_id: The session's id.
+            client_id: The client id that the message will be appended with. Left out, one is made up.
+        """
+        return Draft(self._link.callable("stream_unary", PUBLISH), session_id, client_id)
 
     def append_stream(self) -> AppendStream:
         """Opens a stream of appends, a context manager: see `AppendStream`.

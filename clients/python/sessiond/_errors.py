@@ -40,6 +40,7 @@ SessiondError
 ├── Overloaded                   RESOURCE_EXHAUSTED: nothing was done; wait and try again
 │   ├── AppendQueueFull
 │   ├── TooManyWatches
+│   ├── TooManyDrafts
 │   └── ReadQueueFull
 ├── Unavailable                  UNAVAILABLE: whether a write took effect isn't known
 │   ├── DatabaseUnavailable
@@ -359,6 +360,10 @@ class TooManyWatches(Overloaded):
     """The server or the connection has as many watches as may be."""
 
 
+class TooManyDrafts(Overloaded):
+    """The server relays as many drafts as may be."""
+
+
 class ReadQueueFull(Overloaded):
     """Too many reads wait for a database connection."""
 
@@ -460,6 +465,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID: InvalidResumeToken,
     ErrorReason.ERROR_REASON_HISTORY_DIVERGED: HistoryDiverged,
     ErrorReason.ERROR_REASON_TOO_MANY_WATCHES: TooManyWatches,
+    ErrorReason.ERROR_REASON_TOO_MANY_DRAFTS: TooManyDrafts,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

@@ -50,6 +50,8 @@ class Frame:
     """Whether a transaction ends with it."""
     children: tuple[str, ...] = ()
     """The sessions that were made from this one."""
+    client_ids: tuple[str, ...] = ()
+    """Those of the messages that were appended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from sessiond_server.errors import Refused
+from sessiond_server.feed.drafts import DraftHub, Follower, News
 from sessiond_server.feed.hub import Hub
 from sessiond_server.feed.source import Batch, Frame, Place, Watched
 
@@ -25,6 +26,7 @@ class Notices(Protocol):
     def fell_behind(self, watched: Watched, place: Place, from_seq: int) -> bytes: ...
     def heartbeat(self, watched: Watched, place: Place, from_seq: int) -> bytes: ...
     def deleted(self, watched: Watched) -> bytes: ...
+    def drafts(self, watched: Watched, news: list[News]) -> bytes: ...
     def goodbye(self) -> bytes: ...
 
 
@@ -57,6 +59,7 @@ class Stream:
         self._drained.set()
         self._watches: set[SessionWatch] = set()
         self._beating: list[SessionWatch] = []
+        self._drafting: set[SessionWatch] = set()
         self._closing = False
         self._failure: Exception | None = None
         self._starting = 0
@@ -70,9 +73,10 @@ class Stream:
         follow: Follow | None = None,
         *,
         beats: bool = True,
+        drafts: DraftHub | None = None,
     ) -> None:
-        """Watch one more session. `prefix` is put before its frames."""
-        watch = SessionWatch(self, beginning, prefix, follow)
+        """Watch one more session, with its drafts if `drafts` is given. `prefix` is put before its frames."""
+        watch = SessionWatch(self, beginning, prefix, follow, drafts)
         self._watches.add(watch)
         if beats:
             self._beating.append(watch)
@@ -125,6 +129,9 @@ class Stream:
                     self._bytes -= len(frame)
                     if not self._queue:
                         self._drained.set()
+                if self._drafting and not self._closing:
+                    self._put_drafts()
+                    continue
                 if self._failure is not None:
                     raise self._failure
                 if self._closing:
@@ -136,6 +143,16 @@ class Stream:
         finally:
             for watch in list(self._watches):
                 watch.stop()
+
+    def drafting(self, watch: SessionWatch) -> None:
+        """A watch has something new of drafts: it is sent when all else is."""
+        self._drafting.add(watch)
+        self._filled.set()
+
+    def _put_drafts(self) -> None:
+        drafting, self._drafting = self._drafting, set()
+        for watch in drafting:
+            watch.put_drafts()
 
     async def _wait(self) -> None:
         """Wait for something to send; beat when nothing comes."""
@@ -156,11 +173,13 @@ class SessionWatch:
     beginning: Beginning
     prefix: bytes
     follow: Follow | None
+    drafts: DraftHub | None
     place: Place = field(init=False)
     from_seq: int = field(init=False)
     resumable: Place = field(init=False)
     """The end of the last whole transaction that was queued: what a token may say."""
     _task: asyncio.Task[None] | None = field(init=False, default=None)
+    _follower: Follower | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.place = self.resumable = self.beginning.place
@@ -176,7 +195,13 @@ class SessionWatch:
     def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        self._leave_drafts()
         self.stream.hub.leave(self, self.watched)
+
+    def _leave_drafts(self) -> None:
+        if self._follower is not None:
+            self._follower.leave()
+            self._follower = None
 
     async def _catch_up(self, behind: bool) -> None:
         if behind:
@@ -200,6 +225,8 @@ class SessionWatch:
             )
         )
         self._task = None
+        if self.drafts is not None and self._follower is None:
+            self._follower = self.drafts.follow(self.watched.key, self._drafting)
 
     async def _queue(self, batch: Batch) -> None:
         for frame in batch.frames:
@@ -229,6 +256,8 @@ class SessionWatch:
         self.place = frame.place
         if frame.whole:
             self.resumable = frame.place
+        if self._follower is not None:
+            self._follower.appended(frame.client_ids)
         if self.follow is not None:
             for child in frame.children:
                 self.follow(child)
@@ -239,7 +268,16 @@ class SessionWatch:
     def deleted(self) -> None:
         self._put(self.stream.notices.deleted(self.watched))
         self._task = None
+        self._leave_drafts()
         self.stream.ended(self)
+
+    def _drafting(self) -> None:
+        self.stream.drafting(self)
+
+    def put_drafts(self) -> None:
+        news = [] if self._follower is None else self._follower.news()
+        if news:
+            self._put(self.stream.notices.drafts(self.watched, news))
 
     def beat(self) -> None:
         notice = self.stream.notices.heartbeat(self.watched, self.resumable, self.from_seq)
@@ -255,7 +293,9 @@ class Tree:
         stream: Stream,
         prefix: bytes,
         begin: Callable[[str], Awaitable[Beginning | None]] | None,
+        drafts: DraftHub | None = None,
     ) -> None:
+        self._drafts = drafts
         self._stream = stream
         self._prefix = prefix
         self._begin = begin
@@ -267,7 +307,7 @@ class Tree:
         if beginning.watched.session_id not in self._known:
             self._known.add(beginning.watched.session_id)
             follow = None if self._begin is None else self.follow
-            self._stream.watch(beginning, self._prefix, follow, beats=beats)
+            self._stream.watch(beginning, self._prefix, follow, beats=beats, drafts=self._drafts)
 
     def follow(self, session_id: str) -> None:
         """Watch a session of the tree that was just made."""
@@ -285,7 +325,9 @@ class Tree:
         try:
             beginning = await self._stream.hub.patiently(lambda: begin(session_id))
             if beginning is not None:  # else it is gone already
-                self._stream.watch(beginning, self._prefix, self.follow, beats=False)
+                self._stream.watch(
+                    beginning, self._prefix, self.follow, beats=False, drafts=self._drafts
+                )
         except Refused as error:
             self._stream.fail(error)
         finally:

@@ -62,6 +62,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "RESUME_TOKEN_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
     "HISTORY_DIVERGED": grpc.StatusCode.FAILED_PRECONDITION,
     "TOO_MANY_WATCHES": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "TOO_MANY_DRAFTS": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
     "BUG": grpc.StatusCode.INTERNAL,

@@ -11,11 +11,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1 import feed_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid, ResumeTokenInvalid
+from sessiond_server.feed.drafts import News
 from sessiond_server.feed.source import Frame, Place, Watched
 from sessiond_server.rpc import limits, page_tokens
 from sessiond_server.rpc.messages_out import as_field
 
 _CALL = b"Watch"
+_DRAFT_CHANGED, _DRAFT_ENDED = (
+    rpc.FeedEvent.DESCRIPTOR.fields_by_name[name].number
+    for name in ("draft_changed", "draft_ended")
+)
 _EVENTS = rpc.WatchResponse.DESCRIPTOR.fields_by_name["events"].number
 
 
@@ -69,6 +74,7 @@ class Step:
     whole: bool
     """Whether a transaction ends with it."""
     child: str = ""
+    client_id: str = ""
 
 
 @dataclass(slots=True)
@@ -80,6 +86,7 @@ class _Packing:
     frames: list[Frame] = field(default_factory=list)
     events: list[bytes] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
+    client_ids: list[str] = field(default_factory=list)
     size: int = 0
 
     def add(self, step: Step) -> None:
@@ -93,6 +100,8 @@ class _Packing:
             self.size += len(event)
         if step.child:
             self.children.append(step.child)
+        if step.client_id:
+            self.client_ids.append(step.client_id)
         self.place, self.whole = step.place, step.whole
 
     def close(self, whole: bool) -> None:
@@ -102,9 +111,16 @@ class _Packing:
             if whole:
                 header.resume_token = token(self.watched, self.place)
             body = b"".join([header.SerializeToString(), *self.events])
-        frame = Frame(self.place, body, self.first_seq, whole, tuple(self.children))
+        frame = Frame(
+            self.place,
+            body,
+            self.first_seq,
+            whole,
+            tuple(self.children),
+            tuple(self.client_ids),
+        )
         self.frames.append(frame)
-        self.events, self.children, self.size = [], [], 0
+        self.events, self.children, self.client_ids, self.size = [], [], [], 0
 
 
 def pack(watched: Watched, place: Place, steps: Iterable[Step]) -> list[Frame]:
@@ -144,9 +160,23 @@ class Notices:
     def deleted(self, watched: Watched) -> bytes:
         return _notice(watched, rpc.FeedEvent(session_deleted=rpc.SessionDeleted()), "")
 
+    def drafts(self, watched: Watched, news: list[News]) -> bytes:
+        header = rpc.WatchResponse(session_id=watched.session_id)
+        events = (event_field(as_field(*_draft_event(item))) for item in news)
+        return b"".join([header.SerializeToString(), *events])
+
     def goodbye(self) -> bytes:
         event = rpc.FeedEvent(goodbye=rpc.Goodbye())
         return rpc.WatchResponse(events=[event]).SerializeToString()
+
+
+def _draft_event(news: News) -> tuple[int, bytes]:
+    """The number and the encoding of a draft's event; pieces are encoded deltas already."""
+    if news.ended:
+        ended = rpc.DraftEnded(client_id=news.client_id, end=news.ended)  # type: ignore[arg-type]
+        return _DRAFT_ENDED, ended.SerializeToString()
+    changed = rpc.DraftChanged(client_id=news.client_id, begins=news.begins)
+    return _DRAFT_CHANGED, b"".join([changed.SerializeToString(), *news.pieces])
 
 
 def _notice(watched: Watched, event: rpc.FeedEvent, resume_token: str) -> bytes:

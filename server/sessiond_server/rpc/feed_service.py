@@ -15,11 +15,13 @@ from sessiond_server.errors import (
     SessionNotFound,
     TooManyWatches,
 )
+from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.feed.source import Watched
 from sessiond_server.feed.watching import Beginning, Stream, Tree
 from sessiond_server.rpc import feed_frames, limits
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.draft_publishing import Publishers
 from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.registry import Context
 from sessiond_server.store.changes import Start
@@ -40,8 +42,10 @@ class FeedLimits:
 class FeedServicer:
     """Feeds over gRPC."""
 
-    def __init__(self, hub: Hub, source: StoreSource, bounds: FeedLimits) -> None:
+    def __init__(self, hub: Hub, drafts: DraftHub, source: StoreSource, bounds: FeedLimits) -> None:
         self._hub = hub
+        self._drafts = drafts
+        self._publishers = Publishers(drafts, source)
         self._source = source
         self._bounds = bounds
         self._open: dict[Stream, asyncio.Task[object] | None] = {}
@@ -51,6 +55,7 @@ class FeedServicer:
     def close_streams(self) -> None:
         """Say goodbye to all watchers, and to those that still come."""
         self._closing = True
+        self._publishers.close()
         for stream in self._open:
             stream.close()
 
@@ -85,6 +90,12 @@ class FeedServicer:
                 for tree in trees:
                     tree.stop()
 
+    async def PublishDraft(
+        self, requests: AsyncIterator[rpc.PublishDraftRequest], _: Context
+    ) -> rpc.PublishDraftResponse:
+        how = await self._publishers.publish(requests)
+        return rpc.PublishDraftResponse(end=how)  # type: ignore[arg-type]
+
     @contextmanager
     def _admitted(self, peer: str, count: int) -> Iterator[None]:
         bounds = self._bounds
@@ -105,7 +116,8 @@ class FeedServicer:
         prefix = rpc.WatchResponse(watch_id=target.watch_id).SerializeToString()
         beginnings = await self._beginnings(target)
         begin_child = self._begin_child if target.include_descendants else None
-        tree = Tree(stream, prefix, begin_child)
+        drafts = None if target.without_drafts else self._drafts
+        tree = Tree(stream, prefix, begin_child, drafts)
         for number, beginning in enumerate(beginnings):
             tree.watch(beginning, beats=number == 0)
         return tree

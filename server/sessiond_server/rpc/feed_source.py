@@ -54,7 +54,7 @@ class StoreSource:
                 told = item.seq >= from_seq and not _told_later(item, items)
                 events = await _events(connection, watched.key, item) if told else []
                 child = item.child_id if told else ""
-                steps.append(Step(item.seq, behind, events, end, child))
+                steps.append(Step(item.seq, behind, events, end, child, item.client_id))
         version = Version(page.incarnation, page.next_seq, page.next_change)
         return Batch(feed_frames.pack(watched, place, steps), page.more, version)
 

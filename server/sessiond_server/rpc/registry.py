@@ -85,13 +85,15 @@ class Wall:
         if not self._under_way:
             self._idle.set()
 
-    def unary(self, method: str, request: Request, servicer_method: UnaryMethod) -> UnaryMethod:
+    def unary(
+        self, method: str, decode: Callable[[Any], Any], servicer_method: UnaryMethod
+    ) -> UnaryMethod:
         async def handle(encoded: Any, context: Context) -> Any:
             started = time.monotonic()
             try:
                 self._enter()
                 try:
-                    return _encoded(await servicer_method(_decoded(request, encoded), context))
+                    return _encoded(await servicer_method(decode(encoded), context))
                 finally:
                     self._leave()
             except Exception as error:
@@ -130,14 +132,16 @@ class Wall:
         function = getattr(servicer, method.name)
         request = GetMessageClass(method.input_type)
         handler: grpc.RpcMethodHandler[Any, Any]
-        if method.client_streaming:
-            each = partial(_each_decoded, request)
+        decode = partial(_decoded, request)
+        each = partial(_each_decoded, request)
+        if method.client_streaming and method.server_streaming:
             handler = grpc.stream_stream_rpc_method_handler(self.stream(name, each, function))
+        elif method.client_streaming:
+            handler = grpc.stream_unary_rpc_method_handler(self.unary(name, each, function))
         elif method.server_streaming:
-            decode = partial(_decoded, request)
             handler = grpc.unary_stream_rpc_method_handler(self.stream(name, decode, function))
         else:
-            handler = grpc.unary_unary_rpc_method_handler(self.unary(name, request, function))
+            handler = grpc.unary_unary_rpc_method_handler(self.unary(name, decode, function))
         return handler
 
 

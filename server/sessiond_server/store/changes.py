@@ -81,6 +81,7 @@ class Happened(NamedTuple):
     seqs: list[int] | None
     child_id: str
     child_kind: int
+    client_id: str
 
 
 class Page(NamedTuple):
@@ -103,7 +104,7 @@ async def page(
     if not rows:
         return None
     first = rows[0]
-    items = [Happened(*row[3:13]) for row in rows] if first["seq"] is not None else []
+    items = [Happened(*row[3:14]) for row in rows] if first["seq"] is not None else []
     more = bool(items) and (len(items) == limit or first["available"] > len(items))
     return Page(first["incarnation"], first["next_seq"], first["next_change"], items, more)
 

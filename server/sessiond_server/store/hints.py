@@ -26,6 +26,8 @@ GATHER = 0.01
 """Seconds in which hints are gathered before they are sent."""
 _PAYLOAD_KEYS = 300
 """A notification holds 8000 bytes, a key takes 24."""
+_DRAFT = "!"
+"""Begins the payload of hints on drafts."""
 _PUBLISH_LIMIT = 10_000
 """Sessions whose hints wait while the database doesn't answer; the sweep finds the others."""
 
@@ -48,12 +50,17 @@ class LocalHints:
         """Sessions have changed in this process."""
         self._wake(keys)
 
+    def publish_drafts(self, keys: Collection[SessionKey]) -> None:
+        """Drafts have changed in this process, where everybody knows of it."""
+
 
 class NotifyHints(LocalHints):
     """Hints by LISTEN and NOTIFY, on two connections of their own."""
 
-    def __init__(self, dsn: str, wake: Wake, sweep: Callable[[], None]) -> None:
+    def __init__(self, dsn: str, wake: Wake, wake_drafts: Wake, sweep: Callable[[], None]) -> None:
         super().__init__(wake)
+        self._wake_drafts = wake_drafts
+        self._drafts: set[SessionKey] = set()
         self._dsn = dsn
         self._sweep = sweep
         self._waiting: set[SessionKey] = set()
@@ -78,6 +85,11 @@ class NotifyHints(LocalHints):
             self._waiting.update(keys)
             self._filled.set()
 
+    def publish_drafts(self, keys: Collection[SessionKey]) -> None:
+        if len(self._drafts) < _PUBLISH_LIMIT:
+            self._drafts.update(keys)
+            self._filled.set()
+
     async def _keep(self, work: Callable[[asyncpg.Connection[asyncpg.Record]], object]) -> None:
         """Do `work` with a connection, and with another one when that is lost."""
         while True:
@@ -98,11 +110,12 @@ class NotifyHints(LocalHints):
             await self._filled.wait()
             await asyncio.sleep(GATHER)
             self._filled.clear()
-            keys = list(self._waiting)
-            self._waiting.clear()
-            for start in range(0, len(keys), _PAYLOAD_KEYS):
-                payload = _encode(keys[start : start + _PAYLOAD_KEYS])
-                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+            for kind, waiting in (("", self._waiting), (_DRAFT, self._drafts)):
+                keys = list(waiting)
+                waiting.clear()
+                for start in range(0, len(keys), _PAYLOAD_KEYS):
+                    payload = kind + _encode(keys[start : start + _PAYLOAD_KEYS])
+                    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
 
     async def _listen(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         lost = asyncio.Event()
@@ -112,7 +125,11 @@ class NotifyHints(LocalHints):
         await lost.wait()
 
     def _heard(self, _: object, __: int, ___: str, payload: object) -> None:
-        self._wake(_decode(str(payload)))
+        text = str(payload)
+        if text.startswith(_DRAFT):
+            self._wake_drafts(_decode(text.removeprefix(_DRAFT)))
+        else:
+            self._wake(_decode(text))
 
 
 def _encode(keys: Iterable[SessionKey]) -> str:

@@ -170,6 +170,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, with RetryInfo. The server, or the caller's connection, has as many watches as
     may be (settings `feed_watches`, `feed_watches_per_connection`). Metadata: `limit`.
     """
+    ERROR_REASON_TOO_MANY_DRAFTS: _ErrorReason.ValueType  # 37
+    """RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
+    `feed_drafts`). Metadata: `limit`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -327,5 +331,9 @@ happened: forget it, and watch from the beginning. Metadata: `session_id`.
 ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
 """RESOURCE_EXHAUSTED, with RetryInfo. The server, or the caller's connection, has as many watches as
 may be (settings `feed_watches`, `feed_watches_per_connection`). Metadata: `limit`.
+"""
+ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 37
+"""RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
+`feed_drafts`). Metadata: `limit`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import context_service_pb2 as _context_service_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import message_service_pb2 as _message_service_pb2
@@ -22,6 +23,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DraftEnd:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DraftEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DraftEnd.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DRAFT_END_UNSPECIFIED: _DraftEnd.ValueType  # 0
+    """Not set."""
+    DRAFT_END_APPENDED: _DraftEnd.ValueType  # 1
+    """The message was appended. Publishers are told so; watchers get the message."""
+    DRAFT_END_ABORTED: _DraftEnd.ValueType  # 2
+    """The publisher gave it up, or went away, or sent nothing for too long."""
+
+class DraftEnd(_DraftEnd, metaclass=_DraftEndEnumTypeWrapper):
+    """DraftEnd is a way in which a draft ends."""
+
+DRAFT_END_UNSPECIFIED: DraftEnd.ValueType  # 0
+"""Not set."""
+DRAFT_END_APPENDED: DraftEnd.ValueType  # 1
+"""The message was appended. Publishers are told so; watchers get the message."""
+DRAFT_END_ABORTED: DraftEnd.ValueType  # 2
+"""The publisher gave it up, or went away, or sent nothing for too long."""
+Global___DraftEnd: _TypeAlias = DraftEnd  # noqa: Y015
 
 @_typing.final
 class WatchRequest(_message.Message):
@@ -59,6 +84,7 @@ class WatchTarget(_message.Message):
     FROM_NOW_FIELD_NUMBER: _builtins.int
     FROM_SEQ_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    WITHOUT_DRAFTS_FIELD_NUMBER: _builtins.int
     watch_id: _builtins.str
     """The caller's name of this watch, which its frames carry; at most 128 printable ASCII characters
     without spaces. May be empty if there is one target.
@@ -74,6 +100,8 @@ class WatchTarget(_message.Message):
     """With what happens from now on."""
     from_seq: _builtins.int
     """With the message of this seq, which may lie in the future; at least 1."""
+    without_drafts: _builtins.bool
+    """Whether to leave out drafts."""
     @_builtins.property
     def resume(self) -> Global___WatchResume:
         """Behind what was received of an earlier watch."""
@@ -87,10 +115,11 @@ class WatchTarget(_message.Message):
         from_now: _builtins.bool = ...,
         from_seq: _builtins.int = ...,
         resume: Global___WatchResume | None = ...,
+        without_drafts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from_now", b"from_now", "from_seq", b"from_seq", "resume", b"resume", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_now", b"from_now", "from_seq", b"from_seq", "include_descendants", b"include_descendants", "resume", b"resume", "session_id", b"session_id", "start", b"start", "watch_id", b"watch_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_now", b"from_now", "from_seq", b"from_seq", "include_descendants", b"include_descendants", "resume", b"resume", "session_id", b"session_id", "start", b"start", "watch_id", b"watch_id", "without_drafts", b"without_drafts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["from_now", "from_seq", "resume"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
@@ -192,6 +221,8 @@ class FeedEvent(_message.Message):
     FELL_BEHIND_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    DRAFT_CHANGED_FIELD_NUMBER: _builtins.int
+    DRAFT_ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_appended(self) -> _message_pb2.Message:
         """A message was appended. It is sent as it is now, without what hides it (`rewound`,
@@ -252,6 +283,17 @@ class FeedEvent(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """The server ends the watch. Resume it with the last tokens, here or at another replica."""
 
+    @_builtins.property
+    def draft_changed(self) -> Global___DraftChanged:
+        """A message that is being written grew. Drafts stand outside of the order, and their frames have no
+        token. A watcher that reads slowly gets several pieces at once; one that comes late gets what there
+        is so far. Nothing follows of a draft when its message was sent as `message_appended`.
+        """
+
+    @_builtins.property
+    def draft_ended(self) -> Global___DraftEnded:
+        """A draft ended otherwise than by its message."""
+
     def __init__(
         self,
         *,
@@ -269,12 +311,14 @@ class FeedEvent(_message.Message):
         fell_behind: Global___FellBehind | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        draft_changed: Global___DraftChanged | None = ...,
+        draft_ended: Global___DraftEnded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_undone", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_undone", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -426,3 +470,189 @@ class Goodbye(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Goodbye: _TypeAlias = Goodbye  # noqa: Y015
+
+@_typing.final
+class DraftChanged(_message.Message):
+    """DraftChanged is what was written since the last one of the same draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    BEGINS_FIELD_NUMBER: _builtins.int
+    DELTAS_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    """The client id of the message that is being written."""
+    begins: _builtins.bool
+    """Whether this is all that was written so far: forget what came before."""
+    @_builtins.property
+    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftDelta]:
+        """What was written, in order."""
+
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        begins: _builtins.bool = ...,
+        deltas: _abc.Iterable[Global___DraftDelta] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins", b"begins", "client_id", b"client_id", "deltas", b"deltas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftChanged: _TypeAlias = DraftChanged  # noqa: Y015
+
+@_typing.final
+class DraftEnded(_message.Message):
+    """DraftEnded says that nothing more comes of a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    """The client id of the message that was being written."""
+    end: Global___DraftEnd.ValueType
+    """How it ended."""
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        end: Global___DraftEnd.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "end", b"end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftEnded: _TypeAlias = DraftEnded  # noqa: Y015
+
+@_typing.final
+class DraftDelta(_message.Message):
+    """DraftDelta is a piece of a message that is being written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """More text."""
+    reasoning: _builtins.str
+    """More reasoning."""
+    @_builtins.property
+    def tool_call(self) -> Global___ToolCallDelta:
+        """More of a tool call."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        reasoning: _builtins.str = ...,
+        tool_call: Global___ToolCallDelta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "reasoning", b"reasoning", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "reasoning", b"reasoning", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_delta: _TypeAlias = _typing.Literal["text", "reasoning", "tool_call"]  # noqa: Y015
+    _WhichOneofArgType_delta: _TypeAlias = _typing.Literal["delta", b"delta"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_delta) -> _WhichOneofReturnType_delta | None: ...
+
+Global___DraftDelta: _TypeAlias = DraftDelta  # noqa: Y015
+
+@_typing.final
+class ToolCallDelta(_message.Message):
+    """ToolCallDelta adds to a tool call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Which tool call of the message, from 0 on; at most 255."""
+    id: _builtins.str
+    """The call's id, in its first delta."""
+    name: _builtins.str
+    """The tool's name, in its first delta."""
+    arguments: _builtins.str
+    """More of its arguments."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "index", b"index", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallDelta: _TypeAlias = ToolCallDelta  # noqa: Y015
+
+@_typing.final
+class PublishDraftRequest(_message.Message):
+    """PublishDraftRequest is a part of a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    DELTAS_FIELD_NUMBER: _builtins.int
+    ABORT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id. Required in the first request; others leave it out."""
+    client_id: _builtins.str
+    """The client id that the message will have. Required in the first request; others leave it out."""
+    abort: _builtins.bool
+    """Gives the draft up."""
+    @_builtins.property
+    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftDelta]:
+        """What was written, at most 1000; all of a draft together at most 2 MiB. A request without any shows that
+        the publisher lives.
+        """
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        client_id: _builtins.str = ...,
+        deltas: _abc.Iterable[Global___DraftDelta] | None = ...,
+        abort: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "client_id", b"client_id", "deltas", b"deltas", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishDraftRequest: _TypeAlias = PublishDraftRequest  # noqa: Y015
+
+@_typing.final
+class PublishDraftResponse(_message.Message):
+    """PublishDraftResponse says how a draft ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    END_FIELD_NUMBER: _builtins.int
+    end: Global___DraftEnd.ValueType
+    """How it ended."""
+    def __init__(
+        self,
+        *,
+        end: Global___DraftEnd.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishDraftResponse: _TypeAlias = PublishDraftResponse  # noqa: Y015

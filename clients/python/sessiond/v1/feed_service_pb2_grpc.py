@@ -45,6 +45,11 @@ class FeedServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_feed__service__pb2.WatchRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_feed__service__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.PublishDraft = channel.stream_unary(
+                '/sessiond.v1.FeedService/PublishDraft',
+                request_serializer=sessiond_dot_v1_dot_feed__service__pb2.PublishDraftRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_feed__service__pb2.PublishDraftResponse.FromString,
+                _registered_method=True)
 
 
 class FeedServiceServicer(object):
@@ -69,6 +74,19 @@ class FeedServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishDraft(self, request_iterator, context):
+        """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
+        piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
+        of the history and never durable. It ends when a message with its client id is appended, by any call;
+        when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting
+        `draft_expiry`). The answer comes then, and says which; until then the publisher may close its side.
+
+        Refused with `ERROR_REASON_SESSION_NOT_FOUND` and `ERROR_REASON_TOO_MANY_DRAFTS`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeedServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +94,11 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=sessiond_dot_v1_dot_feed__service__pb2.WatchRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_feed__service__pb2.WatchResponse.SerializeToString,
+            ),
+            'PublishDraft': grpc.stream_unary_rpc_method_handler(
+                    servicer.PublishDraft,
+                    request_deserializer=sessiond_dot_v1_dot_feed__service__pb2.PublishDraftRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_feed__service__pb2.PublishDraftResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -111,6 +134,33 @@ class FeedService(object):
             '/sessiond.v1.FeedService/Watch',
             sessiond_dot_v1_dot_feed__service__pb2.WatchRequest.SerializeToString,
             sessiond_dot_v1_dot_feed__service__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishDraft(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/sessiond.v1.FeedService/PublishDraft',
+            sessiond_dot_v1_dot_feed__service__pb2.PublishDraftRequest.SerializeToString,
+            sessiond_dot_v1_dot_feed__service__pb2.PublishDraftResponse.FromString,
             options,
             channel_credentials,
             insecure,

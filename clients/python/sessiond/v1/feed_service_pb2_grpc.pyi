@@ -48,6 +48,15 @@ class FeedServiceStub:
     Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
     """
+    PublishDraft: _grpc.StreamUnaryMultiCallable[_feed_service_pb2.PublishDraftRequest, _feed_service_pb2.PublishDraftResponse]
+    """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
+    piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
+    of the history and never durable. It ends when a message with its client id is appended, by any call;
+    when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting
+    `draft_expiry`). The answer comes then, and says which; until then the publisher may close its side.
+
+    Refused with `ERROR_REASON_SESSION_NOT_FOUND` and `ERROR_REASON_TOO_MANY_DRAFTS`.
+    """
 
 @_typing.type_check_only
 class FeedServiceAsyncStub(FeedServiceStub):
@@ -68,6 +77,15 @@ class FeedServiceAsyncStub(FeedServiceStub):
 
     Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+    """
+    PublishDraft: _aio.StreamUnaryMultiCallable[_feed_service_pb2.PublishDraftRequest, _feed_service_pb2.PublishDraftResponse]  # type: ignore[assignment]
+    """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
+    piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
+    of the history and never durable. It ends when a message with its client id is appended, by any call;
+    when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting
+    `draft_expiry`). The answer comes then, and says which; until then the publisher may close its side.
+
+    Refused with `ERROR_REASON_SESSION_NOT_FOUND` and `ERROR_REASON_TOO_MANY_DRAFTS`.
     """
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -92,6 +110,21 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
         `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+        """
+
+    @_abc_1.abstractmethod
+    def PublishDraft(
+        self,
+        request_iterator: _MaybeAsyncIterator[_feed_service_pb2.PublishDraftRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_service_pb2.PublishDraftResponse, _abc.Awaitable[_feed_service_pb2.PublishDraftResponse]]:
+        """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
+        piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
+        of the history and never durable. It ends when a message with its client id is appended, by any call;
+        when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting
+        `draft_expiry`). The answer comes then, and says which; until then the publisher may close its side.
+
+        Refused with `ERROR_REASON_SESSION_NOT_FOUND` and `ERROR_REASON_TOO_MANY_DRAFTS`.
         """
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

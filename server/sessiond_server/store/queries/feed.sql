@@ -46,7 +46,7 @@ WHERE s.bucket = $1 AND s.session_key = $2;
 SELECT
     s.incarnation, h.next_seq, h.next_change,
     i.seq, i.change_no, i.create_time, i.note, i.payload, i.kind, i.reference, i.seqs, i.child_id,
-    i.child_kind, i.available
+    i.child_kind, i.client_id, i.available
 FROM session AS s
 JOIN session_head AS h USING (bucket, session_key)
 LEFT JOIN LATERAL (
@@ -59,7 +59,8 @@ LEFT JOIN LATERAL (
         (
             SELECT
                 m.seq, 0::bigint AS change_no, m.create_time, m.note, m.payload, 0::smallint AS kind,
-                0::bigint AS reference, NULL::bigint[] AS seqs, '' AS child_id, 0::smallint AS child_kind
+                0::bigint AS reference, NULL::bigint[] AS seqs, '' AS child_id, 0::smallint AS child_kind,
+                m.client_id
             FROM message AS m
             WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq > $3
             ORDER BY m.seq
@@ -69,7 +70,7 @@ LEFT JOIN LATERAL (
         (
             SELECT
                 c.after_seq, c.change_no, c.create_time, false, NULL, c.kind,
-                c.reference, c.seqs, c.child_id, c.child_kind
+                c.reference, c.seqs, c.child_id, c.child_kind, ''
             FROM session_change AS c
             WHERE c.bucket = $1 AND c.session_key = $2 AND c.change_no > $4
             ORDER BY c.change_no

@@ -1,0 +1,85 @@
+"""An agent without a network: it streams a turn with a tool call, and appends what it wrote.
+
+    python examples/agent.py [SESSION]
+
+Run `python examples/ui.py SESSION` beside it, or `sessionctl tail -f --drafts SESSION`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+
+import sessiond
+from sessiond import v1
+
+PAUSE = 0.03
+
+
+async def model(script: str) -> AsyncIterator[str]:
+    """What a model would send, word by word."""
+    for word in script.split(" "):
+        await asyncio.sleep(PAUSE)
+        yield word + " "
+
+
+async def say(client: sessiond.AsyncClient, session_id: str, script: str) -> None:
+    """An assistant's message, shown while it is written."""
+    text = ""
+    async with client.draft(session_id) as draft:
+        async for piece in model(script):
+            text += piece
+            draft.text(piece)
+        message = v1.Message(
+            client_id=draft.client_id,
+            role=v1.Role.ROLE_ASSISTANT,
+            text=text.strip(),
+            finish_reason="stop",
+        )
+        await client.append(session_id, message)
+
+
+async def call_tool(client: sessiond.AsyncClient, session_id: str) -> None:
+    """A tool call, its arguments shown while they are written, and its result."""
+    arguments = ""
+    async with client.draft(session_id) as draft:
+        draft.reasoning("I should look that up.")
+        draft.tool_call(0, id="call-1", name="search_flights")
+        async for piece in model('{"from": "HAM", "to": "LIS", "date": "2026-12-01"}'):
+            arguments += piece
+            draft.tool_call(0, piece)
+        call = v1.ToolCall(id="call-1", name="search_flights", arguments=arguments.strip())
+        message = v1.Message(
+            client_id=draft.client_id,
+            role=v1.Role.ROLE_ASSISTANT,
+            reasoning="I should look that up.",
+            tool_calls=[call],
+            finish_reason="tool_calls",
+        )
+        await client.append(session_id, message)
+    result = v1.Message(
+        role=v1.Role.ROLE_TOOL,
+        tool_call_id="call-1",
+        tool_name="search_flights",
+        text='[{"flight": "TP 561", "departs": "06:10"}]',
+    )
+    await client.append(session_id, result)
+
+
+async def turn(session_id: str) -> None:
+    """A user's question, a tool call, an answer."""
+    async with sessiond.AsyncClient() as client:
+        await client.create_session(session_id, if_exists="return")
+        question = v1.Message(role=v1.Role.ROLE_USER, text="Is there a flight to Lisbon?")
+        await client.append(session_id, question)
+        await call_tool(client, session_id)
+        await say(
+            client,
+            session_id,
+            "Yes. TAP flies to Lisbon at ten past six in the morning, and there are seats left.",
+        )
+
+
+if __name__ == "__main__":
+    asyncio.run(turn(sys.argv[1] if len(sys.argv) > 1 else "flights"))
