@@ -12,7 +12,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from bench import flat, report
+from bench import feeds, flat, report
 from bench.loads import Direct, Echo, Service
 from bench.measure import Ratio, compare
 from bench.processes import servers
@@ -45,6 +45,9 @@ async def _run(effort: Effort, only: set[str]) -> list[Ratio]:
             for ratio in await flat.ratios(service, effort.rounds, effort.latency_calls):
                 report.line(ratio)
                 found.append(ratio)
+        for ratio in await _feeds(effort, only, service, dsn, service_address, echo_address):
+            report.line(ratio)
+            found.append(ratio)
         await service.close()
         await echo.close()
     return found
@@ -110,6 +113,24 @@ async def _throughputs(
             report.line(ratio)
             found.append(ratio)
     await direct.close()
+    return found
+
+
+async def _feeds(
+    effort: Effort, only: set[str], service: Service, dsn: str, address: str, echo_address: str
+) -> list[Ratio]:
+    def wanted(name: str) -> bool:
+        return not only or name in only
+
+    found = []
+    if wanted("idle_watchers"):
+        found.append(await feeds.idle(service, address, effort.rounds, effort.seconds))
+    if wanted("fan_out_vs_stream"):
+        found.append(await feeds.fan_out(service, address, echo_address, effort.rounds))
+    if wanted("delivery_vs_append"):
+        found.append(await feeds.other_replica(service, dsn, effort.latency_calls))
+    if wanted("idle_watcher_kib"):
+        found.append(await feeds.memory(service, dsn))
     return found
 
 

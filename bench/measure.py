@@ -14,11 +14,12 @@ Step = Callable[[int], Awaitable[int]]
 
 @dataclass(slots=True)
 class Ratio:
-    """A named ratio with its spread over the rounds. `target` is what it should reach, or stay below."""
+    """A named ratio with its spread over the rounds. `target` is what it should reach, or stay below, if it
+    should either."""
 
     name: str
     what: str
-    target: float
+    target: float | None
     at_most: bool = False
     values: list[float] = field(default_factory=list)
     scale: str = ""
@@ -30,6 +31,8 @@ class Ratio:
 
     @property
     def met(self) -> bool:
+        if self.target is None:
+            return True
         return self.median <= self.target if self.at_most else self.median >= self.target
 
     def as_json(self) -> dict[str, object]:

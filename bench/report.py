@@ -31,13 +31,17 @@ and Postgres (with fsync) share one machine, and the client runs in a process of
 The echo is a bare RPC that gives back the bytes it gets, in the same kind of server process
 (`bench/echo.py`). "Direct" is asyncpg writing the same rows into copies of the same tables with the same
 indexes, in the same batches (`bench/loads.py`). AppendStream goes through the client library, unary appends
-through the bare stub. The sessions of a million messages are filled by SQL (`bench/flat.py`).
+through the bare stub. The sessions of a million messages are filled by SQL (`bench/flat.py`). Watchers run in
+a process of their own (`bench/watchers.py`); the bare stream sends frames of the same size; the other replica
+is a second server on the same Postgres (`bench/feeds.py`).
 
 What isn't reached, and where its time goes: [profile](profile.md).
 """
 
 
 def _target(ratio: Ratio) -> str:
+    if ratio.target is None:
+        return "–"
     return f"{'≤' if ratio.at_most else '≥'} {ratio.target:g}"
 
 
@@ -67,15 +71,21 @@ def write(ratios: list[Ratio], rounds: int, seconds: float) -> None:
     _chart(ratios)
 
 
+def _times_target(ratio: Ratio, value: float) -> float:
+    assert ratio.target is not None
+    return ratio.target / value if ratio.at_most else value / ratio.target
+
+
 def _chart(ratios: list[Ratio]) -> None:
     """Each ratio by its target, so that all fit one scale: right of the line is met."""
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "sessiond"  # the same figures draw the same file
     from matplotlib import pyplot  # after the backend is chosen
 
+    ratios = [ratio for ratio in ratios if ratio.target is not None]
     figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(ratios) + 1.2))
     for place, ratio in enumerate(reversed(ratios)):
-        values = [ratio.target / v if ratio.at_most else v / ratio.target for v in ratio.values]
+        values = [_times_target(ratio, value) for value in ratio.values]
         middle = sorted(values)[len(values) // 2]
         axes.barh(place, middle, color="#3b6ea5" if ratio.met else "#b5523b", height=0.6)
         axes.plot([min(values), max(values)], [place, place], color="#222222", linewidth=1.5)

@@ -51,7 +51,7 @@ def follow(session_id: str, place: Path) -> None:
     """Show what happens, until the answer is there."""
     state = load(place)
     with sessiond.Client() as client:
-        for event in client.watch(session_id, resume=state["tokens"]):
+        for event in client.watch(session_id, resume=state["tokens"], drafts=True):
             if event.kind == "draft_changed":
                 print(draft(event.value), end="", flush=True)
             elif event.kind == "message_appended":

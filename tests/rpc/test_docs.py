@@ -117,7 +117,7 @@ def _documented(name: str) -> str:
         return f"{value[0]} s to {value[1]} s"
     if name.endswith("_BYTES"):
         return f"{value} bytes" if value < 2**10 else _size(value)
-    if name == "WATCH_DESCENDANTS":
+    if name in ("WATCH_DESCENDANTS", "RESUME_TOKENS"):
         return f"{value:,}"
     return f"{value} s" if name.endswith("_SECONDS") else str(value)
 

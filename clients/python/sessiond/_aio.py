@@ -242,6 +242,7 @@ class AsyncClient(_Caller):
         start: str | int = "beginning",
         resume: Mapping[str, str] | None = None,
         descendants: bool = False,
+        drafts: bool = False,
         silence: float = SILENCE,
     ) -> AsyncWatch:
         """Follows sessions: what happened, then what happens. See `AsyncWatch`.
@@ -252,6 +253,7 @@ class AsyncClient(_Caller):
                 future.
             resume: The `tokens` of an earlier watch; a session without one begins at `start`.
             descendants: Whether to follow the sessions that come from it as well (of one session).
+            drafts: Whether to see messages while they are being written as well.
             silence: Seconds without a sign of life after which another connection is tried; more
                 than the service's setting `feed_heartbeat`, which is 15.
 
@@ -261,7 +263,7 @@ class AsyncClient(_Caller):
             Unavailable: The service was out of reach for longer than the client's timeout.
         """
         call = self._link.callable("unary_stream", WATCH)
-        state = WatchState(session_ids, start, resume, descendants)
+        state = WatchState(session_ids, start, resume, descendants, drafts)
         return AsyncWatch(call, state, self._timeout, silence)
 
     def draft(self, session_id: str, client_id: str | None = None) -> AsyncDraft:

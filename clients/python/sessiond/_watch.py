@@ -35,11 +35,12 @@ class Event:
     kind: str
     """`message_appended`, `message_updated`, `compacted`, `compaction_reverted`, `rewound`,
     `rewind_undone`, `messages_cleared`, `session_changed`, `session_deleted`, `child_created`,
-    `caught_up` or `fell_behind`. A newer server may know others: pass them over."""
+    `caught_up` or `fell_behind`; `draft_changed` and
+    `draft_ended` if drafts are watched. A newer server may know others: pass them over."""
     value: Any
     """What `sessiond.v1.FeedEvent` holds in the field of that name: a Message, a Compaction …"""
     token: str
-    """Resumes the session's watch behind this event; empty in the middle of a transaction."""
+    """Resumes the session's watch behind this event; empty in the middle of a transaction, and of drafts."""
 
 
 class WatchState:
@@ -51,6 +52,7 @@ class WatchState:
         start: str | int,
         resume: Mapping[str, str] | None,
         descendants: bool,
+        drafts: bool,
     ) -> None:
         if not session_ids:
             raise ValueError("give the id of at least one session")
@@ -64,6 +66,7 @@ class WatchState:
         self._session_ids = list(session_ids)
         self._start = start
         self._descendants = descendants
+        self._drafts = drafts
         self._begun: dict[str, list[Event]] = {}
         self._deleted: set[str] = set()
         self._failures = 0
@@ -77,13 +80,15 @@ class WatchState:
 
     def _target(self, session_id: str) -> v1.WatchTarget:
         target = v1.WatchTarget(
-            watch_id=session_id[:128], session_id=session_id, include_descendants=self._descendants
+            watch_id=session_id,
+            session_id=session_id,
+            include_descendants=self._descendants,
+            without_drafts=not self._drafts,
         )
-        if session_id in self.tokens:
-            others = self.tokens if self._descendants else {}
-            tokens = [self.tokens[session_id]]
-            tokens += [token for other, token in others.items() if other != session_id]
-            target.resume.tokens.extend(tokens[:1000])
+        tokens = self.tokens if self._descendants else {session_id: self.tokens.get(session_id)}
+        known = [token for token in tokens.values() if token]
+        if known:
+            target.resume.tokens.extend(known)
         elif self._start == "now":
             target.from_now = True
         elif isinstance(self._start, int):

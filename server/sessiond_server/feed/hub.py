@@ -41,7 +41,8 @@ class _Feed:
         self.watched = watched
         self.place = place
         self.version = version
-        self.watchers: set[Watcher] = set()
+        self.watchers: dict[Watcher, None] = {}
+        """In the order in which they came."""
         self._hub = hub
         self._dirty = False
         self._task: asyncio.Task[None] | None = None
@@ -80,10 +81,10 @@ class _Feed:
         for frame in batch.frames:
             self.place = frame.place
             for watcher in [w for w in self.watchers if not w.deliver(frame)]:
-                self.watchers.discard(watcher)
+                del self.watchers[watcher]
 
     def _gone(self) -> None:
-        watchers, self.watchers = self.watchers, set()
+        watchers, self.watchers = self.watchers, {}
         self._hub.forget(self)
         for watcher in watchers:
             watcher.deleted()
@@ -152,22 +153,23 @@ class Hub:
         feed = self._feeds.get(watched.key)
         if feed is None:
             feed = self._feeds[watched.key] = _Feed(self, watched, place, version)
-            feed.watchers.add(watcher)
+            feed.watchers[watcher] = None
             feed.wake()  # a hint may have come since the watcher read, when nobody listened
             return True
-        if feed.watched.incarnation != watched.incarnation or feed.place < place:
+        anew = feed.watched.incarnation != watched.incarnation
+        if anew or feed.place[:2] < place[:2]:  # the marks say no more of the same place
             feed.wake()
             await feed.settled()
             return False
         if feed.place[:2] != place[:2]:
             return False
-        feed.watchers.add(watcher)
+        feed.watchers[watcher] = None
         return True
 
     def leave(self, watcher: Watcher, watched: Watched) -> None:
         feed = self._feeds.get(watched.key)
         if feed is not None:
-            feed.watchers.discard(watcher)
+            feed.watchers.pop(watcher, None)
             if not feed.watchers:
                 self.forget(feed)
 

@@ -38,8 +38,14 @@ class Beginning(NamedTuple):
     from_seq: int = 0
 
 
-Follow = Callable[[str], None]
-"""Watches the session with this id, a child of a watched one, as well."""
+class Family(Protocol):
+    """Who watches the children of a watched session as well."""
+
+    def follow(self, session_id: str) -> None:
+        """The session with this id was made from a watched one."""
+
+    def deleted(self, session_id: str) -> None:
+        """A watched session is gone. It may be made anew."""
 
 
 class Stream:
@@ -70,13 +76,13 @@ class Stream:
         self,
         beginning: Beginning,
         prefix: bytes,
-        follow: Follow | None = None,
+        family: Family | None = None,
         *,
         beats: bool = True,
         drafts: DraftHub | None = None,
     ) -> None:
         """Watch one more session, with its drafts if `drafts` is given. `prefix` is put before its frames."""
-        watch = SessionWatch(self, beginning, prefix, follow, drafts)
+        watch = SessionWatch(self, beginning, prefix, family, drafts)
         self._watches.add(watch)
         if beats:
             self._beating.append(watch)
@@ -129,8 +135,7 @@ class Stream:
                     self._bytes -= len(frame)
                     if not self._queue:
                         self._drained.set()
-                if self._drafting and not self._closing:
-                    self._put_drafts()
+                if not self._closing and self._put_drafts():
                     continue
                 if self._failure is not None:
                     raise self._failure
@@ -149,10 +154,13 @@ class Stream:
         self._drafting.add(watch)
         self._filled.set()
 
-    def _put_drafts(self) -> None:
-        drafting, self._drafting = self._drafting, set()
-        for watch in drafting:
+    def _put_drafts(self) -> bool:
+        """Queue what is new of drafts, but nothing within a transaction. Whether anybody was ready."""
+        ready = [watch for watch in self._drafting if not watch.begun]
+        for watch in ready:
+            self._drafting.discard(watch)
             watch.put_drafts()
+        return bool(ready)
 
     async def _wait(self) -> None:
         """Wait for something to send; beat when nothing comes."""
@@ -172,7 +180,7 @@ class SessionWatch:
     stream: Stream
     beginning: Beginning
     prefix: bytes
-    follow: Follow | None
+    family: Family | None
     drafts: DraftHub | None
     place: Place = field(init=False)
     from_seq: int = field(init=False)
@@ -188,6 +196,11 @@ class SessionWatch:
     @property
     def watched(self) -> Watched:
         return self.beginning.watched
+
+    @property
+    def begun(self) -> bool:
+        """Whether it stands within a transaction, where nothing else may be said."""
+        return self.place != self.resumable
 
     def catch_up(self, *, behind: bool = False) -> None:
         self._task = asyncio.create_task(self._catch_up(behind), name="feed catch-up")
@@ -239,12 +252,10 @@ class SessionWatch:
             if frame.place.seq >= self.from_seq:  # only a part of it is wanted
                 self.catch_up()
                 return False
-            self.place = frame.place
-            if frame.whole:
-                self.resumable = frame.place
+            self._pass(frame)
             return True
-        begun = self.place != self.resumable  # a transaction that is begun is sent to its end
-        if not begun and not self.stream.has_room(len(frame.body)):
+        # a transaction that is begun is sent to its end
+        if not self.begun and not self.stream.has_room(len(frame.body)):
             self.catch_up(behind=True)
             return False
         self._take(frame)
@@ -253,14 +264,17 @@ class SessionWatch:
     def _take(self, frame: Frame) -> None:
         if frame.body:
             self._put(frame.body)
+        self._pass(frame)
+
+    def _pass(self, frame: Frame) -> None:
         self.place = frame.place
         if frame.whole:
             self.resumable = frame.place
         if self._follower is not None:
             self._follower.appended(frame.client_ids)
-        if self.follow is not None:
+        if self.family is not None:
             for child in frame.children:
-                self.follow(child)
+                self.family.follow(child)
 
     def _put(self, body: bytes) -> None:
         self.stream.put(self.prefix + body)
@@ -269,6 +283,8 @@ class SessionWatch:
         self._put(self.stream.notices.deleted(self.watched))
         self._task = None
         self._leave_drafts()
+        if self.family is not None:
+            self.family.deleted(self.watched.session_id)
         self.stream.ended(self)
 
     def _drafting(self) -> None:
@@ -280,6 +296,8 @@ class SessionWatch:
             self._put(self.stream.notices.drafts(self.watched, news))
 
     def beat(self) -> None:
+        if self.begun:
+            return
         notice = self.stream.notices.heartbeat(self.watched, self.resumable, self.from_seq)
         self._put(notice)
 
@@ -300,18 +318,23 @@ class Tree:
         self._prefix = prefix
         self._begin = begin
         self._known: set[str] = set()
+        self._again: set[str] = set()
+        """Those that were made once more while they were known."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, beginning: Beginning, *, beats: bool) -> None:
         """Watch a session of the tree from a known place."""
         if beginning.watched.session_id not in self._known:
             self._known.add(beginning.watched.session_id)
-            follow = None if self._begin is None else self.follow
-            self._stream.watch(beginning, self._prefix, follow, beats=beats, drafts=self._drafts)
+            family = None if self._begin is None else self
+            self._stream.watch(beginning, self._prefix, family, beats=beats, drafts=self._drafts)
 
     def follow(self, session_id: str) -> None:
         """Watch a session of the tree that was just made."""
-        if session_id in self._known or self._begin is None:
+        if self._begin is None:
+            return
+        if session_id in self._known:
+            self._again.add(session_id)
             return
         self._known.add(session_id)
         self._stream.starting(1)
@@ -319,15 +342,22 @@ class Tree:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def deleted(self, session_id: str) -> None:
+        """Watch it from its beginning if it was made anew meanwhile, or else as soon as it is."""
+        self._known.discard(session_id)
+        if session_id in self._again:
+            self._again.discard(session_id)
+            self.follow(session_id)
+
     async def _add(
         self, session_id: str, begin: Callable[[str], Awaitable[Beginning | None]]
     ) -> None:
         try:
             beginning = await self._stream.hub.patiently(lambda: begin(session_id))
-            if beginning is not None:  # else it is gone already
-                self._stream.watch(
-                    beginning, self._prefix, self.follow, beats=False, drafts=self._drafts
-                )
+            if beginning is None:
+                self.deleted(session_id)
+            else:
+                self._stream.watch(beginning, self._prefix, self, beats=False, drafts=self._drafts)
         except Refused as error:
             self._stream.fail(error)
         finally:

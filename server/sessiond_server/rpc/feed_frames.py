@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -89,6 +89,15 @@ class _Packing:
     client_ids: list[str] = field(default_factory=list)
     size: int = 0
 
+    def begin(self, transaction: Sequence[Step]) -> None:
+        """Close the frame before a transaction that isn't whole or doesn't fit: who has it can resume."""
+        count = sum(len(step.events) for step in transaction)
+        size = sum(len(event) for step in transaction for event in step.events)
+        fits = len(self.events) + count <= limits.FRAME_EVENTS
+        fits = fits and self.size + size <= limits.PAGE_BYTES
+        if self.events and not (transaction[-1].whole and fits):
+            self.close(True)
+
     def add(self, step: Step) -> None:
         for number, event in enumerate(step.events):
             full = len(self.events) == limits.FRAME_EVENTS
@@ -126,13 +135,27 @@ class _Packing:
 def pack(watched: Watched, place: Place, steps: Iterable[Step]) -> list[Frame]:
     """Frames of what follows a place. What isn't told still moves the place of the last one."""
     packing = _Packing(watched, place)
-    for step in steps:
-        if not packing.events:
-            packing.first_seq = step.seq
-        packing.add(step)
+    for transaction in _transactions(steps):
+        packing.begin(transaction)
+        for step in transaction:
+            if not packing.events:
+                packing.first_seq = step.seq
+            packing.add(step)
     if packing.events or packing.place != place:
         packing.close(packing.whole)
     return packing.frames
+
+
+def _transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """What belongs together; the last may not be whole."""
+    gathered: list[Step] = []
+    for step in steps:
+        gathered.append(step)
+        if step.whole:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
 
 
 def event_field(event: bytes) -> bytes:

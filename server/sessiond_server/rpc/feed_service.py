@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 
+import grpc
+
 from sessiond.v1 import feed_service_pb2 as rpc
 from sessiond_server.errors import (
     HistoryDiverged,
@@ -39,6 +41,15 @@ class FeedLimits:
     write_timeout: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A watch under way."""
+
+    context: Context
+    task: asyncio.Task[object] | None
+    count: int
+
+
 class FeedServicer:
     """Feeds over gRPC."""
 
@@ -48,7 +59,8 @@ class FeedServicer:
         self._publishers = Publishers(drafts, source)
         self._source = source
         self._bounds = bounds
-        self._open: dict[Stream, asyncio.Task[object] | None] = {}
+        self._open: dict[Stream, _Call] = {}
+        self._cutting: set[asyncio.Task[None]] = set()
         self._watches: Counter[str] = Counter()
         self._closing = False
 
@@ -62,10 +74,25 @@ class FeedServicer:
     def end_stuck(self) -> None:
         """End the calls whose callers haven't taken a frame for too long."""
         now = asyncio.get_running_loop().time()
-        for stream, task in self._open.items():
+        for stream, call in list(self._open.items()):
             since = stream.writing_since
-            if task is not None and since is not None and now - since > self._bounds.write_timeout:
-                task.cancel()
+            if since is not None and now - since > self._bounds.write_timeout:
+                del self._open[stream]
+                cutting = asyncio.create_task(self._cut_off(call), name="feed cut-off")
+                self._cutting.add(cutting)
+                cutting.add_done_callback(self._cutting.discard)
+
+    async def _cut_off(self, call: _Call) -> None:
+        """End a call whose caller doesn't read. gRPC keeps the frame that wasn't taken, and the status
+        behind it, until it is, or until the connection ends; until then the call has its place."""
+        with self._placed(call.context.peer(), call.count):
+            if call.task is not None:
+                call.task.cancel()
+            with suppress(grpc.aio.AbortError, grpc.aio.InternalError):
+                await call.context.abort(
+                    grpc.StatusCode.UNAVAILABLE,
+                    f"nothing was taken for {self._bounds.write_timeout} s: resume the watch",
+                )
 
     async def Watch(self, request: rpc.WatchRequest, context: Context) -> AsyncIterator[bytes]:
         _check(request)
@@ -76,17 +103,20 @@ class FeedServicer:
                 buffer_bytes=self._bounds.buffer_bytes,
                 heartbeat=self._bounds.heartbeat,
             )
-            self._open[stream] = asyncio.current_task()
+            task = asyncio.current_task()
+            self._open[stream] = _Call(context, task, len(request.targets))
             trees: list[Tree] = []
             try:
-                trees += [await self._begin(stream, target) for target in request.targets]
+                beginnings = [await self._beginnings(target) for target in request.targets]
+                for target, begun in zip(request.targets, beginnings, strict=True):
+                    trees.append(self._begin(stream, target, begun))
                 if self._closing:
                     stream.close()
                 async with aclosing(stream.frames()) as frames:
                     async for frame in frames:
                         yield frame
             finally:
-                del self._open[stream]
+                self._open.pop(stream, None)
                 for tree in trees:
                     tree.stop()
 
@@ -103,6 +133,11 @@ class FeedServicer:
             raise TooManyWatches(bounds.watches)
         if self._watches[peer] + count > bounds.watches_per_connection:
             raise TooManyWatches(bounds.watches_per_connection)
+        with self._placed(peer, count):
+            yield
+
+    @contextmanager
+    def _placed(self, peer: str, count: int) -> Iterator[None]:
         self._watches[peer] += count
         try:
             yield
@@ -111,10 +146,9 @@ class FeedServicer:
             if not self._watches[peer]:
                 del self._watches[peer]
 
-    async def _begin(self, stream: Stream, target: rpc.WatchTarget) -> Tree:
-        """Begin all watches of a target, or refuse before anything is sent."""
+    def _begin(self, stream: Stream, target: rpc.WatchTarget, beginnings: list[Beginning]) -> Tree:
+        """Begin all watches of a target; when none is refused any more."""
         prefix = rpc.WatchResponse(watch_id=target.watch_id).SerializeToString()
-        beginnings = await self._beginnings(target)
         begin_child = self._begin_child if target.include_descendants else None
         drafts = None if target.without_drafts else self._drafts
         tree = Tree(stream, prefix, begin_child, drafts)
@@ -136,7 +170,9 @@ class FeedServicer:
                 beginning = await self._resumed(text, f"resume.tokens[{number}]")
                 known[beginning.watched.session_id] = beginning
             if target.session_id not in known:
-                raise ResumeTokenInvalid("resume.tokens")
+                if not target.include_descendants:
+                    raise ResumeTokenInvalid("resume.tokens")
+                known[target.session_id] = await self._source.begin(target.session_id)
         elif start == "from_now" and target.from_now:
             known[target.session_id] = await self._source.begin_now(target.session_id)
         else:

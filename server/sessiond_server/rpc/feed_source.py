@@ -47,6 +47,8 @@ class StoreSource:
                 return None
             items = page.items[: limits.FRAME_EVENTS]
             ends = _ends(page.items, len(items), page.more)
+            if page.more and len(items) == len(page.items):
+                ends[-1] = await _ends_with(connection, watched.key, items[-1])
             steps: list[Step] = []
             behind = place
             for item, end in zip(items, ends, strict=True):
@@ -64,7 +66,10 @@ class StoreSource:
         return {key: Version(*version) for key, version in found.items()}
 
     async def begin(self, session_id: str, from_seq: int = 1) -> Beginning:
-        """A watch from a message on, 1 is the beginning. Raises `SessionNotFound`."""
+        """A watch from a message on; from 1 on, it is told what happened before as well. Raises
+        `SessionNotFound`."""
+        if from_seq == 1:
+            return _beginning(session_id, await self._start(session_id, 0, before_seq=0), 0)
         start = await self._start(session_id, from_seq - 1, before_seq=from_seq)
         if start.next_seq <= from_seq:
             start = await self._start(session_id, None)
@@ -104,7 +109,7 @@ def _beginning(session_id: str, start: Start, from_seq: int) -> Beginning:
 
 def _ends(items: list[Happened], count: int, more: bool) -> list[bool]:
     """Behind which of the first items a transaction ends. All messages of one time are of one; so are a
-    compaction and its note. Where the page is cut, it isn't known."""
+    compaction and its note. Where the page is cut, the items don't tell."""
     ends = []
     for place, item in enumerate(items[:count]):
         if place + 1 == len(items):
@@ -116,6 +121,14 @@ def _ends(items: list[Happened], count: int, more: bool) -> list[bool]:
         ) or (following.kind == changes.COMPACTED and following.reference == item.seq)
         ends.append(not together)
     return ends
+
+
+async def _ends_with(connection: Connection, key: SessionKey, item: Happened) -> bool:
+    """Whether a transaction ends with an item that isn't the session's last."""
+    if item.kind or item.note:
+        return bool(item.kind)
+    following = await changes.start(connection, key, seq=item.seq + 1, change_no=0)
+    return following is None or following.seq_time != item.create_time
 
 
 def _behind(place: Place, item: Happened) -> Place:

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 CHANNEL = "sessiond_hints"
 GATHER = 0.01
-"""Seconds in which hints are gathered before they are sent."""
+"""Seconds between two sendings of hints; what comes meanwhile is gathered."""
 _PAYLOAD_KEYS = 300
 """A notification holds 8000 bytes, a key takes 24."""
 _DRAFT = "!"
@@ -106,9 +106,12 @@ class NotifyHints(LocalHints):
             await asyncio.sleep(0.5)
 
     async def _send(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
             await self._filled.wait()
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            due = loop.time() + GATHER
             self._filled.clear()
             for kind, waiting in (("", self._waiting), (_DRAFT, self._drafts)):
                 keys = list(waiting)

@@ -136,8 +136,8 @@ class WatchResume(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The last token of each session that was watched; 1 without `include_descendants`, else 1 to 1000,
-        the watched session's among them. A descendant without one is watched from its beginning. A token
+        """The last token of each session that was watched; 1 without `include_descendants`, else 1 to 10,000.
+        A session without one is watched from its beginning. A token
         that doesn't fit the session's history, since the session was deleted and made again or the database
         was restored from an older backup, is refused with `ERROR_REASON_HISTORY_DIVERGED`. That a session was
         deleted since is told as `session_deleted`.
