@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import structlog
 
+from sessiond_server import metrics
 from sessiond_server.config import Settings, SettingsError
 from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from sessiond_server.feed.drafts import DraftHub
@@ -154,6 +155,17 @@ def _listen(
     return server
 
 
+@contextlib.contextmanager
+def _metrics(settings: Settings, batcher: Batcher, feeds: FeedServicer) -> Iterator[None]:
+    try:
+        with metrics.serve(settings, batcher, feeds) as address:
+            if address is not None:
+                log.info("metrics", url=f"http://{address}/metrics")
+            yield
+    except SettingsError as error:
+        raise StartError(str(error)) from error
+
+
 async def serve(settings: Settings) -> int:
     """Run the service until a signal, or until its Postgres is lost; the exit code."""
     stopping = _stop_signals()
@@ -163,6 +175,7 @@ async def serve(settings: Settings) -> int:
         feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database))
         batcher = await parts.enter_async_context(_batcher(dsn, settings, database, hints))
         server = _listen(settings, database, batcher, feeds)
+        parts.enter_context(_metrics(settings, batcher, feeds))
         await server.start()
         gc.freeze()  # what was imported lives as long as the process: not to be walked through again
         gc.set_threshold(_GC_ALLOCATIONS)

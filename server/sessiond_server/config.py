@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     max_spawn_depth: int = Field(
         default=3, ge=0, le=100, description="How deep sub-agents' sessions may stand."
     )
+    metrics_listen: str | None = Field(
+        default=None,
+        description="Where metrics for Prometheus are served, as HOST:PORT (port 0 is any free one); nowhere"
+        " if left out.",
+    )
     feed_hints: Literal["notify", "poll"] = Field(
         default="notify",
         description="How replicas learn of each other's changes: by LISTEN/NOTIFY, or by looking alone, for"
@@ -150,6 +155,14 @@ class Settings(BaseSettings):
             is_unix = address.startswith("unix:") and len(address) > len("unix:")
             if not is_unix and not (host and colon and port.isdigit() and int(port) < 65536):
                 raise ValueError(f"{address!r} is neither HOST:PORT nor unix:/PATH")
+        return value
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _metrics_address(cls, value: str | None) -> str | None:
+        host, _, port = (value or "127.0.0.1:0").rpartition(":")
+        if not (host and port.isdigit() and int(port) < 65536):
+            raise ValueError(f"{value!r} isn't HOST:PORT")
         return value
 
     @field_validator("unix_socket_mode")

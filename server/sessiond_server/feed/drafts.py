@@ -279,6 +279,11 @@ class DraftHub:
         self._rooms: dict[SessionKey, _Room] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def published(self) -> int:
+        """How many drafts are published here."""
+        return self._open
+
     def start(self) -> None:
         self._begin(self._tick_on())
 

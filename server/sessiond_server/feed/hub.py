@@ -104,6 +104,8 @@ class Hub:
         self._reads = asyncio.Semaphore(reads)
         self._feeds: dict[SessionKey, _Feed] = {}
         self._due = asyncio.Event()
+        self.fell_behind = 0
+        """How often watches fell behind, for the metrics."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self, each_sweep: Callable[[], None] = lambda: None) -> None:

@@ -98,6 +98,11 @@ class Stream:
         self._closing = True
         self._filled.set()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes the caller hasn't taken yet."""
+        return self._bytes
+
     def has_room(self, size: int) -> bool:
         return not self._queue or self._bytes + size <= self._limit
 
@@ -256,6 +261,7 @@ class SessionWatch:
             return True
         # a transaction that is begun is sent to its end
         if not self.begun and not self.stream.has_room(len(frame.body)):
+            self.stream.hub.fell_behind += 1
             self.catch_up(behind=True)
             return False
         self._take(frame)

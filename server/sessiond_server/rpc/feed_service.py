@@ -30,6 +30,10 @@ from sessiond_server.store.changes import Start
 from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 
 
+_LAST_FRAME = 1.0
+"""Seconds that a watcher has for each of its last frames when the server stops."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedLimits:
     """The settings that bound watches, see docs/operations.md."""
@@ -62,7 +66,19 @@ class FeedServicer:
         self._open: dict[Stream, _Call] = {}
         self._cutting: set[asyncio.Task[None]] = set()
         self._watches: Counter[str] = Counter()
+        self._cuts = 0
         self._closing = False
+
+    def figures(self) -> dict[str, int]:
+        """What the metrics show; asked for by another thread."""
+        streams = list(self._open)
+        return {
+            "watches": self._watches.total(),
+            "watch_buffered_bytes": sum(stream.waiting_bytes for stream in streams),
+            "watches_fell_behind": self._hub.fell_behind,
+            "watches_cut_off": self._cuts,
+            "drafts": self._drafts.published,
+        }
 
     def close_streams(self) -> None:
         """Say goodbye to all watchers, and to those that still come."""
@@ -74,10 +90,14 @@ class FeedServicer:
     def end_stuck(self) -> None:
         """End the calls whose callers haven't taken a frame for too long."""
         now = asyncio.get_running_loop().time()
+        patience = self._bounds.write_timeout
+        if self._closing:
+            patience = min(patience, _LAST_FRAME)
         for stream, call in list(self._open.items()):
             since = stream.writing_since
-            if since is not None and now - since > self._bounds.write_timeout:
+            if since is not None and now - since > patience:
                 del self._open[stream]
+                self._cuts += 1
                 cutting = asyncio.create_task(self._cut_off(call), name="feed cut-off")
                 self._cutting.add(cutting)
                 cutting.add_done_callback(self._cutting.discard)
@@ -91,7 +111,7 @@ class FeedServicer:
             with suppress(grpc.aio.AbortError, grpc.aio.InternalError):
                 await call.context.abort(
                     grpc.StatusCode.UNAVAILABLE,
-                    f"nothing was taken for {self._bounds.write_timeout} s: resume the watch",
+                    "nothing was taken for too long: resume the watch",
                 )
 
     async def Watch(self, request: rpc.WatchRequest, context: Context) -> AsyncIterator[bytes]:
