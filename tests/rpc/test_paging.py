@@ -280,3 +280,26 @@ def test_pages_of_open_calls_are_bounded_by_their_bytes(api: Api) -> None:
         _within(page, len(page.open_tool_calls))
         found += [call.seq for call in page.open_tool_calls]
     assert found == [1, 2, 3, 4, 5]
+
+
+def test_P13_lists_show_the_beginnings_of_long_messages_and_read_a_bounded_amount(api: Api) -> None:
+    """A preview of a message of a megabyte; prompts that don't fit a page make it shorter, and lose none."""
+    owner = new("owner")
+    prompt = "p" * 500_000
+    ids = [api.create(owner=owner, system_prompt=prompt).id for _ in range(40)]
+    long = v1.Message(
+        client_id="long", role=USER, parts=[v1.Part(text="Once " + "upon " * 200_000)]
+    )
+    api.append(ids[-1], long)
+    request = v1.ListSessionsRequest(owner=owner, page_size=200)
+    page = api.sessions.ListSessions(request)
+    newest = next(s for s in page.sessions if s.session.id == ids[-1])
+    assert newest.preview.startswith("Once upon upon")
+    assert newest.opening == newest.preview
+    found = [s.session.id for s in page.sessions]
+    assert 1 < len(found) < 40
+    while page.next_page_token:
+        request.page_token = page.next_page_token
+        page = api.sessions.ListSessions(request)
+        found += [s.session.id for s in page.sessions]
+    assert sorted(found) == sorted(ids)

@@ -90,6 +90,7 @@ class _Feed:
             watcher.deleted()
 
     def stop(self) -> None:
+        self._dirty = False
         if self._task is not None:
             self._task.cancel()
 

@@ -12,6 +12,8 @@ from sessiond_server.store.keys import session_key
 from sessiond_server.store.sessions import ListFilters, ListPlace, Order, SessionRow
 
 _CANDIDATES = 20
+_DETAILS_BYTES = 16 * 2**20
+"""What the prompts and the rest of a page's sessions may take in memory."""
 
 
 async def resolve(connection: Connection, tenant: str, query: str, owner: str) -> SessionRow:
@@ -51,7 +53,8 @@ async def next_title(connection: Connection, tenant: str, title: str, owner: str
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The payloads among which a session's first and last texts are, each the best one first."""
+    """The beginnings of the messages among which a session's first and last texts are, each the best one
+    first."""
 
     opening: list[bytes]
     latest: list[bytes]
@@ -60,18 +63,20 @@ class Preview:
 async def list_page(
     connection: Connection, filters: ListFilters, order: Order, after: ListPlace, limit: int
 ) -> tuple[list[tuple[SessionRow, Preview, ListPlace]], bool]:
-    """A page of sessions, each with its place, and whether there are more."""
+    """A page of sessions, each with its place, and whether there are more. It is cut where the sessions'
+    details take more than `_DETAILS_BYTES`."""
     places = await sessions.list_page(connection, filters, order, after, limit + 1)
-    more = len(places) > limit
     by_key = dict(places[:limit])
-    rows = await sessions.read_all(connection, list(by_key))
+    keys = await sessions.within(connection, list(by_key), _DETAILS_BYTES)
+    more = len(places) > len(keys)
+    rows = await sessions.read_all(connection, keys)
     previews = [Preview([], []) for _ in rows]
-    for place, opening, payload in await sessions.previews(connection, rows):
+    for place, opening, beginning in await sessions.previews(connection, rows):
         preview = previews[place - 1]
         if opening:
-            preview.opening.insert(0, payload)
+            preview.opening.insert(0, beginning)
         else:
-            preview.latest.append(payload)
+            preview.latest.append(beginning)
     return [
         (row, preview, by_key[row.key]) for row, preview in zip(rows, previews, strict=True)
     ], more

@@ -29,7 +29,6 @@ from sessiond_server.rpc.registry import Context
 from sessiond_server.store.changes import Start
 from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 
-
 _LAST_FRAME = 1.0
 """Seconds that a watcher has for each of its last frames when the server stops."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from uuid import UUID
 
 import uuid_utils
@@ -194,14 +194,58 @@ def summary(row: SessionRow, preview: Preview, *, full: bool) -> pb.SessionSumma
     )
 
 
-def _first_text(payloads: list[bytes]) -> str:
-    for payload in payloads:
-        message = message_pb2.Message.FromString(payload)
-        pieces = [message.text, *(part.text for part in message.parts)]
-        text = titles.clean(" ".join(pieces)[:1000])
+def _first_text(beginnings: list[bytes]) -> str:
+    for beginning in beginnings:
+        text = titles.clean(" ".join(_texts(beginning))[:1000])
         if text:
             return text[:60]
     return ""
+
+
+_TEXT, _PARTS = (
+    message_pb2.Message.DESCRIPTOR.fields_by_name[name].number for name in ("text", "parts")
+)
+_PART_TEXT = message_pb2.Part.DESCRIPTOR.fields_by_name["text"].number
+
+
+def _texts(beginning: bytes) -> Iterator[str]:
+    """The texts in the beginning of an encoded message, of which the last may be cut."""
+    for number, content in _fields(beginning):
+        if number == _TEXT:
+            yield content.decode(errors="ignore")
+        elif number == _PARTS:
+            for part_number, part in _fields(content):
+                if part_number == _PART_TEXT:
+                    yield part.decode(errors="ignore")
+
+
+def _fields(encoded: bytes) -> Iterator[tuple[int, bytes]]:
+    """The length-delimited fields of an encoding that may be cut anywhere; protobuf's own decoder takes
+    only whole ones."""
+    place = 0
+    while place < len(encoded):
+        tag, place = _varint(encoded, place)
+        if tag & 7 == 2:
+            size, place = _varint(encoded, place)
+            yield tag >> 3, encoded[place : place + size]
+            place += size
+        elif tag & 7 == 0:
+            _, place = _varint(encoded, place)
+        else:
+            place += 8 if tag & 7 == 1 else 4
+
+
+def _varint(encoded: bytes, place: int) -> tuple[int, int]:
+    """A number, and where it ends."""
+    value = shift = 0
+    while place < len(encoded):
+        byte = encoded[place]
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        place += 1
+        if byte < 0x80:
+            break
+    return value, place
 
 
 def fork_of(

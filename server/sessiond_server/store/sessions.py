@@ -195,8 +195,8 @@ async def list_page(
 async def previews(
     connection: Connection, rows: Sequence[SessionRow]
 ) -> list[tuple[int, bool, bytes]]:
-    """For each session (counted from 1) the payloads among which its first and last texts are; those
-    of the beginning are marked and come in descending order like the others."""
+    """For each session (counted from 1) the beginnings of the messages among which its first and last
+    texts are; those of the opening are marked and come in descending order like the others."""
     found = await connection.fetch(
         query("list_previews"),
         [row.bucket for row in rows],
@@ -204,7 +204,25 @@ async def previews(
         [row.first_seq for row in rows],
         [row.next_seq for row in rows],
     )
-    return [(r["place"], r["opening"], r["payload"]) for r in found]
+    return [(r["place"], r["opening"], r["beginning"]) for r in found]
+
+
+async def within(
+    connection: Connection, keys: Sequence[SessionKey], max_bytes: int
+) -> list[SessionKey]:
+    """The first of these sessions, one at least, whose details take so many bytes together."""
+    rows = await connection.fetch(
+        query("details_sizes"), [key.bucket for key in keys], [key.key for key in keys]
+    )
+    sizes = {SessionKey(row[0], row[1]): row[2] for row in rows}
+    found: list[SessionKey] = []
+    total = 0
+    for key in keys:
+        total += sizes.get(key, 0)
+        if found and total > max_bytes:
+            break
+        found.append(key)
+    return found
 
 
 async def claim_title(

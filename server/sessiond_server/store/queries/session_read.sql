@@ -57,28 +57,35 @@ WHERE s.tenant = $1
 ORDER BY s.pinned DESC, s.:order_time DESC, s.session_key DESC
 LIMIT $15;
 
+-- name: details_sizes
+-- How many bytes the details of sessions take, to read no more of them than fit a page.
+SELECT s.bucket, s.session_key, octet_length(s.details) AS size
+FROM session AS s
+JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key);
+
 -- name: list_previews
--- What a list shows of each session's conversation: messages among which the first and the last text is.
-SELECT k.place, m.seq, m.role, m.payload, m.opening
+-- What a list shows of each session's conversation: the beginnings of messages among which the first and the
+-- last text is.
+SELECT k.place, m.beginning, m.opening
 FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::bigint[])
     WITH ORDINALITY AS k (bucket, session_key, first_seq, next_seq, place)
 CROSS JOIN LATERAL (
     (
-        SELECT m.seq, m.role, m.payload, true AS opening
+        SELECT m.seq, substring(m.payload FROM 1 FOR 4096) AS beginning, true AS opening
         FROM message AS m
         WHERE m.bucket = k.bucket AND m.session_key = k.session_key
             AND m.seq BETWEEN k.first_seq AND k.first_seq + 31
-            AND m.role = 3 AND m.in_transcript AND octet_length(m.payload) <= 65536
+            AND m.role = 3 AND m.in_transcript
         ORDER BY m.seq
         LIMIT 2
     )
     UNION ALL
     (
-        SELECT m.seq, m.role, m.payload, false AS opening
+        SELECT m.seq, substring(m.payload FROM 1 FOR 4096) AS beginning, false AS opening
         FROM message AS m
         WHERE m.bucket = k.bucket AND m.session_key = k.session_key
             AND m.seq BETWEEN k.next_seq - 32 AND k.next_seq - 1
-            AND m.role IN (3, 4) AND m.in_transcript AND octet_length(m.payload) <= 65536
+            AND m.role IN (3, 4) AND m.in_transcript
         ORDER BY m.seq DESC
         LIMIT 8
     )
