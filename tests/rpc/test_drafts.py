@@ -51,11 +51,11 @@ class Screen:
 
 
 @asynccontextmanager
-async def watching(target: str, **options: bool) -> AsyncIterator[Screen]:
+async def watching(target: str, *, without_drafts: bool = False) -> AsyncIterator[Screen]:
     """A watcher of session `s`."""
     screen = Screen()
     async with grpc.aio.insecure_channel(target) as channel:
-        watched = v1.WatchTarget(session_id="s", **options)
+        watched = v1.WatchTarget(session_id="s", without_drafts=without_drafts)
 
         async def follow() -> None:
             call = v1.FeedServiceStub(channel).Watch(v1.WatchRequest(targets=[watched]))

@@ -97,20 +97,42 @@ class Batcher:
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
 
 
-def _fits(append: Append, seen: dict[SessionKey, set[str] | None]) -> bool:
-    """Whether it can join a batch; `seen` holds the client ids of each session in the batch, `None` once
-    one of the session's appends had to wait."""
-    ids = {row.client_id for row in append.rows}
-    earlier = seen.setdefault(append.key, set())
-    if earlier is None:
-        return False
-    if earlier and (append.expected_next_seq or not earlier.isdisjoint(ids)):
-        seen[append.key] = None
-        return False
-    earlier |= ids
-    if append.expected_next_seq or append.skip_known:
-        seen[append.key] = None  # left out, it would be applied behind what comes after it
-    return True
+class _Batch:
+    """Appends that one statement can store."""
+
+    def __init__(self) -> None:
+        self.appends: list[Append] = []
+        self._messages = self._bytes = 0
+        self._seen: dict[SessionKey, set[str] | None] = {}
+        """The client ids of each session; `None` when nothing of it can be added."""
+
+    @property
+    def full(self) -> bool:
+        return self._messages >= BATCH_MESSAGES or self._bytes >= BATCH_BYTES
+
+    def take(self, append: Append) -> bool:
+        """Add an append, if it can join; if not, no later one of its session can either."""
+        if not self._fits(append):
+            self._seen[append.key] = None
+            return False
+        self.appends.append(append)
+        self._messages += len(append.rows)
+        self._bytes += append.bytes
+        return True
+
+    def _fits(self, append: Append) -> bool:
+        ids = {row.client_id for row in append.rows}
+        earlier = self._seen.setdefault(append.key, set())
+        if earlier is None:
+            return False
+        if earlier and (append.expected_next_seq or not earlier.isdisjoint(ids)):
+            return False
+        earlier |= ids
+        if append.expected_next_seq or append.skip_known:
+            self._seen[append.key] = (
+                None  # left out, it would be applied behind what comes after it
+            )
+        return True
 
 
 async def _store_without_replays(
@@ -158,6 +180,9 @@ class _Lane:
         self._on_change = on_change
         self._queue: deque[Append] = deque()
         self._held: dict[SessionKey, deque[Append]] = {}
+        """What waits for an append of its session that is being resolved."""
+        self._parked: dict[SessionKey, deque[Append]] = {}
+        """What waits for the next batch."""
         self._resolving: set[asyncio.Task[None]] = set()  # a loop holds its tasks only weakly
         self._arrived = asyncio.Event()
         self._stopping = False
@@ -185,7 +210,7 @@ class _Lane:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while not (self._stopping and not self._queue and not self._held):
+        while not (self._stopping and not self._queue and not self._held and not self._parked):
             await self._arrived.wait()
             self._arrived.clear()
             while batch := self._take():
@@ -198,24 +223,34 @@ class _Lane:
         """The next batch. In one batch a session has each client id once, an append that expects a seq
         alone, and one that skips known messages last: what depends on an earlier append of the batch
         waits for the next."""
-        batch: list[Append] = []
-        later: list[Append] = []
-        seen: dict[SessionKey, set[str] | None] = {}
-        messages = size = 0
-        while self._queue and messages < BATCH_MESSAGES and size < BATCH_BYTES:
+        batch = _Batch()
+        for key in list(self._parked):
+            self._unpark(key, batch)
+        while self._queue and not batch.full:
             append = self._queue.popleft()
             if append.answer.done():
                 self._release(append)
             elif append.key in self._held:
                 self._held[append.key].append(append)
-            elif _fits(append, seen):
-                batch.append(append)
-                messages += len(append.rows)
-                size += append.bytes
+            elif append.key in self._parked or not batch.take(append):
+                self._parked.setdefault(append.key, deque()).append(append)
+        return batch.appends
+
+    def _unpark(self, key: SessionKey, batch: _Batch) -> None:
+        """Take up what waited for the batch before, in its order."""
+        waiting = self._parked[key]
+        if key in self._held:
+            self._held[key].extend(waiting)
+            waiting.clear()
+        while waiting and not batch.full:
+            if waiting[0].answer.done():
+                self._release(waiting.popleft())
+            elif batch.take(waiting[0]):
+                waiting.popleft()
             else:
-                later.append(append)
-        self._queue.extendleft(reversed(later))
-        return batch
+                break
+        if not waiting:
+            del self._parked[key]
 
     async def _commit(self, batch: list[Append]) -> None:
         try:
