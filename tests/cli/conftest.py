@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from sessiond import Client
 from sessiond.cli.exporter import all_ids
 from tests.cli.command import Cli
+from tests.cli.running import Tail, Terminal
 from tests.support.postgres import Databases
 from tests.support.processes import ServerProcess
 
@@ -36,3 +37,31 @@ def client(server: ServerProcess) -> Iterator[Client]:
 def cli(server: ServerProcess, client: Client) -> Cli:
     """`sessionctl` against the server."""
     return Cli(server.target)
+
+
+@pytest.fixture
+def tail(cli: Cli) -> Iterator[Callable[..., Tail]]:
+    """Starts `sessionctl tail`."""
+    started: list[Tail] = []
+
+    def start(*arguments: str, by: Cli = cli) -> Tail:
+        started.append(Tail(by, *arguments))
+        return started[-1]
+
+    yield start
+    for it in started:
+        it.close()
+
+
+@pytest.fixture
+def terminal(cli: Cli) -> Iterator[Callable[..., Terminal]]:
+    """Starts `sessionctl tail` on a terminal."""
+    started: list[Terminal] = []
+
+    def start(*arguments: str, by: Cli = cli) -> Terminal:
+        started.append(Terminal(by, *arguments))
+        return started[-1]
+
+    yield start
+    for it in started:
+        it.close()

@@ -68,6 +68,9 @@ def _read(descriptor: int) -> bytes:
         ("rewind", "s"),
         ("rewind", "s", "1", "--undo"),
         ("title", "s", "x", "--clear"),
+        ("tail", "s", "-f", "-o", "json"),
+        ("tail", "s", "-n", "-1"),
+        ("tail", "s", "--drafts"),
         ("import", "-", "-"),
         ("import", "--format", "csv", "x"),
     ],
@@ -184,7 +187,7 @@ def test_version_and_help_need_no_server(cli: Cli) -> None:
 
 def test_every_verb_has_help_with_an_example() -> None:
     names = [it.name for it in app.registered_commands]
-    assert len(names) == 15
+    assert len(names) == 16
     for name in names:
         assert name is not None
         done = CliRunner().invoke(app, [name, "--help"], prog_name="sessionctl")

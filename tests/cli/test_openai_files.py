@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sessiond import v1
 from sessiond.cli.openai_files import (
+    EXACT_METADATA,
     FormatError,
     SessionLine,
     canonical,
@@ -108,11 +109,17 @@ def test_P10_metadata_and_further_fields_come_back_equal(
 ) -> None:
     for name in ("id", "metadata", "messages"):
         fields.pop(name, None)
+    metadata.pop(EXACT_METADATA, None)
     line = SessionLine("s", metadata, [], fields)
     session = v1.Session(id="s", metadata=struct(to_metadata(line)))
     found = from_session(v1.Session.FromString(session.SerializeToString()))
     assert canonical(found.metadata) == canonical(metadata)
     assert canonical(found.fields) == canonical(fields)
+
+
+def test_the_key_that_keeps_metadata_exact_is_refused() -> None:
+    with pytest.raises(FormatError, match="can't have the key"):
+        to_metadata(SessionLine("s", {EXACT_METADATA: None}, []))
 
 
 def test_metadata_that_were_changed_in_the_store_are_exported_as_they_are() -> None:

@@ -209,6 +209,12 @@ class SessionWatch:
 
     def catch_up(self, *, behind: bool = False) -> None:
         self._task = asyncio.create_task(self._catch_up(behind), name="feed catch-up")
+        self._task.add_done_callback(self._look_why)
+
+    def _look_why(self, task: asyncio.Task[None]) -> None:
+        """A bug ends the whole call: nobody would hear of it otherwise."""
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self.stream.fail(error)
 
     def stop(self) -> None:
         if self._task is not None:

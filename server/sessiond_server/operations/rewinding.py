@@ -129,7 +129,7 @@ async def clear(
             writer_token=writer_token,
             expected_next_seq=expected_next_seq,
         )
-        await sessions.clear(connection, key)
+        await sessions.clear(connection, key, keep_changes=(changes.FACTS, changes.CHILD))
         await heads.touch(connection, key)
         await changes.record(connection, key, changes.CLEARED, reference=head.next_seq)
         return head

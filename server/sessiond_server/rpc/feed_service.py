@@ -182,33 +182,40 @@ class FeedServicer:
 
     async def _beginnings(self, target: rpc.WatchTarget) -> list[Beginning]:
         """The session's beginning, then those of its descendants."""
-        start = target.WhichOneof("start")
-        known: dict[str, Beginning] = {}
-        if start == "resume":
-            for number, text in enumerate(target.resume.tokens):
-                beginning = await self._resumed(text, f"resume.tokens[{number}]")
-                known[beginning.watched.session_id] = beginning
-            if target.session_id not in known:
-                if not target.include_descendants:
-                    raise ResumeTokenInvalid("resume.tokens")
-                known[target.session_id] = await self._source.begin(target.session_id)
-        elif start == "from_now" and target.from_now:
-            known[target.session_id] = await self._source.begin_now(target.session_id)
-        else:
-            from_seq = target.from_seq or 1
-            known[target.session_id] = await self._source.begin(target.session_id, from_seq)
-        if target.include_descendants:
-            for session_id in await self._source.descendants(target.session_id):
-                if session_id not in known:
-                    with suppress(SessionNotFound):
-                        known[session_id] = await self._begin_descendant(target, session_id)
+        if not target.include_descendants:
+            return [await self._root(target, await self._resumptions(target))]
+        there: list[str] = []
+        if target.from_now:
+            there = await self._source.descendants(target.session_id)
+        known = await self._resumptions(target)
+        known[target.session_id] = await self._root(target, known)
+        for session_id in there:
+            with suppress(SessionNotFound):
+                known[session_id] = await self._source.begin_now(session_id)
+        for session_id in await self._source.descendants(target.session_id):
+            if session_id not in known:  # with `from_now`, it was made since the look above
+                with suppress(SessionNotFound):
+                    known[session_id] = await self._source.begin(session_id)
         first = known.pop(target.session_id)
         return [first, *known.values()]
 
-    async def _begin_descendant(self, target: rpc.WatchTarget, session_id: str) -> Beginning:
+    async def _resumptions(self, target: rpc.WatchTarget) -> dict[str, Beginning]:
+        """Where the tokens say that sessions are to go on."""
+        found = [
+            await self._resumed(text, f"resume.tokens[{number}]")
+            for number, text in enumerate(target.resume.tokens)
+        ]
+        return {beginning.watched.session_id: beginning for beginning in found}
+
+    async def _root(self, target: rpc.WatchTarget, resumed: dict[str, Beginning]) -> Beginning:
+        """The beginning of the watched session itself."""
+        if target.session_id in resumed:
+            return resumed[target.session_id]
+        if resumed and not target.include_descendants:
+            raise ResumeTokenInvalid("resume.tokens")
         if target.from_now:
-            return await self._source.begin_now(session_id)
-        return await self._source.begin(session_id)
+            return await self._source.begin_now(target.session_id)
+        return await self._source.begin(target.session_id, target.from_seq or 1)
 
     async def _resumed(self, text: str, where: str) -> Beginning:
         found = feed_frames.resume(text, where)

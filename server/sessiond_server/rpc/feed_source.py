@@ -55,8 +55,7 @@ class StoreSource:
                 behind = _behind(behind, item)
                 told = item.seq >= from_seq and not _told_later(item, items)
                 events = await _events(connection, watched.key, item) if told else []
-                child = item.child_id if told else ""
-                steps.append(Step(item.seq, behind, events, end, child, item.client_id))
+                steps.append(Step(item.seq, behind, events, end, item.child_id, item.client_id))
         version = Version(page.incarnation, page.next_seq, page.next_change)
         return Batch(feed_frames.pack(watched, place, steps), page.more, version)
 

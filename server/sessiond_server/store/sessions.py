@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -309,9 +309,9 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
     return messages
 
 
-async def clear(connection: Connection, key: SessionKey) -> None:
-    """Delete everything of a session but the session itself."""
-    await connection.execute(query("clear_session_rows"), *key)
+async def clear(connection: Connection, key: SessionKey, *, keep_changes: Collection[int]) -> None:
+    """Delete everything of a session but the session itself, and changes of these kinds."""
+    await connection.execute(query("clear_session_rows"), *key, list(keep_changes))
 
 
 async def copy_history(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sessiond.cli import context_verbs, message_verbs, session_verbs, transfer_verbs
+from sessiond.cli import context_verbs, feed_verbs, message_verbs, session_verbs, transfer_verbs
 from sessiond.cli.terminal import EXIT_USAGE
 from sessiond.cli.verbs import Target, Timeout, unwrapped
 
@@ -34,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog=unwrapped(_EPILOG),
 )
-for group in (session_verbs, message_verbs, context_verbs, transfer_verbs):
+for group in (session_verbs, message_verbs, feed_verbs, context_verbs, transfer_verbs):
     app.registered_commands += group.app.registered_commands
 
 
@@ -58,7 +58,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
     ] = False,
 ) -> None:
-    """Sessions of a sessiond server: make, list, read, write, compact, import and export them."""
+    """Sessions of a sessiond server: make, list, read, follow, write, compact, import and export them."""
     del version
     ctx.obj = {"target": target, "timeout": timeout}
 

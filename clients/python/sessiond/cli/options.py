@@ -101,6 +101,20 @@ AsOf = Annotated[int, typer.Option(min=0, help="As it was right after this seq; 
 MaxTokens = Annotated[int, typer.Option(min=0, help="The newest of so many tokens; 0 is all.")]
 MaxMessages = Annotated[int, typer.Option(min=0, help="At most so many messages; 0 is all.")]
 
+# What happens
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")]
+Lines = Annotated[
+    int, typer.Option("--lines", "-n", min=0, help="Begin so many messages before the end.")
+]
+Subtree = Annotated[bool, typer.Option("--subtree", help="With all its descendants.")]
+Drafts = Annotated[
+    bool,
+    typer.Option(
+        "--drafts",
+        help="With -f: show messages while they are written, on a terminal or with -o jsonl.",
+    ),
+]
+
 # Compactions and rewinds
 RangeFrom = Annotated[int | None, typer.Argument(metavar="[FROM]", min=1, help="First seq.")]
 RangeTo = Annotated[int | None, typer.Argument(metavar="[TO]", min=1, help="Last seq.")]

@@ -1,9 +1,10 @@
 -- name: insert_draft_piece
--- The next piece of a draft.
+-- The next piece of a draft, unless its session was deleted meanwhile.
 INSERT INTO draft_piece (
     bucket, session_key, draft_id, piece_no, client_id, whole, content, ended, create_time
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp());
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp()
+WHERE EXISTS (SELECT FROM session WHERE bucket = $1 AND session_key = $2);
 
 -- name: draft_pieces
 -- What is new of a session's drafts: $3, $4 the drafts that are known and their last pieces. The age in

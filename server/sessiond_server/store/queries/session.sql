@@ -204,6 +204,9 @@ changes AS (
     DELETE FROM session_change AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
+drafts AS (
+    DELETE FROM draft_piece AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
 heads AS (
     DELETE FROM session_head AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 )
@@ -211,7 +214,7 @@ DELETE FROM session AS t USING gone
 WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key;
 
 -- name: clear_session_rows
--- Everything but the session itself.
+-- Everything but the session itself. Of its changes those stay that aren't about messages: $3 are their kinds.
 WITH messages AS (
     DELETE FROM message WHERE bucket = $1 AND session_key = $2
 ),
@@ -231,7 +234,7 @@ spans AS (
     DELETE FROM hidden_span WHERE bucket = $1 AND session_key = $2
 ),
 changes AS (
-    DELETE FROM session_change WHERE bucket = $1 AND session_key = $2
+    DELETE FROM session_change WHERE bucket = $1 AND session_key = $2 AND kind <> ALL($3::smallint[])
 )
 UPDATE session_head
 SET first_seq = next_seq, next_change = next_change + 1, message_count = 0, tool_call_count = 0,

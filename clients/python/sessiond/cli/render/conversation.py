@@ -41,25 +41,52 @@ class Style:
 
 
 class Painter:
-    """Turns items into lines that fit a console's width; `last_seq` sets the margin."""
+    """Turns items into lines that fit a console's width, less an indent of so many columns.
 
-    def __init__(self, console: Console, last_seq: int, style: Style) -> None:
+    `last_seq` sets the margin; `mark` stands in every heading.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        last_seq: int,
+        style: Style,
+        mark: Text | None = None,
+        indent: int = 0,
+    ) -> None:
         self._console = console
         self._style = style
+        self._mark = mark or Text()
         self._margin = max(4, len(str(last_seq)))
         self._shown_time = ""
-        self._width = min(console.width, READING_WIDTH) - self._margin - 5
+        self._width = min(console.width - indent, READING_WIDTH) - self._margin - 5
 
     def paint(self, items: Iterable[Item]) -> Iterator[Text]:
         """The lines of the items, a blank one after each."""
         for item in items:
-            if isinstance(item, Turn):
-                yield from self._turn(item)
-            elif isinstance(item, Fold):
-                yield from self._fold(item)
-            else:
-                yield self._gap(item)
+            yield from self.block(item)
             yield Text()
+
+    def block(self, item: Item) -> Iterator[Text]:
+        """The lines of an item."""
+        if isinstance(item, Turn):
+            yield from self._turn(item)
+        elif isinstance(item, Fold):
+            yield from self._fold(item)
+        else:
+            yield self._gap(item)
+
+    def answer(self, call: Call, repeated: bool) -> Iterator[Text]:
+        """The lines of a result beneath its turn; `repeated` names the call again."""
+        bar = _STYLES[pb.ROLE_ASSISTANT]
+        for line in self._call_lines(call.call) if repeated else ():
+            line.stylize("dim")
+            yield self._row(0, bar, line)
+        yield from self._answer(call, bar)
+
+    def margin(self) -> Text:
+        """What stands before the bar of a line without a seq."""
+        return Text(" " * (self._margin + 1))
 
     def _turn(self, turn: Turn) -> Iterator[Text]:
         message = turn.message
@@ -77,8 +104,8 @@ class Painter:
             yield row
 
     def _heading(self, message: pb.Message, bar: str) -> Text:
-        label = Text.assemble((_label(message), f"bold {bar}"))
-        for mark in _marks(message):
+        label = Text.assemble((_label(message), f"bold {bar}"), self._mark)
+        for mark in marks(message):
             label.append(f"  {mark}", style="dim")
         when = local(message.origin_time) or local(message.create_time)
         space = self._width - label.cell_len - len(when)
@@ -112,6 +139,9 @@ class Painter:
             yield self._row(0, bar, line)
         if call.is_open:
             yield self._row(0, bar, Text("    ⚠ waits for its result", style="bold red"))
+        yield from self._answer(call, bar)
+
+    def _answer(self, call: Call, bar: str) -> Iterator[Text]:
         if call.result is None:
             return
         arrow = ("✗ ", "bold red") if call.result.is_error else ("↳ ", _STYLES[pb.ROLE_TOOL])
@@ -136,10 +166,9 @@ class Painter:
         return self._cut(wrapped, _RESULT_LINES)
 
     def _fold(self, fold: Fold) -> Iterator[Text]:
-        count = fold.compaction.message_count
         arrow = "▸" if fold.messages is None else "▾"
         first, last = fold.span
-        title = f"{arrow} {_count(count, 'message')} compacted:"
+        title = f"{arrow} {count(fold.compaction.message_count, 'message')} compacted:"
         head = Text.assemble((title, f"bold {_FOLD_STYLE}"))
         head.append(f"  seq {span(first, last)}, note {fold.compaction.note_seq}", style="dim")
         yield self._row(first, _FOLD_STYLE, head)
@@ -155,8 +184,8 @@ class Painter:
             yield self._row(0, _FOLD_STYLE, end)
 
     def _gap(self, gap: Gap) -> Text:
-        count = _count(gap.to_seq - gap.from_seq + 1, "message")
-        line = Text(f"↶ {count} rewound (--all shows them)", style="dim")
+        hidden = count(gap.to_seq - gap.from_seq + 1, "message")
+        line = Text(f"↶ {hidden} rewound (--all shows them)", style="dim")
         return self._row(gap.from_seq, "dim", line)
 
     def _wrapped(self, lines: list[Line], indent: int) -> list[Text]:
@@ -207,7 +236,8 @@ def _label(message: pb.Message) -> str:
     return f"{role} {one_line(message.name)}".rstrip()
 
 
-def _marks(message: pb.Message) -> Iterator[str]:
+def marks(message: pb.Message) -> Iterator[str]:
+    """What is particular about a message, in words."""
     if message.kind not in (pb.MESSAGE_KIND_UNSPECIFIED, pb.MESSAGE_KIND_NORMAL):
         yield pb.MessageKind.Name(message.kind).removeprefix("MESSAGE_KIND_").lower()
     if message.rewound:
@@ -220,5 +250,6 @@ def _marks(message: pb.Message) -> Iterator[str]:
         yield "failed"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """A number and its noun: `1 message`, `1,200 messages`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

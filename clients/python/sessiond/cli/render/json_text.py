@@ -12,6 +12,7 @@ from rich.text import Text
 from sessiond.cli.render.prose import Line, harmless, plain_lines
 
 _INDENT = "  "
+_CLOSERS = {"{": "}", "[": "]"}
 _TOKEN = re.compile(
     r'(?P<key>"(?:\\.|[^"\\])*"\s*:)|"(?:\\.|[^"\\])*"'
     r"|(?P<value>-?\d[\d.eE+-]*|true|false|null)|(?P<mark>[{}\[\],])"
@@ -33,6 +34,35 @@ def call_line(name: str, arguments: str) -> Text | None:
         line.append(f"{harmless(key)}=", style="dim")
         line.append(_compact(value))
     return line.append(")", style="dim")
+
+
+def completed(text: str) -> str:
+    """An unfinished JSON text with all that is open closed; a part that can't be is left out."""
+    closers, quoted, escaped, without_last = "", False, False, ""
+    for place, character in enumerate(text):
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = not escaped and character == "\\"
+        elif character == '"':
+            quoted = True
+        elif character in _CLOSERS:
+            closers = _CLOSERS[character] + closers
+            without_last = text[: place + 1] + closers
+        elif character in "]}":
+            closers = closers[1:]
+        elif character == ",":
+            without_last = text[:place] + closers
+    whole = text.removesuffix("\\") if escaped else text
+    whole += '"' * quoted + closers
+    return whole if _is_json(whole) else without_last
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def json_lines(text: str, width: int) -> list[Line]:
