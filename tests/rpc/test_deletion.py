@@ -77,22 +77,23 @@ def _full(api: Api) -> str:
     return id
 
 
-def _draft(api: Api, id: str, dsn: str, key: str) -> None:
-    """A draft that waits for its message."""
+def _draft(api: Api, id: str, dsn: str, key: str) -> grpc.Future[v1.PublishDraftResponse]:
+    """A draft that waits for its message, for as long as its call is kept."""
     delta = v1.DraftDelta(text="so far")
     first = v1.PublishDraftRequest(session_id=id, client_id=new("draft"), deltas=[delta])
-    api.feeds.PublishDraft.future(iter([first]))
+    call = api.feeds.PublishDraft.future(iter([first]))
     pieces = "SELECT count(*) FROM draft_piece WHERE session_key = $1::uuid"
     until = time.monotonic() + 30
     while not _value(dsn, pieces, key):
         assert time.monotonic() < until
+    return call
 
 
 def test_P11_no_row_of_any_table_is_left(own: Api, dsn: str) -> None:
     id, other = _full(own), _full(own)
     keys = "SELECT session_key::text FROM session WHERE session_id = $1"
     key, other_key = str(_value(dsn, keys, id)), str(_value(dsn, keys, other))
-    _draft(own, id, dsn, key)
+    draft = _draft(own, id, dsn, key)
     before, other_before = _rows(dsn, id, key), _rows(dsn, other, other_key)
     with_key = "SELECT array_agg(table_name::text) FROM information_schema.columns"
     named = _value(dsn, f"{with_key} WHERE column_name = 'session_key'")
@@ -102,6 +103,7 @@ def test_P11_no_row_of_any_table_is_left(own: Api, dsn: str) -> None:
     deleted = own.delete(id)
     assert (deleted.session_count, deleted.message_count, deleted.detached_count) == (1, 9, 0)
     assert not any(_rows(dsn, id, key).values())
+    draft.cancel()
     assert _rows(dsn, other, other_key) == other_before
 
 
