@@ -27,7 +27,7 @@ BATCH_MESSAGES = 2000
 BATCH_BYTES = 8 * 2**20
 QUEUE_BYTES = 64 * 2**20
 
-PACE = 0.010
+PACE = 0.007
 """Seconds between the beginnings of two statements of a lane in a crowd. Each statement, and each answer
 that comes alone, wakes processes that then find little to do; in a crowd, appends that go together cost
 half as much, which is more than the wait."""
