@@ -16,6 +16,7 @@ from sessiond_server.config import Settings, SettingsError
 from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
+from sessiond_server.jobs.runner import Job, JobRunner
 from sessiond_server.operations.appending import Appending
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
@@ -138,6 +139,17 @@ async def _batcher(
         await batcher.stop()
 
 
+@asynccontextmanager
+async def _jobs(settings: Settings, database: Database) -> AsyncIterator[None]:
+    jobs: list[Job] = []
+    runner = JobRunner(database, jobs if settings.jobs else [])
+    runner.start()
+    try:
+        yield
+    finally:
+        await runner.stop()
+
+
 def _listen(
     settings: Settings, database: Database, batcher: Batcher, feeds: FeedServicer
 ) -> RpcServer:
@@ -174,6 +186,7 @@ async def serve(settings: Settings) -> int:
         database = await parts.enter_async_context(_database(dsn, settings))
         feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database))
         batcher = await parts.enter_async_context(_batcher(dsn, settings, database, hints))
+        await parts.enter_async_context(_jobs(settings, database))
         server = _listen(settings, database, batcher, feeds)
         parts.enter_context(_metrics(settings, batcher, feeds))
         await server.start()

@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     max_spawn_depth: int = Field(
         default=3, ge=0, le=100, description="How deep sub-agents' sessions may stand."
     )
+    jobs: bool = Field(
+        default=True,
+        description="Whether this replica takes part in the service's own jobs; each is done by one replica"
+        " at a time.",
+    )
     metrics_listen: str | None = Field(
         default=None,
         description="Where metrics for Prometheus are served, as HOST:PORT (port 0 is any free one); nowhere"
