@@ -98,6 +98,7 @@ METHODS = {
     "get_context",
     "get_message",
     "get_session",
+    "get_stats",
     "list_compactions",
     "list_messages",
     "list_messages_page",

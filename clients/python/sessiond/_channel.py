@@ -21,6 +21,7 @@ SAFE_TO_REPEAT = {
         "ResolveSession": "reads",
         "ListSessions": "reads",
         "NextTitle": "reads",
+        "GetStats": "reads",
         "ForkSession": "its request_id names the attempt's session",
     },
     "sessiond.v1.MessageService": {

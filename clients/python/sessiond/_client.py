@@ -188,6 +188,7 @@ class Client(_Caller):
     reopen_session = _unary(sessions.reopen_session)
     delete_session = _unary(sessions.delete_session)
     fork_session = _unary(sessions.fork_session)
+    get_stats = _unary(sessions.get_stats)
 
     append = _unary(messages.append)
     list_messages = _listed(messages.list_messages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -12,7 +12,8 @@ from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid
 from sessiond_server.operations import creating, ending, facts, finding, forking
 from sessiond_server.operations.creating import NewSession
-from sessiond_server.rpc import checks, limits, page_tokens, sessions_io
+from sessiond_server.operations.stats import Counting
+from sessiond_server.rpc import checks, limits, page_tokens, sessions_io, stats_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.store.database import Database
@@ -45,6 +46,10 @@ class SessionServicer:
 
     database: Database
     max_spawn_depth: int
+    _counting: Counting = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._counting = Counting(self.database)
 
     async def CreateSession(
         self, request: rpc.CreateSessionRequest, _: Context
@@ -198,6 +203,12 @@ class SessionServicer:
         )
         row = await forking.fork(self.database, wanted, max_spawn_depth=self.max_spawn_depth)
         return rpc.ForkSessionResponse(session=sessions_io.session_out(row))
+
+    async def GetStats(self, request: rpc.GetStatsRequest, _: Context) -> rpc.GetStatsResponse:
+        with Checks() as check:
+            check.text("owner", request.owner)
+        found = await self._counting.stats(DEFAULT_TENANT, request.owner or None)
+        return stats_io.stats_out(found)
 
 
 def _filters(request: rpc.ListSessionsRequest) -> ListFilters:

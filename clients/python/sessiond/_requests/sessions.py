@@ -358,3 +358,13 @@ def fork_session(
         expected_next_seq=expected_next_seq,
         request_id=uuid7(),
     )
+
+
+@unary(_rpc("GetStats", v1.GetStatsRequest, v1.GetStatsResponse), whole)
+def get_stats(owner: str = "") -> v1.GetStatsRequest:
+    """Counts the sessions, by state and source, and what they hold, in messages, calls and bytes.
+
+    Args:
+        owner: Only this owner's sessions.
+    """
+    return v1.GetStatsRequest(owner=owner)

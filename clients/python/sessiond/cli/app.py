@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from sessiond.cli import context_verbs, feed_verbs, message_verbs, session_verbs, transfer_verbs
+from sessiond.cli import (
+    context_verbs,
+    feed_verbs,
+    keeping_verbs,
+    message_verbs,
+    session_verbs,
+    transfer_verbs,
+)
 from sessiond.cli.terminal import EXIT_USAGE
 from sessiond.cli.verbs import Target, Timeout, unwrapped
 
@@ -34,7 +41,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog=unwrapped(_EPILOG),
 )
-for group in (session_verbs, message_verbs, feed_verbs, context_verbs, transfer_verbs):
+for group in (
+    session_verbs,
+    message_verbs,
+    feed_verbs,
+    context_verbs,
+    transfer_verbs,
+    keeping_verbs,
+):
     app.registered_commands += group.app.registered_commands
 
 

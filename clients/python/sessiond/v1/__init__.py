@@ -110,6 +110,8 @@ from sessiond.v1.session_service_pb2 import ForkSessionRequest as ForkSessionReq
 from sessiond.v1.session_service_pb2 import ForkSessionResponse as ForkSessionResponse
 from sessiond.v1.session_service_pb2 import GetSessionRequest as GetSessionRequest
 from sessiond.v1.session_service_pb2 import GetSessionResponse as GetSessionResponse
+from sessiond.v1.session_service_pb2 import GetStatsRequest as GetStatsRequest
+from sessiond.v1.session_service_pb2 import GetStatsResponse as GetStatsResponse
 from sessiond.v1.session_service_pb2 import IfExists as IfExists
 from sessiond.v1.session_service_pb2 import ListSessionsRequest as ListSessionsRequest
 from sessiond.v1.session_service_pb2 import ListSessionsResponse as ListSessionsResponse
@@ -120,6 +122,8 @@ from sessiond.v1.session_service_pb2 import ReopenSessionResponse as ReopenSessi
 from sessiond.v1.session_service_pb2 import ResolveSessionRequest as ResolveSessionRequest
 from sessiond.v1.session_service_pb2 import ResolveSessionResponse as ResolveSessionResponse
 from sessiond.v1.session_service_pb2 import SessionOrder as SessionOrder
+from sessiond.v1.session_service_pb2 import SourceStats as SourceStats
+from sessiond.v1.session_service_pb2 import StateStats as StateStats
 from sessiond.v1.session_service_pb2 import UpdateSessionRequest as UpdateSessionRequest
 from sessiond.v1.session_service_pb2 import UpdateSessionResponse as UpdateSessionResponse
 from sessiond.v1.session_service_pb2_grpc import SessionServiceServicer as SessionServiceServicer

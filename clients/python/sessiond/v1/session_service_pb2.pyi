@@ -722,3 +722,151 @@ class ForkSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForkSessionResponse: _TypeAlias = ForkSessionResponse  # noqa: Y015
+
+@_typing.final
+class GetStatsRequest(_message.Message):
+    """GetStatsRequest says what to count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Only this owner's sessions. Left out, everybody's."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
+
+@_typing.final
+class GetStatsResponse(_message.Message):
+    """GetStatsResponse holds the counts. They are of one moment, but for the bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    SUBAGENT_SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    OTHER_SOURCES_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
+    HOT_BYTES_FIELD_NUMBER: _builtins.int
+    HOT_BYTES_ESTIMATED_FIELD_NUMBER: _builtins.int
+    PARTIAL_FIELD_NUMBER: _builtins.int
+    session_count: _builtins.int
+    """How many sessions there are, sub-agents' and archived ones included."""
+    subagent_session_count: _builtins.int
+    """How many of these are sessions of sub-agents."""
+    message_count: _builtins.int
+    """How many messages the sessions hold, rewound ones and notes included."""
+    tool_call_count: _builtins.int
+    """How many tool calls these hold."""
+    hot_bytes: _builtins.int
+    """How many bytes the messages take that aren't archived, as they were encoded. Exact for up to 50,000
+    messages; else `hot_bytes_estimated`.
+    """
+    hot_bytes_estimated: _builtins.bool
+    """Whether `hot_bytes` is an estimate, from about so many messages chosen at random."""
+    partial: _builtins.bool
+    """Whether there are more than a million sessions, of which a million are counted."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateStats]:
+        """The sessions by state; states without one are left out."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceStats]:
+        """The sessions by source, those with most sessions first; at most 100."""
+
+    @_builtins.property
+    def other_sources(self) -> Global___SourceStats:
+        """The sessions of all other sources together; absent if there are none. Its `source` is empty."""
+
+    def __init__(
+        self,
+        *,
+        session_count: _builtins.int = ...,
+        subagent_session_count: _builtins.int = ...,
+        states: _abc.Iterable[Global___StateStats] | None = ...,
+        sources: _abc.Iterable[Global___SourceStats] | None = ...,
+        other_sources: Global___SourceStats | None = ...,
+        message_count: _builtins.int = ...,
+        tool_call_count: _builtins.int = ...,
+        hot_bytes: _builtins.int = ...,
+        hot_bytes_estimated: _builtins.bool = ...,
+        partial: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["other_sources", b"other_sources"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hot_bytes", b"hot_bytes", "hot_bytes_estimated", b"hot_bytes_estimated", "message_count", b"message_count", "other_sources", b"other_sources", "partial", b"partial", "session_count", b"session_count", "sources", b"sources", "states", b"states", "subagent_session_count", b"subagent_session_count", "tool_call_count", b"tool_call_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class StateStats(_message.Message):
+    """StateStats are the sessions in a state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    state: _session_pb2.SessionState.ValueType
+    """The state."""
+    session_count: _builtins.int
+    """How many sessions are in it."""
+    message_count: _builtins.int
+    """How many messages these hold."""
+    def __init__(
+        self,
+        *,
+        state: _session_pb2.SessionState.ValueType = ...,
+        session_count: _builtins.int = ...,
+        message_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateStats: _TypeAlias = StateStats  # noqa: Y015
+
+@_typing.final
+class SourceStats(_message.Message):
+    """SourceStats are the sessions of a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The source; empty for sessions that name none."""
+    session_count: _builtins.int
+    """How many sessions come from it."""
+    message_count: _builtins.int
+    """How many messages these hold."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        session_count: _builtins.int = ...,
+        message_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "session_count", b"session_count", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceStats: _TypeAlias = SourceStats  # noqa: Y015

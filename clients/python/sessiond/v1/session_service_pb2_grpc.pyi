@@ -70,6 +70,10 @@ class SessionServiceStub:
     same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
     answers the same for every seq up to there. The copy's cost grows with the history copied.
     """
+    GetStats: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetStatsRequest, _session_service_pb2.GetStatsResponse]
+    """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
+    to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -112,6 +116,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """ForkSession makes a session that has the same history up to a seq: the same messages with the
     same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
     answers the same for every seq up to there. The copy's cost grows with the history copied.
+    """
+    GetStats: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetStatsRequest, _session_service_pb2.GetStatsResponse]  # type: ignore[assignment]
+    """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
+    to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -212,6 +220,16 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """ForkSession makes a session that has the same history up to a seq: the same messages with the
         same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
         answers the same for every seq up to there. The copy's cost grows with the history copied.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStats(
+        self,
+        request: _session_service_pb2.GetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.GetStatsResponse, _abc.Awaitable[_session_service_pb2.GetStatsResponse]]:
+        """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
+        to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

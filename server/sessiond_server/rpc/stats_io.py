@@ -1,0 +1,36 @@
+"""Counts on their way out."""
+
+from __future__ import annotations
+
+from sessiond.v1 import session_service_pb2 as rpc
+from sessiond_server.operations.stats import Stats
+from sessiond_server.store.stats import Count
+
+
+def stats_out(stats: Stats) -> rpc.GetStatsResponse:
+    """The counts of a tenant or an owner."""
+    return rpc.GetStatsResponse(
+        session_count=stats.total.sessions,
+        subagent_session_count=stats.total.subagents,
+        states=[
+            rpc.StateStats(
+                state=count.state,  # type: ignore[arg-type]
+                session_count=count.sessions,
+                message_count=count.messages,
+            )
+            for count in stats.states
+        ],
+        sources=[_source(count) for count in stats.sources],
+        other_sources=_source(stats.others) if stats.others.sessions else None,
+        message_count=stats.total.messages,
+        tool_call_count=stats.total.tool_calls,
+        hot_bytes=stats.hot_bytes,
+        hot_bytes_estimated=stats.estimated,
+        partial=stats.partial,
+    )
+
+
+def _source(count: Count) -> rpc.SourceStats:
+    return rpc.SourceStats(
+        source=count.source or "", session_count=count.sessions, message_count=count.messages
+    )
