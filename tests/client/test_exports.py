@@ -108,6 +108,8 @@ METHODS = {
     "list_sessions_page",
     "next_title",
     "plan_compaction",
+    "prune_sessions",
+    "prune_sessions_page",
     "release_lease",
     "release_writer",
     "renew_writer",

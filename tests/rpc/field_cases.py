@@ -64,6 +64,12 @@ def _set(**fields: Any) -> v1.UpdateSessionRequest:
     )
 
 
+def _prune(**rule: Any) -> v1.PruneSessionsRequest:
+    return v1.PruneSessionsRequest(rule=v1.RetentionRule(**rule), dry_run=True)
+
+
+_DAY = Duration(seconds=86400)
+
 FIELDS: list[tuple[Message, str]] = [
     (v1.GetSessionRequest(), "session_id"),
     (v1.GetSessionRequest(session_id="a b"), "session_id"),
@@ -107,6 +113,14 @@ FIELDS: list[tuple[Message, str]] = [
     (_set(paths=["pinned", "etag"]), "update_mask"),
     (_set(paths=["title"], title="é" * 101), "session.title"),
     (_set(paths=["state"], state=v1.SessionState.SESSION_STATE_ENDED), "session.state"),
+    (v1.GetStatsRequest(owner=_LONG), "owner"),
+    (_prune(), "rule"),
+    (_prune(idle_for=Duration(seconds=-1)), "rule.idle_for"),
+    (_prune(older_than=_DAY, sources=["s"] * 65), "rule.sources"),
+    (_prune(older_than=_DAY, states=[_NO_STATE]), "rule.states[0]"),
+    (_prune(older_than=_DAY, labels={"": "v"}), "rule.labels['']"),
+    (_prune(older_than=_DAY, profile=_LONG), "rule.profile"),
+    (v1.PruneSessionsRequest(page_size=-1), "page_size"),
     (v1.ListSessionsRequest(page_size=-1), "page_size"),
     (v1.ListSessionsRequest(sources=["s"] * 65), "sources"),
     (v1.ListSessionsRequest(sources=["s", _LONG]), "sources[1]"),

@@ -137,6 +137,8 @@ class Requests:
         self._fill(request, full)
         if method.name in _DESTRUCTIVE and self.random.random() < 0.96:
             request.session_id = _UNSURE  # type: ignore[attr-defined]
+        if method.name == "PruneSessions":
+            request.rule.owner = "nobody"  # type: ignore[attr-defined]
         if method.name in _LEASING and self.random.random() < 0.9:
             request.session_id = self.world.leased  # type: ignore[attr-defined]
         return request

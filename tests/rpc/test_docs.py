@@ -82,6 +82,7 @@ _LIMITS = {
     "MEDIA_BYTES": "image or file",
     "RECEIVE_BYTES": "a request",
     "SESSION_PAGE": "sessions of a page",
+    "PRUNE_PAGE": "sessions of a prune",
     "MESSAGE_PAGE": "messages of a page",
     "RECORD_PAGE": "records of a page",
     "KEEP_RECENT": "messages to keep",

@@ -120,6 +120,7 @@ def _canary(api: Api) -> str:
     api.compact(id, 1, 2)
     api.append(id, said(), said())
     api.rewind(id, 9)
+    api.lease(id, seconds=3600)  # whatever is pruned, this one stays
     return id
 
 

@@ -213,6 +213,8 @@ class AsyncClient(_Caller):
     reopen_session = _unary(sessions.reopen_session)
     delete_session = _unary(sessions.delete_session)
     fork_session = _unary(sessions.fork_session)
+    prune_sessions = _listed(sessions.prune_sessions)
+    prune_sessions_page = _unary(sessions.prune_sessions_page)
     get_stats = _unary(sessions.get_stats)
 
     append = _unary(messages.append)

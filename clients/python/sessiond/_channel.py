@@ -52,6 +52,7 @@ UNSAFE_TO_REPEAT = {
         "EndSession": "the second would end a session that was reopened, or miss an ephemeral one",
         "ReopenSession": "the second would reopen a session that was ended again",
         "DeleteSession": "the second would delete a session made anew, or find none",
+        "PruneSessions": "the second wouldn't report what the first deleted",
     },
     "sessiond.v1.MessageService": {
         "UpdateMessages": "the second would undo what another wrote in between",

@@ -90,6 +90,15 @@ async def delete(
     return await database.transact(work)
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a deletion takes with it, the session itself first, and the children that stay."""
+
+    tenant: str
+    going: list[SessionKey]
+    staying: list[Child]
+
+
 async def _locked_children(connection: Connection, tenant: str, parents: list[str]) -> list[Child]:
     """The children as they are once they are locked: meanwhile one may have gone, or its id may have
     become that of a stranger."""
@@ -102,20 +111,31 @@ async def _locked_children(connection: Connection, tenant: str, parents: list[st
         children = now
 
 
-async def _delete_tree(connection: Connection, row: SessionRow) -> Deleted:
-    """Lock before looking for children: who creates one locks its parent too."""
-    going, staying = [row.key], list[Child]()
+async def family(connection: Connection, row: SessionRow, *, lock: bool = True) -> Family:
+    """Who goes with a session. Lock before looking for children: who creates one locks its parent too."""
+    found = Family(row.tenant, [row.key], [])
     generation = [row.session_id]
+    children_of = _locked_children if lock else sessions.children
     while generation:
-        children = await _locked_children(connection, row.tenant, generation)
-        staying += [child for child in children if not child.goes_with_parent]
+        children = await children_of(connection, row.tenant, generation)
+        found.staying.extend(child for child in children if not child.goes_with_parent)
         leaving = [child for child in children if child.goes_with_parent]
-        going += [child.key for child in leaving]
+        found.going.extend(child.key for child in leaving)
         generation = [child.session_id for child in leaving]
-    if staying:
-        await sessions.detach(connection, row.tenant, [child.session_id for child in staying])
-        for child in staying:
+    return found
+
+
+async def remove(connection: Connection, gone: Family) -> Deleted:
+    """Delete a locked family with all that belongs to it."""
+    if gone.staying:
+        ids = [child.session_id for child in gone.staying]
+        await sessions.detach(connection, gone.tenant, ids)
+        for child in gone.staying:
             await changes.record(connection, child.key, changes.FACTS)
-    messages = await sessions.delete(connection, going)
-    touch(*going)
-    return Deleted(len(going), messages, len(staying))
+    messages = await sessions.delete(connection, gone.going)
+    touch(*gone.going)
+    return Deleted(len(gone.going), messages, len(gone.staying))
+
+
+async def _delete_tree(connection: Connection, row: SessionRow) -> Deleted:
+    return await remove(connection, await family(connection, row))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -55,6 +55,12 @@ class Checks:
         if value and limits.CONTROL.search(value):
             self.wrong(field, "must not contain control characters")
 
+    def texts(self, field: str, values: Sequence[str], most: int) -> None:
+        """At most so many short texts."""
+        self.count(field, len(values), most)
+        for place, value in enumerate(values[:most]):
+            self.text(f"{field}[{place}]", value)
+
     def required(self, field: str, value: str) -> None:
         if not value:
             self.wrong(field, "is required")
@@ -89,6 +95,12 @@ class Checks:
         """A value of the enum; `known` leaves out what isn't allowed."""
         if value not in known:
             self.wrong(field, f"isn't a known value: {value}")
+
+    def enums(self, field: str, values: Sequence[int], known: Collection[int]) -> None:
+        """Values of the enum, each at most once or so."""
+        self.count(field, len(values), len(known))
+        for place, value in enumerate(values[: len(known)]):
+            self.enum(f"{field}[{place}]", value, known)
 
     def struct(self, field: str, value: Struct) -> None:
         size = value.ByteSize()

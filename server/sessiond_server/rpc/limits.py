@@ -53,6 +53,7 @@ RECEIVE_BYTES: Final = 8 * 2**20
 
 PAGE_BYTES: Final = 2 * 2**20 - 4096
 SESSION_PAGE: Final = (50, 200)
+PRUNE_PAGE: Final = (50, 200)
 MESSAGE_PAGE: Final = (100, 1000)
 RECORD_PAGE: Final = (100, 1000)
 

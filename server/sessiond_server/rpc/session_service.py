@@ -10,10 +10,18 @@ from uuid import UUID
 from sessiond.v1 import session_pb2 as pb
 from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid
-from sessiond_server.operations import creating, ending, facts, finding, forking
+from sessiond_server.operations import creating, ending, facts, finding, forking, pruning
 from sessiond_server.operations.creating import NewSession
+from sessiond_server.operations.pruning import FIRST, Pruning
 from sessiond_server.operations.stats import Counting
-from sessiond_server.rpc import checks, limits, page_tokens, sessions_io, stats_io
+from sessiond_server.rpc import (
+    checks,
+    limits,
+    page_tokens,
+    retention_io,
+    sessions_io,
+    stats_io,
+)
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.store.database import Database
@@ -204,6 +212,24 @@ class SessionServicer:
         row = await forking.fork(self.database, wanted, max_spawn_depth=self.max_spawn_depth)
         return rpc.ForkSessionResponse(session=sessions_io.session_out(row))
 
+    async def PruneSessions(
+        self, request: rpc.PruneSessionsRequest, _: Context
+    ) -> rpc.PruneSessionsResponse:
+        size = checks.page_size(request, limits.PRUNE_PAGE)
+        with Checks() as check:
+            rule = retention_io.rule_in(request.rule, "rule", check)
+        call = page_tokens.call_of("PruneSessions", request)
+        after = retention_io.place(request.page_token, call) if request.page_token else FIRST
+        wanted = Pruning(DEFAULT_TENANT, rule, request.dry_run, size)
+        found, following = await pruning.page(self.database, wanted, after)
+        sessions, messages = retention_io.totals(found)
+        return rpc.PruneSessionsResponse(
+            sessions=[retention_io.pruned_out(pruned) for pruned in found],
+            next_page_token=retention_io.token(following, call),
+            session_count=sessions,
+            message_count=messages,
+        )
+
     async def GetStats(self, request: rpc.GetStatsRequest, _: Context) -> rpc.GetStatsResponse:
         with Checks() as check:
             check.text("owner", request.owner)
@@ -219,12 +245,8 @@ def _filters(request: rpc.ListSessionsRequest) -> ListFilters:
             if getattr(request, field):
                 check.session_id(field, getattr(request, field))
         for field in ("sources", "exclude_sources"):
-            check.count(field, len(getattr(request, field)), limits.SOURCES)
-            for place, source in enumerate(getattr(request, field)[: limits.SOURCES]):
-                check.text(f"{field}[{place}]", source)
-        check.count("states", len(request.states), len(_ALL_STATES))
-        for place, state in enumerate(request.states[: len(_ALL_STATES)]):
-            check.enum(f"states[{place}]", state, _ALL_STATES)
+            check.texts(field, getattr(request, field), limits.SOURCES)
+        check.enums("states", request.states, _ALL_STATES)
         check.labels("labels", request.labels.items(), len(request.labels), limits.LABEL_FILTERS)
         if request.HasField("idle_since"):
             check.timestamp("idle_since", request.idle_since)

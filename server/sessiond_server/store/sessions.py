@@ -298,10 +298,17 @@ async def detach(connection: Connection, tenant: str, children_ids: Sequence[str
     await connection.execute(query("detach_children"), tenant, list(children_ids))
 
 
+async def message_total(connection: Connection, keys: Sequence[SessionKey]) -> int:
+    """How many messages sessions hold together."""
+    buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
+    total: int = await connection.fetchval(query("message_total"), buckets, uuids)
+    return total
+
+
 async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
     """Delete sessions with all that belongs to them; how many messages they held."""
+    messages = await message_total(connection, keys)
     buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
-    messages: int = await connection.fetchval(query("message_total"), buckets, uuids)
     for row in await connection.fetch(query("titles_of"), buckets, uuids):
         place = (owner_bucket(row["tenant"], row["owner"]), row["tenant"], row["owner"])
         await connection.execute(query("release_title"), *place, row["title"], row["session_id"])

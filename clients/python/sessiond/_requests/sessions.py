@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sessiond import v1
@@ -358,6 +358,105 @@ def fork_session(
         expected_next_seq=expected_next_seq,
         request_id=uuid7(),
     )
+
+
+@paged(
+    _rpc("PruneSessions", v1.PruneSessionsRequest, v1.PruneSessionsResponse),
+    lambda page: page.sessions,
+)
+def prune_sessions(
+    *,
+    dry_run: bool,
+    older_than: float | timedelta | None = None,
+    idle_for: float | timedelta | None = None,
+    ended_for: float | timedelta | None = None,
+    states: Iterable[values.SessionState] = (),
+    sources: Iterable[str] = (),
+    exclude_sources: Iterable[str] = (),
+    owner: str = "",
+    profile: str = "",
+    labels: Mapping[str, str] | None = None,
+    include_pinned: bool = False,
+    include_subagents: bool = False,
+    page_size: int = 0,
+    page_token: str = "",
+) -> v1.PruneSessionsRequest:
+    """Deletes the sessions that have lived long enough, for good, and iterates over what became of them.
+
+    All that is given must hold, and at least one of the times must be given, in seconds. Pages are
+    deleted as the iteration goes on: what isn't iterated over may stay.
+
+    Args:
+        dry_run: Whether only to tell what would go.
+        older_than: Created at least so long ago.
+        idle_for: Not written to for at least so long.
+        ended_for: Ended at least so long ago.
+        states: Only in these states, of `active`, `ended`, `archived`. Left out, only ended ones.
+        sources: Only of these sources. At most 64.
+        exclude_sources: Not of these sources. At most 64.
+        owner: Only this owner's.
+        profile: Only of this profile.
+        labels: Only with all of these labels. At most 16.
+        include_pinned: Whether pinned ones may go too.
+        include_subagents: Whether sub-agents' sessions may go by themselves. Left out, they go only
+            with their parents.
+        page_size: Sessions that a call deletes at most: 0 is 50, at most 200.
+        page_token: Where to go on: the `next_page_token` of a page of the same rule.
+
+    Yields a `PrunedSession` for each that fitted, which says what became of it.
+    """
+    rule = retention_rule(
+        older_than=older_than,
+        idle_for=idle_for,
+        ended_for=ended_for,
+        states=states,
+        sources=sources,
+        exclude_sources=exclude_sources,
+        owner=owner,
+        profile=profile,
+        labels=labels,
+        include_pinned=include_pinned,
+        include_subagents=include_subagents,
+    )
+    return v1.PruneSessionsRequest(
+        rule=rule, dry_run=dry_run, page_size=page_size, page_token=page_token
+    )
+
+
+def retention_rule(
+    *,
+    older_than: float | timedelta | None = None,
+    idle_for: float | timedelta | None = None,
+    ended_for: float | timedelta | None = None,
+    states: Iterable[values.SessionState] = (),
+    sources: Iterable[str] = (),
+    exclude_sources: Iterable[str] = (),
+    owner: str = "",
+    profile: str = "",
+    labels: Mapping[str, str] | None = None,
+    include_pinned: bool = False,
+    include_subagents: bool = False,
+) -> v1.RetentionRule:
+    """A rule of the same arguments as `Client.prune_sessions`. Times are in seconds."""
+    return v1.RetentionRule(
+        older_than=values.duration(older_than),
+        idle_for=values.duration(idle_for),
+        ended_for=values.duration(ended_for),
+        states=[_state(state) for state in states],
+        sources=sources,
+        exclude_sources=exclude_sources,
+        owner=owner,
+        profile=profile,
+        labels=labels,
+        include_pinned=include_pinned,
+        include_subagents=include_subagents,
+    )
+
+
+prune_sessions_page = prune_sessions.page(
+    "prune_sessions_page",
+    """Does one page of `prune_sessions`, a `PruneSessionsResponse`; takes the same arguments.""",
+)
 
 
 @unary(_rpc("GetStats", v1.GetStatsRequest, v1.GetStatsResponse), whole)

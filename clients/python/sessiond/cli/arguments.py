@@ -39,6 +39,11 @@ def duration(text: str) -> timedelta:
         raise typer.BadParameter(f"{text!r} is too long") from None
 
 
+def optional_duration(text: str) -> timedelta | None:
+    """A duration, or None if nothing is given."""
+    return duration(text) if text else None
+
+
 def json_object(text: str) -> dict[str, Any]:
     """A JSON object. A usage error for others."""
     try:

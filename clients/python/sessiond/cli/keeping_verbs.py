@@ -1,17 +1,24 @@
-"""Verbs on what is kept: stats."""
+"""Verbs on what is kept: stats, prune."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import typer
 from rich.text import Text
 
-from sessiond.cli import options
-from sessiond.cli.output import Format, plain, write
+from sessiond import v1
+from sessiond.cli import arguments, options
+from sessiond.cli.output import Format, plain, write, write_all
+from sessiond.cli.render.retention import pruned_lines, pruned_total
 from sessiond.cli.render.stats import sources_lines, stats_lines
-from sessiond.cli.terminal import Run
+from sessiond.cli.terminal import Failure, Run, is_terminal, note
 from sessiond.cli.verbs import Output, verb
 
 app = typer.Typer()
+
+_MAX_PAGE = 200
 
 
 @verb(app, "stats", "stats", "stats --owner ann -o json | jq .message_count")
@@ -26,3 +33,79 @@ def stats(run: Run, owner: options.OnlyOwner = "", output: Output = Format.TABLE
         run.console.print(Text())
         for line in sources_lines(found, run.console.width):
             run.console.print(line, soft_wrap=True)
+
+
+@verb(
+    app,
+    "prune",
+    "prune --dry-run --ended-for 30d --source telegram",
+    "prune --yes --older-than 52w --state active --state ended --idle-for 12w",
+)
+def prune(
+    run: Run,
+    older_than: options.OlderThan = "",
+    idle_for: options.IdleFor = "",
+    ended_for: options.EndedFor = "",
+    state: options.PruneStates = None,
+    source: options.OnlySources = None,
+    exclude_source: options.NotSources = None,
+    owner: options.OnlyOwner = "",
+    profile: options.OnlyProfile = "",
+    label: options.OnlyLabels = None,
+    include_pinned: options.WithPinned = False,
+    include_subagents: options.WithSubagents = False,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Deletes the sessions that have lived long enough, for good, with linked children.
+
+    At least one of --older-than, --idle-for and --ended-for is needed; all that is given must hold.
+    Shows what would go and asks first, unless told not to by --yes.
+    """
+    if not (dry_run or yes or is_terminal()):
+        raise Failure("prune deletes for good and there is no terminal to ask on: give --yes")
+    rule = dict[str, Any](
+        older_than=arguments.optional_duration(older_than),
+        idle_for=arguments.optional_duration(idle_for),
+        ended_for=arguments.optional_duration(ended_for),
+        states=[v1.SessionState.Value(f"SESSION_STATE_{it.name}") for it in state or ()],
+        sources=source or (),
+        exclude_sources=exclude_source or (),
+        owner=owner,
+        profile=profile,
+        labels=arguments.labels(label),
+        include_pinned=include_pinned,
+        include_subagents=include_subagents,
+        page_size=_MAX_PAGE,
+    )
+    if dry_run or not yes:
+        would = list(run.client.prune_sessions(dry_run=True, **rule))
+        _show(run, [would], output if dry_run else Format.TABLE)
+        if dry_run or not would:
+            return
+        typer.confirm("Delete these for good?", err=True, abort=True)
+    _show(run, _pruned(run, rule), output)
+
+
+def _pruned(run: Run, rule: dict[str, Any]) -> Iterator[Sequence[v1.PrunedSession]]:
+    """Pages of what is deleted, each told before the next one is deleted."""
+    token = ""
+    while True:
+        page = run.client.prune_sessions_page(dry_run=False, page_token=token, **rule)
+        yield page.sessions
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def _show(run: Run, pages: Iterable[Sequence[v1.PrunedSession]], output: Format) -> None:
+    if output is not Format.TABLE:
+        return write_all((plain(it) for page in pages for it in page), output)
+    found: list[v1.PrunedSession] = []
+    for page in pages:
+        if page:
+            for line in pruned_lines(page, run.console.width):
+                run.console.print(line, soft_wrap=True)
+        found += page
+    note(pruned_total(found) if found else "no sessions fit")

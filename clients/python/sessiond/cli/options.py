@@ -78,6 +78,18 @@ OnlyParent = Annotated[str, typer.Option(help="Only children of this session.")]
 OnlySubtree = Annotated[str, typer.Option(help="Only descendants of this session.")]
 OnlyIdle = Annotated[str, typer.Option(help="Only without activity for so long: 90min, 2h, 7d.")]
 Sort = Annotated[Order, typer.Option(help="By what, the newest first.")]
+OlderThan = Annotated[str, typer.Option(help="Created at least so long ago: 90min, 2h, 30d, 52w.")]
+IdleFor = Annotated[str, typer.Option(help="Not written to for at least so long.")]
+EndedFor = Annotated[str, typer.Option(help="Ended at least so long ago.")]
+PruneStates = Annotated[
+    list[State] | None, typer.Option("--state", help="In this state; repeatable; else ended ones.")
+]
+WithPinned = Annotated[bool, typer.Option("--include-pinned", help="Pinned ones too.")]
+WithSubagents = Annotated[
+    bool, typer.Option("--include-subagents", help="Sub-agents' sessions by themselves too.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0 is all.")]
 
 # A message

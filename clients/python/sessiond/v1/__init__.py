@@ -92,6 +92,9 @@ from sessiond.v1.message_service_pb2 import UpdateMessagesResponse as UpdateMess
 from sessiond.v1.message_service_pb2_grpc import MessageServiceServicer as MessageServiceServicer
 from sessiond.v1.message_service_pb2_grpc import MessageServiceStub as MessageServiceStub
 from sessiond.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server as add_MessageServiceServicer_to_server
+from sessiond.v1.retention_pb2 import PruneOutcome as PruneOutcome
+from sessiond.v1.retention_pb2 import PrunedSession as PrunedSession
+from sessiond.v1.retention_pb2 import RetentionRule as RetentionRule
 from sessiond.v1.session_pb2 import Lifecycle as Lifecycle
 from sessiond.v1.session_pb2 import ParentKind as ParentKind
 from sessiond.v1.session_pb2 import Session as Session
@@ -117,6 +120,8 @@ from sessiond.v1.session_service_pb2 import ListSessionsRequest as ListSessionsR
 from sessiond.v1.session_service_pb2 import ListSessionsResponse as ListSessionsResponse
 from sessiond.v1.session_service_pb2 import NextTitleRequest as NextTitleRequest
 from sessiond.v1.session_service_pb2 import NextTitleResponse as NextTitleResponse
+from sessiond.v1.session_service_pb2 import PruneSessionsRequest as PruneSessionsRequest
+from sessiond.v1.session_service_pb2 import PruneSessionsResponse as PruneSessionsResponse
 from sessiond.v1.session_service_pb2 import ReopenSessionRequest as ReopenSessionRequest
 from sessiond.v1.session_service_pb2 import ReopenSessionResponse as ReopenSessionResponse
 from sessiond.v1.session_service_pb2 import ResolveSessionRequest as ResolveSessionRequest

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import retention_pb2 as _retention_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -870,3 +871,81 @@ class SourceStats(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceStats: _TypeAlias = SourceStats  # noqa: Y015
+
+@_typing.final
+class PruneSessionsRequest(_message.Message):
+    """PruneSessionsRequest says what may go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Whether only to say what would go."""
+    page_size: _builtins.int
+    """How many sessions to delete at most, descendants not counted: 0 is 50, above 200 is 200, negative is
+    refused.
+    """
+    page_token: _builtins.str
+    """The `next_page_token` of the call before; the other fields must be as they were there, `page_size`
+    excepted.
+    """
+    @_builtins.property
+    def rule(self) -> _retention_pb2.RetentionRule:
+        """Which sessions. Required."""
+
+    def __init__(
+        self,
+        *,
+        rule: _retention_pb2.RetentionRule | None = ...,
+        dry_run: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "page_size", b"page_size", "page_token", b"page_token", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneSessionsRequest: _TypeAlias = PruneSessionsRequest  # noqa: Y015
+
+@_typing.final
+class PruneSessionsResponse(_message.Message):
+    """PruneSessionsResponse says what went, and why what fitted the rule stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page; empty at the end, and only there. A page may be empty and not the last."""
+    session_count: _builtins.int
+    """How many sessions went, or would go, descendants included."""
+    message_count: _builtins.int
+    """How many messages these held."""
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_retention_pb2.PrunedSession]:
+        """The sessions that fitted the rule, the oldest first. In a dry run over several pages a sub-agent's
+        session may be listed though its parent's is on an earlier page.
+        """
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[_retention_pb2.PrunedSession] | None = ...,
+        next_page_token: _builtins.str = ...,
+        session_count: _builtins.int = ...,
+        message_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "next_page_token", b"next_page_token", "session_count", b"session_count", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneSessionsResponse: _TypeAlias = PruneSessionsResponse  # noqa: Y015

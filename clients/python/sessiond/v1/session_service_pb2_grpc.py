@@ -86,6 +86,11 @@ class SessionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.ForkSessionRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__service__pb2.ForkSessionResponse.FromString,
                 _registered_method=True)
+        self.PruneSessions = channel.unary_unary(
+                '/sessiond.v1.SessionService/PruneSessions',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.PruneSessionsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.PruneSessionsResponse.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/sessiond.v1.SessionService/GetStats',
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.GetStatsRequest.SerializeToString,
@@ -177,6 +182,15 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PruneSessions(self, request, context):
+        """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
+        which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call looks at
+        20,000 sessions and works for about 10 s at most; call it again with the token until there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
         to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
@@ -237,6 +251,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ForkSession,
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ForkSessionRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__service__pb2.ForkSessionResponse.SerializeToString,
+            ),
+            'PruneSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneSessions,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.PruneSessionsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.PruneSessionsResponse.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
@@ -516,6 +535,33 @@ class SessionService(object):
             '/sessiond.v1.SessionService/ForkSession',
             sessiond_dot_v1_dot_session__service__pb2.ForkSessionRequest.SerializeToString,
             sessiond_dot_v1_dot_session__service__pb2.ForkSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/PruneSessions',
+            sessiond_dot_v1_dot_session__service__pb2.PruneSessionsRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.PruneSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,6 +70,11 @@ class SessionServiceStub:
     same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
     answers the same for every seq up to there. The copy's cost grows with the history copied.
     """
+    PruneSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.PruneSessionsRequest, _session_service_pb2.PruneSessionsResponse]
+    """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
+    which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call looks at
+    20,000 sessions and works for about 10 s at most; call it again with the token until there is none.
+    """
     GetStats: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetStatsRequest, _session_service_pb2.GetStatsResponse]
     """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
     to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
@@ -116,6 +121,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """ForkSession makes a session that has the same history up to a seq: the same messages with the
     same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
     answers the same for every seq up to there. The copy's cost grows with the history copied.
+    """
+    PruneSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PruneSessionsRequest, _session_service_pb2.PruneSessionsResponse]  # type: ignore[assignment]
+    """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
+    which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call looks at
+    20,000 sessions and works for about 10 s at most; call it again with the token until there is none.
     """
     GetStats: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetStatsRequest, _session_service_pb2.GetStatsResponse]  # type: ignore[assignment]
     """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
@@ -220,6 +230,17 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """ForkSession makes a session that has the same history up to a seq: the same messages with the
         same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
         answers the same for every seq up to there. The copy's cost grows with the history copied.
+        """
+
+    @_abc_1.abstractmethod
+    def PruneSessions(
+        self,
+        request: _session_service_pb2.PruneSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.PruneSessionsResponse, _abc.Awaitable[_session_service_pb2.PruneSessionsResponse]]:
+        """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
+        which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call looks at
+        20,000 sessions and works for about 10 s at most; call it again with the token until there is none.
         """
 
     @_abc_1.abstractmethod

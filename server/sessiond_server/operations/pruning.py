@@ -1,0 +1,163 @@
+"""Deleting the sessions that fit a rule, each in a transaction of its own, or saying which would go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+
+from sessiond_server.operations import ending
+from sessiond_server.operations.ending import Deleted
+from sessiond_server.sessions.retention import Rule, cutoffs
+from sessiond_server.store import heads, retention, sessions
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.retention import Candidate, PrunePlace
+from sessiond_server.store.sessions import SessionRow
+
+log = structlog.get_logger(__name__)
+
+DELETED, WOULD_BE_DELETED, KEPT_IN_USE, KEPT_FOR_DESCENDANT = 1, 2, 3, 4
+"""Values of `sessiond.v1.PruneOutcome`."""
+FIRST = PrunePlace(False, datetime.min.replace(tzinfo=UTC), UUID(int=0))
+_FIRST_PINNED = FIRST._replace(pinned=True)
+_SECONDS = 10.0
+"""How long a page of deletions may take; then it is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A session that fitted a rule, and what became of it and of its family."""
+
+    row: SessionRow
+    outcome: int
+    gone: Deleted
+
+
+Record = Callable[[Connection, Pruned], Awaitable[None]]
+"""Keeps what became of a session, in the transaction in which that happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """One page of a rule's work."""
+
+    tenant: str
+    rule: Rule
+    dry_run: bool
+    limit: int
+    record: Record | None = None
+    policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The sessions that fit a rule at a moment, and where to look on for more."""
+
+    now: datetime
+    candidates: list[Candidate]
+    following: PrunePlace | None
+
+
+async def select(connection: Connection, pruning: Pruning, after: PrunePlace) -> Selection:
+    """The next sessions that fit the rule."""
+    now = await heads.now(connection)
+    found, following = await retention.candidates(
+        connection,
+        pruning.tenant,
+        pruning.rule,
+        cutoffs(pruning.rule, now),
+        after,
+        pruning.limit,
+    )
+    if following is None and pruning.rule.include_pinned and not after.pinned:
+        following = _FIRST_PINNED
+    return Selection(now, found, following)
+
+
+async def page(
+    database: Database, pruning: Pruning, after: PrunePlace
+) -> tuple[list[Pruned], PrunePlace | None]:
+    """Go on with a rule's work; what became of which sessions, and where to go on then."""
+    async with database.connection() as connection:
+        selection = await select(connection, pruning, after)
+    until = asyncio.get_running_loop().time() + _SECONDS
+    found: list[Pruned] = []
+    gone: set[SessionKey] = set()
+    for candidate in selection.candidates:
+        if candidate.key in gone:
+            continue
+        pruned = await prune(database, pruning, candidate, selection.now, gone)
+        if pruned is not None:
+            found.append(pruned)
+        if asyncio.get_running_loop().time() > until:
+            return found, candidate.place
+    return found, selection.following
+
+
+async def prune(
+    database: Database,
+    pruning: Pruning,
+    candidate: Candidate,
+    selected: datetime,
+    gone: set[SessionKey],
+) -> Pruned | None:
+    """Delete a session if it is still as it was when it was selected; `None` if there is none any more.
+    `gone` gets all that went, or would go, with it."""
+
+    async def work(connection: Connection) -> tuple[Pruned, list[SessionKey]] | None:
+        head = await _head(connection, candidate.key, lock=not pruning.dry_run)
+        row = await sessions.read(connection, candidate.key) if head else None
+        if head is None or row is None or row.incarnation != candidate.incarnation:
+            return None
+        version = (row.revision, head.next_seq, head.next_change)
+        same = version == (candidate.revision, candidate.next_seq, candidate.next_change)
+        if not same or head.writer_expire_time > await heads.now(connection):
+            pruned, keys = Pruned(row, KEPT_IN_USE, Deleted()), list[SessionKey]()
+        else:
+            pruned, keys = await _with_family(connection, pruning, row, selected)
+        if pruning.record is not None:
+            await pruning.record(connection, pruned)
+        return pruned, keys
+
+    found = await database.transact(work)
+    if found is None:
+        return None
+    pruned, keys = found
+    gone.update(keys)
+    if pruned.outcome == DELETED:
+        log.info(
+            "session pruned",
+            session_id=candidate.session_id,
+            policy=pruning.policy or None,
+            sessions=pruned.gone.sessions,
+            messages=pruned.gone.messages,
+        )
+    return pruned
+
+
+async def _head(connection: Connection, key: SessionKey, *, lock: bool) -> heads.Head | None:
+    return await (heads.lock(connection, key) if lock else heads.read(connection, key))
+
+
+async def _with_family(
+    connection: Connection, pruning: Pruning, row: SessionRow, selected: datetime
+) -> tuple[Pruned, list[SessionKey]]:
+    family = await ending.family(connection, row, lock=not pruning.dry_run)
+    use = await retention.in_use(connection, family.going[1:])
+    latest = cutoffs(pruning.rule, selected).active or selected
+    if (
+        (use.pinned and not pruning.rule.include_pinned)
+        or use.written_to
+        or (use.activity_time is not None and use.activity_time > latest)
+    ):
+        return Pruned(row, KEPT_FOR_DESCENDANT, Deleted()), []
+    if not pruning.dry_run:
+        return Pruned(row, DELETED, await ending.remove(connection, family)), family.going
+    messages = await sessions.message_total(connection, family.going)
+    would = Deleted(len(family.going), messages, len(family.staying))
+    return Pruned(row, WOULD_BE_DELETED, would), family.going

@@ -1,0 +1,104 @@
+"""Rules of retention on their way in, and what became of sessions on its way out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+
+from sessiond.v1 import retention_pb2 as pb
+from sessiond.v1 import session_pb2
+from sessiond_server.errors import PageTokenInvalid
+from sessiond_server.operations.pruning import Pruned
+from sessiond_server.rpc import limits, page_tokens
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.times import optional_timestamp, timestamp
+from sessiond_server.sessions.retention import Rule
+from sessiond_server.store.retention import PrunePlace
+
+_STATES = frozenset(session_pb2.SessionState.values()) - {session_pb2.SESSION_STATE_UNSPECIFIED}
+_Time = Literal["older_than", "idle_for", "ended_for"]
+_TIMES: tuple[_Time, ...] = ("older_than", "idle_for", "ended_for")
+
+
+def rule_in(rule: pb.RetentionRule, where: str, check: Checks) -> Rule:
+    """A rule; `check` gets what is wrong with it."""
+    if not any(rule.HasField(field) for field in _TIMES):
+        check.wrong(where, f"must have at least one of {', '.join(_TIMES)}")
+    for time in _TIMES:
+        if rule.HasField(time):
+            check.duration(f"{where}.{time}", getattr(rule, time))
+    for field in ("owner", "profile"):
+        check.text(f"{where}.{field}", getattr(rule, field))
+    for field in ("sources", "exclude_sources"):
+        check.texts(f"{where}.{field}", getattr(rule, field), limits.SOURCES)
+    check.enums(f"{where}.states", rule.states, _STATES)
+    check.labels(f"{where}.labels", rule.labels.items(), len(rule.labels), limits.LABEL_FILTERS)
+    return Rule(
+        older_than=_time(rule, "older_than"),
+        idle_for=_time(rule, "idle_for"),
+        ended_for=_time(rule, "ended_for"),
+        states=[int(state) for state in rule.states] or [session_pb2.SESSION_STATE_ENDED],
+        sources=list(rule.sources) or None,
+        exclude_sources=list(rule.exclude_sources) or None,
+        owner=rule.owner or None,
+        profile=rule.profile or None,
+        labels_json=json.dumps(dict(rule.labels)) if rule.labels else None,
+        include_pinned=rule.include_pinned,
+        include_subagents=rule.include_subagents,
+    )
+
+
+def _time(rule: pb.RetentionRule, field: _Time) -> timedelta | None:
+    value: Duration = getattr(rule, field)
+    if not rule.HasField(field):
+        return None
+    most = 10_000 * 366 * 86400  # what is wrong is refused, but not before all of it is looked at
+    return timedelta(seconds=min(max(value.seconds, 0), most), microseconds=value.nanos // 1000)
+
+
+def pruned_out(pruned: Pruned) -> pb.PrunedSession:
+    """What became of a session that fitted a rule."""
+    row = pruned.row
+    return pb.PrunedSession(
+        session_id=row.session_id,
+        outcome=pruned.outcome,  # type: ignore[arg-type]
+        session_count=pruned.gone.sessions,
+        message_count=pruned.gone.messages,
+        detached_count=pruned.gone.detached,
+        state=row.state,  # type: ignore[arg-type]
+        source=row.source,
+        create_time=timestamp(row.create_time),
+        last_activity_time=timestamp(row.activity_time),
+        end_time=optional_timestamp(row.end_time),
+        owner=row.owner,
+        title=row.title,
+    )
+
+
+def totals(found: Sequence[Pruned]) -> tuple[int, int]:
+    """How many sessions and messages went."""
+    return sum(it.gone.sessions for it in found), sum(it.gone.messages for it in found)
+
+
+def token(place: PrunePlace | None, call: bytes) -> str:
+    """The page token of a place."""
+    if place is None:
+        return ""
+    return page_tokens.encode([place.pinned, place.time.isoformat(), str(place.session_key)], call)
+
+
+def place(token: str, call: bytes) -> PrunePlace:
+    """The place of a page token."""
+    pinned, time, key = page_tokens.decode(token, call, bool, str, str)
+    try:
+        found = PrunePlace(bool(pinned), datetime.fromisoformat(str(time)), UUID(str(key)))
+    except ValueError as error:
+        raise PageTokenInvalid from error
+    if found.time.tzinfo != UTC:
+        raise PageTokenInvalid
+    return found

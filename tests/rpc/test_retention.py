@@ -1,0 +1,366 @@
+"""Retention: what fits a rule goes, and nothing else; never what is in use, and never silently."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+
+from sessiond import v1
+from sessiond_server.operations import pruning
+from sessiond_server.operations.pruning import FIRST, Pruning
+from sessiond_server.sessions.retention import Rule
+from sessiond_server.store.database import Database
+from tests.rpc.api import Api, new, refused, said
+from tests.support.processes import ServerProcess
+
+ACTIVE, ENDED, ARCHIVED = 1, 2, 3
+_STATES = list(v1.SessionState.values())[1:]
+DELETED, WOULD, IN_USE, FOR_DESCENDANT = 1, 2, 3, 4
+EPHEMERAL = v1.Lifecycle.LIFECYCLE_EPHEMERAL
+DETACHED = v1.Lifecycle.LIFECYCLE_DETACHED
+
+
+@pytest.fixture
+def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
+    """A server on the test's own database."""
+    with grpc.insecure_channel(start_server(SESSIOND_DSN=dsn).target) as channel:
+        yield Api(channel)
+
+
+def execute(dsn: str, sql: str, *arguments: object) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(dsn)
+        try:
+            await connection.execute(sql, *arguments)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
+_AGE = """
+WITH head AS (
+    UPDATE session_head SET activity_time = now() - $3::interval
+    WHERE session_key = (SELECT session_key FROM session WHERE session_id = $1)
+)
+UPDATE session
+SET create_time = now() - $2::interval,
+    end_time = CASE WHEN end_time IS NOT NULL THEN now() - $4::interval END
+WHERE session_id = $1
+"""
+
+
+def age(dsn: str, id: str, created: float, idle: float = 0, ended: float = 0) -> None:
+    """Make a session so many days old."""
+    days = (timedelta(days=value) for value in (created, idle, ended))
+    execute(dsn, _AGE, id, *days)
+
+
+def rule(
+    older: float | None = None, idle: float | None = None, ended: float | None = None, **rest: Any
+) -> v1.RetentionRule:
+    """A rule in days."""
+    made = v1.RetentionRule(**rest)
+    for field, days in (("older_than", older), ("idle_for", idle), ("ended_for", ended)):
+        if days is not None:
+            getattr(made, field).FromTimedelta(timedelta(days=days))
+    return made
+
+
+def prune(
+    api: Api, wanted: v1.RetentionRule, *, dry: bool = False, page_size: int = 7
+) -> list[v1.PrunedSession]:
+    """All pages of a prune."""
+    request = v1.PruneSessionsRequest(rule=wanted, dry_run=dry, page_size=page_size)
+    found: list[v1.PrunedSession] = []
+    while True:
+        page = api.sessions.PruneSessions(request)
+        found += page.sessions
+        assert page.session_count == sum(it.session_count for it in page.sessions)
+        assert page.message_count == sum(it.message_count for it in page.sessions)
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return found
+
+
+def all_ids(api: Api) -> set[str]:
+    request = v1.ListSessionsRequest(
+        states=_STATES,
+        include_children=True,
+        page_size=200,
+    )
+    found: set[str] = set()
+    while True:
+        page = api.sessions.ListSessions(request)
+        found |= {it.session.id for it in page.sessions}
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return found
+
+
+# What fits
+
+
+@dataclass(frozen=True)
+class Made:
+    """A session as the test knows it; times in days."""
+
+    id: str
+    state: int
+    source: str
+    owner: str
+    label: str
+    pinned: bool
+    created: float
+    idle: float
+    ended: float
+
+    def fits(self, wanted: v1.RetentionRule) -> bool:
+        """The rule once more, in other words."""
+
+        def old_enough(field: str, days: float) -> bool:
+            least = getattr(wanted, field).ToTimedelta()
+            return not wanted.HasField(field) or timedelta(days=days) >= least  # type: ignore[arg-type]
+
+        return (
+            self.state in (wanted.states or [ENDED])
+            and old_enough("older_than", self.created)
+            and old_enough("idle_for", self.idle)
+            and (not wanted.HasField("ended_for") or self.state == ENDED)
+            and old_enough("ended_for", self.ended)
+            and (not wanted.sources or self.source in wanted.sources)
+            and self.source not in wanted.exclude_sources
+            and wanted.owner in ("", self.owner)
+            and (not wanted.labels or wanted.labels["k"] == self.label)
+            and (wanted.include_pinned or not self.pinned)
+        )
+
+
+def _make(api: Api, dsn: str, chance: random.Random) -> Made:
+    created = chance.uniform(1, 100)
+    idle = chance.uniform(0.5, created)
+    made = Made(
+        new(),
+        chance.choice([ACTIVE, ENDED, ENDED, ARCHIVED]),
+        chance.choice(["cli", "web", ""]),
+        chance.choice(["ann", "bob"]),
+        chance.choice(["1", "2"]),
+        chance.random() < 0.2,
+        created,
+        idle,
+        chance.uniform(0.5, idle),
+    )
+    api.create(
+        made.id, source=made.source, owner=made.owner, labels={"k": made.label}, pinned=made.pinned
+    )
+    if made.state == ENDED:
+        api.end(made.id)
+    elif made.state == ARCHIVED:
+        api.archive(made.id)
+    age(dsn, made.id, created, idle, made.ended)
+    return made
+
+
+def _rule(chance: random.Random) -> v1.RetentionRule:
+    times = {
+        name: chance.uniform(0, 60) for name in ("older", "idle", "ended") if chance.random() < 0.4
+    } or {"older": 0.0}
+    wanted = rule(**times)
+    if chance.random() < 0.5:
+        wanted.states.extend(chance.sample(_STATES, 2))
+    if chance.random() < 0.3:
+        wanted.sources.extend(chance.sample(["cli", "web"], 1))
+    if chance.random() < 0.3:
+        wanted.exclude_sources.append("web")
+    if chance.random() < 0.3:
+        wanted.owner = "ann"
+    if chance.random() < 0.3:
+        wanted.labels["k"] = "1"
+    wanted.include_pinned = chance.random() < 0.3
+    return wanted
+
+
+def test_B_prune_deletes_what_the_rule_says_as_the_dry_run_told(own: Api, dsn: str) -> None:
+    chance = random.Random(4)
+    there = [_make(own, dsn, chance) for _ in range(120)]
+    for _ in range(25):
+        wanted = _rule(chance)
+        fitting = sorted(
+            (made for made in there if made.fits(wanted)),
+            key=lambda made: (made.pinned, -made.created),
+        )
+        would = prune(own, wanted, dry=True)
+        assert [it.session_id for it in would] == [made.id for made in fitting], wanted
+        assert {it.outcome for it in would} <= {WOULD}
+    wanted = rule(ended=20, sources=["cli"])
+    going = {made.id for made in there if made.fits(wanted)}
+    assert going
+    assert {it.session_id for it in prune(own, wanted, page_size=3)} == going
+    assert all_ids(own) == {made.id for made in there} - going
+    assert prune(own, wanted) == []
+
+
+def test_a_rule_needs_a_time(own: Api) -> None:
+    found = refused(lambda: prune(own, v1.RetentionRule(sources=["cli"])))
+    assert (found.reason, found.fields) == ("INVALID_FIELD", ["rule"])
+
+
+# Families
+
+
+def test_P11_pruning_takes_the_family_as_deleting_does(own: Api, dsn: str) -> None:
+    root = own.create(title="Trip", owner="ann", source="cli").id
+    own.append(root, said(), said())
+    linked = own.child(root).id
+    ephemeral = own.child(linked, EPHEMERAL).id
+    own.append(ephemeral, said())
+    staying = own.child(root, DETACHED).id
+    own.end(root)
+    for id in (root, linked, ephemeral):
+        age(dsn, id, 9, 8, 7)
+    wanted = rule(ended=5)
+    (would,) = prune(own, wanted, dry=True)
+    assert (would.session_id, would.outcome, would.title, would.owner) == (
+        root,
+        WOULD,
+        "Trip",
+        "ann",
+    )
+    assert (would.session_count, would.message_count, would.detached_count) == (3, 3, 1)
+    assert would.end_time.ToDatetime(UTC) < datetime.now(UTC) - timedelta(days=6.9)
+    (went,) = prune(own, wanted)
+    would.outcome = v1.PruneOutcome.PRUNE_OUTCOME_DELETED
+    assert went == would
+    assert all_ids(own) == {staying}
+    assert not own.get(staying).HasField("parent")
+
+
+def test_sub_agents_go_alone_only_when_asked(own: Api, dsn: str) -> None:
+    root = own.create().id
+    child = own.child(root).id
+    own.end(child)
+    age(dsn, child, 9, 8, 7)
+    assert prune(own, rule(ended=5), dry=True) == []
+    (went,) = prune(own, rule(ended=5, include_subagents=True))
+    assert (went.session_id, went.session_count) == (child, 1)
+    assert own.get(root).message_count == 0
+
+
+def test_a_sub_agent_that_goes_with_its_parent_is_counted_once(own: Api, dsn: str) -> None:
+    root = own.create().id
+    child = own.child(root).id
+    for id in (child, root):
+        own.end(id)
+        age(dsn, id, 9 if id == root else 8, 7, 7)
+    wanted = rule(ended=5, include_subagents=True)
+    for dry in (True, False):
+        (found,) = prune(own, wanted, dry=dry)
+        assert (found.session_id, found.session_count) == (root, 2)
+
+
+@pytest.mark.parametrize("reason", ["pinned", "active", "lease"])
+def test_a_family_stays_for_one_of_its_members(own: Api, dsn: str, reason: str) -> None:
+    root = own.create().id
+    child = own.child(root, pinned=reason == "pinned").id
+    own.end(root)
+    age(dsn, root, 9, 8, 7)
+    age(dsn, child, 9, 1 if reason == "active" else 8)
+    if reason == "lease":
+        own.lease(child)
+    wanted = rule(idle=5)
+    for dry in (True, False):
+        (found,) = prune(own, wanted, dry=dry)
+        assert (found.session_id, found.outcome) == (root, FOR_DESCENDANT)
+        assert (found.session_count, found.message_count) == (0, 0)
+    assert all_ids(own) == {root, child}
+
+
+# What is in use
+
+
+def _pruning(wanted: v1.RetentionRule) -> Pruning:
+    made = Rule(
+        older_than=wanted.older_than.ToTimedelta(),
+        idle_for=None,
+        ended_for=None,
+        states=[ACTIVE, ENDED],
+        sources=None,
+        exclude_sources=None,
+        owner=None,
+        profile=None,
+        labels_json=None,
+        include_pinned=False,
+        include_subagents=False,
+    )
+    return Pruning("default", made, False, 50)
+
+
+def test_what_is_changed_between_selection_and_deletion_stays(own: Api, dsn: str) -> None:
+    changes: dict[str, Callable[[str], object]] = {
+        "written to": lambda id: own.append(id, said()),
+        "pinned": lambda id: own.update(id, "pinned", pinned=True),
+        "rewound": lambda id: own.rewind(id, 1),
+        "given a child": own.child,
+        "leased": own.lease,
+        "made again": lambda id: (own.delete(id), own.create(id)),
+        "gone": own.delete,
+    }
+    ids = {name: own.talk(2) for name in (*changes, "left alone")}
+    for id in ids.values():
+        age(dsn, id, 9)
+
+    async def run() -> dict[str, int]:
+        database = Database(dsn, connections=2, queue=10)
+        await database.open()
+        try:
+            wanted = _pruning(rule(older=5))
+            async with database.connection() as connection:
+                selection = await pruning.select(connection, wanted, FIRST)
+            assert {it.session_id for it in selection.candidates} == set(ids.values())
+            for name, change in changes.items():
+                await asyncio.to_thread(change, ids[name])
+            found = {}
+            for candidate in selection.candidates:
+                it = await pruning.prune(database, wanted, candidate, selection.now, set())
+                found[candidate.session_id] = 0 if it is None else it.outcome
+            return found
+        finally:
+            await database.close()
+
+    outcomes = asyncio.run(run())
+    told = {name: outcomes[id] for name, id in ids.items()}
+    nobody = {"made again": 0, "gone": 0, "left alone": DELETED}
+    assert told == {name: nobody.get(name, IN_USE) for name in ids}
+    assert all_ids(own) >= {ids[name] for name in changes if name != "gone"}
+
+
+def test_a_long_look_goes_on_where_it_was_cut(own: Api, dsn: str) -> None:
+    execute(
+        dsn,
+        "INSERT INTO session SELECT n % 1024, gen_random_uuid(), 'default', 'x' || n, gen_random_uuid(), '',"
+        " 'other', '', '', 0, false, 2, '', '{}', '', NULL, 0, '', 0, 'x' || n, 0, 2, 0, 1, '',"
+        " now() - interval '50 days' + n * interval '1 s', now(), now(), now() - interval '10 days'"
+        " FROM generate_series(1, 45000) AS n",
+    )
+    execute(
+        dsn,
+        "INSERT INTO session_head SELECT bucket, session_key, 2, 1, 1, 1, 0, 0, 0, 0, create_time,"
+        " create_time, 0, '', '', 'epoch', '', '', 'epoch' FROM session",
+    )
+    last = own.create(source="cli").id
+    own.end(last)
+    age(dsn, last, 40, 39, 38)
+    request = v1.PruneSessionsRequest(rule=rule(ended=20, sources=["cli"]))
+    pages: list[v1.PruneSessionsResponse] = []
+    while not pages or request.page_token:
+        pages.append(own.sessions.PruneSessions(request))
+        request.page_token = pages[-1].next_page_token
+    assert [[it.session_id for it in page.sessions] for page in pages] == [[], [], [last]]
