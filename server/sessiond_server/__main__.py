@@ -1,4 +1,4 @@
-"""`sessiond`: serve, migrate, healthcheck."""
+"""`sessiond`: serve, migrate, keys, healthcheck."""
 
 from __future__ import annotations
 

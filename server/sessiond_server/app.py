@@ -18,6 +18,7 @@ from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.jobs.runner import Job, JobRunner
 from sessiond_server.operations.appending import Appending
+from sessiond_server.rpc.access import Access
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
 from sessiond_server.rpc.feed_source import StoreSource
@@ -43,7 +44,8 @@ class StartError(Exception):
 
 
 @asynccontextmanager
-async def _postgres(settings: Settings) -> AsyncIterator[tuple[str, EmbeddedPostgres | None]]:
+async def postgres(settings: Settings) -> AsyncIterator[tuple[str, EmbeddedPostgres | None]]:
+    """The DSN of the settings, or of the service's own Postgres, which then runs. Raises `StartError`."""
     if settings.dsn is not None:
         yield settings.dsn, None
         return
@@ -158,6 +160,7 @@ def _listen(
         MessageServicer(database, batcher),
         ContextServicer(database),
         feeds,
+        Access(database) if settings.auth == "keys" else None,
     )
     try:
         for address in settings.listen:
@@ -182,7 +185,7 @@ async def serve(settings: Settings) -> int:
     """Run the service until a signal, or until its Postgres is lost; the exit code."""
     stopping = _stop_signals()
     async with contextlib.AsyncExitStack() as parts:
-        dsn, embedded = await parts.enter_async_context(_postgres(settings))
+        dsn, embedded = await parts.enter_async_context(postgres(settings))
         database = await parts.enter_async_context(_database(dsn, settings))
         feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database))
         batcher = await parts.enter_async_context(_batcher(dsn, settings, database, hints))

@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         default=None,
         description="The mode of unix sockets, in octal; 0660 if left out. Only with a unix address.",
     )
+    auth: Literal["off", "keys"] = Field(
+        default="off",
+        description="Who may call: everybody who can connect, or who sends an API key (made by"
+        " sessiond keys create).",
+    )
     dsn: str | None = Field(
         default=None,
         description="The Postgres to keep sessions in, as postgresql://USER:PASSWORD@HOST/DATABASE."

@@ -397,6 +397,20 @@ class TooManyDrafts(Refused):
         super().__init__(f"{limit} drafts are being relayed already.", limit=limit)
 
 
+class ApiKeyInvalid(Refused):
+    reason = "API_KEY_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("The call has no valid API key: send one as `authorization: Bearer sk_…`.")
+
+
+class PermissionDenied(Refused):
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, message: str, permission: str) -> None:
+        super().__init__(message, permission=permission)
+
+
 class DatabaseUnavailable(Refused):
     reason = "DATABASE_UNAVAILABLE"
     retry_after = 0.5

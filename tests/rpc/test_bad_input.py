@@ -30,6 +30,8 @@ _FROM_FAULTS = {
     "READ_QUEUE_FULL",
     "TOO_MANY_WATCHES",
     "TOO_MANY_DRAFTS",
+    "API_KEY_INVALID",
+    "PERMISSION_DENIED",
 }
 _PATHS = {
     method.input_type.full_name: (f"/{service.full_name}/{method.name}", method.server_streaming)

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -15,7 +16,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
-from sessiond._channel import channel_options, grpc_target
+from sessiond._channel import call_metadata, channel_options, grpc_target
 from sessiond._draft import PUBLISH
 from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import Cancelled, SessiondError
@@ -36,8 +37,13 @@ class _Link:
     """A channel and its callables; opened when first used, within the event loop."""
 
     def __init__(
-        self, target: str, options: Sequence[tuple[str, Any]], channel: grpc.aio.Channel | None
+        self,
+        target: str,
+        api_key: str | None,
+        options: Sequence[tuple[str, Any]],
+        channel: grpc.aio.Channel | None,
     ) -> None:
+        self._metadata = call_metadata(api_key)
         self._target = target
         self._options = options
         self._channel = channel
@@ -48,11 +54,12 @@ class _Link:
         """The channel's callable for an RPC; `kind` names the channel's method that makes it."""
         found = self._callables.get(rpc.path)
         if found is None:
-            found = self._callables[rpc.path] = getattr(self._open(), kind)(
+            made = getattr(self._open(), kind)(
                 rpc.path,
                 request_serializer=rpc.request.SerializeToString,
                 response_deserializer=rpc.response.FromString,
             )
+            found = self._callables[rpc.path] = partial(made, metadata=self._metadata)
         return found
 
     def _open(self) -> grpc.aio.Channel:
@@ -149,6 +156,8 @@ class AsyncClient(_Caller):
             out, the environment's `SESSIOND_TARGET`, or `127.0.0.1:7443`.
         timeout: How many seconds a call may take, its retries included; None for ever. Each page of
             a list is a call. `with_timeout` gives a client with another one.
+        api_key: The key that the service wants, if it does. Left out, the environment's
+            `SESSIOND_API_KEY`. It is sent as it is: over a network, only with TLS.
         options: Options of the channel, which override those of `channel_options`.
         channel: A channel to use instead, for instance one with TLS. It stays open when the client
             closes; its options are as it was made: see `channel_options`.
@@ -175,10 +184,11 @@ class AsyncClient(_Caller):
         target: str | None = None,
         *,
         timeout: float | None = 30.0,
+        api_key: str | None = None,
         options: Sequence[tuple[str, Any]] = (),
         channel: grpc.aio.Channel | None = None,
     ) -> None:
-        self._link = _Link(grpc_target(target), options, channel)
+        self._link = _Link(grpc_target(target), api_key, options, channel)
         self._timeout = timeout
 
     def with_timeout(self, timeout: float | None) -> Self:

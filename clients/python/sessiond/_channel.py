@@ -9,6 +9,7 @@ from typing import Any
 
 DEFAULT_TARGET = "127.0.0.1:7443"
 TARGET_VARIABLE = "SESSIOND_TARGET"
+API_KEY_VARIABLE = "SESSIOND_API_KEY"
 
 _MAX_ATTEMPTS = 5
 
@@ -72,6 +73,12 @@ REPEATED_BY_THE_CLIENT = {
 def default_target() -> str:
     """`SESSIOND_TARGET` from the environment, or `127.0.0.1:7443`."""
     return os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+
+
+def call_metadata(api_key: str | None) -> tuple[tuple[str, str], ...] | None:
+    """What is sent with every call: the key, or that of the environment, if there is one."""
+    key = api_key if api_key is not None else os.environ.get(API_KEY_VARIABLE)
+    return (("authorization", f"Bearer {key}"),) if key else None
 
 
 def grpc_target(target: str | None) -> str:

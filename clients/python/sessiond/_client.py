@@ -7,6 +7,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -14,7 +15,7 @@ import grpc
 from google.protobuf.message import Message
 
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
-from sessiond._channel import channel_options, grpc_target
+from sessiond._channel import call_metadata, channel_options, grpc_target
 from sessiond._draft import PUBLISH, Draft
 from sessiond._errors import SessiondError
 from sessiond._lease import WriterLease
@@ -33,19 +34,21 @@ T = TypeVar("T")
 class _Link:
     """A channel and its callables."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, api_key: str | None) -> None:
         self.channel = channel
+        self._metadata = call_metadata(api_key)
         self._callables: dict[str, Any] = {}
 
     def callable(self, kind: str, rpc: Rpc[Any, Any]) -> Any:
         """The channel's callable for an RPC; `kind` names the channel's method that makes it."""
         found = self._callables.get(rpc.path)
         if found is None:
-            found = self._callables[rpc.path] = getattr(self.channel, kind)(
+            made = getattr(self.channel, kind)(
                 rpc.path,
                 request_serializer=rpc.request.SerializeToString,
                 response_deserializer=rpc.response.FromString,
             )
+            found = self._callables[rpc.path] = partial(made, metadata=self._metadata)
         return found
 
 
@@ -120,6 +123,8 @@ class Client(_Caller):
             out, the environment's `SESSIOND_TARGET`, or `127.0.0.1:7443`.
         timeout: How many seconds a call may take, its retries included; None for ever. Each page of
             a list is a call. `with_timeout` gives a client with another one.
+        api_key: The key that the service wants, if it does. Left out, the environment's
+            `SESSIOND_API_KEY`. It is sent as it is: over a network, only with TLS.
         options: Options of the channel, which override those of `channel_options`.
         channel: A channel to use instead, for instance one with TLS. It stays open when the client
             closes; its options are as it was made: see `channel_options`.
@@ -146,12 +151,14 @@ class Client(_Caller):
         target: str | None = None,
         *,
         timeout: float | None = 30.0,
+        api_key: str | None = None,
         options: Sequence[tuple[str, Any]] = (),
         channel: grpc.Channel | None = None,
     ) -> None:
         self._given = channel is not None
         self._link = _Link(
-            channel or grpc.insecure_channel(grpc_target(target), options=channel_options(options))
+            channel or grpc.insecure_channel(grpc_target(target), options=channel_options(options)),
+            api_key,
         )
         self._timeout = timeout
 

@@ -466,6 +466,8 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_HISTORY_DIVERGED: HistoryDiverged,
     ErrorReason.ERROR_REASON_TOO_MANY_WATCHES: TooManyWatches,
     ErrorReason.ERROR_REASON_TOO_MANY_DRAFTS: TooManyDrafts,
+    ErrorReason.ERROR_REASON_API_KEY_INVALID: Unauthenticated,
+    ErrorReason.ERROR_REASON_PERMISSION_DENIED: PermissionDenied,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

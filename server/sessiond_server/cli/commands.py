@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 
-from sessiond_server.cli import healthcheck, migrate, serve
+from sessiond_server.cli import healthcheck, keys, migrate, serve
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": serve.run,
     "migrate": migrate.run,
+    "keys": keys.run,
     "healthcheck": healthcheck.run,
 }
 
@@ -21,6 +22,7 @@ The session store for AI agents.
 
   serve        run the service (sessiond serve --help lists the settings)
   migrate      bring a database's schema up to date, and end
+  keys         make, list and revoke API keys (sessiond keys --help)
   healthcheck  ask a running service whether it serves; exit code 0 if it does
 
   --version, --help

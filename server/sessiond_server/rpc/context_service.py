@@ -10,7 +10,7 @@ from sessiond.v1 import message_pb2 as pb
 from sessiond.v1 import session_pb2
 from sessiond_server.operations import compacting, context, reading, writers
 from sessiond_server.operations.context import Selection, Wanted
-from sessiond_server.rpc import checks, limits, messages_in, messages_out, page_tokens
+from sessiond_server.rpc import access, checks, limits, messages_in, messages_out, page_tokens
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import optional_timestamp, timestamp
@@ -19,7 +19,6 @@ from sessiond_server.store import contexts
 from sessiond_server.store.appends import MessageRow
 from sessiond_server.store.contexts import CompactionRow
 from sessiond_server.store.database import Database
-from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 
 _MESSAGES_FIELD = rpc.GetContextResponse.DESCRIPTOR.fields_by_name["messages"].number
 
@@ -38,7 +37,7 @@ class ContextServicer:
             check.not_negative("max_messages", request.max_messages)
         wanted = Wanted(
             session_id,
-            session_key(DEFAULT_TENANT, session_id),
+            access.key_of(session_id),
             request.as_of_seq,
             request.max_tokens,
             request.max_messages,
@@ -67,7 +66,7 @@ class ContextServicer:
             default = limits.COMPACTION_LEASE_SECONDS
             ttl = checks.lease_ttl(request.lease_ttl, given, default, "lease_ttl")
             lease = (request.lease_holder, ttl)
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         planned = await compacting.plan(self.database, session_id, key, goal, lease)
         answer = rpc.PlanCompactionResponse(
             nothing_to_compact=planned.nothing,  # type: ignore[arg-type]
@@ -104,7 +103,7 @@ class ContextServicer:
         row = await compacting.revert(
             self.database,
             session_id,
-            session_key(DEFAULT_TENANT, session_id),
+            access.key_of(session_id),
             request.note_seq,
             expected_next_seq=request.expected_next_seq,
             writer_token=request.writer_token,
@@ -118,7 +117,7 @@ class ContextServicer:
         size = checks.page_size(request, limits.RECORD_PAGE)
         call = page_tokens.call_of("ListCompactions", request)
         before = page_tokens.before(request.page_token, call)
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         async with self.database.connection() as connection:
             await reading.head_of(connection, session_id, key)
             rows = await contexts.list_compactions(connection, key, before, size + 1)
@@ -135,7 +134,7 @@ class ContextServicer:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.required("lease_token", request.lease_token)
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         await compacting.release_lease(self.database, session_id, key, request.lease_token)
         return rpc.ReleaseLeaseResponse()
 
@@ -148,7 +147,7 @@ class ContextServicer:
         ttl = checks.lease_ttl(
             request.ttl, request.HasField("ttl"), limits.WRITER_LEASE_SECONDS, "ttl"
         )
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         lease = await writers.acquire(self.database, session_id, key, request.holder, ttl)
         return rpc.AcquireWriterResponse(
             writer_token=lease.token,
@@ -166,7 +165,7 @@ class ContextServicer:
         ttl = checks.lease_ttl(
             request.ttl, request.HasField("ttl"), limits.WRITER_LEASE_SECONDS, "ttl"
         )
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         expire_time = await writers.renew(self.database, session_id, key, request.writer_token, ttl)
         return rpc.RenewWriterResponse(expire_time=timestamp(expire_time))
 
@@ -176,7 +175,7 @@ class ContextServicer:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.required("writer_token", request.writer_token)
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         await writers.release(self.database, session_id, key, request.writer_token)
         return rpc.ReleaseWriterResponse()
 
@@ -243,7 +242,7 @@ def _compact(request: rpc.CompactSessionRequest, session_id: str) -> compacting.
         check.seq("expected_next_seq", request.expected_next_seq)
     return compacting.Compact(
         session_id=session_id,
-        key=session_key(DEFAULT_TENANT, session_id),
+        key=access.key_of(session_id),
         from_seq=request.from_seq,
         to_seq=request.to_seq,
         note=note,

@@ -9,10 +9,9 @@ from contextlib import suppress
 from sessiond.v1 import feed_service_pb2 as rpc
 from sessiond_server.errors import Refused, ShuttingDown
 from sessiond_server.feed.drafts import ABORTED, DraftHub, Publishing
-from sessiond_server.rpc import limits
+from sessiond_server.rpc import access, limits
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.feed_source import StoreSource
-from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 
 
 class Publishers:
@@ -37,7 +36,7 @@ class Publishers:
             check.session_id("session_id", first.session_id)
             check.client_id("client_id", first.client_id)
         await self._source.begin_now(first.session_id)  # refuses if there is none
-        key = session_key(DEFAULT_TENANT, first.session_id)
+        key = access.key_of(first.session_id)
         publishing = self._drafts.begin(key, first.client_id)
         self._open.add(publishing)
         reader = asyncio.create_task(_read(first, requests, publishing), name="draft reader")

@@ -63,6 +63,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "HISTORY_DIVERGED": grpc.StatusCode.FAILED_PRECONDITION,
     "TOO_MANY_WATCHES": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "TOO_MANY_DRAFTS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "API_KEY_INVALID": grpc.StatusCode.UNAUTHENTICATED,
+    "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
     "BUG": grpc.StatusCode.INTERNAL,

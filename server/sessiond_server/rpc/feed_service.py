@@ -21,13 +21,12 @@ from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.feed.source import Watched
 from sessiond_server.feed.watching import Beginning, Stream, Tree
-from sessiond_server.rpc import feed_frames, limits
+from sessiond_server.rpc import access, feed_frames, limits
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.draft_publishing import Publishers
 from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.registry import Context
 from sessiond_server.store.changes import Start
-from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 
 _LAST_FRAME = 1.0
 """Seconds that a watcher has for each of its last frames when the server stops."""
@@ -222,7 +221,7 @@ class FeedServicer:
         start = await self._source.at(found.session_id, found.place)
         if start is not None and not _fits(found, start):
             raise HistoryDiverged(found.session_id)
-        key = session_key(DEFAULT_TENANT, found.session_id)
+        key = access.key_of(found.session_id)
         watched = Watched(found.session_id, key, found.incarnation)
         return Beginning(watched, found.place, found.from_seq)
 

@@ -8,7 +8,7 @@ from sessiond.v1 import feed_service_pb2 as rpc
 from sessiond_server.errors import SessionNotFound
 from sessiond_server.feed.source import Batch, Place, Version, Watched
 from sessiond_server.feed.watching import Beginning
-from sessiond_server.rpc import feed_frames, limits
+from sessiond_server.rpc import access, feed_frames, limits
 from sessiond_server.rpc.context_service import compaction_out
 from sessiond_server.rpc.feed_frames import Step, event_field, mark
 from sessiond_server.rpc.message_service import rewind_out
@@ -17,7 +17,7 @@ from sessiond_server.rpc.sessions_io import session_out
 from sessiond_server.store import changes, contexts, messages, sessions
 from sessiond_server.store.changes import Happened, Start
 from sessiond_server.store.database import Connection, Database
-from sessiond_server.store.keys import DEFAULT_TENANT, SessionKey, session_key
+from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Marks, StoredMessage
 
 _UNMARKED = Marks(set(), {}, {})
@@ -79,8 +79,8 @@ class StoreSource:
         return _beginning(session_id, await self._start(session_id, None), 0)
 
     async def _start(self, session_id: str, seq: int | None, before_seq: int = 2**62) -> Start:
-        key = session_key(DEFAULT_TENANT, session_id)
         async with self._database.connection() as connection:
+            key = await access.find_key(connection, session_id)
             start = await changes.start(connection, key, seq=seq, before_seq=before_seq)
         if start is None:
             raise SessionNotFound(session_id)
@@ -88,20 +88,20 @@ class StoreSource:
 
     async def at(self, session_id: str, place: Place) -> Start | None:
         """What stands at a place; `None` if there is no such session."""
-        key = session_key(DEFAULT_TENANT, session_id)
         async with self._database.connection() as connection:
+            key = await access.find_key(connection, session_id)
             return await changes.start(connection, key, seq=place.seq, change_no=place.change_no)
 
     async def descendants(self, session_id: str) -> list[str]:
         """The sessions that come from one."""
         async with self._database.connection() as connection:
             return await changes.descendants(
-                connection, DEFAULT_TENANT, session_id, limits.WATCH_DESCENDANTS
+                connection, access.tenant(), session_id, limits.WATCH_DESCENDANTS
             )
 
 
 def _beginning(session_id: str, start: Start, from_seq: int) -> Beginning:
-    key = session_key(DEFAULT_TENANT, session_id)
+    key = access.key_of(session_id)
     place = Place(start.seq, start.change_no, mark(start.seq_time), mark(start.change_time))
     return Beginning(Watched(session_id, key, start.incarnation), place, from_seq)
 

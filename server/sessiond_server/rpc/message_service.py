@@ -12,6 +12,7 @@ from sessiond_server.operations import reading, revising, rewinding
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.reading import Reading
 from sessiond_server.rpc import (
+    access,
     checks,
     limits,
     messages_in,
@@ -28,7 +29,6 @@ from sessiond_server.store.appends import Ack, Append
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.contexts import RewindRow
 from sessiond_server.store.database import Database
-from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 from sessiond_server.store.messages import Filters, Revision
 
 UPDATABLE = frozenset(
@@ -104,7 +104,7 @@ class MessageServicer:
         start = request.WhichOneof("start")
         wanted = Reading(
             session_id=session_id,
-            key=session_key(DEFAULT_TENANT, session_id),
+            key=access.key_of(session_id),
             view=view,
             filters=Filters(
                 view == pb.MESSAGE_VIEW_TRANSCRIPT,
@@ -154,7 +154,7 @@ class MessageServicer:
             found, marks = await reading.message(
                 connection,
                 session_id,
-                session_key(DEFAULT_TENANT, session_id),
+                access.key_of(session_id),
                 request.client_id if which == "client_id" else request.seq,
             )
         return rpc.GetMessageResponse(message=messages_out.decoded(found, marks))
@@ -167,7 +167,7 @@ class MessageServicer:
         stored, marks = await revising.update(
             self.database,
             session_id,
-            session_key(DEFAULT_TENANT, session_id),
+            access.key_of(session_id),
             changes,
             writer_token=request.writer_token,
             max_bytes=limits.UPDATED_BYTES,
@@ -192,7 +192,7 @@ class MessageServicer:
         row = await rewinding.rewind(
             self.database,
             session_id,
-            session_key(DEFAULT_TENANT, session_id),
+            access.key_of(session_id),
             request.after_seq,
             expected_next_seq=request.expected_next_seq,
             writer_token=request.writer_token,
@@ -211,7 +211,7 @@ class MessageServicer:
         row = await rewinding.undo(
             self.database,
             session_id,
-            session_key(DEFAULT_TENANT, session_id),
+            access.key_of(session_id),
             request.rewind_id,
             expected_next_seq=request.expected_next_seq,
             writer_token=request.writer_token,
@@ -225,7 +225,7 @@ class MessageServicer:
         size = checks.page_size(request, limits.RECORD_PAGE)
         call = page_tokens.call_of("ListRewinds", request)
         before = page_tokens.before(request.page_token, call)
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         async with self.database.connection() as connection:
             await reading.head_of(connection, session_id, key)
             rows = await contexts.list_rewinds(connection, key, before, size + 1)
@@ -246,7 +246,7 @@ class MessageServicer:
         head = await rewinding.clear(
             self.database,
             session_id,
-            session_key(DEFAULT_TENANT, session_id),
+            access.key_of(session_id),
             expected_next_seq=request.expected_next_seq,
             writer_token=request.writer_token,
         )
@@ -262,7 +262,7 @@ class MessageServicer:
         if request.page_token:
             seq, position = page_tokens.decode(request.page_token, call, int, int)
             after = (int(seq or 0), int(position or 0))
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         async with self.database.connection() as connection:
             await reading.head_of(connection, session_id, key)
             found = await messages.open_tool_calls(connection, key, after, size + 1)
@@ -301,12 +301,12 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
         if session.id not in ("", session_id):
             check.wrong("create_session.id", "must be empty or session_id")
         creation = sessions_io.new_session(
-            session, "create_session", session_id, check, tenant=DEFAULT_TENANT
+            session, "create_session", session_id, check, tenant=access.tenant()
         )
     check.done()
     return Append(
         session_id,
-        session_key(DEFAULT_TENANT, session_id),
+        access.key_of(session_id),
         rows,
         request.expected_next_seq,
         request.writer_token,

@@ -24,6 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
 from sessiond_server.errors import ShuttingDown, invalid
+from sessiond_server.rpc.access import Access
 from sessiond_server.rpc.errors import refusal, status
 
 log = structlog.get_logger(__name__)
@@ -58,9 +59,11 @@ def _encoded(answer: Message | bytes) -> bytes:
 
 
 class Wall:
-    """What every call passes: it is decoded, counted while it is under way, and refused in one way."""
+    """What every call passes: it is decoded, admitted if `access` says who may call, counted while it is
+    under way, and refused in one way."""
 
-    def __init__(self) -> None:
+    def __init__(self, access: Access | None = None) -> None:
+        self._access = access
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -93,7 +96,10 @@ class Wall:
             try:
                 self._enter()
                 try:
-                    return _encoded(await servicer_method(decode(encoded), context))
+                    request = decode(encoded)
+                    if self._access is not None:
+                        request = await self._access.admit(method, request, context)
+                    return _encoded(await servicer_method(request, context))
                 finally:
                     self._leave()
             except Exception as error:
@@ -109,7 +115,10 @@ class Wall:
             try:
                 self._enter()
                 try:
-                    async for answer in servicer_method(decode(encoded), context):
+                    request = decode(encoded)
+                    if self._access is not None:
+                        request = await self._access.admit(method, request, context)
+                    async for answer in servicer_method(request, context):
                         yield _encoded(answer)
                 finally:
                     self._leave()

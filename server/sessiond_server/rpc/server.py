@@ -19,6 +19,7 @@ from sessiond.v1 import (
 )
 from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
+from sessiond_server.rpc.access import Access
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedServicer
 from sessiond_server.rpc.message_service import MessageServicer
@@ -51,13 +52,15 @@ class RpcServer:
     messages: MessageServicer
     contexts: ContextServicer
     feeds: FeedServicer
+    access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
     _health: health.aio.HealthServicer = field(init=False)
     _locks: list[int] = field(default_factory=list)
-    _wall: Wall = field(default_factory=Wall)
+    _wall: Wall = field(init=False)
 
     def __post_init__(self) -> None:
+        self._wall = Wall(self.access)
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

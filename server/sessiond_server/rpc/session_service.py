@@ -15,6 +15,7 @@ from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.pruning import FIRST, Pruning
 from sessiond_server.operations.stats import Counting
 from sessiond_server.rpc import (
+    access,
     checks,
     limits,
     page_tokens,
@@ -25,7 +26,6 @@ from sessiond_server.rpc import (
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.store.database import Database
-from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 from sessiond_server.store.sessions import ListFilters, ListPlace, Order, SessionRow
 
 UPDATABLE = frozenset(
@@ -69,7 +69,7 @@ class SessionServicer:
                 "session",
                 session.id or sessions_io.new_id(request.request_id, request),
                 check,
-                tenant=DEFAULT_TENANT,
+                tenant=access.tenant(),
             )
             check.enum("if_exists", request.if_exists, rpc.IfExists.values())
             check.request_id("request_id", request.request_id)
@@ -79,6 +79,7 @@ class SessionServicer:
             return_existing=request.if_exists == rpc.IF_EXISTS_RETURN,
             max_spawn_depth=self.max_spawn_depth,
         )
+        access.check_made(row.session_id, row.owner)
         return rpc.CreateSessionResponse(session=sessions_io.session_out(row), created=created)
 
     async def GetSession(
@@ -88,7 +89,7 @@ class SessionServicer:
         with Checks() as check:
             check.enum("view", request.view, _VIEWS)
         async with self.database.connection() as connection:
-            key = session_key(DEFAULT_TENANT, session_id)
+            key = access.key_of(session_id)
             row = await ending.read(connection, session_id, key)
         full = request.view != pb.SESSION_VIEW_BASIC
         return rpc.GetSessionResponse(session=sessions_io.session_out(row, full=full))
@@ -100,7 +101,7 @@ class SessionServicer:
             check.required("query", request.query)
             check.text("owner", request.owner)
         async with self.database.connection() as connection:
-            row = await finding.resolve(connection, DEFAULT_TENANT, request.query, request.owner)
+            row = await finding.resolve(connection, access.tenant(), request.query, request.owner)
         return rpc.ResolveSessionResponse(session=sessions_io.session_out(row))
 
     async def ListSessions(
@@ -143,7 +144,7 @@ class SessionServicer:
                 check.wrong("title", "is required")
             check.text("owner", request.owner)
         async with self.database.connection() as connection:
-            proposed = await finding.next_title(connection, DEFAULT_TENANT, title, request.owner)
+            proposed = await finding.next_title(connection, access.tenant(), title, request.owner)
         return rpc.NextTitleResponse(title=proposed)
 
     async def EndSession(
@@ -152,7 +153,7 @@ class SessionServicer:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.text("reason", request.reason)
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         row, deleted = await ending.end(self.database, session_id, key, request.reason)
         return rpc.EndSessionResponse(session=sessions_io.session_out(row), deleted=deleted)
 
@@ -160,7 +161,7 @@ class SessionServicer:
         self, request: rpc.ReopenSessionRequest, _: Context
     ) -> rpc.ReopenSessionResponse:
         session_id = checks.session_id(request.session_id)
-        key = session_key(DEFAULT_TENANT, session_id)
+        key = access.key_of(session_id)
         row = await ending.reopen(self.database, session_id, key)
         return rpc.ReopenSessionResponse(session=sessions_io.session_out(row))
 
@@ -173,7 +174,7 @@ class SessionServicer:
         deleted = await ending.delete(
             self.database,
             session_id,
-            session_key(DEFAULT_TENANT, session_id),
+            access.key_of(session_id),
             etag=request.etag,
             allow_missing=request.allow_missing,
         )
@@ -195,7 +196,7 @@ class SessionServicer:
             if fork.HasField("parent"):
                 check.wrong("fork.parent", "must be left out: it is the forked session")
             new_id = fork.id or sessions_io.new_id(request.request_id, request)
-            new = sessions_io.new_session(fork, "fork", new_id, check, tenant=DEFAULT_TENANT)
+            new = sessions_io.new_session(fork, "fork", new_id, check, tenant=access.tenant())
             if new.session_id == session_id:
                 check.wrong("fork.id", "must be another session")
 
@@ -204,12 +205,13 @@ class SessionServicer:
 
         wanted = forking.Fork(
             session_id,
-            session_key(DEFAULT_TENANT, session_id),
+            access.key_of(session_id),
             request.at_seq,
             request.expected_next_seq,
             describe,
         )
         row = await forking.fork(self.database, wanted, max_spawn_depth=self.max_spawn_depth)
+        access.check_made(row.session_id, row.owner)
         return rpc.ForkSessionResponse(session=sessions_io.session_out(row))
 
     async def PruneSessions(
@@ -220,7 +222,7 @@ class SessionServicer:
             rule = retention_io.rule_in(request.rule, "rule", check)
         call = page_tokens.call_of("PruneSessions", request)
         after = retention_io.place(request.page_token, call) if request.page_token else FIRST
-        wanted = Pruning(DEFAULT_TENANT, rule, request.dry_run, size)
+        wanted = Pruning(access.tenant(), rule, request.dry_run, size)
         found, following = await pruning.page(self.database, wanted, after)
         sessions, messages = retention_io.totals(found)
         return rpc.PruneSessionsResponse(
@@ -233,7 +235,7 @@ class SessionServicer:
     async def GetStats(self, request: rpc.GetStatsRequest, _: Context) -> rpc.GetStatsResponse:
         with Checks() as check:
             check.text("owner", request.owner)
-        found = await self._counting.stats(DEFAULT_TENANT, request.owner or None)
+        found = await self._counting.stats(access.tenant(), request.owner or None)
         return stats_io.stats_out(found)
 
 
@@ -254,7 +256,7 @@ def _filters(request: rpc.ListSessionsRequest) -> ListFilters:
         check.enum("view", request.view, _VIEWS)
     family = bool(request.include_children or request.parent_id or request.subtree_of)
     return ListFilters(
-        tenant=DEFAULT_TENANT,
+        tenant=access.tenant(),
         owner=request.owner or None,
         sources=list(request.sources) or None,
         exclude_sources=list(request.exclude_sources) or None,
@@ -301,7 +303,7 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
     changed = paths.intersection(sessions_io.DETAILS)
     return facts.Update(
         session_id=session_id,
-        key=session_key(DEFAULT_TENANT, session_id),
+        key=access.key_of(session_id),
         etag=request.etag,
         title=title,
         pinned=session.pinned if "pinned" in paths else None,

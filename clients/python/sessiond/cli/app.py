@@ -28,7 +28,8 @@ as RFC 3339, bytes as base64. Stdout has the result alone; everything else goes 
 
 [bold]Exit codes[/bold]: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 
-[bold]Environment[/bold]: SESSIOND_TARGET (where the server is), NO_COLOR.
+[bold]Environment[/bold]: SESSIOND_TARGET (where the server is), SESSIOND_API_KEY (if it wants
+one), NO_COLOR.
 
 Example: $ sessionctl ls
 """

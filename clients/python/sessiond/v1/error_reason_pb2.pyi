@@ -174,6 +174,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
     `feed_drafts`). Metadata: `limit`.
     """
+    ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 63
+    """UNAUTHENTICATED. The server wants an API key (setting `auth`), and the call has none, or one that was
+    revoked or has expired. No metadata.
+    """
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 64
+    """PERMISSION_DENIED. The API key doesn't allow the call: it lacks the permission (read, write or admin), or
+    is bound to an owner, and the call names another one (then the permission is called owner) or no session.
+    Metadata: `permission`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -335,5 +344,14 @@ may be (settings `feed_watches`, `feed_watches_per_connection`). Metadata: `limi
 ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 37
 """RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
 `feed_drafts`). Metadata: `limit`.
+"""
+ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 63
+"""UNAUTHENTICATED. The server wants an API key (setting `auth`), and the call has none, or one that was
+revoked or has expired. No metadata.
+"""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 64
+"""PERMISSION_DENIED. The API key doesn't allow the call: it lacks the permission (read, write or admin), or
+is bound to an owner, and the call names another one (then the permission is called owner) or no session.
+Metadata: `permission`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,261 @@
+"""Who calls, and what they may do (P12): the tenant and the rights come from the caller's key, never from a
+request.
+
+A key may be bound to an owner. Its caller sees that owner's sessions alone, and learns nothing of others: a
+session of somebody else is looked for under a key under which there is none, so that every call answers
+what it answers for a session that doesn't exist. What such a caller may ask for is derived from the
+request's form: it names sessions, or has an owner to filter by, or is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from sessiond.v1 import message_pb2, session_pb2
+from sessiond_server.errors import ApiKeyInvalid, ParentNotFound, PermissionDenied, SessionExists
+from sessiond_server.store import api_keys
+from sessiond_server.store.api_keys import Grant
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import DEFAULT_TENANT, SessionKey, session_key
+
+READ, WRITE, ADMIN = "read", "write", "admin"
+PERMISSIONS = frozenset({READ, WRITE, ADMIN})
+
+_READS = ("Get", "List", "Resolve", "Next", "Search", "Watch", "Download", "Export")
+"""How the names of RPCs begin that change nothing."""
+_KEPT = 10.0
+"""Seconds for which a key that was found is good without being looked for again."""
+_KEPT_KEYS = 10_000
+_SESSION_IDS = frozenset({"session_id", "session_ids", "parent_id", "subtree_of"})
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who makes the call under way."""
+
+    grant: Grant = field(default_factory=lambda: Grant(DEFAULT_TENANT, None, PERMISSIONS))
+    own: frozenset[str] = frozenset()
+    """With an owner: those ids of the request that are the owner's sessions, or nobody's."""
+
+
+_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+_EVERYBODY = Caller()
+
+
+def _current() -> Caller:
+    return _caller.get() or _EVERYBODY
+
+
+def tenant() -> str:
+    """The caller's tenant."""
+    return _current().grant.tenant
+
+
+def key_of(session_id: str) -> SessionKey:
+    """Where a session is stored, for this caller: somebody else's is looked for where there is none."""
+    caller = _current()
+    grant = caller.grant
+    if grant.owner is None or session_id in caller.own:
+        return session_key(grant.tenant, session_id)
+    return session_key(f"{grant.tenant}\0{grant.owner}", session_id)
+
+
+async def find_key(connection: Connection, session_id: str) -> SessionKey:
+    """The same of a session that the request doesn't name, such as a descendant."""
+    caller = _current()
+    if caller.grant.owner is not None:
+        theirs = await _others(connection, {session_id}, caller.grant)
+        caller.own = caller.own - theirs | {session_id} - theirs
+    return key_of(session_id)
+
+
+async def _others(connection: Connection, ids: set[str], grant: Grant) -> set[str]:
+    """Those of the sessions that are somebody else's."""
+    keys = [session_key(grant.tenant, session_id) for session_id in ids]
+    owners = await api_keys.session_owners(connection, keys)
+    return {session_id for session_id, owner in owners.items() if owner != grant.owner}
+
+
+def check_made(session_id: str, owner: str) -> None:
+    """A creation that found a session must not show somebody else's. Raises `SessionExists`."""
+    if _current().grant.owner not in (None, owner):
+        raise SessionExists(session_id)
+
+
+def permission(method: str) -> str:
+    """What a caller needs for a method, `sessiond.v1.<service>/<method>`."""
+    service, _, name = method.rpartition("/")
+    if service.endswith(".AdminService") or name in _ADMIN:
+        return ADMIN
+    return READ if name.startswith(_READS) else WRITE
+
+
+_ADMIN = frozenset({"PruneSessions", "GetStats", "ReindexSessions", "ImportSessions"})
+
+
+class Access:
+    """Finds out who calls, and lets through what they may do."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._found: dict[str, tuple[float, Grant]] = {}
+
+    async def admit(self, method: str, request: Any, context: Any) -> Any:
+        """The request, or the stream of requests, as the method may see it. Raises `ApiKeyInvalid` and
+        `PermissionDenied`."""
+        grant = await self._grant(_bearer(context))
+        needed = permission(method)
+        if needed not in grant.permissions:
+            raise PermissionDenied(f"The API key lacks the permission {needed!r}.", needed)
+        caller = Caller(grant)
+        _caller.set(caller)
+        if grant.owner is None:
+            return request
+        if isinstance(request, Message):
+            await self._bind(request, caller)
+            return request
+        return self._bound(request, caller)
+
+    async def _grant(self, key: str) -> Grant:
+        known = self._found.get(key)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        async with self._database.connection() as connection:
+            grant = await api_keys.find(connection, key)
+        if grant is None:
+            self._found.pop(key, None)
+            raise ApiKeyInvalid
+        if len(self._found) >= _KEPT_KEYS:
+            self._found.clear()
+        self._found[key] = (time.monotonic() + _KEPT, grant)
+        return grant
+
+    async def _bound(self, requests: AsyncIterator[Message], caller: Caller) -> AsyncIterator[Any]:
+        first = True
+        async for request in requests:
+            await self._bind(request, caller, follows=not first)
+            first = False
+            yield request
+
+    async def _bind(self, request: Message, caller: Caller, *, follows: bool = False) -> None:
+        """Keep a request to what is its owner's. A stream's requests behind the first may name nothing."""
+        owner = caller.grant.owner or ""
+        places = _places(request.DESCRIPTOR)
+        if not places.owners and not any(True for _ in places.ids(request)) and not follows:
+            raise PermissionDenied(
+                "An API key that is bound to an owner can't call this without naming a session.",
+                ADMIN,
+            )
+        for holder in owners(request):
+            if holder.owner not in ("", owner):
+                raise PermissionDenied("The API key is bound to another owner.", "owner")
+            holder.owner = owner
+        ids = {it for it in places.ids(request) if it}
+        if not ids:
+            return
+        async with self._database.connection() as connection:
+            theirs = await _others(connection, ids, caller.grant)
+        for parent in places.parents_of(request):
+            if parent.id in theirs:
+                raise ParentNotFound(parent.id)
+        caller.own = caller.own - theirs | ids - theirs
+
+
+def _bearer(context: Any) -> str:
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization" and isinstance(value, str):
+            scheme, _, key = value.partition(" ")
+            if scheme.lower() == "bearer":
+                return key.strip()
+    raise ApiKeyInvalid
+
+
+def owners(request: Message) -> Iterator[Any]:
+    """What in a request has an owner: itself, or sessions that it describes."""
+    return _places(request.DESCRIPTOR).owners_of(request)
+
+
+Walk = Callable[[Any], Iterator[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a type of request names sessions, their parents, and owners."""
+
+    ids: Walk
+    parents_of: Walk
+    owners_of: Walk
+    owners: bool
+
+
+@cache
+def _places(descriptor: Descriptor) -> _Places:
+    found = list(_walks(descriptor, ()))
+    ids = [walk for kind, walk in found if kind == "id"]
+    parents = [walk for kind, walk in found if kind == "parent"]
+    owners = [walk for kind, walk in found if kind == "owner"]
+    return _Places(_chain(ids), _chain(parents), _chain(owners), bool(owners))
+
+
+def _chain(walks: list[Walk]) -> Walk:
+    return lambda request: (found for walk in walks for found in walk(request))
+
+
+def _walks(descriptor: Descriptor, path: tuple[FieldDescriptor, ...]) -> Iterator[tuple[str, Walk]]:
+    """What a type names, at any depth: the message log holds no sessions' names."""
+    is_session = descriptor is session_pb2.Session.DESCRIPTOR
+    is_parent = descriptor is session_pb2.SessionParent.DESCRIPTOR
+    for its in descriptor.fields:
+        if its.type == FieldDescriptor.TYPE_STRING:
+            if its.name in _SESSION_IDS or (its.name == "id" and (is_session or is_parent)):
+                yield "id", _values(path, its)
+            if its.name == "owner":
+                yield "owner", _holders(path)
+        elif its.message_type is not None and _may_name(its.message_type, path):
+            yield from _walks(its.message_type, (*path, its))
+    if is_parent:
+        yield "parent", _holders(path)
+
+
+def _may_name(descriptor: Descriptor, path: tuple[FieldDescriptor, ...]) -> bool:
+    ours = descriptor.file.package == session_pb2.DESCRIPTOR.package
+    entry = descriptor.GetOptions().map_entry
+    seen = any(step.message_type is descriptor for step in path)
+    return ours and not entry and not seen and descriptor is not message_pb2.Message.DESCRIPTOR
+
+
+def _holders(path: tuple[FieldDescriptor, ...]) -> Walk:
+    """The messages at a path, as far as there are any."""
+
+    def walk(request: Any) -> Iterator[Any]:
+        if not path:
+            yield request
+            return
+        for holder in _holders(path[:-1])(request):
+            found = getattr(holder, path[-1].name)
+            if not isinstance(found, Message):
+                yield from found
+            elif holder.HasField(path[-1].name):
+                yield found
+
+    return walk
+
+
+def _values(path: tuple[FieldDescriptor, ...], last: FieldDescriptor) -> Walk:
+    def walk(request: Any) -> Iterator[str]:
+        for holder in _holders(path)(request):
+            found = getattr(holder, last.name)
+            if not isinstance(found, str):
+                yield from found
+            elif found:
+                yield found
+
+    return walk
