@@ -67,7 +67,12 @@ async def postgres(settings: Settings) -> AsyncIterator[tuple[str, EmbeddedPostg
 async def _database(dsn: str, settings: Settings) -> AsyncIterator[Database]:
     try:
         await migrate(dsn)
-        database = Database(dsn, connections=settings.connections, queue=settings.read_queue)
+        database = Database(
+            dsn,
+            connections=settings.connections,
+            queue=settings.read_queue,
+            lock_timeout=settings.lock_timeout,
+        )
         await database.open()
     except SchemaError as error:
         raise StartError(str(error)) from error

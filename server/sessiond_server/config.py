@@ -79,6 +79,12 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Calls that may wait for a connection before calls are refused.",
     )
+    lock_timeout: float = Field(
+        default=10,
+        ge=0.1,
+        le=600,
+        description="Seconds that a call waits for a session that another call holds.",
+    )
     max_spawn_depth: int = Field(
         default=3, ge=0, le=100, description="How deep sub-agents' sessions may stand."
     )

@@ -397,6 +397,16 @@ class TooManyDrafts(Refused):
         super().__init__(f"{limit} drafts are being relayed already.", limit=limit)
 
 
+class SessionBusy(Refused):
+    reason = "SESSION_BUSY"
+    retry_after = 1.0
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"Another call has held the session for {seconds:g} s; try again.", limit=f"{seconds:g}"
+        )
+
+
 class ApiKeyInvalid(Refused):
     reason = "API_KEY_INVALID"
 

@@ -47,6 +47,7 @@ ERRORS = {
     "ServerBug",
     "SessionAmbiguous",
     "SessionArchived",
+    "SessionBusy",
     "SessionEnded",
     "SessionExists",
     "SessionNotFound",

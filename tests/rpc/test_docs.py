@@ -152,6 +152,7 @@ def test_limits_in_other_words() -> None:
         ("depth of sub-agents", "max_spawn_depth"),
         ("messages that wait to be appended", "append_queue_messages"),
         ("calls that wait for a connection", "read_queue"),
+        ("seconds that a call waits for a session which another one holds", "lock_timeout"),
         ("watches", "feed_watches"),
         ("drafts at once", "feed_drafts"),
         ("watches of a connection", "feed_watches_per_connection"),

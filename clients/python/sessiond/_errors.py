@@ -44,6 +44,7 @@ SessiondError
 │   └── ReadQueueFull
 ├── Unavailable                  UNAVAILABLE: whether a write took effect isn't known
 │   ├── DatabaseUnavailable
+│   ├── SessionBusy
 │   └── ShuttingDown
 ├── DeadlineExceeded             DEADLINE_EXCEEDED: likewise; also a TimeoutError
 ├── Cancelled                    CANCELLED: likewise
@@ -379,6 +380,10 @@ class DatabaseUnavailable(Unavailable):
     """The server's database doesn't answer."""
 
 
+class SessionBusy(Unavailable):
+    """Another call held the session for too long. Nothing was written."""
+
+
 class ShuttingDown(Unavailable):
     """The server is stopping."""
 
@@ -466,6 +471,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_HISTORY_DIVERGED: HistoryDiverged,
     ErrorReason.ERROR_REASON_TOO_MANY_WATCHES: TooManyWatches,
     ErrorReason.ERROR_REASON_TOO_MANY_DRAFTS: TooManyDrafts,
+    ErrorReason.ERROR_REASON_SESSION_BUSY: SessionBusy,
     ErrorReason.ERROR_REASON_API_KEY_INVALID: Unauthenticated,
     ErrorReason.ERROR_REASON_PERMISSION_DENIED: PermissionDenied,
 }

@@ -65,6 +65,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "TOO_MANY_DRAFTS": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "API_KEY_INVALID": grpc.StatusCode.UNAUTHENTICATED,
     "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
+    "SESSION_BUSY": grpc.StatusCode.UNAVAILABLE,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
     "BUG": grpc.StatusCode.INTERNAL,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 import structlog
 
-from sessiond_server.errors import DatabaseUnavailable, ReadQueueFull
+from sessiond_server.errors import DatabaseUnavailable, ReadQueueFull, SessionBusy
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.touched import touched_sessions
 
@@ -78,39 +78,43 @@ _OPTIONS: dict[str, Any] = {
         "timezone": "UTC",
         "default_transaction_isolation": "read committed",
         "idle_in_transaction_session_timeout": "60s",
-        "lock_timeout": "10s",
     },
 }
+
+
+def _options(**settings: str) -> dict[str, Any]:
+    """How to connect, with other settings of the session."""
+    return {**_OPTIONS, "server_settings": {**_OPTIONS["server_settings"], **settings}}
 
 
 async def connect_for_appends(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     """A connection of one's own for the append statement, whose plan is made once and for tables of any
     size: without statistics the planner would read small tables whole, and go on when they have grown."""
-    settings = {
-        **_OPTIONS["server_settings"],
-        "plan_cache_mode": "force_generic_plan",
-        "enable_seqscan": "off",
-        "enable_sort": "off",  # an index that has the order is taken, see calls_with_known_messages
-        "lock_timeout": "250ms",  # a session that is locked for longer mustn't hold up the others
-    }
-    return await asyncpg.connect(dsn, **{**_OPTIONS, "server_settings": settings})
+    options = _options(
+        plan_cache_mode="force_generic_plan",
+        enable_seqscan="off",
+        enable_sort="off",  # an index that has the order is taken, see calls_with_known_messages
+        lock_timeout="250ms",  # a session that is locked for longer mustn't hold up the others
+    )
+    return await asyncpg.connect(dsn, **options)
 
 
 async def connect_for_hints(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     """A connection of one's own for notifications, which need not reach the disk."""
-    settings = {**_OPTIONS["server_settings"], "synchronous_commit": "off"}
-    return await asyncpg.connect(dsn, **{**_OPTIONS, "server_settings": settings})
+    return await asyncpg.connect(dsn, **_options(synchronous_commit="off"))
 
 
 class Database:
     """A pool of connections whose queue is bounded (P13). `on_change` is told, after each commit, which
     sessions it changed."""
 
-    def __init__(self, dsn: str, *, connections: int, queue: int) -> None:
+    def __init__(self, dsn: str, *, connections: int, queue: int, lock_timeout: float = 10) -> None:
         self._dsn = dsn
+        self._lock_timeout = lock_timeout
         self.connections = connections
         self._queue = queue
         self._waiting = 0
+        self._waiting_for_snapshots = 0
         self._snapshots = asyncio.Semaphore(max(1, connections // 2))
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.on_change: Callable[[Collection[SessionKey]], None] = lambda keys: None
@@ -121,7 +125,7 @@ class Database:
             min_size=1,
             max_size=self.connections,
             max_inactive_connection_lifetime=300,
-            **_OPTIONS,
+            **_options(lock_timeout=f"{round(self._lock_timeout * 1000)}ms"),
         )
 
     async def close(self) -> None:
@@ -143,20 +147,33 @@ class Database:
         try:
             with unavailable_if_down():
                 async with self._pool.acquire() as connection:
-                    yield connection
+                    try:
+                        yield connection
+                    except asyncpg.LockNotAvailableError as error:
+                        raise SessionBusy(self._lock_timeout) from error
         finally:
             self._waiting -= 1
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """A connection for several reads of one state. At most half of the connections are lent so, since a
-        slow reader keeps one until the session's time limit for idle transactions."""
-        async with (
-            self._snapshots,
-            self.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            yield connection
+        slow reader keeps one until the session's time limit for idle transactions. Refuses with
+        `ReadQueueFull` rather than queue without end."""
+        if self._waiting_for_snapshots >= self._queue and self._snapshots.locked():
+            raise ReadQueueFull(self._queue)
+        self._waiting_for_snapshots += 1
+        try:
+            await self._snapshots.acquire()
+        finally:
+            self._waiting_for_snapshots -= 1
+        try:
+            async with (
+                self.connection() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield connection
+        finally:
+            self._snapshots.release()
 
     async def transact(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Do `work` in a transaction; again, from its beginning, when another one got in its way."""

@@ -183,6 +183,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     is bound to an owner, and the call names another one (then the permission is called owner) or no session.
     Metadata: `permission`.
     """
+    ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 65
+    """UNAVAILABLE, with RetryInfo. Another call held the session for longer than a call waits (setting
+    `lock_timeout`), such as a fork of a long history. Nothing was written. Metadata: `limit`, in seconds.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -353,5 +357,9 @@ ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 64
 """PERMISSION_DENIED. The API key doesn't allow the call: it lacks the permission (read, write or admin), or
 is bound to an owner, and the call names another one (then the permission is called owner) or no session.
 Metadata: `permission`.
+"""
+ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 65
+"""UNAVAILABLE, with RetryInfo. Another call held the session for longer than a call waits (setting
+`lock_timeout`), such as a fork of a long history. Nothing was written. Metadata: `limit`, in seconds.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
