@@ -16,9 +16,12 @@ from sessiond_server.config import Settings, SettingsError
 from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
+from sessiond_server.jobs.attachments import UploadSweep
 from sessiond_server.jobs.runner import Job, JobRunner
 from sessiond_server.operations.appending import Appending
+from sessiond_server.operations.attaching import AttachmentLimits
 from sessiond_server.rpc.access import Access
+from sessiond_server.rpc.attachment_service import AttachmentServicer
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
 from sessiond_server.rpc.feed_source import StoreSource
@@ -148,13 +151,24 @@ async def _batcher(
 
 @asynccontextmanager
 async def _jobs(settings: Settings, database: Database) -> AsyncIterator[None]:
-    jobs: list[Job] = []
+    jobs: list[Job] = [UploadSweep(database, every=settings.attachment_timeout)]
     runner = JobRunner(database, jobs if settings.jobs else [])
     runner.start()
     try:
         yield
     finally:
         await runner.stop()
+
+
+def _attachments(settings: Settings) -> AttachmentLimits:
+    return AttachmentLimits(
+        bytes=settings.attachment_bytes,
+        session_count=settings.session_attachments,
+        session_bytes=settings.session_attachment_bytes,
+        executables=settings.attachment_executables,
+        refused_extensions=frozenset(settings.attachment_refused_extensions),
+        timeout=settings.attachment_timeout,
+    )
 
 
 def _listen(
@@ -165,6 +179,12 @@ def _listen(
         MessageServicer(database, batcher),
         ContextServicer(database),
         feeds,
+        AttachmentServicer(
+            database,
+            _attachments(settings),
+            uploads=settings.attachment_uploads,
+            downloads=settings.attachment_downloads,
+        ),
         Access(database) if settings.auth == "keys" else None,
     )
     try:

@@ -16,6 +16,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sessiond_server.sessions.executables import EXTENSIONS
+
 DEFAULT_LISTEN = "127.0.0.1:7443"
 
 
@@ -145,6 +147,39 @@ class Settings(BaseSettings):
     feed_drafts: int = Field(
         default=1000, ge=0, le=1_000_000, description="Drafts at most that are relayed at once."
     )
+    attachment_bytes: int = Field(
+        default=64 * 2**20, ge=1, le=2**36, description="Bytes of an attachment at most."
+    )
+    session_attachments: int = Field(
+        default=1000, ge=0, le=100_000, description="Attachments of a session at most."
+    )
+    session_attachment_bytes: int = Field(
+        default=2**30,
+        ge=0,
+        le=2**40,
+        description="Bytes that the attachments of a session have at most, together.",
+    )
+    attachment_executables: bool = Field(
+        default=False, description="Whether executables are taken as attachments."
+    )
+    attachment_refused_extensions: Annotated[list[str], NoDecode] = Field(
+        default=EXTENSIONS,
+        description="Extensions of executables, separated by commas, in addition to files that begin like"
+        " one.",
+    )
+    attachment_uploads: int = Field(
+        default=32, ge=0, le=100_000, description="Uploads of attachments at most at once."
+    )
+    attachment_downloads: int = Field(
+        default=64, ge=0, le=100_000, description="Downloads of attachments at most at once."
+    )
+    attachment_timeout: float = Field(
+        default=60,
+        ge=0.1,
+        le=3600,
+        description="Seconds before an upload of which nothing comes, or a download of which nothing is"
+        " taken, is ended.",
+    )
     shutdown_grace: float = Field(
         default=20, ge=0, le=3600, description="Seconds that calls under way get when stopping."
     )
@@ -155,7 +190,7 @@ class Settings(BaseSettings):
         default="auto", description="How; auto is text on a terminal and JSON elsewhere."
     )
 
-    @field_validator("listen", mode="before")
+    @field_validator("listen", "attachment_refused_extensions", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         pieces = value if isinstance(value, list) else [value]
@@ -172,6 +207,11 @@ class Settings(BaseSettings):
             if not is_unix and not (host and colon and port.isdigit() and int(port) < 65536):
                 raise ValueError(f"{address!r} is neither HOST:PORT nor unix:/PATH")
         return value
+
+    @field_validator("attachment_refused_extensions")
+    @classmethod
+    def _extensions(cls, value: list[str]) -> list[str]:
+        return [extension.lower().removeprefix(".") for extension in value]
 
     @field_validator("metrics_listen")
     @classmethod

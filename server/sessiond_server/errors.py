@@ -421,6 +421,58 @@ class PermissionDenied(Refused):
         super().__init__(message, permission=permission)
 
 
+class AttachmentNotFound(Refused):
+    reason = "ATTACHMENT_NOT_FOUND"
+
+    def __init__(self, session_id: str, attachment_id: str) -> None:
+        super().__init__(
+            f"The session {session_id!r} has no attachment {attachment_id!r}.",
+            session_id=session_id,
+            attachment_id=attachment_id,
+        )
+
+
+class AttachmentIdReused(Refused):
+    reason = "ATTACHMENT_ID_REUSED"
+
+    def __init__(self, attachment_id: str) -> None:
+        super().__init__(
+            f"The id {attachment_id!r} belongs to an attachment with other bytes.",
+            attachment_id=attachment_id,
+        )
+
+
+class AttachmentOverLimit(Refused):
+    reason = "ATTACHMENT_OVER_LIMIT"
+
+    def __init__(self, setting: str, limit: int) -> None:
+        super().__init__(_OVER_LIMIT[setting].format(limit), setting=setting, limit=limit)
+
+
+_OVER_LIMIT = {
+    "attachment_bytes": "An attachment has at most {} bytes (setting attachment_bytes).",
+    "session_attachments": "A session has at most {} attachments (setting session_attachments).",
+    "session_attachment_bytes": "The attachments of a session have at most {} bytes together"
+    " (setting session_attachment_bytes).",
+}
+
+
+class AttachmentTypeRefused(Refused):
+    reason = "ATTACHMENT_TYPE_REFUSED"
+
+    def __init__(self, name: str, kind: str) -> None:
+        shown = name.rpartition("/")[2]
+        super().__init__(f"{shown!r} is an executable ({kind}).", name=shown, kind=kind)
+
+
+class TooManyTransfers(Refused):
+    reason = "TOO_MANY_TRANSFERS"
+    retry_after = 1.0
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} transfers of attachments are under way already.", limit=limit)
+
+
 class DatabaseUnavailable(Refused):
     reason = "DATABASE_UNAVAILABLE"
     retry_after = 0.5

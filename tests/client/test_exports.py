@@ -8,11 +8,15 @@ from typing import Any
 import sessiond
 from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary
-from sessiond._requests import contexts, messages, sessions
+from sessiond._requests import attachments, contexts, messages, sessions
 
 ERRORS = {
     "AlreadyExists",
     "AppendQueueFull",
+    "AttachmentIdReused",
+    "AttachmentNotFound",
+    "AttachmentOverLimit",
+    "AttachmentTypeRefused",
     "Cancelled",
     "ClientIdReused",
     "CompactionLeaseHeld",
@@ -57,6 +61,7 @@ ERRORS = {
     "TitleAlreadySet",
     "TitleTaken",
     "TooManyDrafts",
+    "TooManyTransfers",
     "TooManyWatches",
     "Unauthenticated",
     "Unavailable",
@@ -92,14 +97,18 @@ METHODS = {
     "close",
     "compact",
     "create_session",
+    "delete_attachment",
     "delete_session",
     "draft",
     "end_session",
     "fork_session",
+    "get_attachment",
     "get_context",
     "get_message",
     "get_session",
     "get_stats",
+    "list_attachments",
+    "list_attachments_page",
     "list_compactions",
     "list_messages",
     "list_messages_page",
@@ -111,6 +120,7 @@ METHODS = {
     "plan_compaction",
     "prune_sessions",
     "prune_sessions_page",
+    "read_attachment",
     "release_lease",
     "release_writer",
     "renew_writer",
@@ -118,10 +128,12 @@ METHODS = {
     "resolve_session",
     "revert_compaction",
     "rewind",
+    "save_attachment",
     "stream_context",
     "undo_rewind",
     "update_messages",
     "update_session",
+    "upload_attachment",
     "watch",
     "with_timeout",
     "writer",
@@ -153,16 +165,22 @@ def test_every_method_is_documented_under_its_own_name() -> None:
 
 
 def rpcs() -> dict[str, Rpc[Any, Any]]:
-    modules = (sessions, messages, contexts)
+    modules = (sessions, messages, contexts, attachments)
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
-    return {rpc.path: rpc for rpc in [*calls, messages.APPEND_STREAM]}
+    transfers: list[Rpc[Any, Any]] = [attachments.UPLOAD, attachments.DOWNLOAD]
+    return {rpc.path: rpc for rpc in [*calls, messages.APPEND_STREAM, *transfers]}
 
 
 def test_every_rpc_of_the_contract_has_its_call() -> None:
     files = {
         message.DESCRIPTOR.file
-        for message in (v1.GetSessionRequest, v1.GetMessageRequest, v1.GetContextRequest)
+        for message in (
+            v1.GetSessionRequest,
+            v1.GetMessageRequest,
+            v1.GetContextRequest,
+            v1.GetAttachmentRequest,
+        )
     }
     methods = {
         f"/{service.full_name}/{method.name}": method

@@ -44,6 +44,7 @@ class Api:
         self.messages = v1.MessageServiceStub(channel)
         self.contexts = v1.ContextServiceStub(channel)
         self.feeds = v1.FeedServiceStub(channel)
+        self.attachments = v1.AttachmentServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:
         """A session with these facts."""
@@ -96,6 +97,33 @@ class Api:
             return frame
         finally:
             call.cancel()
+
+    def upload(
+        self, session_id: str, content: bytes = b"content", name: str = "", **facts: Any
+    ) -> v1.UploadAttachmentResponse:
+        """Store a file, in frames of 100,000 bytes."""
+        attachment = v1.Attachment(name=name, **facts)
+        frames = [v1.UploadAttachmentRequest(session_id=session_id, attachment=attachment)]
+        for start in range(0, len(content), 100_000):
+            frames.append(v1.UploadAttachmentRequest(chunk=content[start : start + 100_000]))
+        frames[-1].last = True
+        return self.attachments.UploadAttachment(iter(frames))
+
+    def download(
+        self, session_id: str, attachment_id: str, offset: int = 0, length: int = 0
+    ) -> bytes:
+        """The bytes of a file, or a range of them."""
+        request = v1.DownloadAttachmentRequest(
+            session_id=session_id, attachment_id=attachment_id, offset=offset, length=length
+        )
+        return b"".join(frame.chunk for frame in self.attachments.DownloadAttachment(request))
+
+    def files(self, session_id: str, path_prefix: str = "") -> list[v1.Attachment]:
+        """The attachments of a session that fit a page."""
+        request = v1.ListAttachmentsRequest(
+            session_id=session_id, path_prefix=path_prefix, page_size=1000
+        )
+        return list(self.attachments.ListAttachments(request).attachments)
 
     def archive(self, session_id: str) -> v1.Session:
         """Put a session away."""

@@ -424,3 +424,44 @@ def resuming_with_the_token_of_a_session_that_was_made_anew(api: Api) -> Expecte
     api.create(id)
     api.append(id, said("another"))
     return refused(lambda: api.watch(id, resume=resume)), {"session_id": id}
+
+
+@case("ATTACHMENT_NOT_FOUND")
+def downloading_an_unknown_attachment(api: Api) -> Expected:
+    id = api.create().id
+    return refused(lambda: api.download(id, "no")), {"session_id": id, "attachment_id": "no"}
+
+
+@case("ATTACHMENT_NOT_FOUND")
+def deleting_an_unknown_attachment(api: Api) -> Expected:
+    id = api.create().id
+    request = v1.DeleteAttachmentRequest(session_id=id, attachment_id="no")
+    found = refused(lambda: api.attachments.DeleteAttachment(request))
+    return found, {"session_id": id, "attachment_id": "no"}
+
+
+@case("ATTACHMENT_ID_REUSED")
+def uploading_other_bytes_with_an_id_in_use(api: Api) -> Expected:
+    id = api.create().id
+    api.upload(id, b"some", id="a")
+    return refused(lambda: api.upload(id, b"others", id="a")), {"attachment_id": "a"}
+
+
+@case("ATTACHMENT_OVER_LIMIT")
+def uploading_what_is_too_large(api: Api) -> Expected:
+    limit = 64 * 2**20
+    request = v1.UploadAttachmentRequest(session_id=api.create().id, size=limit + 1)
+    found = refused(lambda: api.attachments.UploadAttachment(iter([request])))
+    return found, {"setting": "attachment_bytes", "limit": str(limit)}
+
+
+@case("ATTACHMENT_TYPE_REFUSED")
+def uploading_an_executable(api: Api) -> Expected:
+    id = api.create().id
+    found = refused(lambda: api.upload(id, b"#!/bin/sh", "a/b.txt"))
+    return found, {"name": "b.txt", "kind": "script"}
+
+
+@case("SESSION_NOT_FOUND")
+def uploading_to_an_unknown_session(api: Api) -> Expected:
+    return refused(lambda: api.upload("nobody")), {"session_id": "nobody"}

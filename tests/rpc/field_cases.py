@@ -209,5 +209,13 @@ FIELDS: list[tuple[Message, str]] = [
     ),
     (v1.RenewWriterRequest(session_id="s"), "writer_token"),
     (v1.ReleaseWriterRequest(session_id="s"), "writer_token"),
+    (v1.GetAttachmentRequest(session_id="s"), "attachment_id"),
+    (v1.GetAttachmentRequest(session_id="s", attachment_id="a b"), "attachment_id"),
+    (v1.DownloadAttachmentRequest(session_id="s", attachment_id="a", offset=-1), "offset"),
+    (v1.DownloadAttachmentRequest(session_id="s", attachment_id="a", length=-1), "length"),
+    (v1.ListAttachmentsRequest(session_id="s", page_size=-1), "page_size"),
+    (v1.ListAttachmentsRequest(session_id="s", path_prefix="a\0"), "path_prefix"),
+    (v1.ListAttachmentsRequest(session_id="s", path_prefix="a" * 1025), "path_prefix"),
+    (v1.DeleteAttachmentRequest(session_id="s"), "attachment_id"),
 ]
 """Pairs of a request and the first field that is wrong with it."""

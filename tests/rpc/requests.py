@@ -46,6 +46,8 @@ _LIKELY = {
     "sessiond.v1.Session.parent": 0.05,
     "sessiond.v1.Session.state": 0.1,
     "sessiond.v1.ToolCall.id": 1.0,
+    "sessiond.v1.UploadAttachmentRequest.last": 1.0,
+    "sessiond.v1.UploadAttachmentRequest.size": 0.02,
     "sessiond.v1.UpdateMessagesRequest.updates": 1.0,
     "sessiond.v1.UpdateSessionRequest.session": 1.0,
     "sessiond.v1.UpdateSessionRequest.update_mask": 1.0,
@@ -84,6 +86,10 @@ class Requests:
             "parent_id": self._session_id,
             "subtree_of": self._session_id,
             "client_id": self._client_id,
+            "attachment_id": lambda: self.random.choice(self.world.attachment_ids),
+            "path_prefix": lambda: self.random.choice(["", "d/"]),
+            "mime_type": lambda: self.random.choice(["", "image/png"]),
+            "sha256": lambda: b"",
             "tool_call_id": lambda: f"call-{self._int(1, 5)}",
             "writer_token": lambda: self._pick(self.world.tokens, 0.7),
             "lease_token": lambda: self._pick(self.world.tokens, 0.7),
@@ -108,6 +114,7 @@ class Requests:
             "sessiond.v1.Session.state": lambda: self.random.choice([1, 3]),
             "sessiond.v1.SessionParent.kind": lambda: self._int(1, 2),
             "sessiond.v1.SessionParent.id": self._session_id,
+            "sessiond.v1.Attachment.id": lambda: self._pick(self.world.attachment_ids, 0.8),
             "sessiond.v1.ToolCall.id": lambda: f"call-{self._int(1, 5)}",
         }
 

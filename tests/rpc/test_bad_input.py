@@ -33,6 +33,7 @@ _FROM_FAULTS = {
     "SESSION_BUSY",
     "API_KEY_INVALID",
     "PERMISSION_DENIED",
+    "TOO_MANY_TRANSFERS",
 }
 _PATHS = {
     method.input_type.full_name: (f"/{service.full_name}/{method.name}", method.server_streaming)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import asyncpg
@@ -74,6 +76,8 @@ def _full(api: Api) -> str:
     update.updates.add(message=v1.Message(seq=3, model="m")).update_mask.paths.append("model")
     api.messages.UpdateMessages(update)
     api.lease(id, seconds=1)
+    api.upload(id, b"the same for all")
+    api.upload(id, id.encode() * 20_000, id)
     return id
 
 
@@ -89,22 +93,59 @@ def _draft(api: Api, id: str, dsn: str, key: str) -> grpc.Future[v1.PublishDraft
     return call
 
 
-def test_P11_no_row_of_any_table_is_left(own: Api, dsn: str) -> None:
-    id, other = _full(own), _full(own)
-    keys = "SELECT session_key::text FROM session WHERE session_id = $1"
-    key, other_key = str(_value(dsn, keys, id)), str(_value(dsn, keys, other))
-    draft = _draft(own, id, dsn, key)
+@contextmanager
+def _upload(api: Api, id: str, dsn: str, key: str) -> Iterator[None]:
+    """An upload under way."""
+    end = threading.Event()
+
+    def frames() -> Iterator[v1.UploadAttachmentRequest]:
+        yield v1.UploadAttachmentRequest(session_id=id, chunk=bytes(2**20))
+        yield v1.UploadAttachmentRequest(chunk=b"more")
+        end.wait(60)
+
+    call = api.attachments.UploadAttachment.future(frames())
+    uploads = "SELECT count(*) FROM attachment_upload WHERE session_key = $1::uuid"
+    until = time.monotonic() + 30
+    while not _value(dsn, uploads, key):
+        assert time.monotonic() < until
+    yield
+    end.set()
+    call.cancel()
+
+
+def _delete(api: Api, dsn: str, id: str, key: str, other: str, other_key: str) -> None:
+    """Delete one of two sessions, and see what there is of each."""
     before, other_before = _rows(dsn, id, key), _rows(dsn, other, other_key)
     with_key = "SELECT array_agg(table_name::text) FROM information_schema.columns"
     named = _value(dsn, f"{with_key} WHERE column_name = 'session_key'")
     assert isinstance(named, list)
     tables = before.keys() & {*named, "session_title"}  # without views
     assert {name for name, count in before.items() if count} == tables
-    deleted = own.delete(id)
+    deleted = api.delete(id)
     assert (deleted.session_count, deleted.message_count, deleted.detached_count) == (1, 9, 0)
     assert not any(_rows(dsn, id, key).values())
-    draft.cancel()
     assert _rows(dsn, other, other_key) == other_before
+    contents = "SELECT count(*) FROM attachment_content"
+    assert _value(dsn, contents) == 2, "those of the other session, one of which both had"
+    chunks = "SELECT count(DISTINCT content_id) FROM attachment_chunk"
+    assert _value(dsn, chunks) == 2
+    assert {api.download(other, it.id) for it in api.files(other)} == {
+        b"the same for all",
+        other.encode() * 20_000,
+    }
+    api.delete(other)
+    for table in ("attachment_content", "attachment_chunk", "attachment_upload"):
+        assert _value(dsn, f"SELECT count(*) FROM {table}") == 0
+
+
+def test_P11_no_row_of_any_table_is_left(own: Api, dsn: str) -> None:
+    id, other = _full(own), _full(own)
+    keys = "SELECT session_key::text FROM session WHERE session_id = $1"
+    key, other_key = str(_value(dsn, keys, id)), str(_value(dsn, keys, other))
+    draft = _draft(own, id, dsn, key)
+    with _upload(own, id, dsn, key):
+        _delete(own, dsn, id, key, other, other_key)
+    draft.cancel()
 
 
 def test_P11_an_id_that_is_used_again_starts_from_nothing(own: Api) -> None:
@@ -122,9 +163,15 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     id = _full(own)
     key = str(_value(dsn, "SELECT session_key::text FROM session WHERE session_id = $1", id))
     token = own.lease(id)
-    own.messages.ClearMessages(v1.ClearMessagesRequest(session_id=id, writer_token=token))
+    clear = v1.ClearMessagesRequest(session_id=id, writer_token=token)
+    assert own.messages.ClearMessages(clear).attachment_count == 0
     left = {name for name, count in _rows(dsn, id, key).items() if count}
-    assert left == {"session", "session_head", "session_title", "session_change"}
+    kept = {"session", "session_head", "session_title", "session_change"}
+    assert left == {*kept, "attachment"}
+    clear.delete_attachments = True
+    assert own.messages.ClearMessages(clear).attachment_count == 2
+    assert {name for name, count in _rows(dsn, id, key).items() if count} == kept
+    assert _value(dsn, "SELECT count(*) FROM attachment_chunk") == 0
     about_messages = "SELECT count(*) FROM session_change WHERE session_key = $1::uuid AND kind < 7"
     assert _value(dsn, about_messages, key) == 1, "that they were cleared"
     session = own.get(id)

@@ -80,6 +80,8 @@ _LIMITS = {
     "EXTENSIONS": "extensions",
     "EXTENSION_NAME": "name of an extension",
     "MEDIA_BYTES": "image or file",
+    "ATTACHMENT_NAME": "name of an attachment",
+    "ATTACHMENT_FRAME_BYTES": "bytes of a frame",
     "RECEIVE_BYTES": "a request",
     "SESSION_PAGE": "sessions of a page",
     "PRUNE_PAGE": "sessions of a prune",
@@ -155,12 +157,17 @@ def test_limits_in_other_words() -> None:
         ("seconds that a call waits for a session which another one holds", "lock_timeout"),
         ("watches", "feed_watches"),
         ("drafts at once", "feed_drafts"),
+        ("bytes of an attachment", "attachment_bytes"),
+        ("attachments of a session", "session_attachments"),
+        ("bytes of a session's attachments", "session_attachment_bytes"),
+        ("uploads at once", "attachment_uploads"),
+        ("downloads at once", "attachment_downloads"),
         ("watches of a connection", "feed_watches_per_connection"),
     ],
 )
 def test_limits_that_are_settings(row: str, setting: str) -> None:
     default = Settings.model_fields[setting].default
-    number = f"{default:,}" if default >= 10_000 else str(default)
+    number = f"{default:,}" if 10_000 <= default < 2**20 else str(default)
     value = _rows("limits.md")[row][0]
     assert value.startswith(f"{number} (setting `{setting}`")
     if setting == "append_queue_messages":

@@ -20,6 +20,7 @@ class World:
     etags: list[str] = field(default_factory=lambda: [""])
     client_ids: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
+    attachment_ids: list[str] = field(default_factory=lambda: ["a1", "none"])
     leased: str = ""
 
     def add(self, session: v1.Session) -> str:
@@ -102,6 +103,10 @@ def make_world(channel: grpc.Channel) -> World:
     api.messages.ClearMessages(v1.ClearMessagesRequest(session_id=cleared))
     api.append(cleared, *_conversation())
     _undoable(api, stuck)
+    for number in range(3):
+        api.upload(plain, b"%d" % number, f"d/{number}.txt", id=f"a{number}")
+    listed = v1.ListAttachmentsRequest(session_id=plain, page_size=2)
+    world.page_tokens.append(api.attachments.ListAttachments(listed).next_page_token)
     child = world.add(api.child(plain))
     world.add(api.child(child, v1.Lifecycle.LIFECYCLE_EPHEMERAL))
     world.add(api.child(plain, v1.Lifecycle.LIFECYCLE_DETACHED))

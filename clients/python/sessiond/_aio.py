@@ -15,15 +15,17 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
 from sessiond._channel import call_metadata, channel_options, grpc_target
 from sessiond._draft import PUBLISH
 from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import Cancelled, SessiondError
 from sessiond._lease import WriterLease
-from sessiond._requests import contexts, messages, sessions
+from sessiond._requests import attachments, contexts, messages, sessions, values
 from sessiond._status import error_from_call
 from sessiond._stream_aio import AsyncAppendStream
+from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
 from sessiond._watch import SILENCE, WATCH, WatchState
 from sessiond._watch_aio import AsyncWatch
 
@@ -94,12 +96,44 @@ class _Caller:
         finally:
             call.cancel()
 
+    async def _upload(
+        self, outgoing: Outgoing, first: v1.UploadAttachmentRequest
+    ) -> v1.UploadAttachmentResponse:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with _translated():
+                    call = self._link.callable("stream_unary", attachments.UPLOAD)
+                    timeout = outgoing.timeout(self._timeout)
+                    answer = await call(_from_thread(outgoing.frames(first)), timeout=timeout)
+                    return cast("v1.UploadAttachmentResponse", answer)
+            except SessiondError as error:
+                await asyncio.sleep(outgoing.failed(error, attempt))
+
+    async def _download(self, incoming: Incoming) -> AsyncIterator[bytes]:
+        while (request := incoming.request()) is not None:
+            try:
+                async for frame in self._answers(attachments.DOWNLOAD, request):
+                    yield incoming.take(frame)
+            except SessiondError as error:
+                await asyncio.sleep(incoming.failed(error))
+            else:
+                incoming.ended()
+                return
+
     async def _pages(self, call: Paged[..., Q, R, T], request: Q | None) -> AsyncIterator[T]:
         while request is not None:
             page = await self._answer(call.rpc, request)
             for item in call.items(page):
                 yield item
             request = call.request_after(request, page)
+
+
+async def _from_thread(items: Iterator[T]) -> AsyncIterator[T]:
+    """Items whose making would block the event loop."""
+    while (item := await asyncio.to_thread(next, items, None)) is not None:
+        yield item
 
 
 @contextlib.contextmanager
@@ -248,6 +282,103 @@ class AsyncClient(_Caller):
     acquire_writer = _unary(contexts.acquire_writer)
     renew_writer = _unary(contexts.renew_writer)
     release_writer = _unary(contexts.release_writer)
+
+    get_attachment = _unary(attachments.get_attachment)
+    list_attachments = _listed(attachments.list_attachments)
+    list_attachments_page = _unary(attachments.list_attachments_page)
+    delete_attachment = _unary(attachments.delete_attachment)
+
+    async def upload_attachment(
+        self,
+        session_id: str,
+        source: Source,
+        *,
+        name: str | None = None,
+        attachment_id: str | None = None,
+        mime_type: str = "",
+        disposition: values.Disposition | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> v1.UploadAttachmentResponse:
+        """Stores a file with a session. Safe to repeat with the same `attachment_id`.
+
+        Args:
+            session_id: The session's id.
+            source: Its bytes, the path of a file, or a file that is open for reading bytes. What can be
+                read twice is, for its SHA-256, and the upload is repeated when the service is out of reach.
+            name: Its name, or a relative path such as `reports/may.pdf`; that of the file if left out.
+                The service makes it safe, and numbers one that is taken: `may_1.pdf`.
+            attachment_id: An id that no other attachment of the session has. Left out, one is made up.
+            mime_type: Its media type; by its name if left out.
+            disposition: `inline` or `attachment`, the default.
+            metadata: Facts of the application's own.
+
+        Returns an `UploadAttachmentResponse`: the attachment, and whether it was stored before.
+
+        It may take four seconds per MiB longer than the client's timeout.
+
+        Raises:
+            SessionNotFound, SessionEnded, SessionArchived: There is none, or it takes none.
+            AttachmentOverLimit: It is too large, or the session holds too many; see its metadata.
+            AttachmentTypeRefused: It is an executable.
+            AttachmentIdReused: An attachment of other bytes has this id.
+        """
+        outgoing = await asyncio.to_thread(Outgoing, source)
+        try:
+            await asyncio.to_thread(outgoing.measure)
+            first = attachments.facts(
+                session_id,
+                name=outgoing.name if name is None else name,
+                attachment_id=attachment_id,
+                mime_type=mime_type,
+                disposition=disposition,
+                metadata=metadata,
+            )
+            return await self._upload(outgoing, first)
+        finally:
+            outgoing.close()
+
+    async def read_attachment(
+        self, session_id: str, attachment_id: str, *, offset: int = 0, length: int = 0
+    ) -> bytes:
+        """Reads the bytes of an attachment, and checks their SHA-256 if these are all.
+
+        Goes on where it stopped when the connection breaks, unless nothing comes for the client's timeout.
+
+        Args:
+            session_id: The session's id.
+            attachment_id: The attachment's id.
+            offset: How many bytes to leave out at the beginning.
+            length: How many to read at most; 0 is all that follow.
+
+        Raises:
+            SessionNotFound, AttachmentNotFound: There is none.
+        """
+        incoming = Incoming(session_id, attachment_id, offset, length, self._timeout)
+        return b"".join([piece async for piece in self._download(incoming)])
+
+    async def save_attachment(
+        self, session_id: str, attachment_id: str, target: Target
+    ) -> v1.Attachment:
+        """Writes an attachment to a file, and checks its SHA-256. See `read_attachment`.
+
+        Args:
+            session_id: The session's id.
+            attachment_id: The attachment's id.
+            target: A path, where the file appears when it is whole, in the place of what was there; or a
+                file that is open for writing bytes.
+
+        Returns the `Attachment`.
+        """
+        incoming = Incoming(session_id, attachment_id, 0, 0, self._timeout)
+        destination = await asyncio.to_thread(Destination, target)
+        try:
+            async for piece in self._download(incoming):
+                await asyncio.to_thread(destination.write, piece)
+            await asyncio.to_thread(destination.done)
+        finally:
+            destination.close()
+        assert incoming.attachment is not None
+        return incoming.attachment
 
     def watch(
         self,

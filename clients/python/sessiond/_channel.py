@@ -43,6 +43,10 @@ SAFE_TO_REPEAT = {
         "RenewWriter": "renews the same lease",
         "ReleaseWriter": "a token is good once",
     },
+    "sessiond.v1.AttachmentService": {
+        "GetAttachment": "reads",
+        "ListAttachments": "reads",
+    },
 }
 
 # These are sent again after RESOURCE_EXHAUSTED alone, which says that nothing was done. After
@@ -61,12 +65,16 @@ UNSAFE_TO_REPEAT = {
         "UndoRewind": "without an id, the second would undo the rewind before",
         "ClearMessages": "the second would remove what was appended in between",
     },
+    "sessiond.v1.AttachmentService": {
+        "DeleteAttachment": "the second would find none, or one uploaded anew",
+    },
 }
 
 # These go on by themselves, over a new stream.
 REPEATED_BY_THE_CLIENT = {
     "sessiond.v1.MessageService": {"AppendStream"},
     "sessiond.v1.FeedService": {"Watch", "PublishDraft"},
+    "sessiond.v1.AttachmentService": {"UploadAttachment", "DownloadAttachment"},
 }
 
 

@@ -14,14 +14,16 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
 from sessiond._channel import call_metadata, channel_options, grpc_target
 from sessiond._draft import PUBLISH, Draft
 from sessiond._errors import SessiondError
 from sessiond._lease import WriterLease
-from sessiond._requests import contexts, messages, sessions
+from sessiond._requests import attachments, contexts, messages, sessions, values
 from sessiond._status import error_from_call
 from sessiond._stream import AppendStream
+from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
 from sessiond._watch import SILENCE, WATCH, WatchState
 from sessiond._watch_sync import Watch
 
@@ -70,6 +72,32 @@ class _Caller:
                 yield from call
         finally:
             call.cancel()
+
+    def _upload(
+        self, outgoing: Outgoing, first: v1.UploadAttachmentRequest
+    ) -> v1.UploadAttachmentResponse:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with _translated():
+                    call = self._link.callable("stream_unary", attachments.UPLOAD)
+                    timeout = outgoing.timeout(self._timeout)
+                    answer = call(outgoing.frames(first), timeout=timeout)
+                    return cast("v1.UploadAttachmentResponse", answer)
+            except SessiondError as error:
+                time.sleep(outgoing.failed(error, attempt))
+
+    def _download(self, incoming: Incoming) -> Iterator[bytes]:
+        while (request := incoming.request()) is not None:
+            try:
+                for frame in self._answers(attachments.DOWNLOAD, request):
+                    yield incoming.take(frame)
+            except SessiondError as error:
+                time.sleep(incoming.failed(error))
+            else:
+                incoming.ended()
+                return
 
     def _pages(self, call: Paged[..., Q, R, T], request: Q | None) -> Iterator[T]:
         while request is not None:
@@ -220,6 +248,101 @@ class Client(_Caller):
     acquire_writer = _unary(contexts.acquire_writer)
     renew_writer = _unary(contexts.renew_writer)
     release_writer = _unary(contexts.release_writer)
+
+    get_attachment = _unary(attachments.get_attachment)
+    list_attachments = _listed(attachments.list_attachments)
+    list_attachments_page = _unary(attachments.list_attachments_page)
+    delete_attachment = _unary(attachments.delete_attachment)
+
+    def upload_attachment(
+        self,
+        session_id: str,
+        source: Source,
+        *,
+        name: str | None = None,
+        attachment_id: str | None = None,
+        mime_type: str = "",
+        disposition: values.Disposition | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> v1.UploadAttachmentResponse:
+        """Stores a file with a session. Safe to repeat with the same `attachment_id`.
+
+        Args:
+            session_id: The session's id.
+            source: Its bytes, the path of a file, or a file that is open for reading bytes. What can be
+                read twice is, for its SHA-256, and the upload is repeated when the service is out of reach.
+            name: Its name, or a relative path such as `reports/may.pdf`; that of the file if left out.
+                The service makes it safe, and numbers one that is taken: `may_1.pdf`.
+            attachment_id: An id that no other attachment of the session has. Left out, one is made up.
+            mime_type: Its media type; by its name if left out.
+            disposition: `inline` or `attachment`, the default.
+            metadata: Facts of the application's own.
+
+        Returns an `UploadAttachmentResponse`: the attachment, and whether it was stored before.
+
+        It may take four seconds per MiB longer than the client's timeout.
+
+        Raises:
+            SessionNotFound, SessionEnded, SessionArchived: There is none, or it takes none.
+            AttachmentOverLimit: It is too large, or the session holds too many; see its metadata.
+            AttachmentTypeRefused: It is an executable.
+            AttachmentIdReused: An attachment of other bytes has this id.
+        """
+        outgoing = Outgoing(source)
+        try:
+            outgoing.measure()
+            first = attachments.facts(
+                session_id,
+                name=outgoing.name if name is None else name,
+                attachment_id=attachment_id,
+                mime_type=mime_type,
+                disposition=disposition,
+                metadata=metadata,
+            )
+            return self._upload(outgoing, first)
+        finally:
+            outgoing.close()
+
+    def read_attachment(
+        self, session_id: str, attachment_id: str, *, offset: int = 0, length: int = 0
+    ) -> bytes:
+        """Reads the bytes of an attachment, and checks their SHA-256 if these are all.
+
+        Goes on where it stopped when the connection breaks, unless nothing comes for the client's timeout.
+
+        Args:
+            session_id: The session's id.
+            attachment_id: The attachment's id.
+            offset: How many bytes to leave out at the beginning.
+            length: How many to read at most; 0 is all that follow.
+
+        Raises:
+            SessionNotFound, AttachmentNotFound: There is none.
+        """
+        incoming = Incoming(session_id, attachment_id, offset, length, self._timeout)
+        return b"".join(self._download(incoming))
+
+    def save_attachment(self, session_id: str, attachment_id: str, target: Target) -> v1.Attachment:
+        """Writes an attachment to a file, and checks its SHA-256. See `read_attachment`.
+
+        Args:
+            session_id: The session's id.
+            attachment_id: The attachment's id.
+            target: A path, where the file appears when it is whole, in the place of what was there; or a
+                file that is open for writing bytes.
+
+        Returns the `Attachment`.
+        """
+        incoming = Incoming(session_id, attachment_id, 0, 0, self._timeout)
+        destination = Destination(target)
+        try:
+            for piece in self._download(incoming):
+                destination.write(piece)
+            destination.done()
+        finally:
+            destination.close()
+        assert incoming.attachment is not None
+        return incoming.attachment
 
     def watch(
         self,

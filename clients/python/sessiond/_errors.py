@@ -12,11 +12,13 @@ SessiondError
 │   ├── ParentNotFound
 │   ├── MessageNotFound
 │   ├── CompactionNotFound
-│   └── RewindNotFound
+│   ├── RewindNotFound
+│   └── AttachmentNotFound
 ├── AlreadyExists                ALREADY_EXISTS
 │   ├── SessionExists
 │   ├── TitleTaken
-│   └── ClientIdReused
+│   ├── ClientIdReused
+│   └── AttachmentIdReused
 ├── Conflict                     ABORTED: somebody else was faster; read what is new, decide anew
 │   ├── NextSeqMismatch
 │   ├── EtagMismatch
@@ -36,11 +38,14 @@ SessiondError
 │   ├── CompactionSplitsToolCall
 │   ├── CompactionLeaseHeld
 │   ├── RewindNotUndoable
-│   └── NothingToRewind
+│   ├── NothingToRewind
+│   ├── AttachmentOverLimit
+│   └── AttachmentTypeRefused
 ├── Overloaded                   RESOURCE_EXHAUSTED: nothing was done; wait and try again
 │   ├── AppendQueueFull
 │   ├── TooManyWatches
 │   ├── TooManyDrafts
+│   ├── TooManyTransfers
 │   └── ReadQueueFull
 ├── Unavailable                  UNAVAILABLE: whether a write took effect isn't known
 │   ├── DatabaseUnavailable
@@ -207,6 +212,10 @@ class RewindNotFound(NotFound):
     """The session has no rewind with this id."""
 
 
+class AttachmentNotFound(NotFound):
+    """The session has no attachment with this id."""
+
+
 class AlreadyExists(SessiondError):
     """What was to be new is there."""
 
@@ -223,6 +232,10 @@ class TitleTaken(AlreadyExists):
 
 class ClientIdReused(AlreadyExists):
     """A message of other content has this client id: ids are for one message each."""
+
+
+class AttachmentIdReused(AlreadyExists):
+    """An attachment of other bytes has this id: ids are for one attachment each."""
 
 
 class Conflict(SessiondError):
@@ -347,6 +360,24 @@ class NothingToRewind(PreconditionFailed):
     """No message stands after the seq to rewind to."""
 
 
+class AttachmentOverLimit(PreconditionFailed):
+    """The attachment is too large, or its session would hold too many or too much."""
+
+    @property
+    def limit(self) -> int | None:
+        """The limit, in bytes or attachments."""
+        return self._number("limit")
+
+    @property
+    def setting(self) -> str:
+        """The name of the server's setting."""
+        return self.metadata.get("setting", "")
+
+
+class AttachmentTypeRefused(PreconditionFailed):
+    """The attachment is an executable, which the server doesn't take."""
+
+
 class Overloaded(SessiondError):
     """The server or its connection has more to do than it takes on. Nothing was done."""
 
@@ -363,6 +394,10 @@ class TooManyWatches(Overloaded):
 
 class TooManyDrafts(Overloaded):
     """The server relays as many drafts as may be."""
+
+
+class TooManyTransfers(Overloaded):
+    """The server has as many uploads or downloads under way as may be."""
 
 
 class ReadQueueFull(Overloaded):
@@ -474,6 +509,11 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_SESSION_BUSY: SessionBusy,
     ErrorReason.ERROR_REASON_API_KEY_INVALID: Unauthenticated,
     ErrorReason.ERROR_REASON_PERMISSION_DENIED: PermissionDenied,
+    ErrorReason.ERROR_REASON_ATTACHMENT_NOT_FOUND: AttachmentNotFound,
+    ErrorReason.ERROR_REASON_ATTACHMENT_ID_REUSED: AttachmentIdReused,
+    ErrorReason.ERROR_REASON_ATTACHMENT_OVER_LIMIT: AttachmentOverLimit,
+    ErrorReason.ERROR_REASON_ATTACHMENT_TYPE_REFUSED: AttachmentTypeRefused,
+    ErrorReason.ERROR_REASON_TOO_MANY_TRANSFERS: TooManyTransfers,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

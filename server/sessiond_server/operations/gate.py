@@ -45,9 +45,13 @@ async def lock_for_change(
 
 
 def check_open(session_id: str, head: Head) -> None:
-    if head.state == ENDED:
+    check_state(session_id, head.state)
+
+
+def check_state(session_id: str, state: int) -> None:
+    if state == ENDED:
         raise SessionEnded(session_id)
-    if head.state == ARCHIVED:
+    if state == ARCHIVED:
         raise SessionArchived(session_id)
 
 

@@ -10,7 +10,7 @@ from sessiond_server.errors import (
 )
 from sessiond_server.operations import gate, hiding
 from sessiond_server.sessions.visibility import PartialOverlap, Rewind, rewound_spans, segments
-from sessiond_server.store import changes, contexts, heads, sessions
+from sessiond_server.store import attachments, changes, contexts, heads, sessions
 from sessiond_server.store.contexts import RewindRow
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import Head
@@ -118,10 +118,12 @@ async def clear(
     *,
     expected_next_seq: int,
     writer_token: str,
-) -> Head:
-    """Remove all messages for good; the head as it was before."""
+    delete_attachments: bool,
+) -> tuple[Head, int]:
+    """Remove all messages for good, and attachments if wanted; the head as it was before, and how many
+    attachments."""
 
-    async def work(connection: Connection) -> Head:
+    async def work(connection: Connection) -> tuple[Head, int]:
         head = await gate.lock_for_change(
             connection,
             session_id,
@@ -129,9 +131,10 @@ async def clear(
             writer_token=writer_token,
             expected_next_seq=expected_next_seq,
         )
+        removed = await attachments.delete_all(connection, [key] if delete_attachments else [])
         await sessions.clear(connection, key, keep_changes=(changes.FACTS, changes.CHILD))
         await heads.touch(connection, key)
         await changes.record(connection, key, changes.CLEARED, reference=head.next_seq)
-        return head
+        return head, removed
 
     return await database.transact(work)

@@ -48,6 +48,12 @@ TOOL_CALLS: Final = 256
 EXTENSIONS: Final = 64
 EXTENSION_NAME: Final = 128
 MEDIA_BYTES: Final = 2**20
+ATTACHMENT_NAME: Final = 1024
+ATTACHMENT_FRAME_BYTES: Final = 2**20
+MIME_TYPE: Final = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}( *;[ -~]*)?"
+)
+MIME_TYPE_FORM: Final = "must be a media type such as image/png or text/plain; charset=utf-8"
 RECEIVE_BYTES: Final = 8 * 2**20
 """What gRPC itself refuses beyond, so that the limits above can answer with a reason."""
 

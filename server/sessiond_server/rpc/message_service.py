@@ -243,14 +243,17 @@ class MessageServicer:
         with Checks() as check:
             check.seq("expected_next_seq", request.expected_next_seq)
             check.text("writer_token", request.writer_token)
-        head = await rewinding.clear(
+        head, attachments = await rewinding.clear(
             self.database,
             session_id,
             access.key_of(session_id),
             expected_next_seq=request.expected_next_seq,
             writer_token=request.writer_token,
+            delete_attachments=request.delete_attachments,
         )
-        return rpc.ClearMessagesResponse(message_count=head.message_count, next_seq=head.next_seq)
+        return rpc.ClearMessagesResponse(
+            message_count=head.message_count, next_seq=head.next_seq, attachment_count=attachments
+        )
 
     async def ListOpenToolCalls(
         self, request: rpc.ListOpenToolCallsRequest, _: Context

@@ -146,7 +146,9 @@ def _check_parts(message: pb.Message, where: str, checks: Checks) -> None:
 def _check_media(media: pb.Media, where: str, checks: Checks) -> None:
     source = media.WhichOneof("source")
     if source is None:
-        checks.wrong(where, "must have a uri or inline bytes")
+        checks.wrong(where, "must have a uri, inline bytes or an attachment_id")
+    elif source == "attachment_id":
+        checks.client_id(f"{where}.attachment_id", media.attachment_id)
     checks.size(f"{where}.uri", len(media.uri.encode()), limits.MEDIA_BYTES)
     checks.size(f"{where}.inline", len(media.inline), limits.MEDIA_BYTES)
     checks.text(f"{where}.mime_type", media.mime_type)

@@ -60,6 +60,14 @@ def decode(token: str, call: bytes, *kinds: type) -> Place:
     return place
 
 
+def after_text(token: str, call: bytes) -> str:
+    """The text behind which a page begins."""
+    text = str(decode(token, call, str)[0]) if token else ""
+    if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text):  # forged: Postgres can't store it
+        raise PageTokenInvalid
+    return text
+
+
 def before(token: str, call: bytes) -> int:
     """Where a page of records, the newest first, begins: before this number."""
     return int(decode(token, call, int)[0] or 0) if token else 2**62

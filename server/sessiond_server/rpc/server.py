@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sessiond.v1 import (
+    attachment_service_pb2,
     context_service_pb2,
     feed_service_pb2,
     message_service_pb2,
@@ -20,6 +21,7 @@ from sessiond.v1 import (
 from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
 from sessiond_server.rpc.access import Access
+from sessiond_server.rpc.attachment_service import AttachmentServicer
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedServicer
 from sessiond_server.rpc.message_service import MessageServicer
@@ -41,6 +43,7 @@ SERVICES = {
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
     context_service_pb2.DESCRIPTOR.services_by_name["ContextService"],
     feed_service_pb2.DESCRIPTOR.services_by_name["FeedService"],
+    attachment_service_pb2.DESCRIPTOR.services_by_name["AttachmentService"],
 }
 
 
@@ -52,6 +55,7 @@ class RpcServer:
     messages: MessageServicer
     contexts: ContextServicer
     feeds: FeedServicer
+    attachments: AttachmentServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
@@ -69,6 +73,7 @@ class RpcServer:
             "SessionService": self.sessions,
             "ContextService": self.contexts,
             "FeedService": self.feeds,
+            "AttachmentService": self.attachments,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)
@@ -122,6 +127,7 @@ class RpcServer:
         """Refuse new calls, give those under way `grace` seconds, and end."""
         self.messages.close_streams()
         self.feeds.close_streams()
+        self.attachments.close_streams()
         await self._wall.close(grace)
         await self._server.stop(_LAST_BYTES)  # which ends the watches of health as well
         for lock in self._locks:

@@ -31,3 +31,14 @@ def owner_bucket(tenant: str, owner: str) -> int:
     """The bucket of what belongs to an owner rather than to a session."""
     digest = hashlib.blake2b(f"{tenant}\0{owner}".encode(), digest_size=2).digest()
     return int.from_bytes(digest) % BUCKETS
+
+
+def content_bucket(tenant: str, sha256: bytes) -> int:
+    """The bucket of bytes that a tenant's sessions share."""
+    digest = hashlib.blake2b(f"{tenant}\0".encode() + sha256, digest_size=2).digest()
+    return int.from_bytes(digest) % BUCKETS
+
+
+def chunk_bucket(content_id: UUID) -> int:
+    """The bucket of the chunks of a content, whose id is random."""
+    return content_id.int % BUCKETS

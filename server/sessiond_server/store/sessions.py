@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+from sessiond_server.store import attachments
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_bucket
 from sessiond_server.store.sql import QUERIES, query
@@ -312,17 +313,21 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
     for row in await connection.fetch(query("titles_of"), buckets, uuids):
         place = (owner_bucket(row["tenant"], row["owner"]), row["tenant"], row["owner"])
         await connection.execute(query("release_title"), *place, row["title"], row["session_id"])
+    await attachments.delete_all(connection, keys)
     await connection.execute(query("delete_session_rows"), buckets, uuids)
+    await attachments.delete_uploads(connection, keys)  # no more can begin now
     return messages
 
 
 async def clear(connection: Connection, key: SessionKey, *, keep_changes: Collection[int]) -> None:
-    """Delete everything of a session but the session itself, and changes of these kinds."""
+    """Delete everything of a session but the session itself, its attachments, and changes of these kinds."""
     await connection.execute(query("clear_session_rows"), *key, list(keep_changes))
 
 
 async def copy_history(
     connection: Connection, source: SessionKey, target: SessionKey, at_seq: int | None
 ) -> None:
-    """Give a new session the history of another one, as it was right after `at_seq` or as it is."""
+    """Give a new session the history of another one, as it was right after `at_seq` or as it is, and its
+    attachments."""
     await connection.execute(query("copy_session_rows"), *source, *target, at_seq)
+    await attachments.copy(connection, source, target)

@@ -309,7 +309,11 @@ def list_rewinds(
 
 @unary(_rpc("ClearMessages", v1.ClearMessagesRequest, v1.ClearMessagesResponse), whole)
 def clear_messages(
-    session_id: str, *, expected_next_seq: int = 0, writer_token: str = ""
+    session_id: str,
+    *,
+    expected_next_seq: int = 0,
+    writer_token: str = "",
+    delete_attachments: bool = False,
 ) -> v1.ClearMessagesRequest:
     """Removes all messages, compactions and rewinds of a session for good. The numbering goes on.
 
@@ -317,11 +321,15 @@ def clear_messages(
         session_id: The session's id.
         expected_next_seq: If not 0, clear only if the session's next seq is this.
         writer_token: The token of the writer lease, if one is held.
+        delete_attachments: Whether the session's attachments go too.
 
     Returns a `ClearMessagesResponse`: how many were removed, and the session's next seq.
     """
     return v1.ClearMessagesRequest(
-        session_id=session_id, expected_next_seq=expected_next_seq, writer_token=writer_token
+        session_id=session_id,
+        expected_next_seq=expected_next_seq,
+        writer_token=writer_token,
+        delete_attachments=delete_attachments,
     )
 
 

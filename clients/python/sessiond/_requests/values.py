@@ -32,6 +32,7 @@ SessionView: TypeAlias = v1.SessionView.ValueType | Literal["basic", "full"]
 TitleSource: TypeAlias = v1.TitleSource.ValueType | Literal["person", "automatic"]
 ParentKind: TypeAlias = v1.ParentKind.ValueType | Literal["subagent", "continuation"]
 Lifecycle: TypeAlias = v1.Lifecycle.ValueType | Literal["ephemeral", "linked", "detached"]
+Disposition: TypeAlias = v1.Disposition.ValueType | Literal["inline", "attachment"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]
 
 

@@ -7,6 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessiond.v1.attachment_pb2 import Attachment as Attachment
+from sessiond.v1.attachment_pb2 import Disposition as Disposition
+from sessiond.v1.attachment_service_pb2 import DeleteAttachmentRequest as DeleteAttachmentRequest
+from sessiond.v1.attachment_service_pb2 import DeleteAttachmentResponse as DeleteAttachmentResponse
+from sessiond.v1.attachment_service_pb2 import DownloadAttachmentRequest as DownloadAttachmentRequest
+from sessiond.v1.attachment_service_pb2 import DownloadAttachmentResponse as DownloadAttachmentResponse
+from sessiond.v1.attachment_service_pb2 import GetAttachmentRequest as GetAttachmentRequest
+from sessiond.v1.attachment_service_pb2 import GetAttachmentResponse as GetAttachmentResponse
+from sessiond.v1.attachment_service_pb2 import ListAttachmentsRequest as ListAttachmentsRequest
+from sessiond.v1.attachment_service_pb2 import ListAttachmentsResponse as ListAttachmentsResponse
+from sessiond.v1.attachment_service_pb2 import UploadAttachmentRequest as UploadAttachmentRequest
+from sessiond.v1.attachment_service_pb2 import UploadAttachmentResponse as UploadAttachmentResponse
+from sessiond.v1.attachment_service_pb2_grpc import AttachmentServiceServicer as AttachmentServiceServicer
+from sessiond.v1.attachment_service_pb2_grpc import AttachmentServiceStub as AttachmentServiceStub
+from sessiond.v1.attachment_service_pb2_grpc import add_AttachmentServiceServicer_to_server as add_AttachmentServiceServicer_to_server
 from sessiond.v1.context_service_pb2 import AcquireWriterRequest as AcquireWriterRequest
 from sessiond.v1.context_service_pb2 import AcquireWriterResponse as AcquireWriterResponse
 from sessiond.v1.context_service_pb2 import CompactSessionRequest as CompactSessionRequest
@@ -136,6 +151,7 @@ from sessiond.v1.session_service_pb2_grpc import SessionServiceStub as SessionSe
 from sessiond.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server as add_SessionServiceServicer_to_server
 
 if TYPE_CHECKING:
+    from sessiond.v1.attachment_service_pb2_grpc import AttachmentServiceAsyncStub as AttachmentServiceAsyncStub
     from sessiond.v1.context_service_pb2_grpc import ContextServiceAsyncStub as ContextServiceAsyncStub
     from sessiond.v1.feed_service_pb2_grpc import FeedServiceAsyncStub as FeedServiceAsyncStub
     from sessiond.v1.message_service_pb2_grpc import MessageServiceAsyncStub as MessageServiceAsyncStub

@@ -187,6 +187,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE, with RetryInfo. Another call held the session for longer than a call waits (setting
     `lock_timeout`), such as a fork of a long history. Nothing was written. Metadata: `limit`, in seconds.
     """
+    ERROR_REASON_ATTACHMENT_NOT_FOUND: _ErrorReason.ValueType  # 45
+    """NOT_FOUND. The session has no attachment with this id. Metadata: `session_id`, `attachment_id`."""
+    ERROR_REASON_ATTACHMENT_ID_REUSED: _ErrorReason.ValueType  # 46
+    """ALREADY_EXISTS. An attachment with this id and other bytes is in the session. A bug of the caller:
+    ids are for one attachment each. Metadata: `attachment_id`.
+    """
+    ERROR_REASON_ATTACHMENT_OVER_LIMIT: _ErrorReason.ValueType  # 47
+    """FAILED_PRECONDITION. The attachment is larger than the server allows (setting
+    `attachment_bytes`), or its session would hold more attachments or more bytes of them (settings
+    `session_attachments`, `session_attachment_bytes`). Metadata: `setting`, the one that says so, and
+    `limit`, its value.
+    """
+    ERROR_REASON_ATTACHMENT_TYPE_REFUSED: _ErrorReason.ValueType  # 48
+    """FAILED_PRECONDITION. The attachment is an executable by its extension or its first bytes, which
+    the server doesn't take (settings `attachment_executables`, `attachment_refused_extensions`).
+    Metadata: `name`, `kind`, what it was taken for.
+    """
+    ERROR_REASON_TOO_MANY_TRANSFERS: _ErrorReason.ValueType  # 49
+    """RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, or as many downloads, under way
+    as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `limit`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -361,5 +382,26 @@ Metadata: `permission`.
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 65
 """UNAVAILABLE, with RetryInfo. Another call held the session for longer than a call waits (setting
 `lock_timeout`), such as a fork of a long history. Nothing was written. Metadata: `limit`, in seconds.
+"""
+ERROR_REASON_ATTACHMENT_NOT_FOUND: ErrorReason.ValueType  # 45
+"""NOT_FOUND. The session has no attachment with this id. Metadata: `session_id`, `attachment_id`."""
+ERROR_REASON_ATTACHMENT_ID_REUSED: ErrorReason.ValueType  # 46
+"""ALREADY_EXISTS. An attachment with this id and other bytes is in the session. A bug of the caller:
+ids are for one attachment each. Metadata: `attachment_id`.
+"""
+ERROR_REASON_ATTACHMENT_OVER_LIMIT: ErrorReason.ValueType  # 47
+"""FAILED_PRECONDITION. The attachment is larger than the server allows (setting
+`attachment_bytes`), or its session would hold more attachments or more bytes of them (settings
+`session_attachments`, `session_attachment_bytes`). Metadata: `setting`, the one that says so, and
+`limit`, its value.
+"""
+ERROR_REASON_ATTACHMENT_TYPE_REFUSED: ErrorReason.ValueType  # 48
+"""FAILED_PRECONDITION. The attachment is an executable by its extension or its first bytes, which
+the server doesn't take (settings `attachment_executables`, `attachment_refused_extensions`).
+Metadata: `name`, `kind`, what it was taken for.
+"""
+ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 49
+"""RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, or as many downloads, under way
+as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `limit`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

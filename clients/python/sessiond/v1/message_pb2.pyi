@@ -371,6 +371,7 @@ class Media(_message.Message):
 
     URI_FIELD_NUMBER: _builtins.int
     INLINE_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_ID_FIELD_NUMBER: _builtins.int
     MIME_TYPE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
@@ -378,6 +379,10 @@ class Media(_message.Message):
     """A URI, `data:` included. At most 1 MiB."""
     inline: _builtins.bytes
     """The bytes. At most 1 MiB."""
+    attachment_id: _builtins.str
+    """The id of an attachment of the session: 1–128 printable ASCII characters without spaces. Whether
+    there is one isn't looked at, so it may be uploaded later, or be deleted.
+    """
     mime_type: _builtins.str
     """Its media type, for instance `image/png`. At most 256 characters."""
     name: _builtins.str
@@ -389,15 +394,16 @@ class Media(_message.Message):
         *,
         uri: _builtins.str = ...,
         inline: _builtins.bytes = ...,
+        attachment_id: _builtins.str = ...,
         mime_type: _builtins.str = ...,
         name: _builtins.str = ...,
         detail: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["inline", b"inline", "source", b"source", "uri", b"uri"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment_id", b"attachment_id", "inline", b"inline", "source", b"source", "uri", b"uri"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "inline", b"inline", "mime_type", b"mime_type", "name", b"name", "source", b"source", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_id", b"attachment_id", "detail", b"detail", "inline", b"inline", "mime_type", b"mime_type", "name", b"name", "source", b"source", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["uri", "inline"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["uri", "inline", "attachment_id"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 

@@ -714,22 +714,26 @@ class ClearMessagesRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_NEXT_SEQ_FIELD_NUMBER: _builtins.int
     WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    DELETE_ATTACHMENTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     expected_next_seq: _builtins.int
     """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless `next_seq` is this."""
     writer_token: _builtins.str
     """As in AppendMessagesRequest."""
+    delete_attachments: _builtins.bool
+    """Whether the session's attachments go with the messages. Otherwise they stay."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         expected_next_seq: _builtins.int = ...,
         writer_token: _builtins.str = ...,
+        delete_attachments: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_next_seq", b"expected_next_seq", "session_id", b"session_id", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_attachments", b"delete_attachments", "expected_next_seq", b"expected_next_seq", "session_id", b"session_id", "writer_token", b"writer_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -743,19 +747,23 @@ class ClearMessagesResponse(_message.Message):
 
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_COUNT_FIELD_NUMBER: _builtins.int
     message_count: _builtins.int
     """How many messages were removed."""
     next_seq: _builtins.int
     """The seq that the next message will get."""
+    attachment_count: _builtins.int
+    """How many attachments were removed."""
     def __init__(
         self,
         *,
         message_count: _builtins.int = ...,
         next_seq: _builtins.int = ...,
+        attachment_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "next_seq", b"next_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_count", b"attachment_count", "message_count", b"message_count", "next_seq", b"next_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

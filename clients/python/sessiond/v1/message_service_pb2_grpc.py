@@ -164,8 +164,8 @@ class MessageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ClearMessages(self, request, context):
-        """ClearMessages removes all messages, compactions and rewinds of a session for good. The numbering
-        goes on; client ids may be used again.
+        """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
+        attachments if asked to. The numbering goes on; client ids may be used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

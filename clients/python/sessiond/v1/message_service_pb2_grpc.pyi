@@ -71,8 +71,8 @@ class MessageServiceStub:
     ListRewinds: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]
     """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
     ClearMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]
-    """ClearMessages removes all messages, compactions and rewinds of a session for good. The numbering
-    goes on; client ids may be used again.
+    """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
+    attachments if asked to. The numbering goes on; client ids may be used again.
     """
     ListOpenToolCalls: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
@@ -123,8 +123,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     ListRewinds: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]  # type: ignore[assignment]
     """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
     ClearMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]  # type: ignore[assignment]
-    """ClearMessages removes all messages, compactions and rewinds of a session for good. The numbering
-    goes on; client ids may be used again.
+    """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
+    attachments if asked to. The numbering goes on; client ids may be used again.
     """
     ListOpenToolCalls: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]  # type: ignore[assignment]
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
@@ -226,8 +226,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.ClearMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ClearMessagesResponse, _abc.Awaitable[_message_service_pb2.ClearMessagesResponse]]:
-        """ClearMessages removes all messages, compactions and rewinds of a session for good. The numbering
-        goes on; client ids may be used again.
+        """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
+        attachments if asked to. The numbering goes on; client ids may be used again.
         """
 
     @_abc_1.abstractmethod

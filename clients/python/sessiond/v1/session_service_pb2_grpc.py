@@ -176,7 +176,8 @@ class SessionServiceServicer(object):
     def ForkSession(self, request, context):
         """ForkSession makes a session that has the same history up to a seq: the same messages with the
         same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
-        answers the same for every seq up to there. The copy's cost grows with the history copied.
+        answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
+        grows with the history copied; the bytes of attachments aren't copied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,7 +68,8 @@ class SessionServiceStub:
     ForkSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]
     """ForkSession makes a session that has the same history up to a seq: the same messages with the
     same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
-    answers the same for every seq up to there. The copy's cost grows with the history copied.
+    answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
+    grows with the history copied; the bytes of attachments aren't copied.
     """
     PruneSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.PruneSessionsRequest, _session_service_pb2.PruneSessionsResponse]
     """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
@@ -120,7 +121,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ForkSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
     """ForkSession makes a session that has the same history up to a seq: the same messages with the
     same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
-    answers the same for every seq up to there. The copy's cost grows with the history copied.
+    answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
+    grows with the history copied; the bytes of attachments aren't copied.
     """
     PruneSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PruneSessionsRequest, _session_service_pb2.PruneSessionsResponse]  # type: ignore[assignment]
     """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
@@ -229,7 +231,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.ForkSessionResponse, _abc.Awaitable[_session_service_pb2.ForkSessionResponse]]:
         """ForkSession makes a session that has the same history up to a seq: the same messages with the
         same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
-        answers the same for every seq up to there. The copy's cost grows with the history copied.
+        answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
+        grows with the history copied; the bytes of attachments aren't copied.
         """
 
     @_abc_1.abstractmethod

@@ -214,7 +214,7 @@ DELETE FROM session AS t USING gone
 WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key;
 
 -- name: clear_session_rows
--- Everything but the session itself. Of its changes those stay that aren't about messages: $3 are their kinds.
+-- Everything but the session itself and its attachments. Of its changes those stay that aren't about messages: $3 are their kinds.
 WITH messages AS (
     DELETE FROM message WHERE bucket = $1 AND session_key = $2
 ),

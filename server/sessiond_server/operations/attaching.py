@@ -1,0 +1,291 @@
+"""Attachments: uploads that store their bytes as they come, reading, and removing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from sessiond_server.errors import (
+    AttachmentIdReused,
+    AttachmentNotFound,
+    AttachmentOverLimit,
+    AttachmentTypeRefused,
+    DatabaseUnavailable,
+    Refused,
+)
+from sessiond_server.operations import gate
+from sessiond_server.operations.ending import read as read_session
+from sessiond_server.sessions import file_names
+from sessiond_server.sessions.executables import HEAD, executable
+from sessiond_server.store import attachments
+from sessiond_server.store.attachments import CHUNK, AttachmentRow, Content, Upload
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import SessionKey
+
+BLOCK = 4 * CHUNK
+"""Bytes that are read or written at once, and so what a transfer takes of the server's memory."""
+
+
+_removing: set[asyncio.Task[None]] = set()
+"""A caller that is gone doesn't wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentLimits:
+    """What may be uploaded."""
+
+    bytes: int
+    """Of one attachment."""
+    session_count: int
+    session_bytes: int
+    executables: bool
+    refused_extensions: Collection[str]
+    timeout: float
+    """Seconds in which something must come of an upload."""
+
+    @property
+    def expiry(self) -> timedelta:
+        """Without a sign of life for so long, an upload's server is dead."""
+        return timedelta(seconds=3 * self.timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttachment:
+    """The facts of an attachment, checked; its name is safe."""
+
+    session_id: str
+    key: SessionKey
+    tenant: str
+    attachment_id: str
+    name: str
+    mime_type: str
+    disposition: int
+    metadata: bytes
+
+
+def check_size(size: int, limits: AttachmentLimits) -> None:
+    if size > limits.bytes:
+        raise AttachmentOverLimit("attachment_bytes", limits.bytes)
+
+
+async def check_room(
+    connection: Connection, key: SessionKey, size: int, limits: AttachmentLimits
+) -> None:
+    """Refuse what a session has no room for."""
+    count, total = await attachments.totals(connection, key)
+    if count >= limits.session_count:
+        raise AttachmentOverLimit("session_attachments", limits.session_count)
+    if total + size > limits.session_bytes:
+        raise AttachmentOverLimit("session_attachment_bytes", limits.session_bytes)
+
+
+@dataclass
+class Uploading:
+    """An upload from its beginning to its end: `begin`, `add` the bytes as they come, `finish`; in any case
+    `close`, which removes what isn't finished."""
+
+    database: Database
+    new: NewAttachment
+    limits: AttachmentLimits
+    size: int = 0
+    _stored: AttachmentRow | None = None
+    _upload: Upload = field(init=False)
+    _begun: bool = False
+    _block: bytearray = field(default_factory=bytearray)
+    _chunks: int = 0
+    _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
+    _kept: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._upload = Upload(*self.new.key, uuid4())
+
+    async def begin(self, size: int) -> AttachmentRow | None:
+        """Refuse what must be refused before any bytes come; the attachment that has the id already, with
+        which the bytes are compared. `size` is 0 if it isn't known."""
+        check_size(size, self.limits)
+        async with self.database.connection() as connection:
+            row = await read_session(connection, self.new.session_id, self.new.key)
+            stored = await attachments.read(connection, self.new.key, self.new.attachment_id)
+            if stored is None:
+                gate.check_state(self.new.session_id, row.state)
+                await check_room(connection, self.new.key, size, self.limits)
+        self._stored = stored
+        return stored
+
+    async def add(self, data: bytes) -> None:
+        """More bytes. They are stored when there is a block of them."""
+        self.size += len(data)
+        check_size(self.size, self.limits)
+        self._hash.update(data)
+        if self._stored is not None:
+            return
+        self._block += data
+        while len(self._block) >= BLOCK:
+            await self._store(bytes(self._block[:BLOCK]))
+            del self._block[:BLOCK]
+        if self._begun and time.monotonic() - self._kept > self.limits.timeout / 2:
+            async with self.database.connection() as connection:
+                self._alive(
+                    await attachments.keep_upload(connection, self._upload, self.limits.expiry)
+                )
+
+    @property
+    def sha256(self) -> bytes:
+        """That of the bytes so far."""
+        return self._hash.digest()
+
+    async def finish(self) -> tuple[AttachmentRow, bool]:
+        """Store the attachment with all bytes that were added; whether it was there before."""
+        if self._stored is not None:
+            return replay(self._stored, self.sha256), True
+        if self._block or not self._begun:
+            await self._store(bytes(self._block))
+            self._block.clear()
+        row, replayed = await self.database.transact(self._attach)
+        self._begun = self._begun and row.content_id != self._upload.content_id
+        return row, replayed
+
+    async def close(self) -> None:
+        """Remove the chunks that nothing refers to. When that fails, the sweep does it later."""
+        if not self._begun:
+            return
+        self._begun = False
+        removing = asyncio.create_task(self._remove(), name="upload given up")
+        _removing.add(removing)
+        removing.add_done_callback(_removing.discard)
+        await asyncio.shield(removing)
+
+    async def _remove(self) -> None:
+        try:
+            await self.database.transact(lambda connection: give_up(connection, self._upload))
+        except Refused:
+            return
+
+    async def _store(self, block: bytes) -> None:
+        if not self._chunks:
+            self._check_kind(block[:HEAD])
+        view = memoryview(block)
+        chunks = [view[at : at + CHUNK] for at in range(0, len(block), CHUNK)]
+        async with self.database.connection() as connection:
+            if not self._begun:
+                self._begun = True
+                self._alive(
+                    await attachments.begin_upload(connection, self._upload, self.limits.expiry)
+                )
+            self._alive(
+                await attachments.add_chunks(
+                    connection, self._upload, self._chunks, chunks, self.limits.expiry
+                )
+            )
+        self._chunks += len(chunks)
+
+    def _check_kind(self, head: bytes) -> None:
+        if not self.limits.executables:
+            kind = executable(self.new.name, head, self.limits.refused_extensions)
+            if kind is not None:
+                raise AttachmentTypeRefused(self.new.name, kind)
+
+    def _alive(self, alive: bool) -> None:
+        """An upload is over when its session is deleted, or when its server stood still for so long that it
+        was swept away: then it can be repeated."""
+        self._kept = time.monotonic()
+        if not alive:
+            self._begun = False
+            raise DatabaseUnavailable
+
+    async def _attach(self, connection: Connection) -> tuple[AttachmentRow, bool]:
+        new = self.new
+        head = await gate.lock(connection, new.session_id, new.key)
+        stored = await attachments.read(connection, new.key, new.attachment_id)
+        if stored is not None:
+            return replay(stored, self.sha256), True
+        gate.check_open(new.session_id, head)
+        await check_room(connection, new.key, self.size, self.limits)
+        content = Content(new.tenant, self.sha256)
+        mine = self._upload.content_id
+        content_id = await attachments.claim(connection, content, self.size, mine)
+        if content_id == mine:
+            self._alive(await attachments.end_upload(connection, self._upload))
+        else:  # whose end `close` is; it went with the session if that was made anew meanwhile
+            self._alive(await attachments.keep_upload(connection, self._upload, self.limits.expiry))
+        row = await insert(connection, new, content, self.size, content_id)
+        return row, False
+
+
+def replay(stored: AttachmentRow, sha256: bytes) -> AttachmentRow:
+    """An attachment that is there, for an upload of the same id and these bytes."""
+    if stored.sha256 != sha256:
+        raise AttachmentIdReused(stored.attachment_id)
+    return stored
+
+
+async def insert(
+    connection: Connection, new: NewAttachment, content: Content, size: int, content_id: UUID
+) -> AttachmentRow:
+    """Store an attachment of claimed content under a name that is free."""
+    name = new.name
+    if await attachments.is_taken(connection, new.key, name, file_names.directories(name)):
+        name = file_names.unused(name, await attachments.names(connection, new.key))
+    row = AttachmentRow(
+        *new.key,
+        new.attachment_id,
+        name,
+        new.mime_type,
+        new.disposition,
+        new.metadata,
+        *content,
+        size,
+        content_id,
+        None,
+    )
+    return replace(row, create_time=await attachments.insert(connection, row))
+
+
+async def give_up(connection: Connection, upload: Upload) -> None:
+    """Remove an upload that isn't finished, with its chunks."""
+    if await attachments.end_upload(connection, upload):
+        await attachments.delete_chunks(connection, [upload.content_id])
+
+
+async def read(
+    database: Database, session_id: str, key: SessionKey, attachment_id: str
+) -> AttachmentRow:
+    """An attachment that is there."""
+    async with database.connection() as connection:
+        row = await attachments.read(connection, key, attachment_id)
+        if row is None:
+            await read_session(connection, session_id, key)
+            raise AttachmentNotFound(session_id, attachment_id)
+    return row
+
+
+async def blocks(
+    database: Database, session_id: str, row: AttachmentRow, offset: int, end: int
+) -> AsyncIterator[bytes]:
+    """The bytes of an attachment from `offset` to before `end`. No connection is kept between two blocks."""
+    while offset < end:
+        first = offset // CHUNK
+        last = min(first + BLOCK // CHUNK, -(-end // CHUNK)) - 1
+        async with database.connection() as connection:
+            chunks = await attachments.read_chunks(connection, row.content_id, first, last)
+        if len(chunks) <= last - first:
+            raise AttachmentNotFound(session_id, row.attachment_id)
+        start = first * CHUNK
+        block = b"".join(chunks)[offset - start : end - start]
+        yield block
+        offset += len(block)
+
+
+async def delete(database: Database, session_id: str, key: SessionKey, attachment_id: str) -> bool:
+    """Remove an attachment; whether there was one."""
+
+    async def work(connection: Connection) -> bool:
+        await gate.lock(connection, session_id, key)
+        return await attachments.delete(connection, key, attachment_id)
+
+    return await database.transact(work)

@@ -1,0 +1,69 @@
+"""Attachments on their way in and out."""
+
+from __future__ import annotations
+
+import uuid_utils
+from google.protobuf.struct_pb2 import Struct
+
+from sessiond.v1 import attachment_pb2 as pb
+from sessiond.v1 import attachment_service_pb2 as rpc
+from sessiond_server.operations.attaching import NewAttachment
+from sessiond_server.rpc import access, limits
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.times import optional_timestamp
+from sessiond_server.sessions import file_names
+from sessiond_server.sessions.file_names import UnsafeName
+from sessiond_server.store.attachments import AttachmentRow
+
+_DISPOSITIONS = frozenset(pb.Disposition.values())
+
+
+def new_attachment(request: rpc.UploadAttachmentRequest) -> NewAttachment:
+    """The facts of an upload's first frame, completed with what it leaves out."""
+    given = request.attachment
+    with Checks() as check:
+        check.session_id("session_id", request.session_id)
+        if given.id:
+            check.client_id("attachment.id", given.id)
+        check.text("attachment.mime_type", given.mime_type)
+        if given.mime_type and not limits.MIME_TYPE.fullmatch(given.mime_type):
+            check.wrong("attachment.mime_type", limits.MIME_TYPE_FORM)
+        check.enum("attachment.disposition", given.disposition, _DISPOSITIONS)
+        check.struct("attachment.metadata", given.metadata)
+        name = _name(given, check)
+    return NewAttachment(
+        session_id=request.session_id,
+        key=access.key_of(request.session_id),
+        tenant=access.tenant(),
+        attachment_id=given.id or str(uuid_utils.uuid7()),
+        name=name,
+        mime_type=given.mime_type or file_names.type_of(name),
+        disposition=given.disposition or pb.DISPOSITION_ATTACHMENT,
+        metadata=given.metadata.SerializeToString() if given.HasField("metadata") else b"",
+    )
+
+
+def _name(given: pb.Attachment, check: Checks) -> str:
+    if len(given.name) > limits.ATTACHMENT_NAME:
+        most = limits.ATTACHMENT_NAME
+        check.wrong("attachment.name", f"must be at most {most} characters, has {len(given.name)}")
+        return ""
+    try:
+        return file_names.safe_path(given.name or file_names.named_after(given.mime_type))
+    except UnsafeName as error:
+        check.wrong("attachment.name", str(error))
+        return ""
+
+
+def attachment_out(row: AttachmentRow) -> pb.Attachment:
+    """An attachment as callers see it."""
+    return pb.Attachment(
+        id=row.attachment_id,
+        name=row.name,
+        mime_type=row.mime_type,
+        size=row.size,
+        sha256=row.sha256,
+        disposition=row.disposition,  # type: ignore[arg-type]
+        metadata=Struct.FromString(row.metadata) if row.metadata else None,
+        create_time=optional_timestamp(row.create_time),
+    )

@@ -1,0 +1,236 @@
+"""Attachments: files of sessions, and the bytes that they share.
+
+Whoever changes which attachments there are holds the locks of their sessions' heads. Contents are locked
+after heads and in the order of their keys; an upload's row after both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sessiond_server.store.database import Connection, known_columns
+from sessiond_server.store.keys import SessionKey, chunk_bucket, content_bucket
+from sessiond_server.store.sql import query
+
+CHUNK = 256 * 2**10
+"""Bytes of a chunk, but for the last one. Part of the schema: it can't change once there are chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRow:
+    """A row of `attachment`, in the order of its columns."""
+
+    bucket: int
+    session_key: UUID
+    attachment_id: str
+    name: str
+    mime_type: str
+    disposition: int
+    metadata: bytes
+    tenant: str
+    sha256: bytes
+    size: int
+    content_id: UUID
+    create_time: datetime | None
+    """If left out in one that is inserted, it is now."""
+
+
+class Content(NamedTuple):
+    """What names the bytes of attachments."""
+
+    tenant: str
+    sha256: bytes
+
+
+class Upload(NamedTuple):
+    """An upload under way."""
+
+    bucket: int
+    session_key: UUID
+    content_id: UUID
+
+
+async def read(connection: Connection, key: SessionKey, attachment_id: str) -> AttachmentRow | None:
+    row = await connection.fetchrow(query("read_attachment"), *key, attachment_id)
+    return None if row is None else known_columns(AttachmentRow, row)
+
+
+async def list_page(
+    connection: Connection,
+    key: SessionKey,
+    *,
+    prefix: str = "",
+    after: str = "",
+    limit: int,
+    max_bytes: int = 2**21,
+) -> tuple[list[AttachmentRow], bool]:
+    """The attachments behind a name, by name, `limit` at most and as many as so many bytes hold, but one at
+    least; and whether there are more."""
+    rows = await connection.fetch(
+        query("list_attachments"), *key, after, prefix, _end(prefix), limit + 1, max_bytes
+    )
+    shown = [known_columns(AttachmentRow, row) for row in rows[:limit]]
+    return shown, bool(rows) and rows[0]["found"] > len(shown)
+
+
+def _end(prefix: str) -> str | None:
+    """The first text behind all that begin so, in the order of code points."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)
+
+
+async def totals(connection: Connection, key: SessionKey) -> tuple[int, int]:
+    """How many attachments a session has, and how many bytes they have."""
+    row = await connection.fetchrow(query("attachment_totals"), *key)
+    assert row is not None
+    return row["count"], row["size"]
+
+
+async def names(connection: Connection, key: SessionKey) -> list[str]:
+    return [row[0] for row in await connection.fetch(query("attachment_names"), *key)]
+
+
+async def is_taken(
+    connection: Connection, key: SessionKey, name: str, directories: Sequence[str]
+) -> bool:
+    """Whether a file or a directory stands where a file of this name would."""
+    taken: bool = await connection.fetchval(
+        query("attachment_name_taken"), *key, name, list(directories)
+    )
+    return taken
+
+
+async def insert(connection: Connection, row: AttachmentRow) -> datetime:
+    """Store an attachment whose content is claimed; its time."""
+    values = [getattr(row, name) for name in AttachmentRow.__slots__]
+    made: datetime = await connection.fetchval(query("insert_attachment"), *values)
+    return made
+
+
+async def delete(connection: Connection, key: SessionKey, attachment_id: str) -> bool:
+    """Remove an attachment, and its bytes if nothing else refers to them; whether there was one."""
+    row = await connection.fetchrow(query("delete_attachment"), *key, attachment_id)
+    if row is not None:
+        await _release(connection, {Content(*row): 1})
+    return row is not None
+
+
+async def delete_all(connection: Connection, keys: Sequence[SessionKey]) -> int:
+    """Remove all attachments of sessions; how many."""
+    buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
+    rows = await connection.fetch(query("take_attachments"), buckets, uuids)
+    counts = {Content(row["tenant"], row["sha256"]): row["count"] for row in rows}
+    await _release(connection, counts)
+    return sum(counts.values())
+
+
+async def copy(connection: Connection, source: SessionKey, target: SessionKey) -> None:
+    """Give a new session the attachments of another one."""
+    rows = await connection.fetch(query("copy_attachments"), *source, *target)
+    await _count(connection, {Content(r["tenant"], r["sha256"]): r["count"] for r in rows})
+
+
+async def _count(connection: Connection, differences: Mapping[Content, int]) -> None:
+    if not differences:
+        return
+    columns = _columns(differences)
+    await connection.fetch(query("lock_contents"), *columns)
+    await connection.execute(query("count_contents"), *columns, list(differences.values()))
+
+
+async def _release(connection: Connection, counts: Mapping[Content, int]) -> None:
+    """Take references away, and what nothing refers to any more."""
+    await _count(connection, {content: -count for content, count in counts.items()})
+    if counts:
+        rows = await connection.fetch(query("delete_unreferenced"), *_columns(counts))
+        await delete_chunks(connection, [row[0] for row in rows])
+
+
+def _columns(contents: Collection[Content]) -> tuple[list[int], list[str], list[bytes]]:
+    return (
+        [content_bucket(*content) for content in contents],
+        [content.tenant for content in contents],
+        [content.sha256 for content in contents],
+    )
+
+
+async def claim(connection: Connection, content: Content, size: int, content_id: UUID) -> UUID:
+    """One more reference to bytes; the id under which they are kept, which is the given one if they are
+    new."""
+    kept: UUID = await connection.fetchval(
+        query("claim_content"), content_bucket(*content), *content, content_id, size
+    )
+    return kept
+
+
+async def delete_chunks(connection: Connection, content_ids: Sequence[UUID]) -> None:
+    if content_ids:
+        buckets = [chunk_bucket(content_id) for content_id in content_ids]
+        await connection.execute(query("delete_chunks"), buckets, list(content_ids))
+
+
+async def begin_upload(connection: Connection, upload: Upload, expiry: timedelta) -> bool:
+    """Note that chunks will come; false if the session isn't there."""
+    return await connection.fetchval(query("begin_upload"), *upload, expiry) is not None
+
+
+async def keep_upload(connection: Connection, upload: Upload, expiry: timedelta) -> bool:
+    """Put an upload's end off; false if it is over already."""
+    return await connection.fetchval(query("keep_upload"), *upload, expiry) is not None
+
+
+async def add_chunks(
+    connection: Connection,
+    upload: Upload,
+    first: int,
+    chunks: Sequence[memoryview],
+    expiry: timedelta,
+) -> bool:
+    """Store the next chunks, `first` being the first one's number, and put the upload's end off; false if
+    it is over already."""
+    bucket = chunk_bucket(upload.content_id)
+    rows = await connection.fetch(
+        query("insert_chunks"), *upload, expiry, bucket, first, list(chunks)
+    )
+    return len(rows) == len(chunks)
+
+
+async def end_upload(connection: Connection, upload: Upload) -> bool:
+    """Take an upload's row away; false if that has happened already. Its chunks are the caller's now."""
+    return await connection.fetchval(query("end_upload"), *upload) is not None
+
+
+async def delete_uploads(connection: Connection, keys: Sequence[SessionKey]) -> None:
+    """Give up all uploads to sessions, with their chunks."""
+    buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
+    rows = await connection.fetch(query("take_uploads"), buckets, uuids)
+    await delete_chunks(connection, [row[0] for row in rows])
+
+
+async def expired_uploads(connection: Connection, limit: int) -> list[Upload]:
+    """Uploads whose server has died, locked."""
+    rows = await connection.fetch(query("expired_uploads"), limit)
+    return [Upload(*row) for row in rows]
+
+
+async def read_chunks(
+    connection: Connection, content_id: UUID, first: int, last: int
+) -> list[bytes]:
+    """Chunks of a content, both ends included; fewer if the content is gone."""
+    bucket = chunk_bucket(content_id)
+    rows = await connection.fetch(query("read_chunks"), bucket, content_id, first, last)
+    return [row["content"] for row in rows]
+
+
+async def pieces(connection: Connection, row: AttachmentRow) -> AsyncIterator[bytes]:
+    """All bytes of an attachment, a chunk at a time; the caller keeps it from being deleted meanwhile."""
+    for number in range(-(-row.size // CHUNK)):
+        for chunk in await read_chunks(connection, row.content_id, number, number):
+            yield chunk

@@ -1,0 +1,198 @@
+-- name: begin_upload
+-- Unless the session is gone; one that is about to go waits for the lock, and then takes the upload with it.
+WITH there AS MATERIALIZED (
+    SELECT bucket, session_key
+    FROM session
+    WHERE bucket = $1 AND session_key = $2
+    FOR KEY SHARE
+)
+INSERT INTO attachment_upload (bucket, session_key, content_id, expire_time)
+SELECT bucket, session_key, $3, clock_timestamp() + $4::interval
+FROM there
+RETURNING content_id;
+
+-- name: keep_upload
+-- A sign of life. Nothing if the upload was given up, or went with its session.
+UPDATE attachment_upload
+SET expire_time = clock_timestamp() + $4::interval
+WHERE bucket = $1 AND session_key = $2 AND content_id = $3
+RETURNING content_id;
+
+-- name: insert_chunks
+-- The next chunks, beginning with number $6: they never come without an upload, whose row is locked.
+WITH upload AS (
+    UPDATE attachment_upload
+    SET expire_time = clock_timestamp() + $4::interval
+    WHERE bucket = $1 AND session_key = $2 AND content_id = $3
+    RETURNING content_id
+)
+INSERT INTO attachment_chunk (bucket, content_id, chunk_no, content)
+SELECT $5, upload.content_id, $6::integer + c.place::integer - 1, c.content
+FROM upload, unnest($7::bytea[]) WITH ORDINALITY AS c (content, place)
+RETURNING chunk_no;
+
+-- name: end_upload
+-- Its chunks are given to a content, or have to be deleted.
+DELETE FROM attachment_upload
+WHERE bucket = $1 AND session_key = $2 AND content_id = $3
+RETURNING content_id;
+
+-- name: take_uploads
+-- The uploads of sessions that go.
+DELETE FROM attachment_upload AS u
+USING unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
+WHERE u.bucket = k.bucket AND u.session_key = k.session_key
+RETURNING u.content_id;
+
+-- name: expired_uploads
+-- Uploads whose server has died; those that another transaction is at are left to it.
+SELECT bucket, session_key, content_id
+FROM attachment_upload
+WHERE expire_time < clock_timestamp()
+ORDER BY expire_time
+LIMIT $1
+FOR UPDATE SKIP LOCKED;
+
+-- name: delete_chunks
+-- Of contents that nothing refers to.
+DELETE FROM attachment_chunk AS c
+USING unnest($1::smallint[], $2::uuid[]) AS k (bucket, content_id)
+WHERE c.bucket = k.bucket AND c.content_id = k.content_id;
+
+-- name: claim_content
+-- One more reference to bytes: to those that there are, or else to $4, which are new then.
+INSERT INTO attachment_content AS c (
+    bucket, tenant, sha256, content_id, size, reference_count, create_time
+)
+VALUES ($1, $2, $3, $4, $5, 1, statement_timestamp())
+ON CONFLICT (bucket, tenant, sha256) DO UPDATE SET reference_count = c.reference_count + 1
+RETURNING content_id;
+
+-- name: lock_contents
+-- In key order as everywhere, so that two that want the same ones don't wait for each other.
+SELECT c.bucket, c.tenant, c.sha256
+FROM attachment_content AS c
+JOIN unnest($1::smallint[], $2::text[], $3::bytea[]) AS k (bucket, tenant, sha256)
+    USING (bucket, tenant, sha256)
+ORDER BY c.bucket, c.tenant, c.sha256
+FOR UPDATE OF c;
+
+-- name: count_contents
+-- So many references more or less ($4), of locked contents.
+UPDATE attachment_content AS c
+SET reference_count = c.reference_count + k.difference
+FROM unnest($1::smallint[], $2::text[], $3::bytea[], $4::bigint[])
+    AS k (bucket, tenant, sha256, difference)
+WHERE c.bucket = k.bucket AND c.tenant = k.tenant AND c.sha256 = k.sha256;
+
+-- name: delete_unreferenced
+-- Of these contents those whose last reference is gone; what is left of them are chunks.
+DELETE FROM attachment_content AS c
+USING unnest($1::smallint[], $2::text[], $3::bytea[]) AS k (bucket, tenant, sha256)
+WHERE c.bucket = k.bucket AND c.tenant = k.tenant AND c.sha256 = k.sha256
+    AND c.reference_count = 0
+RETURNING c.content_id;
+
+-- name: insert_attachment
+-- The caller holds the lock of the session's head.
+INSERT INTO attachment (
+    bucket, session_key, attachment_id, name, mime_type, disposition, metadata, tenant, sha256, size,
+    content_id, create_time
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, statement_timestamp()))
+RETURNING create_time;
+
+-- name: read_attachment
+-- One attachment.
+SELECT *
+FROM attachment
+WHERE bucket = $1 AND session_key = $2 AND attachment_id = $3;
+
+-- name: list_attachments
+-- A page behind name $3, of names from $4 on and below $5 (null: without end), that takes $7 bytes at most,
+-- or of one row; and how many rows $6 lets through.
+SELECT *
+FROM (
+    SELECT
+        a.*,
+        sum(
+            128 + octet_length(a.attachment_id) + octet_length(a.name) + octet_length(a.mime_type)
+            + octet_length(a.metadata)
+        ) OVER (ORDER BY a.name) AS total,
+        row_number() OVER (ORDER BY a.name) AS place,
+        count(*) OVER () AS found
+    FROM (
+        SELECT *
+        FROM attachment
+        WHERE bucket = $1 AND session_key = $2 AND name > $3 AND name >= $4
+            AND ($5::text IS NULL OR name < $5)
+        ORDER BY name
+        LIMIT $6
+    ) AS a
+) AS b
+WHERE place = 1 OR total <= $7::bigint
+ORDER BY name;
+
+-- name: attachment_totals
+-- What a session holds.
+SELECT count(*) AS count, coalesce(sum(size), 0)::bigint AS size
+FROM attachment
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: attachment_name_taken
+-- Whether a name is in use, as a file or as a directory, or one of the directories in it ($4) as a file.
+SELECT EXISTS (
+    SELECT
+    FROM attachment
+    WHERE bucket = $1 AND session_key = $2
+        AND (name = $3 OR name = ANY($4::text[]) OR (name > $3 || '/' AND name < $3 || '0'))
+);
+
+-- name: attachment_names
+-- All names of a session, for the rare case that one is taken.
+SELECT name
+FROM attachment
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: delete_attachment
+-- One attachment; what it referred to.
+DELETE FROM attachment
+WHERE bucket = $1 AND session_key = $2 AND attachment_id = $3
+RETURNING tenant, sha256;
+
+-- name: take_attachments
+-- The attachments of sessions that go, and how often each content was referred to.
+WITH gone AS (
+    DELETE FROM attachment AS a
+    USING unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
+    WHERE a.bucket = k.bucket AND a.session_key = k.session_key
+    RETURNING a.tenant, a.sha256
+)
+SELECT tenant, sha256, count(*) AS count
+FROM gone
+GROUP BY tenant, sha256;
+
+-- name: copy_attachments
+-- A fork has the same ones.
+WITH copied AS (
+    INSERT INTO attachment (
+        bucket, session_key, attachment_id, name, mime_type, disposition, metadata, tenant, sha256, size,
+        content_id, create_time
+    )
+    SELECT
+        $3, $4, attachment_id, name, mime_type, disposition, metadata, tenant, sha256, size,
+        content_id, create_time
+    FROM attachment
+    WHERE bucket = $1 AND session_key = $2
+    RETURNING tenant, sha256
+)
+SELECT tenant, sha256, count(*) AS count
+FROM copied
+GROUP BY tenant, sha256;
+
+-- name: read_chunks
+-- Some chunks of a content, from number $3 to $4.
+SELECT chunk_no, content
+FROM attachment_chunk
+WHERE bucket = $1 AND content_id = $2 AND chunk_no BETWEEN $3 AND $4
+ORDER BY chunk_no;
