@@ -20,6 +20,7 @@ from sessiond_server.jobs.attachments import UploadSweep
 from sessiond_server.jobs.runner import Job, JobRunner
 from sessiond_server.operations.appending import Appending
 from sessiond_server.operations.attaching import AttachmentLimits
+from sessiond_server.operations.recording import Recording
 from sessiond_server.rpc.access import Access
 from sessiond_server.rpc.attachment_service import AttachmentServicer
 from sessiond_server.rpc.context_service import ContextServicer
@@ -28,6 +29,8 @@ from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.message_service import MessageServicer
 from sessiond_server.rpc.server import RpcServer
 from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.rpc.sessions_io import with_model
+from sessiond_server.rpc.usage_service import UsageServicer
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.database import UNAVAILABLE, Database
 from sessiond_server.store.drafts import DraftTable
@@ -134,7 +137,8 @@ async def _feeds(
 async def _batcher(
     dsn: str, settings: Settings, database: Database, hints: LocalHints
 ) -> AsyncIterator[Batcher]:
-    appending = Appending(database, max_spawn_depth=settings.max_spawn_depth)
+    recording = Recording(database, with_model)
+    appending = Appending(database, recording, max_spawn_depth=settings.max_spawn_depth)
     batcher = Batcher(
         dsn,
         appending.resolve,
@@ -185,6 +189,7 @@ def _listen(
             uploads=settings.attachment_uploads,
             downloads=settings.attachment_downloads,
         ),
+        UsageServicer(database, Recording(database, with_model)),
         Access(database) if settings.auth == "keys" else None,
     )
     try:

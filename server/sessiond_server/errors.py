@@ -473,6 +473,16 @@ class TooManyTransfers(Refused):
         super().__init__(f"{limit} transfers of attachments are under way already.", limit=limit)
 
 
+class RequestIdReused(Refused):
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"The request id {request_id!r} stands for something of other content.",
+            request_id=request_id,
+        )
+
+
 class DatabaseUnavailable(Refused):
     reason = "DATABASE_UNAVAILABLE"
     retry_after = 0.5

@@ -8,7 +8,7 @@ from typing import Any
 import sessiond
 from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary
-from sessiond._requests import attachments, contexts, messages, sessions
+from sessiond._requests import attachments, contexts, messages, sessions, usage
 
 ERRORS = {
     "AlreadyExists",
@@ -45,6 +45,7 @@ ERRORS = {
     "PermissionDenied",
     "PreconditionFailed",
     "ReadQueueFull",
+    "RequestIdReused",
     "RewindNotFound",
     "RewindNotUndoable",
     "SeqOutOfRange",
@@ -87,6 +88,7 @@ NAMES = ERRORS | {
     "from_openai",
     "message_update",
     "to_openai",
+    "usage_record",
     "with_client_ids",
 }
 METHODS = {
@@ -109,6 +111,7 @@ METHODS = {
     "get_stats",
     "list_attachments",
     "list_attachments_page",
+    "get_usage",
     "list_compactions",
     "list_messages",
     "list_messages_page",
@@ -116,11 +119,13 @@ METHODS = {
     "list_rewinds",
     "list_sessions",
     "list_sessions_page",
+    "list_usage",
     "next_title",
     "plan_compaction",
     "prune_sessions",
     "prune_sessions_page",
     "read_attachment",
+    "record_usage",
     "release_lease",
     "release_writer",
     "renew_writer",
@@ -165,7 +170,7 @@ def test_every_method_is_documented_under_its_own_name() -> None:
 
 
 def rpcs() -> dict[str, Rpc[Any, Any]]:
-    modules = (sessions, messages, contexts, attachments)
+    modules = (sessions, messages, contexts, attachments, usage)
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
     transfers: list[Rpc[Any, Any]] = [attachments.UPLOAD, attachments.DOWNLOAD]
@@ -180,6 +185,7 @@ def test_every_rpc_of_the_contract_has_its_call() -> None:
             v1.GetMessageRequest,
             v1.GetContextRequest,
             v1.GetAttachmentRequest,
+            v1.GetUsageRequest,
         )
     }
     methods = {

@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from sessiond import v1
 from sessiond_server.errors import WriterLeaseLost
 from sessiond_server.operations.appending import Appending
+from sessiond_server.operations.recording import Recording
 from sessiond_server.rpc.message_service import append_of
 from sessiond_server.store.database import Database
 from sessiond_server.store.keys import DEFAULT_TENANT, session_key
@@ -288,7 +289,8 @@ async def resolve_while_the_lease_ends(database: Database, dsn: str) -> None:
         writer_token="token",
         create_session=v1.Session(),
     )
-    appending = Appending(database, max_spawn_depth=3)
+    recording = Recording(database, lambda details, model: None)
+    appending = Appending(database, recording, max_spawn_depth=3)
     async with connected(dsn) as connection:
         creating = v1.AppendMessagesRequest()
         creating.CopyFrom(request)

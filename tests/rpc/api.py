@@ -45,6 +45,7 @@ class Api:
         self.contexts = v1.ContextServiceStub(channel)
         self.feeds = v1.FeedServiceStub(channel)
         self.attachments = v1.AttachmentServiceStub(channel)
+        self.usage = v1.UsageServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:
         """A session with these facts."""
@@ -161,6 +162,14 @@ class Api:
         request = v1.AcquireWriterRequest(session_id=session_id, holder=holder)
         request.ttl.FromSeconds(seconds)
         return self.contexts.AcquireWriter(request).writer_token
+
+    def spend(self, session_id: str, *records: v1.UsageRecord) -> v1.RecordUsageResponse:
+        """Record usage."""
+        return self.usage.RecordUsage(v1.RecordUsageRequest(session_id=session_id, records=records))
+
+    def spent(self, session_id: str = "", **fields: Any) -> v1.GetUsageResponse:
+        """What was used."""
+        return self.usage.GetUsage(v1.GetUsageRequest(session_id=session_id, **fields))
 
     def plan(self, session_id: str, holder: str = "compactor") -> v1.PlanCompactionResponse:
         """A plan with its lease."""

@@ -49,6 +49,7 @@ _LIKELY = {
     "sessiond.v1.UploadAttachmentRequest.last": 1.0,
     "sessiond.v1.UploadAttachmentRequest.size": 0.02,
     "sessiond.v1.UpdateMessagesRequest.updates": 1.0,
+    "sessiond.v1.RecordUsageRequest.records": 1.0,
     "sessiond.v1.UpdateSessionRequest.session": 1.0,
     "sessiond.v1.UpdateSessionRequest.update_mask": 1.0,
 }
@@ -116,6 +117,11 @@ class Requests:
             "sessiond.v1.SessionParent.id": self._session_id,
             "sessiond.v1.Attachment.id": lambda: self._pick(self.world.attachment_ids, 0.8),
             "sessiond.v1.ToolCall.id": lambda: f"call-{self._int(1, 5)}",
+            "sessiond.v1.Cost.currency": lambda: self.random.choice(["", "EUR"]),
+            "sessiond.v1.Cost.estimated": lambda: f"0.{self._int(0, 999)}",
+            "sessiond.v1.Cost.actual": lambda: f"{self._int(0, 99)}",
+            "sessiond.v1.GetUsageRequest.from_day": lambda: "2026-01-31",
+            "sessiond.v1.GetUsageRequest.to_day": lambda: "9999-12-31",
         }
 
     def _int(self, low: int, high: int) -> int:
@@ -178,7 +184,8 @@ class Requests:
         if _is_map(field):
             self._set_map(message, field)
         elif field.is_repeated:
-            for _ in range(1 if full else self._int(1, 3)):
+            one = full or field.full_name == "sessiond.v1.Usage.costs"
+            for _ in range(1 if one else self._int(1, 3)):
                 self._add(getattr(message, field.name), field, full)
         elif field.message_type is None:
             setattr(message, field.name, self._scalar(field))

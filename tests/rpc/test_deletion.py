@@ -78,6 +78,9 @@ def _full(api: Api) -> str:
     api.lease(id, seconds=1)
     api.upload(id, b"the same for all")
     api.upload(id, id.encode() * 20_000, id)
+    usage = v1.Usage(input_tokens=1)
+    used = v1.UsageRecord(usage=usage, round_index=1, model="m", request_id="r")
+    api.spend(id, used)
     return id
 
 
@@ -166,7 +169,8 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     clear = v1.ClearMessagesRequest(session_id=id, writer_token=token)
     assert own.messages.ClearMessages(clear).attachment_count == 0
     left = {name for name, count in _rows(dsn, id, key).items() if count}
-    kept = {"session", "session_head", "session_title", "session_change"}
+    of_usage = {"usage_sum", "usage_round", "usage_billing", "session_request"}
+    kept = {"session", "session_head", "session_title", "session_change", *of_usage}
     assert left == {*kept, "attachment"}
     clear.delete_attachments = True
     assert own.messages.ClearMessages(clear).attachment_count == 2

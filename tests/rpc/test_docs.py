@@ -87,6 +87,8 @@ _LIMITS = {
     "PRUNE_PAGE": "sessions of a prune",
     "MESSAGE_PAGE": "messages of a page",
     "RECORD_PAGE": "records of a page",
+    "USAGE_RECORDS": "records of a call",
+    "BASE_URL": "base URL",
     "KEEP_RECENT": "messages to keep",
     "LEASE_SECONDS": "time of a lease",
     "WRITER_LEASE_SECONDS": "time of a writer lease that is left out",
@@ -94,6 +96,7 @@ _LIMITS = {
 }
 _OTHERWISE = {
     "PAGE_BYTES",
+    "USAGE_COUNT",
     "MAX_SEQ",
     "EARLIEST_SECOND",
     "LATEST_SECOND",
@@ -136,12 +139,15 @@ def test_limits_in_other_words() -> None:
     call = f"1–{limits.CALL_MESSAGES}, {_size(limits.CALL_BYTES)} together"
     assert rows["changes of an update"] == call
     assert rows["bytes of a page"] == _size(limits.PAGE_BYTES + 4096)
+    assert rows["counts of a record"] == f"0 to 10^{len(str(limits.USAGE_COUNT)) - 1}"
     assert rows["seqs"] == f"0 to 2^{limits.MAX_SEQ.bit_length() - 1}"
     assert rows["value of a label"].startswith(f"{limits.SHORT_TEXT},")
     forms = {
         "session id": limits.SESSION_ID_FORM,
         "client id": limits.CLIENT_ID_FORM,
         "request id": limits.REQUEST_ID_FORM.replace("at most ", ""),
+        "costs of a record": limits.MONEY_FORM,
+        "currency": limits.CURRENCY_FORM,
         "watch id": limits.WATCH_ID_FORM.replace("at most ", ""),
     }
     for row, form in forms.items():

@@ -57,6 +57,7 @@ from sessiond._errors import (
     PermissionDenied,
     PreconditionFailed,
     ReadQueueFull,
+    RequestIdReused,
     RewindNotFound,
     RewindNotUndoable,
     SeqOutOfRange,
@@ -84,6 +85,7 @@ from sessiond._errors import (
 from sessiond._openai import from_openai, to_openai
 from sessiond._requests.contexts import Context
 from sessiond._requests.messages import message_update, with_client_ids
+from sessiond._requests.usage import usage_record
 from sessiond._stream import AppendStream
 from sessiond._stream_aio import AsyncAppendStream
 from sessiond._watch import Event
@@ -136,6 +138,7 @@ __all__ = [
     "PermissionDenied",
     "PreconditionFailed",
     "ReadQueueFull",
+    "RequestIdReused",
     "RewindNotFound",
     "RewindNotUndoable",
     "SeqOutOfRange",
@@ -165,5 +168,6 @@ __all__ = [
     "from_openai",
     "message_update",
     "to_openai",
+    "usage_record",
     "with_client_ids",
 ]

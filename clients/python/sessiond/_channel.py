@@ -47,6 +47,10 @@ SAFE_TO_REPEAT = {
         "GetAttachment": "reads",
         "ListAttachments": "reads",
     },
+    "sessiond.v1.UsageService": {
+        "RecordUsage": "its records have request ids, or set their rounds",
+        "GetUsage": "reads",
+    },
 }
 
 # These are sent again after RESOURCE_EXHAUSTED alone, which says that nothing was done. After

@@ -20,7 +20,7 @@ from sessiond._channel import call_metadata, channel_options, grpc_target
 from sessiond._draft import PUBLISH, Draft
 from sessiond._errors import SessiondError
 from sessiond._lease import WriterLease
-from sessiond._requests import attachments, contexts, messages, sessions, values
+from sessiond._requests import attachments, contexts, messages, sessions, usage, values
 from sessiond._status import error_from_call
 from sessiond._stream import AppendStream
 from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
@@ -343,6 +343,10 @@ class Client(_Caller):
             destination.close()
         assert incoming.attachment is not None
         return incoming.attachment
+
+    record_usage = _unary(usage.record_usage)
+    get_usage = _unary(usage.get_usage)
+    list_usage = _listed(usage.list_usage)
 
     def watch(
         self,

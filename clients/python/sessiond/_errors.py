@@ -18,7 +18,8 @@ SessiondError
 │   ├── SessionExists
 │   ├── TitleTaken
 │   ├── ClientIdReused
-│   └── AttachmentIdReused
+│   ├── AttachmentIdReused
+│   └── RequestIdReused
 ├── Conflict                     ABORTED: somebody else was faster; read what is new, decide anew
 │   ├── NextSeqMismatch
 │   ├── EtagMismatch
@@ -236,6 +237,10 @@ class ClientIdReused(AlreadyExists):
 
 class AttachmentIdReused(AlreadyExists):
     """An attachment of other bytes has this id: ids are for one attachment each."""
+
+
+class RequestIdReused(AlreadyExists):
+    """Something of other content has this request id: ids are for one request each."""
 
 
 class Conflict(SessiondError):
@@ -514,6 +519,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_ATTACHMENT_OVER_LIMIT: AttachmentOverLimit,
     ErrorReason.ERROR_REASON_ATTACHMENT_TYPE_REFUSED: AttachmentTypeRefused,
     ErrorReason.ERROR_REASON_TOO_MANY_TRANSFERS: TooManyTransfers,
+    ErrorReason.ERROR_REASON_REQUEST_ID_REUSED: RequestIdReused,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

@@ -70,6 +70,7 @@ class AppendStream:
         writer_token: str = "",
         create_session: v1.Session | None = None,
         skip_known: bool = False,
+        usage: v1.UsageRecord | None = None,
     ) -> Future[v1.AppendMessagesResponse]:
         """Appends messages; returns the future answer at once.
 
@@ -87,6 +88,7 @@ class AppendStream:
             writer_token=writer_token,
             create_session=create_session,
             skip_known=skip_known,
+            usage=usage,
         )
         future: Future[v1.AppendMessagesResponse] = Future()
         future.set_running_or_notify_cancel()

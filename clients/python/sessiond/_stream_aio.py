@@ -71,6 +71,7 @@ class AsyncAppendStream:
         writer_token: str = "",
         create_session: v1.Session | None = None,
         skip_known: bool = False,
+        usage: v1.UsageRecord | None = None,
     ) -> asyncio.Future[v1.AppendMessagesResponse]:
         """Appends messages; returns the future answer at once.
 
@@ -89,6 +90,7 @@ class AsyncAppendStream:
             writer_token=writer_token,
             create_session=create_session,
             skip_known=skip_known,
+            usage=usage,
         )
         future: asyncio.Future[v1.AppendMessagesResponse] = self._loop.create_future()
         self._pipeline.add(request, future, self._loop.time())

@@ -12,27 +12,34 @@ from sessiond_server.errors import (
     PartialReplay,
     SessionNotFound,
     WriterLeaseLost,
+    invalid,
 )
 from sessiond_server.operations import creating, gate
+from sessiond_server.operations.recording import TOO_LARGE, Recording
 from sessiond_server.store import appends, heads
 from sessiond_server.store.appends import Ack, Append, Known, MessageRow
 from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.usage import TooLarge
 
 
 class Appending:
     """The careful way to append: one at a time, under the session's lock."""
 
-    def __init__(self, database: Database, *, max_spawn_depth: int) -> None:
+    def __init__(self, database: Database, recording: Recording, *, max_spawn_depth: int) -> None:
         self._database = database
+        self._recording = recording
         self._turns = asyncio.Semaphore(max(1, database.connections // 2))
         self._max_spawn_depth = max_spawn_depth
 
     async def resolve(self, append: Append) -> Ack:
         """Append, or say exactly why not."""
         async with self._turns:  # appends that wait for locks leave connections to everybody else
-            return await self._database.transact(
-                lambda connection: self._resolve(connection, append)
-            )
+            try:
+                return await self._database.transact(
+                    lambda connection: self._resolve(connection, append)
+                )
+            except TooLarge as error:
+                raise invalid("usage", TOO_LARGE) from error
 
     async def _resolve(self, connection: Connection, append: Append) -> Ack:
         head = await heads.lock(connection, append.key)
@@ -58,6 +65,8 @@ class Appending:
         stored = await appends.store(connection, [rest])
         if not stored:
             raise WriterLeaseLost(append.session_id)  # it ended since the look above
+        if append.usage is not None:
+            await self._recording.count(connection, append.key, [append.usage])
         following = itertools.count(stored[0])
         seqs = [
             known[row.client_id].seq if row.client_id in known else next(following)

@@ -59,6 +59,11 @@ def tenant() -> str:
     return _current().grant.tenant
 
 
+def owner() -> str | None:
+    """The owner to whom the caller is bound."""
+    return _current().grant.owner
+
+
 def key_of(session_id: str) -> SessionKey:
     """Where a session is stored, for this caller: somebody else's is looked for where there is none."""
     caller = _current()

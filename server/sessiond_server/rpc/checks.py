@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
@@ -117,6 +117,22 @@ class Checks:
         known = limits.EARLIEST_SECOND <= value.seconds <= limits.LATEST_SECOND
         if not (known and 0 <= value.nanos < 10**9):
             self.wrong(field, "must be a time of the years 1 to 9999")
+
+    def money(self, field: str, value: str) -> None:
+        if value and not limits.MONEY.fullmatch(value):
+            self.wrong(field, limits.MONEY_FORM)
+
+    def day(self, field: str, value: str, default: date) -> date:
+        """A day; what isn't one is noted."""
+        if not value:
+            return default
+        try:
+            if limits.DAY.fullmatch(value):
+                return date.fromisoformat(value)
+        except ValueError:
+            pass
+        self.wrong(field, limits.DAY_FORM)
+        return default
 
     def labels(self, field: str, labels: Iterable[tuple[str, str]], count: int, most: int) -> None:
         self.count(field, count, most)

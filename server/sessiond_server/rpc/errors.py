@@ -71,6 +71,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "ATTACHMENT_OVER_LIMIT": grpc.StatusCode.FAILED_PRECONDITION,
     "ATTACHMENT_TYPE_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "TOO_MANY_TRANSFERS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "REQUEST_ID_REUSED": grpc.StatusCode.ALREADY_EXISTS,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
     "BUG": grpc.StatusCode.INTERNAL,

@@ -63,6 +63,16 @@ PRUNE_PAGE: Final = (50, 200)
 MESSAGE_PAGE: Final = (100, 1000)
 RECORD_PAGE: Final = (100, 1000)
 
+USAGE_RECORDS: Final = 1000
+USAGE_COUNT: Final = 10**12
+BASE_URL: Final = 2048
+MONEY: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+MONEY_FORM: Final = "must be a decimal of at most 12 digits before the point and 12 behind it"
+CURRENCY: Final = re.compile(r"([A-Z]{3})?")
+CURRENCY_FORM: Final = "must be three capital letters"
+DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DAY_FORM: Final = "must be a day such as 2026-01-31"
+
 KEEP_RECENT: Final = (4, 10_000)
 LEASE_SECONDS: Final = (1, 3600)
 WRITER_LEASE_SECONDS: Final = 30

@@ -19,6 +19,7 @@ from sessiond_server.rpc import (
     messages_out,
     page_tokens,
     sessions_io,
+    usage_io,
 )
 from sessiond_server.rpc.append_stream import AppendStreams
 from sessiond_server.rpc.checks import Checks
@@ -306,6 +307,9 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
         creation = sessions_io.new_session(
             session, "create_session", session_id, check, tenant=access.tenant()
         )
+    usage = None
+    if request.HasField("usage"):
+        usage = usage_io.record_in(request.usage, "usage", check)
     check.done()
     return Append(
         session_id,
@@ -316,6 +320,7 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
         request.skip_known,
         creation,
         sum([len(row.payload) for row in rows]),
+        usage,
     )
 
 

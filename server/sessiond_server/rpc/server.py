@@ -17,6 +17,7 @@ from sessiond.v1 import (
     feed_service_pb2,
     message_service_pb2,
     session_service_pb2,
+    usage_service_pb2,
 )
 from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
@@ -27,6 +28,7 @@ from sessiond_server.rpc.feed_service import FeedServicer
 from sessiond_server.rpc.message_service import MessageServicer
 from sessiond_server.rpc.registry import Wall
 from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.rpc.usage_service import UsageServicer
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", limits.RECEIVE_BYTES),
@@ -44,6 +46,7 @@ SERVICES = {
     context_service_pb2.DESCRIPTOR.services_by_name["ContextService"],
     feed_service_pb2.DESCRIPTOR.services_by_name["FeedService"],
     attachment_service_pb2.DESCRIPTOR.services_by_name["AttachmentService"],
+    usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"],
 }
 
 
@@ -56,6 +59,7 @@ class RpcServer:
     contexts: ContextServicer
     feeds: FeedServicer
     attachments: AttachmentServicer
+    usage: UsageServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
@@ -74,6 +78,7 @@ class RpcServer:
             "ContextService": self.contexts,
             "FeedService": self.feeds,
             "AttachmentService": self.attachments,
+            "UsageService": self.usage,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)

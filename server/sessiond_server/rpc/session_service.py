@@ -10,7 +10,7 @@ from uuid import UUID
 from sessiond.v1 import session_pb2 as pb
 from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid
-from sessiond_server.operations import creating, ending, facts, finding, forking, pruning
+from sessiond_server.operations import creating, ending, facts, finding, forking, pruning, summing
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.pruning import FIRST, Pruning
 from sessiond_server.operations.stats import Counting
@@ -22,6 +22,7 @@ from sessiond_server.rpc import (
     retention_io,
     sessions_io,
     stats_io,
+    usage_io,
 )
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
@@ -91,8 +92,14 @@ class SessionServicer:
         async with self.database.connection() as connection:
             key = access.key_of(session_id)
             row = await ending.read(connection, session_id, key)
+            subtree = await summing.subtree(
+                connection, access.tenant(), access.owner(), session_id, key
+            )
         full = request.view != pb.SESSION_VIEW_BASIC
-        return rpc.GetSessionResponse(session=sessions_io.session_out(row, full=full))
+        session = sessions_io.session_out(row, full=full)
+        if subtree:
+            session.usage.subtree.CopyFrom(usage_io.usage_out(subtree))
+        return rpc.GetSessionResponse(session=session)
 
     async def ResolveSession(
         self, request: rpc.ResolveSessionRequest, _: Context

@@ -14,7 +14,7 @@ from sessiond.v1 import message_pb2
 from sessiond.v1 import session_pb2 as pb
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.finding import Preview
-from sessiond_server.rpc import limits
+from sessiond_server.rpc import limits, usage_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions import titles
@@ -134,6 +134,15 @@ def changed_details(stored: bytes, session: pb.Session, fields: Collection[str])
     return kept.SerializeToString(deterministic=True)
 
 
+def with_model(stored: bytes, model: str) -> bytes | None:
+    """The stored details with a model, if they have none; else `None`."""
+    kept = pb.Session.FromString(stored)
+    if kept.model:
+        return None
+    kept.model = model
+    return kept.SerializeToString(deterministic=True)
+
+
 def session_out(row: SessionRow, *, full: bool = True) -> pb.Session:
     """A stored session."""
     session = pb.Session.FromString(row.details) if full else pb.Session()
@@ -164,6 +173,7 @@ def session_out(row: SessionRow, *, full: bool = True) -> pb.Session:
             context_token_count=row.context_token_count,
             open_tool_call_count=row.open_tool_call_count,
             round_index=row.round_index,
+            usage=usage_io.session_usage(row),
             etag=row.etag,
             create_time=timestamp(row.create_time),
             update_time=timestamp(row.update_time),

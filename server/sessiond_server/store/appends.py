@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from sessiond_server.sessions.usage import Record
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
@@ -70,6 +71,8 @@ class Append:
     skip_known: bool = False
     creation: object | None = None
     bytes: int = 0
+    usage: Record | None = None
+    """What the turn used. Such an append isn't left to the statement, which knows nothing of usage."""
     answer: asyncio.Future[Ack] = field(default_factory=lambda: _future())
 
 

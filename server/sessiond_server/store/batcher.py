@@ -125,10 +125,11 @@ class _Batch:
         earlier = self._seen.setdefault(append.key, set())
         if earlier is None:
             return False
-        if earlier and (append.expected_next_seq or not earlier.isdisjoint(ids)):
+        alone = append.expected_next_seq or append.usage
+        if earlier and (alone or not earlier.isdisjoint(ids)):
             return False
         earlier |= ids
-        if append.expected_next_seq or append.skip_known:
+        if alone or append.skip_known:
             self._seen[append.key] = (
                 None  # left out, it would be applied behind what comes after it
             )
@@ -136,10 +137,19 @@ class _Batch:
 
 
 async def _store_without_replays(
-    connection: asyncpg.Connection[asyncpg.Record], batch: list[Append]
+    connection: asyncpg.Connection[asyncpg.Record], batch: list[Append], with_usage: set[int]
 ) -> dict[int, int]:
     replays = await with_known_messages(connection, batch)
-    places = [place for place in range(len(batch)) if place not in replays]
+    return await _store_others(connection, batch, replays | with_usage)
+
+
+async def _store_others(
+    connection: asyncpg.Connection[asyncpg.Record], batch: list[Append], left_out: Collection[int]
+) -> dict[int, int]:
+    """Store what isn't left out; the first seqs by the places in the batch."""
+    if not left_out:
+        return await store(connection, batch)
+    places = [place for place in range(len(batch)) if place not in left_out]
     if not places:
         return {}
     stored = await store(connection, [batch[place] for place in places])
@@ -280,12 +290,13 @@ class _Lane:
 
     async def _store(self, batch: list[Append]) -> dict[int, int]:
         """The first seqs of what is stored, by its place in the batch; the rest needs a closer look."""
+        with_usage = {place for place, append in enumerate(batch) if append.usage is not None}
         for attempt in range(ATTEMPTS):
             try:
                 connection = await self._connected()
                 if asyncio.get_running_loop().time() < self._replays_until:
-                    return await _store_without_replays(connection, batch)
-                return await store(connection, batch)
+                    return await _store_without_replays(connection, batch, with_usage)
+                return await _store_others(connection, batch, with_usage)
             except asyncpg.UniqueViolationError:
                 self._replays_until = asyncio.get_running_loop().time() + REPLAYS
             except CONFLICTS:

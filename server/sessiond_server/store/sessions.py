@@ -19,6 +19,19 @@ EPHEMERAL, LINKED, DETACHED = 1, 2, 3
 """Values of `sessiond.v1.Lifecycle`."""
 
 
+class Origin(NamedTuple):
+    """From which session one comes, and what becomes of it when it ends."""
+
+    tenant: str
+    parent_id: str | None
+    parent_kind: int
+    lifecycle: int
+
+    @property
+    def goes_at_its_end(self) -> bool:
+        return self.parent_kind == SUBAGENT and self.lifecycle == EPHEMERAL
+
+
 @dataclass(slots=True)
 class SessionRow:
     """A row of `session` with the counters of its head."""
@@ -60,10 +73,16 @@ class SessionRow:
     context_token_count: int
     activity_time: datetime
     open_tool_call_count: int
+    usage_json: str | None
+    billing_json: str | None
 
     @property
     def key(self) -> SessionKey:
         return SessionKey(self.bucket, self.session_key)
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.tenant, self.parent_id, self.parent_kind, self.lifecycle)
 
     @property
     def etag(self) -> str:
@@ -267,6 +286,15 @@ async def by_title(
         return [row[0] for row in rows]
     rows = await connection.fetch(query("sessions_by_title"), tenant, name, number, owner)
     return [row[1] for row in rows]
+
+
+async def origin(connection: Connection, key: SessionKey) -> Origin | None:
+    row = await connection.fetchrow(query("origin"), *key)
+    return None if row is None else Origin(*row)
+
+
+async def fill_details(connection: Connection, key: SessionKey, details: bytes) -> None:
+    await connection.execute(query("fill_details"), *key, details)
 
 
 @dataclass(frozen=True, slots=True)

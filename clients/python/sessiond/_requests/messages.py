@@ -26,6 +26,7 @@ def append(
     writer_token: str = "",
     create_session: v1.Session | None = None,
     skip_known: bool = False,
+    usage: v1.UsageRecord | None = None,
 ) -> v1.AppendMessagesRequest:
     """Appends messages with consecutive seqs, all or none; they are durable when it returns.
 
@@ -40,6 +41,7 @@ def append(
         writer_token: The token of the writer lease, if one is held.
         create_session: If given, the session is made in the same transaction if it doesn't exist.
         skip_known: Whether messages that are stored already are skipped when others are new.
+        usage: What the turn used, made by `usage_record`: it counts if the call adds a message.
 
     Returns an `AppendMessagesResponse`: the first, the last and the session's next seq, and whether
     all of it was stored before.
@@ -60,6 +62,7 @@ def append(
         writer_token=writer_token,
         create_session=create_session,
         skip_known=skip_known,
+        usage=usage,
     )
     for message in request.messages:
         if not message.client_id:

@@ -149,6 +149,20 @@ from sessiond.v1.session_service_pb2 import UpdateSessionResponse as UpdateSessi
 from sessiond.v1.session_service_pb2_grpc import SessionServiceServicer as SessionServiceServicer
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub as SessionServiceStub
 from sessiond.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server as add_SessionServiceServicer_to_server
+from sessiond.v1.usage_pb2 import Billing as Billing
+from sessiond.v1.usage_pb2 import Cost as Cost
+from sessiond.v1.usage_pb2 import SessionUsage as SessionUsage
+from sessiond.v1.usage_pb2 import Usage as Usage
+from sessiond.v1.usage_pb2 import UsageRecord as UsageRecord
+from sessiond.v1.usage_service_pb2 import GetUsageRequest as GetUsageRequest
+from sessiond.v1.usage_service_pb2 import GetUsageResponse as GetUsageResponse
+from sessiond.v1.usage_service_pb2 import RecordUsageRequest as RecordUsageRequest
+from sessiond.v1.usage_service_pb2 import RecordUsageResponse as RecordUsageResponse
+from sessiond.v1.usage_service_pb2 import UsageGroup as UsageGroup
+from sessiond.v1.usage_service_pb2 import UsageGrouping as UsageGrouping
+from sessiond.v1.usage_service_pb2_grpc import UsageServiceServicer as UsageServiceServicer
+from sessiond.v1.usage_service_pb2_grpc import UsageServiceStub as UsageServiceStub
+from sessiond.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server as add_UsageServiceServicer_to_server
 
 if TYPE_CHECKING:
     from sessiond.v1.attachment_service_pb2_grpc import AttachmentServiceAsyncStub as AttachmentServiceAsyncStub
@@ -156,3 +170,4 @@ if TYPE_CHECKING:
     from sessiond.v1.feed_service_pb2_grpc import FeedServiceAsyncStub as FeedServiceAsyncStub
     from sessiond.v1.message_service_pb2_grpc import MessageServiceAsyncStub as MessageServiceAsyncStub
     from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub as SessionServiceAsyncStub
+    from sessiond.v1.usage_service_pb2_grpc import UsageServiceAsyncStub as UsageServiceAsyncStub

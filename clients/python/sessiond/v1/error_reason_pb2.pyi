@@ -208,6 +208,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, or as many downloads, under way
     as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `limit`.
     """
+    ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 38
+    """ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
+    bug of the caller: give each request an id of its own. Metadata: `request_id`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -403,5 +407,9 @@ Metadata: `name`, `kind`, what it was taken for.
 ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 49
 """RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, or as many downloads, under way
 as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `limit`.
+"""
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 38
+"""ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
+bug of the caller: give each request an id of its own. Metadata: `request_id`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

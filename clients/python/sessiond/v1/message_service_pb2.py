@@ -27,65 +27,66 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sessiond.v1 import error_pb2 as sessiond_dot_v1_dot_error__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
+from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/message_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/error.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\"\xc6\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12,\n\x0e\x63reate_session\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x12\n\nskip_known\x18\x06 \x01(\x08\"o\n\x16\x41ppendMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"J\n\x13\x41ppendStreamRequest\x12\x33\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\".sessiond.v1.AppendMessagesRequest\"B\n\x14\x41ppendStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.AppendResult\"r\n\x0c\x41ppendResult\x12\x32\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32#.sessiond.v1.AppendMessagesResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.sessiond.v1.ErrorH\x00\x42\t\n\x07outcome\"\xd1\x02\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12(\n\x05order\x18\x05 \x01(\x0e\x32\x19.sessiond.v1.MessageOrder\x12\x12\n\x08\x66rom_seq\x18\x06 \x01(\x03H\x00\x12/\n\tfrom_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\naround_seq\x18\x08 \x01(\x03H\x00\x12 \n\x05roles\x18\t \x03(\x0e\x32\x11.sessiond.v1.Role\x12\'\n\x05kinds\x18\n \x03(\x0e\x32\x18.sessiond.v1.MessageKindB\x07\n\x05start\"t\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1b\n\x13previous_page_token\x18\x03 \x01(\t\"V\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x03seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tclient_id\x18\x03 \x01(\tH\x00\x42\t\n\x07message\";\n\x12GetMessageResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\"n\n\x15UpdateMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.MessageUpdate\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\"g\n\rMessageUpdate\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x16UpdateMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\"~\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\"<\n\x15RewindSessionResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"\xae\x01\n\x06Rewind\x12\x11\n\trewind_id\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tundo_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\x11UndoRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\trewind_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\"9\n\x12UndoRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"O\n\x12ListRewindsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListRewindsResponse\x12$\n\x07rewinds\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Rewind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x14\x43learMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\x02 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\x12\x1a\n\x12\x64\x65lete_attachments\x18\x04 \x01(\x08\"Z\n\x15\x43learMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\x12\x18\n\x10\x61ttachment_count\x18\x03 \x01(\x03\"U\n\x18ListOpenToolCallsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x19ListOpenToolCallsResponse\x12\x32\n\x0fopen_tool_calls\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.OpenToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0cOpenToolCall\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\ttool_call\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*h\n\x0cMessageOrder\x12\x1d\n\x19MESSAGE_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17MESSAGE_ORDER_ASCENDING\x10\x01\x12\x1c\n\x18MESSAGE_ORDER_DESCENDING\x10\x02\x32\xf8\x06\n\x0eMessageService\x12Y\n\x0e\x41ppendMessages\x12\".sessiond.v1.AppendMessagesRequest\x1a#.sessiond.v1.AppendMessagesResponse\x12W\n\x0c\x41ppendStream\x12 .sessiond.v1.AppendStreamRequest\x1a!.sessiond.v1.AppendStreamResponse(\x01\x30\x01\x12S\n\x0cListMessages\x12 .sessiond.v1.ListMessagesRequest\x1a!.sessiond.v1.ListMessagesResponse\x12M\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x1f.sessiond.v1.GetMessageResponse\x12Y\n\x0eUpdateMessages\x12\".sessiond.v1.UpdateMessagesRequest\x1a#.sessiond.v1.UpdateMessagesResponse\x12V\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\x12M\n\nUndoRewind\x12\x1e.sessiond.v1.UndoRewindRequest\x1a\x1f.sessiond.v1.UndoRewindResponse\x12P\n\x0bListRewinds\x12\x1f.sessiond.v1.ListRewindsRequest\x1a .sessiond.v1.ListRewindsResponse\x12V\n\rClearMessages\x12!.sessiond.v1.ClearMessagesRequest\x1a\".sessiond.v1.ClearMessagesResponse\x12\x62\n\x11ListOpenToolCalls\x12%.sessiond.v1.ListOpenToolCallsRequest\x1a&.sessiond.v1.ListOpenToolCallsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/message_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/error.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\x1a\x17sessiond/v1/usage.proto\"\xef\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12,\n\x0e\x63reate_session\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x12\n\nskip_known\x18\x06 \x01(\x08\x12\'\n\x05usage\x18\x07 \x01(\x0b\x32\x18.sessiond.v1.UsageRecord\"o\n\x16\x41ppendMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"J\n\x13\x41ppendStreamRequest\x12\x33\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\".sessiond.v1.AppendMessagesRequest\"B\n\x14\x41ppendStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.AppendResult\"r\n\x0c\x41ppendResult\x12\x32\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32#.sessiond.v1.AppendMessagesResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.sessiond.v1.ErrorH\x00\x42\t\n\x07outcome\"\xd1\x02\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12(\n\x05order\x18\x05 \x01(\x0e\x32\x19.sessiond.v1.MessageOrder\x12\x12\n\x08\x66rom_seq\x18\x06 \x01(\x03H\x00\x12/\n\tfrom_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\naround_seq\x18\x08 \x01(\x03H\x00\x12 \n\x05roles\x18\t \x03(\x0e\x32\x11.sessiond.v1.Role\x12\'\n\x05kinds\x18\n \x03(\x0e\x32\x18.sessiond.v1.MessageKindB\x07\n\x05start\"t\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1b\n\x13previous_page_token\x18\x03 \x01(\t\"V\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x03seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tclient_id\x18\x03 \x01(\tH\x00\x42\t\n\x07message\";\n\x12GetMessageResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\"n\n\x15UpdateMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.MessageUpdate\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\"g\n\rMessageUpdate\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x16UpdateMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\"~\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\"<\n\x15RewindSessionResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"\xae\x01\n\x06Rewind\x12\x11\n\trewind_id\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tundo_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\x11UndoRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\trewind_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\"9\n\x12UndoRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"O\n\x12ListRewindsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListRewindsResponse\x12$\n\x07rewinds\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Rewind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x14\x43learMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\x02 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\x12\x1a\n\x12\x64\x65lete_attachments\x18\x04 \x01(\x08\"Z\n\x15\x43learMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\x12\x18\n\x10\x61ttachment_count\x18\x03 \x01(\x03\"U\n\x18ListOpenToolCallsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x19ListOpenToolCallsResponse\x12\x32\n\x0fopen_tool_calls\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.OpenToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0cOpenToolCall\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\ttool_call\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*h\n\x0cMessageOrder\x12\x1d\n\x19MESSAGE_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17MESSAGE_ORDER_ASCENDING\x10\x01\x12\x1c\n\x18MESSAGE_ORDER_DESCENDING\x10\x02\x32\xf8\x06\n\x0eMessageService\x12Y\n\x0e\x41ppendMessages\x12\".sessiond.v1.AppendMessagesRequest\x1a#.sessiond.v1.AppendMessagesResponse\x12W\n\x0c\x41ppendStream\x12 .sessiond.v1.AppendStreamRequest\x1a!.sessiond.v1.AppendStreamResponse(\x01\x30\x01\x12S\n\x0cListMessages\x12 .sessiond.v1.ListMessagesRequest\x1a!.sessiond.v1.ListMessagesResponse\x12M\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x1f.sessiond.v1.GetMessageResponse\x12Y\n\x0eUpdateMessages\x12\".sessiond.v1.UpdateMessagesRequest\x1a#.sessiond.v1.UpdateMessagesResponse\x12V\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\x12M\n\nUndoRewind\x12\x1e.sessiond.v1.UndoRewindRequest\x1a\x1f.sessiond.v1.UndoRewindResponse\x12P\n\x0bListRewinds\x12\x1f.sessiond.v1.ListRewindsRequest\x1a .sessiond.v1.ListRewindsResponse\x12V\n\rClearMessages\x12!.sessiond.v1.ClearMessagesRequest\x1a\".sessiond.v1.ClearMessagesResponse\x12\x62\n\x11ListOpenToolCalls\x12%.sessiond.v1.ListOpenToolCallsRequest\x1a&.sessiond.v1.ListOpenToolCallsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.message_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGEORDER']._serialized_start=2888
-  _globals['_MESSAGEORDER']._serialized_end=2992
-  _globals['_APPENDMESSAGESREQUEST']._serialized_start=197
-  _globals['_APPENDMESSAGESREQUEST']._serialized_end=395
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=397
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=508
-  _globals['_APPENDSTREAMREQUEST']._serialized_start=510
-  _globals['_APPENDSTREAMREQUEST']._serialized_end=584
-  _globals['_APPENDSTREAMRESPONSE']._serialized_start=586
-  _globals['_APPENDSTREAMRESPONSE']._serialized_end=652
-  _globals['_APPENDRESULT']._serialized_start=654
-  _globals['_APPENDRESULT']._serialized_end=768
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=771
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1108
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1110
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1226
-  _globals['_GETMESSAGEREQUEST']._serialized_start=1228
-  _globals['_GETMESSAGEREQUEST']._serialized_end=1314
-  _globals['_GETMESSAGERESPONSE']._serialized_start=1316
-  _globals['_GETMESSAGERESPONSE']._serialized_end=1375
-  _globals['_UPDATEMESSAGESREQUEST']._serialized_start=1377
-  _globals['_UPDATEMESSAGESREQUEST']._serialized_end=1487
-  _globals['_MESSAGEUPDATE']._serialized_start=1489
-  _globals['_MESSAGEUPDATE']._serialized_end=1592
-  _globals['_UPDATEMESSAGESRESPONSE']._serialized_start=1594
-  _globals['_UPDATEMESSAGESRESPONSE']._serialized_end=1658
-  _globals['_REWINDSESSIONREQUEST']._serialized_start=1660
-  _globals['_REWINDSESSIONREQUEST']._serialized_end=1786
-  _globals['_REWINDSESSIONRESPONSE']._serialized_start=1788
-  _globals['_REWINDSESSIONRESPONSE']._serialized_end=1848
-  _globals['_REWIND']._serialized_start=1851
-  _globals['_REWIND']._serialized_end=2025
-  _globals['_UNDOREWINDREQUEST']._serialized_start=2027
-  _globals['_UNDOREWINDREQUEST']._serialized_end=2134
-  _globals['_UNDOREWINDRESPONSE']._serialized_start=2136
-  _globals['_UNDOREWINDRESPONSE']._serialized_end=2193
-  _globals['_LISTREWINDSREQUEST']._serialized_start=2195
-  _globals['_LISTREWINDSREQUEST']._serialized_end=2274
-  _globals['_LISTREWINDSRESPONSE']._serialized_start=2276
-  _globals['_LISTREWINDSRESPONSE']._serialized_end=2360
-  _globals['_CLEARMESSAGESREQUEST']._serialized_start=2362
-  _globals['_CLEARMESSAGESREQUEST']._serialized_end=2481
-  _globals['_CLEARMESSAGESRESPONSE']._serialized_start=2483
-  _globals['_CLEARMESSAGESRESPONSE']._serialized_end=2573
-  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_start=2575
-  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_end=2660
-  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_start=2662
-  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_end=2766
-  _globals['_OPENTOOLCALL']._serialized_start=2768
-  _globals['_OPENTOOLCALL']._serialized_end=2886
-  _globals['_MESSAGESERVICE']._serialized_start=2995
-  _globals['_MESSAGESERVICE']._serialized_end=3883
+  _globals['_MESSAGEORDER']._serialized_start=2954
+  _globals['_MESSAGEORDER']._serialized_end=3058
+  _globals['_APPENDMESSAGESREQUEST']._serialized_start=222
+  _globals['_APPENDMESSAGESREQUEST']._serialized_end=461
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=463
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=574
+  _globals['_APPENDSTREAMREQUEST']._serialized_start=576
+  _globals['_APPENDSTREAMREQUEST']._serialized_end=650
+  _globals['_APPENDSTREAMRESPONSE']._serialized_start=652
+  _globals['_APPENDSTREAMRESPONSE']._serialized_end=718
+  _globals['_APPENDRESULT']._serialized_start=720
+  _globals['_APPENDRESULT']._serialized_end=834
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=837
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1174
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1176
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1292
+  _globals['_GETMESSAGEREQUEST']._serialized_start=1294
+  _globals['_GETMESSAGEREQUEST']._serialized_end=1380
+  _globals['_GETMESSAGERESPONSE']._serialized_start=1382
+  _globals['_GETMESSAGERESPONSE']._serialized_end=1441
+  _globals['_UPDATEMESSAGESREQUEST']._serialized_start=1443
+  _globals['_UPDATEMESSAGESREQUEST']._serialized_end=1553
+  _globals['_MESSAGEUPDATE']._serialized_start=1555
+  _globals['_MESSAGEUPDATE']._serialized_end=1658
+  _globals['_UPDATEMESSAGESRESPONSE']._serialized_start=1660
+  _globals['_UPDATEMESSAGESRESPONSE']._serialized_end=1724
+  _globals['_REWINDSESSIONREQUEST']._serialized_start=1726
+  _globals['_REWINDSESSIONREQUEST']._serialized_end=1852
+  _globals['_REWINDSESSIONRESPONSE']._serialized_start=1854
+  _globals['_REWINDSESSIONRESPONSE']._serialized_end=1914
+  _globals['_REWIND']._serialized_start=1917
+  _globals['_REWIND']._serialized_end=2091
+  _globals['_UNDOREWINDREQUEST']._serialized_start=2093
+  _globals['_UNDOREWINDREQUEST']._serialized_end=2200
+  _globals['_UNDOREWINDRESPONSE']._serialized_start=2202
+  _globals['_UNDOREWINDRESPONSE']._serialized_end=2259
+  _globals['_LISTREWINDSREQUEST']._serialized_start=2261
+  _globals['_LISTREWINDSREQUEST']._serialized_end=2340
+  _globals['_LISTREWINDSRESPONSE']._serialized_start=2342
+  _globals['_LISTREWINDSRESPONSE']._serialized_end=2426
+  _globals['_CLEARMESSAGESREQUEST']._serialized_start=2428
+  _globals['_CLEARMESSAGESREQUEST']._serialized_end=2547
+  _globals['_CLEARMESSAGESRESPONSE']._serialized_start=2549
+  _globals['_CLEARMESSAGESRESPONSE']._serialized_end=2639
+  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_start=2641
+  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_end=2726
+  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_start=2728
+  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_end=2832
+  _globals['_OPENTOOLCALL']._serialized_start=2834
+  _globals['_OPENTOOLCALL']._serialized_end=2952
+  _globals['_MESSAGESERVICE']._serialized_start=3061
+  _globals['_MESSAGESERVICE']._serialized_end=3949
 # @@protoc_insertion_point(module_scope)

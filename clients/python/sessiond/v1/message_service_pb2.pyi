@@ -13,6 +13,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import error_pb2 as _error_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
+from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -60,6 +61,7 @@ class AppendMessagesRequest(_message.Message):
     WRITER_TOKEN_FIELD_NUMBER: _builtins.int
     CREATE_SESSION_FIELD_NUMBER: _builtins.int
     SKIP_KNOWN_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     expected_next_seq: _builtins.int
@@ -85,6 +87,13 @@ class AppendMessagesRequest(_message.Message):
         empty or `session_id`.
         """
 
+    @_builtins.property
+    def usage(self) -> _usage_pb2.UsageRecord:
+        """What the turn used, recorded in the same transaction: it counts if the call adds a message, and
+        a replay counts nothing (P4). With a `request_id` that was counted already the messages are added, and
+        the usage isn't counted again.
+        """
+
     def __init__(
         self,
         *,
@@ -94,10 +103,11 @@ class AppendMessagesRequest(_message.Message):
         writer_token: _builtins.str = ...,
         create_session: _session_pb2.Session | None = ...,
         skip_known: _builtins.bool = ...,
+        usage: _usage_pb2.UsageRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "expected_next_seq", b"expected_next_seq", "messages", b"messages", "session_id", b"session_id", "skip_known", b"skip_known", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "expected_next_seq", b"expected_next_seq", "messages", b"messages", "session_id", b"session_id", "skip_known", b"skip_known", "usage", b"usage", "writer_token", b"writer_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

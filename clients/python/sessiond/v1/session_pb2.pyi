@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -207,6 +208,7 @@ class Session(_message.Message):
     CONTEXT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     OPEN_TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
     ROUND_INDEX_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
@@ -240,7 +242,7 @@ class Session(_message.Message):
     system_prompt: _builtins.str
     """The system prompt. At most 512 KiB. Not a part of the log or of any count."""
     model: _builtins.str
-    """The model that it runs on."""
+    """The model that it runs on. Left out, that of the first usage recorded with one."""
     config: _builtins.bytes
     """The model's configuration or the agent's: JSON text, kept as the bytes that it is. At most 64 KiB."""
     root_id: _builtins.str
@@ -284,6 +286,10 @@ class Session(_message.Message):
     @_builtins.property
     def parent(self) -> Global___SessionParent:
         """Where it comes from, if from another session. Fixed at creation."""
+
+    @_builtins.property
+    def usage(self) -> _usage_pb2.SessionUsage:
+        """What calls of models used and cost; absent while nothing is recorded. Set by the server."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -330,6 +336,7 @@ class Session(_message.Message):
         context_token_count: _builtins.int = ...,
         open_tool_call_count: _builtins.int = ...,
         round_index: _builtins.int = ...,
+        usage: _usage_pb2.SessionUsage | None = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
@@ -337,9 +344,9 @@ class Session(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         first_seq: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_activity_time", b"last_activity_time", "metadata", b"metadata", "parent", b"parent", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_activity_time", b"last_activity_time", "metadata", b"metadata", "parent", b"parent", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "profile", b"profile", "root_id", b"root_id", "round_index", b"round_index", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "profile", b"profile", "root_id", b"root_id", "round_index", b"round_index", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -133,6 +133,18 @@ SELECT s.create_request_id
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2;
 
+-- name: origin
+-- From which session one comes, and what decides its fate; none of it ever changes but that a parent may go.
+SELECT tenant, parent_id, parent_kind, lifecycle
+FROM session
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: fill_details
+-- Details that were left out.
+UPDATE session
+SET details = $3, revision = revision + 1, update_time = statement_timestamp()
+WHERE bucket = $1 AND session_key = $2;
+
 -- name: children
 -- The direct children of sessions, with what decides their fate.
 SELECT bucket, session_key, session_id, incarnation, parent_kind, lifecycle
@@ -206,6 +218,19 @@ changes AS (
 ),
 drafts AS (
     DELETE FROM draft_piece AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+usage AS (
+    DELETE FROM usage_sum AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+usage_rounds AS (
+    DELETE FROM usage_round AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+billing AS (
+    DELETE FROM usage_billing AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+requests AS (
+    DELETE FROM session_request AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
 heads AS (
     DELETE FROM session_head AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key

@@ -8,7 +8,35 @@ SELECT
         SELECT count(*)
         FROM waiting_tool_call AS w
         WHERE w.bucket = s.bucket AND w.session_key = s.session_key
-    ) AS open_tool_call_count
+    ) AS open_tool_call_count,
+    (
+        SELECT json_agg(
+            json_build_array(
+                u.currency, u.records, u.calls, u.input, u.output, u.cache_read, u.cache_write, u.reasoning,
+                u.total, u.estimates, u.estimated::text, u.actuals, u.actual::text
+            )
+        )::text
+        FROM (
+            SELECT
+                u.currency, sum(u.record_count) AS records, sum(u.model_calls) AS calls,
+                sum(u.input_tokens) AS input, sum(u.output_tokens) AS output,
+                sum(u.cache_read_tokens) AS cache_read, sum(u.cache_write_tokens) AS cache_write,
+                sum(u.reasoning_tokens) AS reasoning, sum(u.total_tokens) AS total,
+                sum(u.estimated_count) AS estimates, sum(u.estimated) AS estimated,
+                sum(u.actual_count) AS actuals, sum(u.actual) AS actual
+            FROM usage_sum AS u
+            WHERE u.bucket = s.bucket AND u.session_key = s.session_key AND NOT u.inherited
+            GROUP BY u.currency
+            HAVING sum(u.record_count) > 0
+        ) AS u
+    ) AS usage_json,
+    (
+        SELECT json_build_array(
+            b.provider, b.base_url, b.mode, b.cost_status, b.cost_source, b.pricing_version
+        )::text
+        FROM usage_billing AS b
+        WHERE b.bucket = s.bucket AND b.session_key = s.session_key
+    ) AS billing_json
 FROM session AS s
 JOIN session_head AS h USING (bucket, session_key)
 JOIN unnest($1::smallint[], $2::uuid[]) WITH ORDINALITY AS k (bucket, session_key, place)

@@ -1,0 +1,102 @@
+"""Recording usage: which records are new, and what they change of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sessiond_server.errors import RequestIdReused, invalid
+from sessiond_server.operations import gate
+from sessiond_server.operations.ending import read
+from sessiond_server.sessions import usage as rules
+from sessiond_server.sessions.usage import Record
+from sessiond_server.store import changes, heads, requests, usage
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.sessions import SessionRow, fill_details
+
+TOO_LARGE = "the sum would be 2^63 or more"
+
+FillModel = Callable[[bytes, str], bytes | None]
+"""Details with a model filled in; `None` if they have one."""
+
+
+class Recording:
+    """Records usage. `fill_model` knows what details look like, which are the API's."""
+
+    def __init__(self, database: Database, fill_model: FillModel) -> None:
+        self._database = database
+        self._fill_model = fill_model
+
+    async def record(
+        self, session_id: str, key: SessionKey, records: Sequence[Record]
+    ) -> tuple[SessionRow, int]:
+        """Count records, all or none; the session, and how many had been counted before."""
+
+        async def work(connection: Connection) -> tuple[SessionRow, int]:
+            await gate.lock(connection, session_id, key)
+            replayed = await self.count(connection, key, records)
+            return await read(connection, session_id, key), replayed
+
+        try:
+            return await self._database.transact(work)
+        except usage.TooLarge as error:
+            raise invalid("records", TOO_LARGE) from error
+
+    async def count(
+        self, connection: Connection, key: SessionKey, records: Sequence[Record]
+    ) -> int:
+        """Count records in a transaction that has locked the session; how many were counted before."""
+        new = await _unseen(connection, key, records)
+        if not new:
+            return len(records)
+        set_rounds = {it.round_index for it in new if it.set_round and it.round_index is not None}
+        stored = await usage.rounds(connection, key, set_rounds) if set_rounds else {}
+        found = rules.changes(new, stored, await heads.now(connection))
+        await usage.add(connection, key, found)
+        await self._fill_in(connection, key, new)
+        return len(records) - len(new)
+
+    async def _fill_in(
+        self, connection: Connection, key: SessionKey, records: Sequence[Record]
+    ) -> None:
+        if not any(it.model or any(it.billing) for it in records):
+            return
+        before = await usage.billing(connection, key)
+        facts = rules.filled(before, records)
+        if facts == before:
+            return
+        await usage.store_billing(connection, key, facts)
+        if facts[0] and not (before and before[0]):
+            await self._name_model(connection, key, facts[0])
+
+    async def _name_model(self, connection: Connection, key: SessionKey, model: str) -> None:
+        row = await read(connection, "", key)
+        details = self._fill_model(row.details, model)
+        if details is not None:
+            await fill_details(connection, key, details)
+            await changes.record(connection, key, changes.FACTS)
+
+
+async def _unseen(
+    connection: Connection, key: SessionKey, records: Sequence[Record]
+) -> list[Record]:
+    """The records without a request id that was counted before; their ids are noted."""
+    ids = [it.request_id for it in records if it.request_id]
+    if not ids:
+        return list(records)
+    known = {
+        request_id: it.digest
+        for request_id, it in (await requests.seen(connection, key, requests.USAGE, ids)).items()
+    }
+    new, noted = list[Record](), dict[str, bytes]()
+    for record in records:
+        digest = known.get(record.request_id, noted.get(record.request_id))
+        if not record.request_id or digest is None:
+            new.append(record)
+            noted[record.request_id] = record.digest
+        elif digest != record.digest:
+            raise RequestIdReused(record.request_id)
+    noted.pop("", None)
+    if noted:
+        await requests.note(connection, key, requests.USAGE, list(noted.items()))
+    return new

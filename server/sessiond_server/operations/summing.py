@@ -1,0 +1,71 @@
+"""Summing up usage: of a session, a session with all that comes from it, or the tenant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from sessiond_server.errors import SessionNotFound
+from sessiond_server.store import heads, usage
+from sessiond_server.store.database import Connection
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.usage import Grouping, GroupKey, Round, RoundUsage, Scope, Sums
+
+_ALL_DAYS = Grouping(False, False, False, date.min, date.max)
+_ONE_GROUP = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """A page of groups with the total of all."""
+
+    total: Sums
+    groups: list[tuple[GroupKey, Sums]]
+    rounds: list[RoundUsage]
+    more: bool
+
+
+async def _check_scope(connection: Connection, scope: Scope) -> None:
+    if scope.key is not None and await heads.read(connection, scope.key) is None:
+        raise SessionNotFound(scope.session_id)
+
+
+async def _total(connection: Connection, scope: Scope, by: Grouping) -> Sums:
+    whole = Grouping(False, False, False, by.from_day, by.to_day)
+    found = await usage.groups(connection, scope, whole, None, _ONE_GROUP)
+    return found[0][1] if found else {}
+
+
+async def total(connection: Connection, scope: Scope, by: Grouping) -> Summed:
+    """The total alone."""
+    await _check_scope(connection, scope)
+    return Summed(await _total(connection, scope, by), [], [], more=False)
+
+
+async def by_group(
+    connection: Connection, scope: Scope, by: Grouping, after: GroupKey | None, limit: int
+) -> Summed:
+    """A page of groups."""
+    await _check_scope(connection, scope)
+    found = await usage.groups(connection, scope, by, after, limit + 1)
+    sums = await _total(connection, scope, by)
+    return Summed(sums, found[:limit], [], more=len(found) > limit)
+
+
+async def by_round(
+    connection: Connection, scope: Scope, by: Grouping, after: Round, limit: int
+) -> Summed:
+    """A page of a session's rounds."""
+    await _check_scope(connection, scope)
+    assert scope.key is not None
+    days = (by.from_day, by.to_day)
+    found, more = await usage.round_page(connection, scope.key, days, after, limit)
+    return Summed(await _total(connection, scope, by), [], found, more)
+
+
+async def subtree(
+    connection: Connection, tenant: str, owner: str | None, session_id: str, key: SessionKey
+) -> Sums:
+    """What a session and all that come from it used."""
+    scope = Scope(tenant, owner, session_id, key, descendants=True)
+    return await _total(connection, scope, _ALL_DAYS)

@@ -1,0 +1,311 @@
+-- name: add_usage
+-- A session's own sums grow, or shrink when a round is set anew, and those of its tenant with them. Rows come in
+-- the order of their keys: writers of several days would deadlock otherwise.
+WITH added AS MATERIALIZED (
+    SELECT *
+    FROM unnest(
+        $3::date[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
+        $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::numeric[], $16::bigint[], $17::numeric[]
+    ) AS k (
+        day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens,
+        cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+    )
+    ORDER BY k.day, k.model, k.currency
+),
+own AS (
+    INSERT INTO usage_sum (
+        bucket, session_key, inherited, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens,
+        cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+    )
+    SELECT $1::smallint, $2::uuid, false, a.*
+    FROM added AS a
+    ON CONFLICT (bucket, session_key, inherited, day, model, currency) DO UPDATE
+    SET record_count = usage_sum.record_count + excluded.record_count,
+        model_calls = usage_sum.model_calls + excluded.model_calls,
+        input_tokens = usage_sum.input_tokens + excluded.input_tokens,
+        output_tokens = usage_sum.output_tokens + excluded.output_tokens,
+        cache_read_tokens = usage_sum.cache_read_tokens + excluded.cache_read_tokens,
+        cache_write_tokens = usage_sum.cache_write_tokens + excluded.cache_write_tokens,
+        reasoning_tokens = usage_sum.reasoning_tokens + excluded.reasoning_tokens,
+        total_tokens = usage_sum.total_tokens + excluded.total_tokens,
+        estimated_count = usage_sum.estimated_count + excluded.estimated_count,
+        estimated = usage_sum.estimated + excluded.estimated,
+        actual_count = usage_sum.actual_count + excluded.actual_count,
+        actual = usage_sum.actual + excluded.actual
+)
+INSERT INTO usage_of_tenant (
+    bucket, tenant, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+)
+SELECT s.bucket, s.tenant, a.*
+FROM session AS s
+CROSS JOIN added AS a
+WHERE s.bucket = $1 AND s.session_key = $2
+ORDER BY a.day, a.model, a.currency
+ON CONFLICT (bucket, tenant, day, model, currency) DO UPDATE
+SET record_count = usage_of_tenant.record_count + excluded.record_count,
+    model_calls = usage_of_tenant.model_calls + excluded.model_calls,
+    input_tokens = usage_of_tenant.input_tokens + excluded.input_tokens,
+    output_tokens = usage_of_tenant.output_tokens + excluded.output_tokens,
+    cache_read_tokens = usage_of_tenant.cache_read_tokens + excluded.cache_read_tokens,
+    cache_write_tokens = usage_of_tenant.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = usage_of_tenant.reasoning_tokens + excluded.reasoning_tokens,
+    total_tokens = usage_of_tenant.total_tokens + excluded.total_tokens,
+    estimated_count = usage_of_tenant.estimated_count + excluded.estimated_count,
+    estimated = usage_of_tenant.estimated + excluded.estimated,
+    actual_count = usage_of_tenant.actual_count + excluded.actual_count,
+    actual = usage_of_tenant.actual + excluded.actual;
+
+-- name: add_usage_of_rounds
+-- The same by rounds.
+INSERT INTO usage_round (
+    bucket, session_key, round_index, model, day, currency, record_time, record_count, model_calls,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens,
+    estimated_count, estimated, actual_count, actual
+)
+SELECT
+    $1::smallint, $2::uuid, k.round_index, k.model, k.day, k.currency, k.record_time, k.record_count,
+    k.model_calls, k.input_tokens, k.output_tokens, k.cache_read_tokens, k.cache_write_tokens,
+    k.reasoning_tokens, k.total_tokens, k.estimated_count, k.estimated, k.actual_count, k.actual
+FROM unnest(
+    $3::integer[], $4::text[], $5::date[], $6::text[], $7::timestamptz[], $8::bigint[], $9::bigint[],
+    $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
+    $17::numeric[], $18::bigint[], $19::numeric[]
+) AS k (
+    round_index, model, day, currency, record_time, record_count, model_calls, input_tokens, output_tokens,
+    cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated,
+    actual_count, actual
+)
+ORDER BY k.round_index, k.model, k.day, k.currency
+ON CONFLICT (bucket, session_key, round_index, model, day, currency) DO UPDATE
+SET record_time = greatest(usage_round.record_time, excluded.record_time),
+    record_count = usage_round.record_count + excluded.record_count,
+    model_calls = usage_round.model_calls + excluded.model_calls,
+    input_tokens = usage_round.input_tokens + excluded.input_tokens,
+    output_tokens = usage_round.output_tokens + excluded.output_tokens,
+    cache_read_tokens = usage_round.cache_read_tokens + excluded.cache_read_tokens,
+    cache_write_tokens = usage_round.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = usage_round.reasoning_tokens + excluded.reasoning_tokens,
+    total_tokens = usage_round.total_tokens + excluded.total_tokens,
+    estimated_count = usage_round.estimated_count + excluded.estimated_count,
+    estimated = usage_round.estimated + excluded.estimated,
+    actual_count = usage_round.actual_count + excluded.actual_count,
+    actual = usage_round.actual + excluded.actual;
+
+-- name: usage_of_rounds
+-- What is recorded of rounds that are set anew; the caller holds the head's lock.
+SELECT round_index, model, day, currency, record_time,
+    record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+FROM usage_round
+WHERE bucket = $1 AND session_key = $2 AND round_index = ANY($3::integer[]);
+
+-- name: forget_rounds
+-- Before they are set anew.
+DELETE FROM usage_round
+WHERE bucket = $1 AND session_key = $2 AND round_index = ANY($3::integer[]);
+
+-- name: read_billing
+-- How a session's usage is paid for.
+SELECT model, provider, base_url, mode, cost_status, cost_source, pricing_version
+FROM usage_billing
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: store_billing
+-- The same as it is now.
+INSERT INTO usage_billing (
+    bucket, session_key, model, provider, base_url, mode, cost_status, cost_source, pricing_version
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (bucket, session_key) DO UPDATE
+SET model = excluded.model,
+    provider = excluded.provider,
+    base_url = excluded.base_url,
+    mode = excluded.mode,
+    cost_status = excluded.cost_status,
+    cost_source = excluded.cost_source,
+    pricing_version = excluded.pricing_version;
+
+-- name: seen_requests
+-- Which of these request ids the session has seen, with the digest of each and what came of it.
+SELECT request_id, digest, result
+FROM session_request
+WHERE bucket = $1 AND session_key = $2 AND kind = $3 AND request_id = ANY($4::text[]);
+
+-- name: note_requests
+-- Request ids that were new; the caller holds the head's lock.
+INSERT INTO session_request (bucket, session_key, kind, request_id, digest, result)
+SELECT $1, $2, $3, k.request_id, k.digest, $6
+FROM unnest($4::text[], $5::bytea[]) AS k (request_id, digest);
+
+-- name: inherit_usage
+-- Sessions that are about to be deleted leave their sums to $1, $2.
+INSERT INTO usage_sum (
+    bucket, session_key, inherited, day, model, currency, record_count, model_calls, input_tokens,
+    output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count,
+    estimated, actual_count, actual
+)
+SELECT
+    $1::smallint, $2::uuid, true, u.day, u.model, u.currency,
+    sum(u.record_count), sum(u.model_calls), sum(u.input_tokens), sum(u.output_tokens),
+    sum(u.cache_read_tokens), sum(u.cache_write_tokens), sum(u.reasoning_tokens), sum(u.total_tokens),
+    sum(u.estimated_count), sum(u.estimated), sum(u.actual_count), sum(u.actual)
+FROM usage_sum AS u
+JOIN unnest($3::smallint[], $4::uuid[]) AS k (bucket, session_key) USING (bucket, session_key)
+GROUP BY u.day, u.model, u.currency
+HAVING sum(u.record_count) > 0
+ORDER BY u.day, u.model, u.currency
+ON CONFLICT (bucket, session_key, inherited, day, model, currency) DO UPDATE
+SET record_count = usage_sum.record_count + excluded.record_count,
+    model_calls = usage_sum.model_calls + excluded.model_calls,
+    input_tokens = usage_sum.input_tokens + excluded.input_tokens,
+    output_tokens = usage_sum.output_tokens + excluded.output_tokens,
+    cache_read_tokens = usage_sum.cache_read_tokens + excluded.cache_read_tokens,
+    cache_write_tokens = usage_sum.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = usage_sum.reasoning_tokens + excluded.reasoning_tokens,
+    total_tokens = usage_sum.total_tokens + excluded.total_tokens,
+    estimated_count = usage_sum.estimated_count + excluded.estimated_count,
+    estimated = usage_sum.estimated + excluded.estimated,
+    actual_count = usage_sum.actual_count + excluded.actual_count,
+    actual = usage_sum.actual + excluded.actual;
+
+-- name: usage_of_session
+-- What a session used itself, by day ($2) and model ($3) if these are asked for, on the days $4 to $5: the $9
+-- first groups behind a place, each with a row per currency.
+SELECT *
+FROM (
+    SELECT
+        g.*,
+        dense_rank() OVER (ORDER BY g.session_id, g.day, g.model) AS place
+    FROM (
+        SELECT
+            CASE WHEN $1 THEN $12::text ELSE '' END AS session_id,
+            CASE WHEN $2 THEN u.day::text ELSE '' END AS day,
+            CASE WHEN $3 THEN u.model ELSE '' END AS model,
+            u.currency,
+            sum(u.record_count) AS record_count, sum(u.model_calls) AS model_calls,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens,
+            sum(u.reasoning_tokens) AS reasoning_tokens, sum(u.total_tokens) AS total_tokens,
+            sum(u.estimated_count) AS estimated_count, sum(u.estimated) AS estimated,
+            sum(u.actual_count) AS actual_count, sum(u.actual) AS actual
+        FROM usage_sum AS u
+        WHERE u.bucket = $10 AND u.session_key = $11 AND NOT u.inherited
+            AND u.day BETWEEN $4::date AND $5::date
+        GROUP BY 1, 2, 3, 4
+        HAVING sum(u.record_count) > 0
+    ) AS g
+    WHERE $6::text IS NULL OR (g.session_id, g.day, g.model) > ($6, $7::text, $8::text)
+) AS g
+WHERE g.place <= $9
+ORDER BY g.place, g.currency;
+
+-- name: usage_of_subtree
+-- The same of a session and all that come from it, and came.
+WITH RECURSIVE tree AS (
+    SELECT s.bucket, s.session_key, s.session_id
+    FROM session AS s
+    WHERE s.bucket = $10 AND s.session_key = $11
+    UNION ALL
+    SELECT c.bucket, c.session_key, c.session_id
+    FROM tree AS t
+    JOIN session AS c ON c.tenant = $12 AND c.parent_id = t.session_id
+    WHERE $13::text IS NULL OR c.owner = $13
+)
+SELECT *
+FROM (
+    SELECT
+        g.*,
+        dense_rank() OVER (ORDER BY g.session_id, g.day, g.model) AS place
+    FROM (
+        SELECT
+            CASE WHEN $1 THEN t.session_id ELSE '' END AS session_id,
+            CASE WHEN $2 THEN u.day::text ELSE '' END AS day,
+            CASE WHEN $3 THEN u.model ELSE '' END AS model,
+            u.currency,
+            sum(u.record_count) AS record_count, sum(u.model_calls) AS model_calls,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens,
+            sum(u.reasoning_tokens) AS reasoning_tokens, sum(u.total_tokens) AS total_tokens,
+            sum(u.estimated_count) AS estimated_count, sum(u.estimated) AS estimated,
+            sum(u.actual_count) AS actual_count, sum(u.actual) AS actual
+        FROM tree AS t
+        CROSS JOIN LATERAL (
+            SELECT *
+            FROM usage_sum AS u
+            WHERE u.bucket = t.bucket AND u.session_key = t.session_key
+                AND u.day BETWEEN $4::date AND $5::date
+            OFFSET 0 -- session by session by the key: the planner doesn't know how many there are
+        ) AS u
+        GROUP BY 1, 2, 3, 4
+        HAVING sum(u.record_count) > 0
+    ) AS g
+    WHERE $6::text IS NULL OR (g.session_id, g.day, g.model) > ($6, $7::text, $8::text)
+) AS g
+WHERE g.place <= $9
+ORDER BY g.place, g.currency;
+
+-- name: usage_of_tenant
+-- The same of a tenant, whose sums know no sessions.
+SELECT *
+FROM (
+    SELECT
+        g.*,
+        dense_rank() OVER (ORDER BY g.session_id, g.day, g.model) AS place
+    FROM (
+        SELECT
+            CASE WHEN $1 THEN '' ELSE '' END AS session_id,
+            CASE WHEN $2 THEN u.day::text ELSE '' END AS day,
+            CASE WHEN $3 THEN u.model ELSE '' END AS model,
+            u.currency,
+            sum(u.record_count) AS record_count, sum(u.model_calls) AS model_calls,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens,
+            sum(u.reasoning_tokens) AS reasoning_tokens, sum(u.total_tokens) AS total_tokens,
+            sum(u.estimated_count) AS estimated_count, sum(u.estimated) AS estimated,
+            sum(u.actual_count) AS actual_count, sum(u.actual) AS actual
+        FROM usage_of_tenant AS u
+        WHERE u.tenant = $10
+            AND u.day BETWEEN $4::date AND $5::date
+        GROUP BY 1, 2, 3, 4
+        HAVING sum(u.record_count) > 0
+    ) AS g
+    WHERE $6::text IS NULL OR (g.session_id, g.day, g.model) > ($6, $7::text, $8::text)
+) AS g
+WHERE g.place <= $9
+ORDER BY g.place, g.currency;
+
+-- name: usage_by_round
+-- A page of rounds, each with its models: $3 to $4 are the days, $5 and $6 the place before the page, $7 how
+-- many. It looks at the rounds in which the next $8 rows are.
+SELECT *
+FROM (
+    SELECT r.*, dense_rank() OVER (ORDER BY r.round_index, r.model) AS place
+    FROM (
+        SELECT
+            u.round_index, u.model, u.currency, max(u.record_time) AS record_time,
+            count(*) AS row_count, sum(u.record_count) AS record_count, sum(u.model_calls) AS model_calls,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens,
+            sum(u.reasoning_tokens) AS reasoning_tokens, sum(u.total_tokens) AS total_tokens,
+            sum(u.estimated_count) AS estimated_count, sum(u.estimated) AS estimated,
+            sum(u.actual_count) AS actual_count, sum(u.actual) AS actual
+        FROM usage_round AS u
+        WHERE u.bucket = $1 AND u.session_key = $2 AND u.day BETWEEN $3::date AND $4::date
+            AND (u.round_index, u.model) > ($5::integer, $6::text)
+            AND u.round_index <= (
+                SELECT max(f.round_index)
+                FROM (
+                    SELECT f.round_index
+                    FROM usage_round AS f
+                    WHERE f.bucket = $1 AND f.session_key = $2 AND f.day BETWEEN $3::date AND $4::date
+                        AND (f.round_index, f.model) > ($5::integer, $6::text)
+                    ORDER BY f.round_index, f.model
+                    LIMIT $8
+                ) AS f
+            )
+        GROUP BY u.round_index, u.model, u.currency
+    ) AS r
+) AS r
+WHERE r.place <= $7
+ORDER BY r.place, r.currency;

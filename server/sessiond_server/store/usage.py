@@ -1,0 +1,155 @@
+"""The ledger: what sessions used, in sums by day and model, by rounds, and of the tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, NamedTuple, TypeVar
+
+import asyncpg
+
+from sessiond_server.sessions.usage import Amounts, Changes, RoundKey, RoundSum
+from sessiond_server.store.database import Connection
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.sql import query
+
+TooLarge = asyncpg.NumericValueOutOfRangeError
+"""Raised when a sum would be more than the database's integers hold."""
+
+_Key = TypeVar("_Key", bound=tuple[Any, ...])
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def add(connection: Connection, key: SessionKey, changes: Changes) -> None:
+    """Write what records change; the caller holds the head's lock."""
+    if changes.forgotten_rounds:
+        await connection.execute(query("forget_rounds"), *key, list(changes.forgotten_rounds))
+    if changes.rounds:
+        rows = [(*k, it.time, *it.amounts) for k, it in changes.rounds.items()]
+        await connection.execute(query("add_usage_of_rounds"), *key, *_columns(rows))
+    if changes.sums:
+        columns = _columns([(*k, *sums) for k, sums in changes.sums.items()])
+        await connection.execute(query("add_usage"), *key, *columns)
+
+
+async def rounds(
+    connection: Connection, key: SessionKey, indexes: Collection[int]
+) -> dict[RoundKey, RoundSum]:
+    """What is recorded of rounds."""
+    rows = await connection.fetch(query("usage_of_rounds"), *key, list(indexes))
+    return {RoundKey(*row[:4]): RoundSum(row[4], Amounts(*row[5:])) for row in rows}
+
+
+async def inherit(connection: Connection, heir: SessionKey, gone: Sequence[SessionKey]) -> None:
+    """Leave the sums of sessions that are about to be deleted to another one; all are locked."""
+    buckets, uuids = [key.bucket for key in gone], [key.key for key in gone]
+    await connection.execute(query("inherit_usage"), *heir, buckets, uuids)
+
+
+async def billing(connection: Connection, key: SessionKey) -> tuple[str, ...] | None:
+    """How a session's usage is paid for, its first model first."""
+    row = await connection.fetchrow(query("read_billing"), *key)
+    return None if row is None else tuple(row)
+
+
+async def store_billing(connection: Connection, key: SessionKey, facts: Iterable[str]) -> None:
+    await connection.execute(query("store_billing"), *key, *facts)
+
+
+class GroupKey(NamedTuple):
+    """What a group is of; empty where it isn't summed up by that."""
+
+    session_id: str
+    day: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """By what to sum up, and on which days."""
+
+    by_session: bool
+    by_day: bool
+    by_model: bool
+    from_day: date
+    to_day: date
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose usage: a session's, with or without what comes from it, or else the tenant's."""
+
+    tenant: str
+    owner: str | None
+    """Only of this owner's sessions, if one is named."""
+    session_id: str
+    key: SessionKey | None
+    descendants: bool
+
+
+Sums = Mapping[str, Amounts]
+"""What was used by currency, '' without costs."""
+
+
+async def groups(
+    connection: Connection, scope: Scope, by: Grouping, after: GroupKey | None, limit: int
+) -> list[tuple[GroupKey, Sums]]:
+    """The next groups behind a place."""
+    place = after or (None, None, None)
+    values = (by.by_session, by.by_day, by.by_model, by.from_day, by.to_day, *place, limit)
+    if scope.key is None:
+        rows = await connection.fetch(query("usage_of_tenant"), *values, scope.tenant)
+    elif scope.descendants:
+        name = query("usage_of_subtree")
+        rows = await connection.fetch(name, *values, *scope.key, scope.tenant, scope.owner)
+    else:
+        name = query("usage_of_session")
+        rows = await connection.fetch(name, *values, *scope.key, scope.session_id)
+    return _by_currency((GroupKey(*row[:3]), row[3], Amounts(*row[4:16])) for row in rows)
+
+
+def _by_currency(rows: Iterable[tuple[_Key, str, Amounts]]) -> list[tuple[_Key, Sums]]:
+    found: dict[_Key, dict[str, Amounts]] = {}
+    for key, currency, amounts in rows:
+        found.setdefault(key, {})[currency] = amounts
+    return list(found.items())
+
+
+class Round(NamedTuple):
+    """A model of a round."""
+
+    round_index: int
+    model: str
+
+
+class RoundUsage(NamedTuple):
+    """What was used in a round, and when it was last recorded."""
+
+    round: Round
+    time: datetime
+    sums: Sums
+
+
+async def round_page(
+    connection: Connection,
+    key: SessionKey,
+    days: tuple[date, date],
+    after: Round,
+    limit: int,
+) -> tuple[list[RoundUsage], bool]:
+    """The next rounds behind a place, and whether there may be more."""
+    rows = await connection.fetch(
+        query("usage_by_round"), *key, *days, *after, limit + 1, limit + 1
+    )
+    times: dict[Round, datetime] = {}
+    for row in rows:
+        it = Round(row[0], row[1])
+        times[it] = max(row[3], times.get(it, row[3]))
+    sums = _by_currency((Round(row[0], row[1]), row[2], Amounts(*row[5:17])) for row in rows)
+    found = [RoundUsage(it, times[it], of_it) for it, of_it in sums]
+    more = len(found) > limit or sum(row["row_count"] for row in rows) > limit
+    return found[:limit], more
