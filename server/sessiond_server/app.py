@@ -17,11 +17,14 @@ from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, de
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.jobs.attachments import UploadSweep
+from sessiond_server.jobs.retention import RetentionJob
 from sessiond_server.jobs.runner import Job, JobRunner
 from sessiond_server.operations.appending import Appending
 from sessiond_server.operations.attaching import AttachmentLimits
 from sessiond_server.operations.recording import Recording
+from sessiond_server.rpc import retention_io
 from sessiond_server.rpc.access import Access
+from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.attachment_service import AttachmentServicer
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
@@ -155,7 +158,10 @@ async def _batcher(
 
 @asynccontextmanager
 async def _jobs(settings: Settings, database: Database) -> AsyncIterator[None]:
-    jobs: list[Job] = [UploadSweep(database, every=settings.attachment_timeout)]
+    jobs: list[Job] = [
+        UploadSweep(database, every=settings.attachment_timeout),
+        RetentionJob(database, retention_io.stored_rule, settings.retention_interval),
+    ]
     runner = JobRunner(database, jobs if settings.jobs else [])
     runner.start()
     try:
@@ -190,6 +196,7 @@ def _listen(
             downloads=settings.attachment_downloads,
         ),
         UsageServicer(database, Recording(database, with_model)),
+        AdminServicer(database),
         Access(database) if settings.auth == "keys" else None,
     )
     try:

@@ -95,6 +95,12 @@ class Settings(BaseSettings):
         description="Whether this replica takes part in the service's own jobs; each is done by one replica"
         " at a time.",
     )
+    retention_interval: float = Field(
+        default=3600,
+        ge=0.1,
+        le=7 * 86400,
+        description="Seconds from one look for sessions that retention policies let go to the next.",
+    )
     metrics_listen: str | None = Field(
         default=None,
         description="Where metrics for Prometheus are served, as HOST:PORT (port 0 is any free one); nowhere"

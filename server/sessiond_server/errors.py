@@ -154,7 +154,7 @@ class EtagMismatch(Refused):
     reason = "ETAG_MISMATCH"
 
     def __init__(self, etag: str) -> None:
-        super().__init__(f"The session changed; its etag is {etag}.", etag=etag)
+        super().__init__(f"It changed; its etag is {etag or 'none'}.", etag=etag)
 
 
 class NextSeqMismatch(Refused):
@@ -481,6 +481,20 @@ class RequestIdReused(Refused):
             f"The request id {request_id!r} stands for something of other content.",
             request_id=request_id,
         )
+
+
+class RetentionPolicyNotFound(Refused):
+    reason = "RETENTION_POLICY_NOT_FOUND"
+
+    def __init__(self, policy: str) -> None:
+        super().__init__(f"There is no retention policy {policy!r}.", policy=policy)
+
+
+class TooManyRetentionPolicies(Refused):
+    reason = "TOO_MANY_RETENTION_POLICIES"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"There are {limit} retention policies already.", limit=limit)
 
 
 class DatabaseUnavailable(Refused):

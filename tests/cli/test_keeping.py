@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond import v1
+from sessiond.cli.render.retention import pruned_lines, reports_lines
 from tests.cli.command import Cli
 
 
@@ -42,3 +49,53 @@ def test_prune_shows_what_would_go_and_deletes_it_with_yes(cli: Cli) -> None:
     assert {it["id"] for it in cli.json("ls")} == {"kept", "pinned", "active"}
     assert "at least one of" in cli.refused("prune", "--yes", "--source", "cli")
     assert cli.json(*wanted, "--yes") == []
+
+
+def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:
+    done = cli("retention", "set", "old", "--ended-for", "30d", "--source", "cli", "--dry-run")
+    assert "ended for 30 d, ended, from cli" in done.stdout
+    (policy,) = cli.json("retention", "ls")
+    assert (policy["name"], policy["dry_run"], policy["rule"]["sources"]) == ("old", True, ["cli"])
+    cli.ok("create", "s1", "--source", "cli")
+    cli.ok("end", "s1")
+    assert cli.json("retention", "try", "old") == []
+    assert "no retention policy" in cli.refused("retention", "try", "none")
+    cli.ok("retention", "set", "old", "--ended-for", "1s", "--older-than", "0s")
+    assert "deletes" in cli.ok("retention", "ls")
+    time.sleep(1)
+    (would,) = cli.json("retention", "try", "old")
+    assert (would["session_id"], would["outcome"]) == ("s1", "would_be_deleted")
+    assert [it["id"] for it in cli.json("ls")] == ["s1"]
+    cli.ok("retention", "rm", "old")
+    assert cli.json("retention", "ls") == []
+    assert "(RETENTION_POLICY_NOT_FOUND)" in cli.refused("retention", "rm", "old")
+    assert cli("retention", "reports").stderr == "no reports\n"
+
+
+def test_reports_tell_people_what_went_and_why() -> None:
+    now = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
+
+    def before(days: int) -> Timestamp:
+        return Timestamp(seconds=int((now - timedelta(days=days)).timestamp()))
+
+    went = v1.PrunedSession(
+        session_id="s1",
+        outcome=v1.PruneOutcome.PRUNE_OUTCOME_DELETED,
+        session_count=3,
+        message_count=1200,
+        source="cli",
+        create_time=before(20),
+        last_activity_time=before(11),
+        end_time=before(10),
+    )
+    report = v1.RetentionReport(
+        policy="old", end_time=before(0), session_count=3, message_count=1200, sessions=[went]
+    )
+    lines = [line.plain.split("  ") for line in reports_lines([report], 120, now)]
+    assert [cell.strip() for cell in lines[1] if cell.strip()] == [
+        *("old", "now", "deleted", "3", "1,200", "0"),
+    ]
+    line = [line.plain for line in pruned_lines([went], 120, now, title=False)][1]
+    assert line.split("  ")[0] == "s1"
+    for part in ("deleted", "+2", "1,200", "20 d ago", "11 d ago", "10 d ago"):
+        assert part in line

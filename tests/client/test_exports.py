@@ -8,7 +8,7 @@ from typing import Any
 import sessiond
 from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary
-from sessiond._requests import attachments, contexts, messages, sessions, usage
+from sessiond._requests import admin, attachments, contexts, messages, sessions, usage
 
 ERRORS = {
     "AlreadyExists",
@@ -46,6 +46,7 @@ ERRORS = {
     "PreconditionFailed",
     "ReadQueueFull",
     "RequestIdReused",
+    "RetentionPolicyNotFound",
     "RewindNotFound",
     "RewindNotUndoable",
     "SeqOutOfRange",
@@ -63,6 +64,7 @@ ERRORS = {
     "TitleTaken",
     "TooManyDrafts",
     "TooManyTransfers",
+    "TooManyRetentionPolicies",
     "TooManyWatches",
     "Unauthenticated",
     "Unavailable",
@@ -100,6 +102,7 @@ METHODS = {
     "compact",
     "create_session",
     "delete_attachment",
+    "delete_retention_policy",
     "delete_session",
     "draft",
     "end_session",
@@ -116,6 +119,8 @@ METHODS = {
     "list_messages",
     "list_messages_page",
     "list_open_tool_calls",
+    "list_retention_policies",
+    "list_retention_reports",
     "list_rewinds",
     "list_sessions",
     "list_sessions_page",
@@ -134,6 +139,7 @@ METHODS = {
     "revert_compaction",
     "rewind",
     "save_attachment",
+    "set_retention_policy",
     "stream_context",
     "undo_rewind",
     "update_messages",
@@ -170,7 +176,7 @@ def test_every_method_is_documented_under_its_own_name() -> None:
 
 
 def rpcs() -> dict[str, Rpc[Any, Any]]:
-    modules = (sessions, messages, contexts, attachments, usage)
+    modules = (sessions, messages, contexts, attachments, usage, admin)
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
     transfers: list[Rpc[Any, Any]] = [attachments.UPLOAD, attachments.DOWNLOAD]
@@ -186,6 +192,7 @@ def test_every_rpc_of_the_contract_has_its_call() -> None:
             v1.GetContextRequest,
             v1.GetAttachmentRequest,
             v1.GetUsageRequest,
+            v1.SetRetentionPolicyRequest,
         )
     }
     methods = {

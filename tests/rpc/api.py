@@ -46,6 +46,7 @@ class Api:
         self.feeds = v1.FeedServiceStub(channel)
         self.attachments = v1.AttachmentServiceStub(channel)
         self.usage = v1.UsageServiceStub(channel)
+        self.admin = v1.AdminServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:
         """A session with these facts."""

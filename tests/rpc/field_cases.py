@@ -68,6 +68,11 @@ def _prune(**rule: Any) -> v1.PruneSessionsRequest:
     return v1.PruneSessionsRequest(rule=v1.RetentionRule(**rule), dry_run=True)
 
 
+def _policy(name: str, **rule: Any) -> v1.SetRetentionPolicyRequest:
+    policy = v1.RetentionPolicy(name=name, rule=v1.RetentionRule(**rule))
+    return v1.SetRetentionPolicyRequest(policy=policy)
+
+
 _DAY = Duration(seconds=86400)
 
 FIELDS: list[tuple[Message, str]] = [
@@ -121,6 +126,14 @@ FIELDS: list[tuple[Message, str]] = [
     (_prune(older_than=_DAY, labels={"": "v"}), "rule.labels['']"),
     (_prune(older_than=_DAY, profile=_LONG), "rule.profile"),
     (v1.PruneSessionsRequest(page_size=-1), "page_size"),
+    (_policy("", older_than=_DAY), "policy.name"),
+    (_policy("A b", older_than=_DAY), "policy.name"),
+    (_policy("p"), "policy.rule"),
+    (_policy("p", ended_for=Duration()), "policy.rule"),
+    (v1.DeleteRetentionPolicyRequest(), "name"),
+    (v1.ListRetentionReportsRequest(policy="x" * 64), "policy"),
+    (v1.ListRetentionReportsRequest(page_size=-1), "page_size"),
+    (v1.ListRetentionPoliciesRequest(page_size=-1), "page_size"),
     (v1.ListSessionsRequest(page_size=-1), "page_size"),
     (v1.ListSessionsRequest(sources=["s"] * 65), "sources"),
     (v1.ListSessionsRequest(sources=["s", _LONG]), "sources[1]"),

@@ -109,6 +109,7 @@ class Requests:
             "expected_next_seq": lambda: self.random.choice([0, 0, 9, 10]),
             "note_seq": lambda: self.random.choice([9, 12, 13]),
             "rewind_id": lambda: self._int(0, 4),
+            "name": lambda: self.random.choice(["text", "policy-a", "policy-b"]),
         }
         self._by_full_name: dict[str, Callable[[], Any]] = {
             "sessiond.v1.Session.id": self._new_or_known,
@@ -152,6 +153,8 @@ class Requests:
             request.session_id = _UNSURE  # type: ignore[attr-defined]
         if method.name == "PruneSessions":
             request.rule.owner = "nobody"  # type: ignore[attr-defined]
+        if method.name == "SetRetentionPolicy":
+            request.policy.rule.owner = "nobody"  # type: ignore[attr-defined]
         if method.name in _LEASING and self.random.random() < 0.9:
             request.session_id = self.world.leased  # type: ignore[attr-defined]
         return request

@@ -89,6 +89,7 @@ _LIMITS = {
     "RECORD_PAGE": "records of a page",
     "USAGE_RECORDS": "records of a call",
     "BASE_URL": "base URL",
+    "REPORT_PAGE": "reports of a page",
     "KEEP_RECENT": "messages to keep",
     "LEASE_SECONDS": "time of a lease",
     "WRITER_LEASE_SECONDS": "time of a writer lease that is left out",
@@ -145,6 +146,7 @@ def test_limits_in_other_words() -> None:
     forms = {
         "session id": limits.SESSION_ID_FORM,
         "client id": limits.CLIENT_ID_FORM,
+        "name of a retention policy": limits.POLICY_NAME_FORM,
         "request id": limits.REQUEST_ID_FORM.replace("at most ", ""),
         "costs of a record": limits.MONEY_FORM,
         "currency": limits.CURRENCY_FORM,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,13 @@ import grpc
 import pytest
 
 from sessiond import v1
+from sessiond_server.jobs.retention import RetentionJob
+from sessiond_server.operations import policies as following_policies
 from sessiond_server.operations import pruning
 from sessiond_server.operations.pruning import FIRST, Pruning
+from sessiond_server.rpc.retention_io import stored_rule
 from sessiond_server.sessions.retention import Rule
+from sessiond_server.store import policies as policies_store
 from sessiond_server.store.database import Database
 from tests.rpc.api import Api, new, refused, said
 from tests.support.processes import ServerProcess
@@ -364,3 +369,181 @@ def test_a_long_look_goes_on_where_it_was_cut(own: Api, dsn: str) -> None:
         pages.append(own.sessions.PruneSessions(request))
         request.page_token = pages[-1].next_page_token
     assert [[it.session_id for it in page.sessions] for page in pages] == [[], [], [last]]
+
+
+# Policies
+
+
+@pytest.fixture
+def following(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
+    """A server that follows policies all the time."""
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_RETENTION_INTERVAL="0.1")
+    with grpc.insecure_channel(server.target) as channel:
+        yield Api(channel)
+    assert not server.bugs()
+
+
+def set_policy(
+    api: Api, name: str, wanted: v1.RetentionRule, *, dry: bool = False
+) -> v1.RetentionPolicy:
+    policy = v1.RetentionPolicy(name=name, rule=wanted, dry_run=dry)
+    return api.admin.SetRetentionPolicy(v1.SetRetentionPolicyRequest(policy=policy)).policy
+
+
+def policies(api: Api, page_size: int = 2) -> list[v1.RetentionPolicy]:
+    request = v1.ListRetentionPoliciesRequest(page_size=page_size)
+    found: list[v1.RetentionPolicy] = []
+    while True:
+        page = api.admin.ListRetentionPolicies(request)
+        found += page.policies
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return found
+
+
+def reports(api: Api, policy: str = "", page_size: int = 1) -> list[v1.RetentionReport]:
+    request = v1.ListRetentionReportsRequest(policy=policy, page_size=page_size)
+    found: list[v1.RetentionReport] = []
+    while True:
+        page = api.admin.ListRetentionReports(request)
+        found += page.reports
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def was_followed(api: Api, name: str) -> bool:
+    return any(it.name == name and it.HasField("last_run_time") for it in policies(api))
+
+
+def test_policies_are_kept_replaced_and_deleted(own: Api) -> None:
+    wanted = rule(ended=30, sources=["cli"], labels={"k": "v"})
+    made = [set_policy(own, name, wanted, dry=name == "b") for name in ("b", "c", "a")]
+    assert [it.name for it in policies(own)] == ["a", "b", "c"]
+    assert sorted(policies(own), key=lambda it: it.name) == sorted(made, key=lambda it: it.name)
+    replaced = set_policy(own, "b", rule(idle=7))
+    assert (replaced.create_time, replaced.dry_run) == (made[0].create_time, False)
+    assert replaced.etag != made[0].etag
+    assert replaced.rule == rule(idle=7)
+    own.admin.DeleteRetentionPolicy(v1.DeleteRetentionPolicyRequest(name="a"))
+    again = v1.DeleteRetentionPolicyRequest(name="a", allow_missing=True)
+    own.admin.DeleteRetentionPolicy(again)
+    assert [it.name for it in policies(own)] == ["b", "c"]
+
+
+def test_a_policy_deletes_by_itself_and_reports_every_session(following: Api, dsn: str) -> None:
+    old = [following.talk(2) for _ in range(205)]
+    young, pinned = following.talk(1), following.create(pinned=True).id
+    child = following.child(old[0]).id
+    following.append(child, said())
+    for id in (*old, pinned, child):
+        following.end(id)
+    execute(dsn, "UPDATE session SET create_time = now() - interval '9 days', end_time = now() - interval"
+        " '8 days' WHERE state = 2")  # fmt: skip
+    set_policy(following, "old-ones", rule(ended=5))
+    until(lambda: was_followed(following, "old-ones"))
+    assert all_ids(following) == {young, pinned}
+    found = reports(following, "old-ones")
+    assert sum(it.session_count for it in found) == 206
+    assert sum(it.message_count for it in found) == 411
+    told = [session for report in found for session in report.sessions]
+    assert sorted(it.session_id for it in told) == sorted(old)
+    assert {it.outcome for it in told} == {DELETED}
+    assert {it.session_id: it.session_count for it in told}[old[0]] == 2
+    assert all(len(it.sessions) <= 100 for it in found)
+    assert {(it.policy, it.dry_run, it.kept_count) for it in found} == {("old-ones", False, 0)}
+    assert found == reports(following, page_size=100)
+    assert reports(following, "another") == []
+
+
+def test_a_dry_policy_only_reports(following: Api, dsn: str) -> None:
+    root = following.create(owner="ann", title="Trip").id
+    child = following.child(root, pinned=True).id
+    other = following.talk(3)
+    for id in (root, other):
+        following.end(id)
+        age(dsn, id, 9, 8, 7)
+    set_policy(following, "dry", rule(ended=5), dry=True)
+    until(lambda: was_followed(following, "dry"))
+    assert all_ids(following) == {root, child, other}
+    newest = reports(following, "dry")[0]
+    assert (newest.dry_run, newest.rule) == (True, rule(ended=5))
+    assert (newest.session_count, newest.message_count, newest.kept_count) == (1, 3, 1)
+    by_id = {it.session_id: it for it in newest.sessions}
+    assert (by_id[root].outcome, by_id[other].outcome) == (FOR_DESCENDANT, WOULD)
+    assert (by_id[root].title, by_id[root].owner) == ("", ""), "of sessions only ids are kept"
+    assert by_id[other].end_time.ToDatetime(UTC) < datetime.now(UTC) - timedelta(days=6)
+
+
+def test_a_policy_that_is_deleted_while_it_is_followed_deletes_nothing_more(
+    own: Api, dsn: str
+) -> None:
+    ids = [own.talk(1) for _ in range(6)]
+    for id in ids:
+        own.end(id)
+        age(dsn, id, 9, 8, 7)
+    set_policy(own, "old", rule(ended=5))
+    deleted = v1.DeleteRetentionPolicyRequest(name="old")
+
+    async def run() -> None:
+        database = Database(dsn, connections=3, queue=10)
+        await database.open()
+        original = policies_store.report
+
+        async def report(*arguments: Any) -> None:
+            await original(*arguments)
+            if arguments[2].item_no == 3:  # answered only when this session's deletion is committed
+                ending = asyncio.to_thread(own.admin.DeleteRetentionPolicy, deleted)
+                others.append(asyncio.ensure_future(ending))
+                await asyncio.sleep(0.3)
+
+        others: list[asyncio.Future[Any]] = []
+        try:
+            async with database.connection() as connection:
+                (policy,) = await policies_store.every(connection)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(policies_store, "report", report)
+                await following_policies.follow(database, policy, stored_rule(policy.rule))
+            await asyncio.gather(*others)
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+    assert all_ids(own) == set(ids[3:])
+    (report,) = reports(own)
+    assert [it.session_id for it in report.sessions] == ids[:3]
+
+
+def test_two_replicas_that_follow_a_policy_at_once_report_each_session_once(
+    own: Api, dsn: str
+) -> None:
+    ids = [own.talk(1) for _ in range(40)]
+    for id in ids:
+        own.end(id)
+    execute(dsn, "UPDATE session SET create_time = now() - interval '9 days',"
+        " end_time = now() - interval '8 days'")  # fmt: skip
+    set_policy(own, "old", rule(ended=5))
+
+    async def run() -> None:
+        databases = [Database(dsn, connections=2, queue=10) for _ in range(3)]
+        for database in databases:
+            await database.open()
+        try:
+            jobs = (RetentionJob(database, stored_rule, 1) for database in databases)
+            await asyncio.gather(*(job.run() for job in jobs))
+        finally:
+            for database in databases:
+                await database.close()
+
+    asyncio.run(run())
+    assert all_ids(own) == set()
+    told = [session for report in reports(own) for session in report.sessions]
+    assert sorted(it.session_id for it in told) == sorted(ids)
+    assert {it.outcome for it in told} == {DELETED}

@@ -22,7 +22,7 @@ from sessiond._draft import PUBLISH
 from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import Cancelled, SessiondError
 from sessiond._lease import WriterLease
-from sessiond._requests import attachments, contexts, messages, sessions, usage, values
+from sessiond._requests import admin, attachments, contexts, messages, sessions, usage, values
 from sessiond._status import error_from_call
 from sessiond._stream_aio import AsyncAppendStream
 from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
@@ -383,6 +383,10 @@ class AsyncClient(_Caller):
     record_usage = _unary(usage.record_usage)
     get_usage = _unary(usage.get_usage)
     list_usage = _listed(usage.list_usage)
+    set_retention_policy = _unary(admin.set_retention_policy)
+    list_retention_policies = _listed(admin.list_retention_policies)
+    delete_retention_policy = _unary(admin.delete_retention_policy)
+    list_retention_reports = _listed(admin.list_retention_reports)
 
     def watch(
         self,

@@ -51,6 +51,10 @@ SAFE_TO_REPEAT = {
         "RecordUsage": "its records have request ids, or set their rounds",
         "GetUsage": "reads",
     },
+    "sessiond.v1.AdminService": {
+        "ListRetentionPolicies": "reads",
+        "ListRetentionReports": "reads",
+    },
 }
 
 # These are sent again after RESOURCE_EXHAUSTED alone, which says that nothing was done. After
@@ -71,6 +75,10 @@ UNSAFE_TO_REPEAT = {
     },
     "sessiond.v1.AttachmentService": {
         "DeleteAttachment": "the second would find none, or one uploaded anew",
+    },
+    "sessiond.v1.AdminService": {
+        "SetRetentionPolicy": "the second would undo what another set in between",
+        "DeleteRetentionPolicy": "the second would delete a policy made anew, or find none",
     },
 }
 

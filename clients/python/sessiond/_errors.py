@@ -13,7 +13,8 @@ SessiondError
 │   ├── MessageNotFound
 │   ├── CompactionNotFound
 │   ├── RewindNotFound
-│   └── AttachmentNotFound
+│   ├── AttachmentNotFound
+│   └── RetentionPolicyNotFound
 ├── AlreadyExists                ALREADY_EXISTS
 │   ├── SessionExists
 │   ├── TitleTaken
@@ -41,7 +42,8 @@ SessiondError
 │   ├── RewindNotUndoable
 │   ├── NothingToRewind
 │   ├── AttachmentOverLimit
-│   └── AttachmentTypeRefused
+│   ├── AttachmentTypeRefused
+│   └── TooManyRetentionPolicies
 ├── Overloaded                   RESOURCE_EXHAUSTED: nothing was done; wait and try again
 │   ├── AppendQueueFull
 │   ├── TooManyWatches
@@ -199,6 +201,10 @@ class SessionNotFound(NotFound):
 
 class ParentNotFound(NotFound):
     """The parent named for a new session doesn't exist."""
+
+
+class RetentionPolicyNotFound(NotFound):
+    """There is no retention policy of this name."""
 
 
 class MessageNotFound(NotFound):
@@ -383,6 +389,10 @@ class AttachmentTypeRefused(PreconditionFailed):
     """The attachment is an executable, which the server doesn't take."""
 
 
+class TooManyRetentionPolicies(PreconditionFailed):
+    """There are as many retention policies as may be."""
+
+
 class Overloaded(SessiondError):
     """The server or its connection has more to do than it takes on. Nothing was done."""
 
@@ -520,6 +530,8 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_ATTACHMENT_TYPE_REFUSED: AttachmentTypeRefused,
     ErrorReason.ERROR_REASON_TOO_MANY_TRANSFERS: TooManyTransfers,
     ErrorReason.ERROR_REASON_REQUEST_ID_REUSED: RequestIdReused,
+    ErrorReason.ERROR_REASON_RETENTION_POLICY_NOT_FOUND: RetentionPolicyNotFound,
+    ErrorReason.ERROR_REASON_TOO_MANY_RETENTION_POLICIES: TooManyRetentionPolicies,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

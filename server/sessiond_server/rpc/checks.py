@@ -48,6 +48,10 @@ class Checks:
         if not limits.CLIENT_ID.fullmatch(value):
             self.wrong(field, limits.CLIENT_ID_FORM)
 
+    def policy_name(self, field: str, value: str) -> None:
+        if not limits.POLICY_NAME.fullmatch(value):
+            self.wrong(field, limits.POLICY_NAME_FORM)
+
     def text(self, field: str, value: str, most: int = limits.SHORT_TEXT) -> None:
         """A short text for people and filters: bounded, without control characters."""
         if len(value) > most:

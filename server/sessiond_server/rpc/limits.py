@@ -14,6 +14,8 @@ CLIENT_ID: Final = re.compile(r"[!-~]{1,128}")
 CLIENT_ID_FORM: Final = "must be 1–128 printable ASCII characters without spaces"
 REQUEST_ID: Final = re.compile(r"[!-~]{0,128}")
 REQUEST_ID_FORM: Final = "must be at most 128 printable ASCII characters without spaces"
+POLICY_NAME: Final = re.compile(r"[a-z0-9._-]{1,63}")
+POLICY_NAME_FORM: Final = "must be 1–63 of a-z 0-9 . _ -"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 SHORT_TEXT: Final = 256
@@ -62,6 +64,7 @@ SESSION_PAGE: Final = (50, 200)
 PRUNE_PAGE: Final = (50, 200)
 MESSAGE_PAGE: Final = (100, 1000)
 RECORD_PAGE: Final = (100, 1000)
+REPORT_PAGE: Final = (20, 100)
 
 USAGE_RECORDS: Final = 1000
 USAGE_COUNT: Final = 10**12

@@ -18,6 +18,7 @@ from sessiond_server.rpc import limits, page_tokens
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions.retention import Rule
+from sessiond_server.store.policies import PolicyRow, ReportedSession, ReportRow
 from sessiond_server.store.retention import PrunePlace
 
 _STATES = frozenset(session_pb2.SessionState.values()) - {session_pb2.SESSION_STATE_UNSPECIFIED}
@@ -102,3 +103,52 @@ def place(token: str, call: bytes) -> PrunePlace:
     if found.time.tzinfo != UTC:
         raise PageTokenInvalid
     return found
+
+
+def stored_rule(encoded: bytes) -> Rule:
+    """A rule that was checked before it was stored."""
+    return rule_in(pb.RetentionRule.FromString(encoded), "rule", Checks())
+
+
+def policy_out(row: PolicyRow) -> pb.RetentionPolicy:
+    """A stored policy."""
+    return pb.RetentionPolicy(
+        name=row.name,
+        rule=pb.RetentionRule.FromString(row.rule),
+        dry_run=row.dry_run,
+        etag=row.etag,
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
+        last_run_time=optional_timestamp(row.last_run_time),
+    )
+
+
+def report_out(row: ReportRow) -> pb.RetentionReport:
+    """A report without its sessions."""
+    return pb.RetentionReport(
+        report_id=str(row.report_id),
+        policy=row.policy,
+        rule=pb.RetentionRule.FromString(row.rule),
+        dry_run=row.dry_run,
+        start_time=timestamp(row.start_time),
+        end_time=timestamp(row.end_time),
+        session_count=row.session_count,
+        message_count=row.message_count,
+        kept_count=row.kept_count,
+    )
+
+
+def reported_out(session: ReportedSession) -> pb.PrunedSession:
+    """A session of a report."""
+    return pb.PrunedSession(
+        session_id=session.session_id,
+        outcome=session.outcome,  # type: ignore[arg-type]
+        session_count=session.session_count,
+        message_count=session.message_count,
+        detached_count=session.detached_count,
+        state=session.state,  # type: ignore[arg-type]
+        source=session.source,
+        create_time=timestamp(session.create_time),
+        last_activity_time=timestamp(session.activity_time),
+        end_time=optional_timestamp(session.end_time),
+    )

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sessiond.v1 import (
+    admin_service_pb2,
     attachment_service_pb2,
     context_service_pb2,
     feed_service_pb2,
@@ -22,6 +23,7 @@ from sessiond.v1 import (
 from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
 from sessiond_server.rpc.access import Access
+from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.attachment_service import AttachmentServicer
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedServicer
@@ -47,6 +49,7 @@ SERVICES = {
     feed_service_pb2.DESCRIPTOR.services_by_name["FeedService"],
     attachment_service_pb2.DESCRIPTOR.services_by_name["AttachmentService"],
     usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"],
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 }
 
 
@@ -60,6 +63,7 @@ class RpcServer:
     feeds: FeedServicer
     attachments: AttachmentServicer
     usage: UsageServicer
+    admin: AdminServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
@@ -79,6 +83,7 @@ class RpcServer:
             "FeedService": self.feeds,
             "AttachmentService": self.attachments,
             "UsageService": self.usage,
+            "AdminService": self.admin,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)

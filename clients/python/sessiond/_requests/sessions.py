@@ -378,6 +378,7 @@ def prune_sessions(
     labels: Mapping[str, str] | None = None,
     include_pinned: bool = False,
     include_subagents: bool = False,
+    rule: v1.RetentionRule | None = None,
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.PruneSessionsRequest:
@@ -400,12 +401,13 @@ def prune_sessions(
         include_pinned: Whether pinned ones may go too.
         include_subagents: Whether sub-agents' sessions may go by themselves. Left out, they go only
             with their parents.
+        rule: The rule as a whole, for instance a policy's, in place of the arguments above.
         page_size: Sessions that a call deletes at most: 0 is 50, at most 200.
         page_token: Where to go on: the `next_page_token` of a page of the same rule.
 
     Yields a `PrunedSession` for each that fitted, which says what became of it.
     """
-    rule = retention_rule(
+    rule = rule or retention_rule(
         older_than=older_than,
         idle_for=idle_for,
         ended_for=ended_for,

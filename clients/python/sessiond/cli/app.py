@@ -13,6 +13,7 @@ from sessiond.cli import (
     feed_verbs,
     keeping_verbs,
     message_verbs,
+    retention_verbs,
     session_verbs,
     transfer_verbs,
 )
@@ -51,6 +52,8 @@ for group in (
     keeping_verbs,
 ):
     app.registered_commands += group.app.registered_commands
+
+app.add_typer(retention_verbs.app, name="retention")
 
 
 def _version(wanted: bool) -> None:

@@ -65,20 +65,20 @@ def prune(
     """
     if not (dry_run or yes or is_terminal()):
         raise Failure("prune deletes for good and there is no terminal to ask on: give --yes")
-    rule = dict[str, Any](
-        older_than=arguments.optional_duration(older_than),
-        idle_for=arguments.optional_duration(idle_for),
-        ended_for=arguments.optional_duration(ended_for),
-        states=[v1.SessionState.Value(f"SESSION_STATE_{it.name}") for it in state or ()],
-        sources=source or (),
-        exclude_sources=exclude_source or (),
-        owner=owner,
-        profile=profile,
-        labels=arguments.labels(label),
-        include_pinned=include_pinned,
-        include_subagents=include_subagents,
-        page_size=_MAX_PAGE,
+    rule = rule_of(
+        older_than,
+        idle_for,
+        ended_for,
+        state,
+        source,
+        exclude_source,
+        owner,
+        profile,
+        label,
+        include_pinned,
+        include_subagents,
     )
+    rule["page_size"] = _MAX_PAGE
     if dry_run or not yes:
         would = list(run.client.prune_sessions(dry_run=True, **rule))
         _show(run, [would], output if dry_run else Format.TABLE)
@@ -86,6 +86,35 @@ def prune(
             return
         typer.confirm("Delete these for good?", err=True, abort=True)
     _show(run, _pruned(run, rule), output)
+
+
+def rule_of(
+    older_than: str,
+    idle_for: str,
+    ended_for: str,
+    state: list[options.State] | None,
+    source: list[str] | None,
+    exclude_source: list[str] | None,
+    owner: str,
+    profile: str,
+    label: list[str] | None,
+    include_pinned: bool,
+    include_subagents: bool,
+) -> dict[str, Any]:
+    """A rule's options as the arguments of the client."""
+    return {
+        "older_than": arguments.optional_duration(older_than),
+        "idle_for": arguments.optional_duration(idle_for),
+        "ended_for": arguments.optional_duration(ended_for),
+        "states": [v1.SessionState.Value(f"SESSION_STATE_{it.name}") for it in state or ()],
+        "sources": source or (),
+        "exclude_sources": exclude_source or (),
+        "owner": owner,
+        "profile": profile,
+        "labels": arguments.labels(label),
+        "include_pinned": include_pinned,
+        "include_subagents": include_subagents,
+    }
 
 
 def _pruned(run: Run, rule: dict[str, Any]) -> Iterator[Sequence[v1.PrunedSession]]:

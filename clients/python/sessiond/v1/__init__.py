@@ -7,6 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessiond.v1.admin_service_pb2 import DeleteRetentionPolicyRequest as DeleteRetentionPolicyRequest
+from sessiond.v1.admin_service_pb2 import DeleteRetentionPolicyResponse as DeleteRetentionPolicyResponse
+from sessiond.v1.admin_service_pb2 import ListRetentionPoliciesRequest as ListRetentionPoliciesRequest
+from sessiond.v1.admin_service_pb2 import ListRetentionPoliciesResponse as ListRetentionPoliciesResponse
+from sessiond.v1.admin_service_pb2 import ListRetentionReportsRequest as ListRetentionReportsRequest
+from sessiond.v1.admin_service_pb2 import ListRetentionReportsResponse as ListRetentionReportsResponse
+from sessiond.v1.admin_service_pb2 import SetRetentionPolicyRequest as SetRetentionPolicyRequest
+from sessiond.v1.admin_service_pb2 import SetRetentionPolicyResponse as SetRetentionPolicyResponse
+from sessiond.v1.admin_service_pb2_grpc import AdminServiceServicer as AdminServiceServicer
+from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub as AdminServiceStub
+from sessiond.v1.admin_service_pb2_grpc import add_AdminServiceServicer_to_server as add_AdminServiceServicer_to_server
 from sessiond.v1.attachment_pb2 import Attachment as Attachment
 from sessiond.v1.attachment_pb2 import Disposition as Disposition
 from sessiond.v1.attachment_service_pb2 import DeleteAttachmentRequest as DeleteAttachmentRequest
@@ -109,6 +120,8 @@ from sessiond.v1.message_service_pb2_grpc import MessageServiceStub as MessageSe
 from sessiond.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server as add_MessageServiceServicer_to_server
 from sessiond.v1.retention_pb2 import PruneOutcome as PruneOutcome
 from sessiond.v1.retention_pb2 import PrunedSession as PrunedSession
+from sessiond.v1.retention_pb2 import RetentionPolicy as RetentionPolicy
+from sessiond.v1.retention_pb2 import RetentionReport as RetentionReport
 from sessiond.v1.retention_pb2 import RetentionRule as RetentionRule
 from sessiond.v1.session_pb2 import Lifecycle as Lifecycle
 from sessiond.v1.session_pb2 import ParentKind as ParentKind
@@ -165,6 +178,7 @@ from sessiond.v1.usage_service_pb2_grpc import UsageServiceStub as UsageServiceS
 from sessiond.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server as add_UsageServiceServicer_to_server
 
 if TYPE_CHECKING:
+    from sessiond.v1.admin_service_pb2_grpc import AdminServiceAsyncStub as AdminServiceAsyncStub
     from sessiond.v1.attachment_service_pb2_grpc import AttachmentServiceAsyncStub as AttachmentServiceAsyncStub
     from sessiond.v1.context_service_pb2_grpc import ContextServiceAsyncStub as ContextServiceAsyncStub
     from sessiond.v1.feed_service_pb2_grpc import FeedServiceAsyncStub as FeedServiceAsyncStub

@@ -212,6 +212,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
     bug of the caller: give each request an id of its own. Metadata: `request_id`.
     """
+    ERROR_REASON_RETENTION_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 55
+    """NOT_FOUND. There is no retention policy of this name. Metadata: `policy`."""
+    ERROR_REASON_TOO_MANY_RETENTION_POLICIES: _ErrorReason.ValueType  # 56
+    """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
+    do for several sources. Metadata: `limit`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -411,5 +417,11 @@ as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `li
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 38
 """ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
 bug of the caller: give each request an id of its own. Metadata: `request_id`.
+"""
+ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 55
+"""NOT_FOUND. There is no retention policy of this name. Metadata: `policy`."""
+ERROR_REASON_TOO_MANY_RETENTION_POLICIES: ErrorReason.ValueType  # 56
+"""FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
+do for several sources. Metadata: `limit`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

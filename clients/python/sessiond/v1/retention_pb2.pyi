@@ -153,6 +153,131 @@ class RetentionRule(_message.Message):
 Global___RetentionRule: _TypeAlias = RetentionRule  # noqa: Y015
 
 @_typing.final
+class RetentionPolicy(_message.Message):
+    """RetentionPolicy is a rule that the service follows by itself, every hour unless set otherwise (setting
+    `retention_interval`).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_RUN_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: 1–63 of `a-z 0-9 . _ -`. Required."""
+    dry_run: _builtins.bool
+    """Whether only to report what would go. Reports of such runs are of all that fits, each time."""
+    etag: _builtins.str
+    """Changes with every change of the policy. Set by the server, like all times."""
+    @_builtins.property
+    def rule(self) -> Global___RetentionRule:
+        """Which sessions may go. Required; at least one of its times must be longer than nothing."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last changed."""
+
+    @_builtins.property
+    def last_run_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last gone through; absent before that."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        rule: Global___RetentionRule | None = ...,
+        dry_run: _builtins.bool = ...,
+        etag: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        last_run_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_run_time", b"last_run_time", "rule", b"rule", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dry_run", b"dry_run", "etag", b"etag", "last_run_time", b"last_run_time", "name", b"name", "rule", b"rule", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionPolicy: _TypeAlias = RetentionPolicy  # noqa: Y015
+
+@_typing.final
+class RetentionReport(_message.Message):
+    """RetentionReport says what a policy did to up to 100 sessions; a run that finds more leaves several. What is
+    deleted is reported in the same transaction. The newest 1000 reports of a policy are kept, also when the
+    policy is deleted.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_ID_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    KEPT_COUNT_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    report_id: _builtins.str
+    """Its id."""
+    policy: _builtins.str
+    """The policy's name."""
+    dry_run: _builtins.bool
+    """Whether it was a dry run."""
+    session_count: _builtins.int
+    """How many sessions went, or would have gone, descendants included."""
+    message_count: _builtins.int
+    """How many messages these held."""
+    kept_count: _builtins.int
+    """How many sessions fitted the rule and were kept."""
+    @_builtins.property
+    def rule(self) -> Global___RetentionRule:
+        """The rule, as it was then."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of the sessions was dealt with."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last of them was."""
+
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrunedSession]:
+        """The sessions that fitted the rule, in the order in which they were dealt with."""
+
+    def __init__(
+        self,
+        *,
+        report_id: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        rule: Global___RetentionRule | None = ...,
+        dry_run: _builtins.bool = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        session_count: _builtins.int = ...,
+        message_count: _builtins.int = ...,
+        kept_count: _builtins.int = ...,
+        sessions: _abc.Iterable[Global___PrunedSession] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "rule", b"rule", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "end_time", b"end_time", "kept_count", b"kept_count", "message_count", b"message_count", "policy", b"policy", "report_id", b"report_id", "rule", b"rule", "session_count", b"session_count", "sessions", b"sessions", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionReport: _TypeAlias = RetentionReport  # noqa: Y015
+
+@_typing.final
 class PrunedSession(_message.Message):
     """PrunedSession is a session that fitted a rule, and what became of it."""
 

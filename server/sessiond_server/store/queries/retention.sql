@@ -53,3 +53,116 @@ SELECT
 FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
 JOIN session AS s USING (bucket, session_key)
 JOIN session_head AS h USING (bucket, session_key);
+
+-- name: count_policies
+-- So that there aren't too many.
+SELECT count(*)
+FROM retention_policy
+WHERE bucket = $1 AND tenant = $2;
+
+-- name: lock_policy
+-- Before it is replaced or deleted.
+SELECT *
+FROM retention_policy
+WHERE bucket = $1 AND tenant = $2 AND name = $3
+FOR UPDATE;
+
+-- name: set_policy
+-- A new policy, or the next version of one.
+INSERT INTO retention_policy (
+    bucket, tenant, name, version, rule, dry_run, create_time, update_time, last_run_time
+)
+VALUES ($1, $2, $3, $4, $5, $6, statement_timestamp(), statement_timestamp(), NULL)
+ON CONFLICT (bucket, tenant, name) DO UPDATE
+SET version = excluded.version, rule = excluded.rule, dry_run = excluded.dry_run,
+    update_time = excluded.update_time
+RETURNING *;
+
+-- name: delete_policy
+-- Its reports stay.
+DELETE FROM retention_policy
+WHERE bucket = $1 AND tenant = $2 AND name = $3;
+
+-- name: list_policies
+-- A page by name.
+SELECT *
+FROM retention_policy
+WHERE bucket = $1 AND tenant = $2 AND name > $3
+ORDER BY name
+LIMIT $4;
+
+-- name: all_policies
+-- What the job goes through, those first that weren't for longest.
+SELECT *
+FROM retention_policy
+ORDER BY last_run_time NULLS FIRST, bucket, tenant, name;
+
+-- name: hold_policy
+-- A policy that is followed isn't changed until what it deletes is committed; nothing if it was changed.
+SELECT name
+FROM retention_policy
+WHERE bucket = $1 AND tenant = $2 AND name = $3 AND version = $4
+FOR SHARE;
+
+-- name: policy_was_run
+-- Only of the version that was.
+UPDATE retention_policy
+SET last_run_time = statement_timestamp()
+WHERE bucket = $1 AND tenant = $2 AND name = $3 AND version = $4;
+
+-- name: report_session
+-- One more session of a report, which is made with its first.
+WITH report AS (
+    INSERT INTO retention_report AS r (
+        bucket, tenant, report_id, policy, rule, dry_run, start_time, end_time, session_count,
+        message_count, kept_count
+    )
+    VALUES (
+        $1, $2, $3, $4, $5, $6, statement_timestamp(), statement_timestamp(), $10, $11,
+        CASE WHEN $10::bigint = 0 THEN 1 ELSE 0 END
+    )
+    ON CONFLICT (bucket, tenant, report_id) DO UPDATE
+    SET end_time = excluded.end_time,
+        session_count = r.session_count + excluded.session_count,
+        message_count = r.message_count + excluded.message_count,
+        kept_count = r.kept_count + excluded.kept_count
+)
+INSERT INTO retention_report_session (
+    bucket, tenant, report_id, item_no, session_id, outcome, session_count, message_count,
+    detached_count, state, source, create_time, activity_time, end_time
+)
+VALUES ($1, $2, $3, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
+
+-- name: list_reports
+-- A page, the newest first.
+SELECT *
+FROM retention_report
+WHERE bucket = $1 AND tenant = $2 AND ($3::text IS NULL OR policy = $3) AND report_id < $4
+ORDER BY report_id DESC
+LIMIT $5;
+
+-- name: report_sessions
+-- The sessions of reports.
+SELECT *
+FROM retention_report_session
+WHERE bucket = $1 AND tenant = $2 AND report_id = ANY($3::uuid[])
+ORDER BY report_id DESC, item_no;
+
+-- name: drop_reports
+-- The reports of a policy but for the newest $4.
+WITH dropped AS (
+    DELETE FROM retention_report
+    WHERE bucket = $1 AND tenant = $2 AND policy = $3
+        AND report_id <= (
+            SELECT report_id
+            FROM retention_report
+            WHERE bucket = $1 AND tenant = $2 AND policy = $3
+            ORDER BY report_id DESC
+            OFFSET $4
+            LIMIT 1
+        )
+    RETURNING report_id
+)
+DELETE FROM retention_report_session AS s
+USING dropped
+WHERE s.bucket = $1 AND s.tenant = $2 AND s.report_id = dropped.report_id;

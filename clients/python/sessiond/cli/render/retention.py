@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rich.text import Text
 
+from sessiond.cli.output import enum_name
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line
 from sessiond.cli.render.times import relative
@@ -16,7 +17,11 @@ from sessiond.v1.retention_pb2 import (
     PRUNE_OUTCOME_KEPT_IN_USE,
     PRUNE_OUTCOME_WOULD_BE_DELETED,
     PrunedSession,
+    RetentionPolicy,
+    RetentionReport,
+    RetentionRule,
 )
+from sessiond.v1.session_pb2 import SessionState
 
 _OUTCOMES = {
     PRUNE_OUTCOME_DELETED: ("deleted", "red"),
@@ -28,12 +33,13 @@ _NAMES = ("SESSION", "ID", "SOURCE", "OUTCOME", "WITH", "MESSAGES", "CREATED", "
 
 
 def pruned_lines(
-    found: Sequence[PrunedSession], width: int, now: datetime | None = None
+    found: Sequence[PrunedSession], width: int, now: datetime | None = None, *, title: bool = True
 ) -> Iterator[Text]:
     """A line per session: title, id, source, outcome, what goes with it, and the times that say why."""
     at = now or datetime.now(UTC)
-    rows = [_row(it, at) for it in found]
-    return columns(_NAMES, rows, width, right=("WITH", "MESSAGES"))
+    first = 0 if title else 1
+    rows = [_row(it, at)[first:] for it in found]
+    return columns(_NAMES[first:], rows, width, right=("WITH", "MESSAGES"))
 
 
 def _row(it: PrunedSession, now: datetime) -> list[Text]:
@@ -62,3 +68,67 @@ def pruned_total(found: Sequence[PrunedSession]) -> str:
     kept = sum(not it.session_count for it in found)
     text = f"{verb} {sessions:,} sessions with {messages:,} messages"
     return f"{text}; kept {kept:,}" if kept else text
+
+
+def policies_lines(
+    policies: Sequence[RetentionPolicy], width: int, now: datetime | None = None
+) -> Iterator[Text]:
+    """A line per policy: its rule, whether it deletes, when it was last followed."""
+    at = now or datetime.now(UTC)
+    rows = [
+        [
+            Text(it.name),
+            Text(rule_text(it.rule)),
+            Text("dry run" if it.dry_run else "deletes", style="yellow" if it.dry_run else "red"),
+            Text(relative(it.last_run_time, at) if it.HasField("last_run_time") else "never"),
+        ]
+        for it in policies
+    ]
+    return columns(("POLICY", "RULE", "MODE", "LAST RUN"), rows, width)
+
+
+def rule_text(rule: RetentionRule) -> str:
+    """A rule in words, as the options that make it."""
+    words = [
+        f"{name.replace('_', ' ')} {_days(getattr(rule, name).ToTimedelta())}"
+        for name in ("older_than", "idle_for", "ended_for")
+        if rule.HasField(name)
+    ]
+    states = [enum_name(SessionState.DESCRIPTOR, state) for state in rule.states] or ["ended"]
+    words.append(" or ".join(states))
+    if rule.sources:
+        words.append(f"from {' or '.join(rule.sources)}")
+    if rule.exclude_sources:
+        words.append(f"not from {' or '.join(rule.exclude_sources)}")
+    words += [f"{name} {value}" for name in ("owner", "profile") if (value := getattr(rule, name))]
+    words += [f"{key}={value}" for key, value in sorted(rule.labels.items())]
+    words += ["pinned too"] if rule.include_pinned else []
+    words += ["sub-agents' too"] if rule.include_subagents else []
+    return one_line(", ".join(words))
+
+
+def _days(time: timedelta) -> str:
+    for seconds, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if time.total_seconds() >= seconds:
+            return f"{time.total_seconds() / seconds:.3g} {unit}"
+    return f"{time.total_seconds():.3g} s"
+
+
+def reports_lines(
+    reports: Sequence[RetentionReport], width: int, now: datetime | None = None
+) -> Iterator[Text]:
+    """A line per report: policy, when, what went or would have gone, what was kept."""
+    at = now or datetime.now(UTC)
+    rows = [
+        [
+            Text(it.policy),
+            Text(relative(it.end_time, at)),
+            Text("would go" if it.dry_run else "deleted", style="yellow" if it.dry_run else "red"),
+            Text(f"{it.session_count:,}"),
+            Text(f"{it.message_count:,}"),
+            Text(f"{it.kept_count:,}"),
+        ]
+        for it in reports
+    ]
+    names = ("POLICY", "WHEN", "OUTCOME", "SESSIONS", "MESSAGES", "KEPT")
+    return columns(names, rows, width, right=names[3:])

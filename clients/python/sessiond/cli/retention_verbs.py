@@ -1,0 +1,133 @@
+"""Verbs on retention policies: retention set, ls, try, rm, reports."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from sessiond import v1
+from sessiond.cli import options
+from sessiond.cli.keeping_verbs import rule_of
+from sessiond.cli.output import Format, plain, write_all
+from sessiond.cli.render.retention import policies_lines, pruned_lines, pruned_total, reports_lines
+from sessiond.cli.terminal import Failure, Run, note
+from sessiond.cli.verbs import Output, unwrapped, verb
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Policies by which the service deletes sessions that have lived long enough.",
+    epilog=unwrapped("Example: $ sessionctl retention set old-chats --ended-for 30d --dry-run"),
+    rich_markup_mode="rich",
+)
+
+PolicyName = Annotated[str, typer.Argument(metavar="NAME", help="The policy's name.")]
+
+
+@verb(
+    app,
+    "set",
+    "retention set old-chats --ended-for 30d --source telegram --dry-run",
+    "retention set idle --idle-for 52w --state active --state ended",
+)
+def set_policy(
+    run: Run,
+    name: PolicyName,
+    older_than: options.OlderThan = "",
+    idle_for: options.IdleFor = "",
+    ended_for: options.EndedFor = "",
+    state: options.PruneStates = None,
+    source: options.OnlySources = None,
+    exclude_source: options.NotSources = None,
+    owner: options.OnlyOwner = "",
+    profile: options.OnlyProfile = "",
+    label: options.OnlyLabels = None,
+    include_pinned: options.WithPinned = False,
+    include_subagents: options.WithSubagents = False,
+    dry_run: options.DryRun = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Makes or replaces a policy. The service then deletes by itself what fits, for good.
+
+    With --dry-run it only reports what would go: see `sessionctl retention reports`.
+    """
+    rule = rule_of(
+        older_than,
+        idle_for,
+        ended_for,
+        state,
+        source,
+        exclude_source,
+        owner,
+        profile,
+        label,
+        include_pinned,
+        include_subagents,
+    )
+    policy = run.client.set_retention_policy(name, dry_run=dry_run, **rule)
+    _show(run, [policy], output)
+
+
+@verb(app, "ls", "retention ls", "retention ls -o json")
+def ls(run: Run, output: Output = Format.TABLE) -> None:
+    """Lists the policies."""
+    _show(run, list(run.client.list_retention_policies()), output)
+
+
+@verb(app, "try", "retention try old-chats")
+def try_policy(run: Run, name: PolicyName, output: Output = Format.TABLE) -> None:
+    """Shows what a policy would delete now, and deletes nothing."""
+    policies = run.client.list_retention_policies()
+    rule = next((it.rule for it in policies if it.name == name), None)
+    if rule is None:
+        raise Failure(f"there is no retention policy {name!r}")
+    _show_sessions(run, list(run.client.prune_sessions(dry_run=True, rule=rule)), output)
+
+
+@verb(app, "rm", "retention rm old-chats")
+def rm(run: Run, name: PolicyName) -> None:
+    """Ends a policy: nothing more is deleted by it. Its reports stay."""
+    run.client.delete_retention_policy(name)
+
+
+@verb(app, "reports", "retention reports old-chats", "retention reports -n 0 -o jsonl")
+def reports(
+    run: Run,
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Only of this policy; all if left out.")
+    ] = "",
+    limit: options.Limit = 20,
+    full: Annotated[bool, typer.Option("--full", help="Name the sessions.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Lists what policies deleted, would have deleted or kept, the newest first."""
+    found = islice(run.client.list_retention_reports(name), limit or None)
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in found), output)
+    rows = list(found)
+    if not rows:
+        return note("no reports")
+    for line in reports_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)
+    for report in rows if full else ():
+        run.console.print()
+        for line in pruned_lines(report.sessions, run.console.width, title=False):
+            run.console.print(line, soft_wrap=True)
+
+
+def _show(run: Run, policies: list[v1.RetentionPolicy], output: Format) -> None:
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in policies), output)
+    if not policies:
+        return note("no retention policies")
+    for line in policies_lines(policies, run.console.width):
+        run.console.print(line, soft_wrap=True)
+
+
+def _show_sessions(run: Run, found: list[v1.PrunedSession], output: Format) -> None:
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in found), output)
+    for line in pruned_lines(found, run.console.width) if found else ():
+        run.console.print(line, soft_wrap=True)
+    note(pruned_total(found) if found else "no sessions fit")
