@@ -8,7 +8,7 @@ from typing import Any
 import sessiond
 from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary
-from sessiond._requests import admin, attachments, contexts, messages, sessions, usage
+from sessiond._requests import admin, attachments, contexts, messages, searches, sessions, usage
 
 ERRORS = {
     "AlreadyExists",
@@ -50,6 +50,8 @@ ERRORS = {
     "RewindNotFound",
     "RewindNotUndoable",
     "SeqOutOfRange",
+    "SearchDisabled",
+    "SearchTooCostly",
     "ServerBug",
     "SessionAmbiguous",
     "SessionArchived",
@@ -131,6 +133,7 @@ METHODS = {
     "prune_sessions_page",
     "read_attachment",
     "record_usage",
+    "reindex_sessions",
     "release_lease",
     "release_writer",
     "renew_writer",
@@ -140,6 +143,8 @@ METHODS = {
     "rewind",
     "save_attachment",
     "set_retention_policy",
+    "search_messages",
+    "search_messages_page",
     "stream_context",
     "undo_rewind",
     "update_messages",
@@ -176,7 +181,7 @@ def test_every_method_is_documented_under_its_own_name() -> None:
 
 
 def rpcs() -> dict[str, Rpc[Any, Any]]:
-    modules = (sessions, messages, contexts, attachments, usage, admin)
+    modules = (sessions, messages, searches, contexts, attachments, usage, admin)
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
     transfers: list[Rpc[Any, Any]] = [attachments.UPLOAD, attachments.DOWNLOAD]

@@ -22,7 +22,16 @@ from sessiond._draft import PUBLISH
 from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import Cancelled, SessiondError
 from sessiond._lease import WriterLease
-from sessiond._requests import admin, attachments, contexts, messages, sessions, usage, values
+from sessiond._requests import (
+    admin,
+    attachments,
+    contexts,
+    messages,
+    searches,
+    sessions,
+    usage,
+    values,
+)
 from sessiond._status import error_from_call
 from sessiond._stream_aio import AsyncAppendStream
 from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
@@ -271,6 +280,9 @@ class AsyncClient(_Caller):
     list_rewinds = _listed(messages.list_rewinds)
     clear_messages = _unary(messages.clear_messages)
     list_open_tool_calls = _listed(messages.list_open_tool_calls)
+    search_messages = _listed(searches.search_messages)
+    search_messages_page = _unary(searches.search_messages_page)
+    reindex_sessions = _unary(searches.reindex_sessions)
 
     get_context = _collected(contexts.get_context)
     stream_context = _streamed(contexts.stream_context)

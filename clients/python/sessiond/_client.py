@@ -20,7 +20,16 @@ from sessiond._channel import call_metadata, channel_options, grpc_target
 from sessiond._draft import PUBLISH, Draft
 from sessiond._errors import SessiondError
 from sessiond._lease import WriterLease
-from sessiond._requests import admin, attachments, contexts, messages, sessions, usage, values
+from sessiond._requests import (
+    admin,
+    attachments,
+    contexts,
+    messages,
+    searches,
+    sessions,
+    usage,
+    values,
+)
 from sessiond._status import error_from_call
 from sessiond._stream import AppendStream
 from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
@@ -237,6 +246,9 @@ class Client(_Caller):
     list_rewinds = _listed(messages.list_rewinds)
     clear_messages = _unary(messages.clear_messages)
     list_open_tool_calls = _listed(messages.list_open_tool_calls)
+    search_messages = _listed(searches.search_messages)
+    search_messages_page = _unary(searches.search_messages_page)
+    reindex_sessions = _unary(searches.reindex_sessions)
 
     get_context = _collected(contexts.get_context)
     stream_context = _streamed(contexts.stream_context)

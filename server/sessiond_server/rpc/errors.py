@@ -74,6 +74,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "REQUEST_ID_REUSED": grpc.StatusCode.ALREADY_EXISTS,
     "RETENTION_POLICY_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "TOO_MANY_RETENTION_POLICIES": grpc.StatusCode.FAILED_PRECONDITION,
+    "SEARCH_DISABLED": grpc.StatusCode.FAILED_PRECONDITION,
+    "SEARCH_TOO_COSTLY": grpc.StatusCode.FAILED_PRECONDITION,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
     "BUG": grpc.StatusCode.INTERNAL,

@@ -14,6 +14,7 @@ from sessiond.cli import (
     keeping_verbs,
     message_verbs,
     retention_verbs,
+    search_verbs,
     session_verbs,
     transfer_verbs,
 )
@@ -46,6 +47,7 @@ app = typer.Typer(
 for group in (
     session_verbs,
     message_verbs,
+    search_verbs,
     feed_verbs,
     context_verbs,
     transfer_verbs,

@@ -218,6 +218,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
     do for several sources. Metadata: `limit`.
     """
+    ERROR_REASON_SEARCH_DISABLED: _ErrorReason.ValueType  # 53
+    """FAILED_PRECONDITION. Messages aren't indexed, since the server runs without search (setting
+    `search`). No metadata.
+    """
+    ERROR_REASON_SEARCH_TOO_COSTLY: _ErrorReason.ValueType  # 54
+    """FAILED_PRECONDITION. The search takes longer than the server allows (setting `search_timeout`).
+    Look for rarer words, longer beginnings of words, or in fewer sessions. Metadata: `seconds`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -423,5 +431,13 @@ ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 55
 ERROR_REASON_TOO_MANY_RETENTION_POLICIES: ErrorReason.ValueType  # 56
 """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
 do for several sources. Metadata: `limit`.
+"""
+ERROR_REASON_SEARCH_DISABLED: ErrorReason.ValueType  # 53
+"""FAILED_PRECONDITION. Messages aren't indexed, since the server runs without search (setting
+`search`). No metadata.
+"""
+ERROR_REASON_SEARCH_TOO_COSTLY: ErrorReason.ValueType  # 54
+"""FAILED_PRECONDITION. The search takes longer than the server allows (setting `search_timeout`).
+Look for rarer words, longer beginnings of words, or in fewer sessions. Metadata: `seconds`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
