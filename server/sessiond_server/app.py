@@ -17,14 +17,12 @@ from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, de
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.jobs.attachments import UploadSweep
-from sessiond_server.jobs.indexing import IndexJob
 from sessiond_server.jobs.retention import RetentionJob
 from sessiond_server.jobs.runner import Job, JobRunner
 from sessiond_server.operations.appending import Appending
 from sessiond_server.operations.attaching import AttachmentLimits
-from sessiond_server.operations.indexing import Indexer
 from sessiond_server.operations.recording import Recording
-from sessiond_server.rpc import passages_in, retention_io
+from sessiond_server.rpc import retention_io
 from sessiond_server.rpc.access import Access
 from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.attachment_service import AttachmentServicer
@@ -32,10 +30,10 @@ from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
 from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.message_service import MessageServicer
-from sessiond_server.rpc.searches import Searches
 from sessiond_server.rpc.server import RpcServer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.sessions_io import with_model
+from sessiond_server.rpc.transfer_service import TransferServicer
 from sessiond_server.rpc.usage_service import UsageServicer
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.database import UNAVAILABLE, Database
@@ -98,7 +96,7 @@ async def _database(dsn: str, settings: Settings) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def _feeds(
-    dsn: str, settings: Settings, database: Database, index: IndexJob | None
+    dsn: str, settings: Settings, database: Database
 ) -> AsyncIterator[tuple[FeedServicer, LocalHints]]:
     source = StoreSource(database)
     hub = Hub(source, sweep=settings.feed_sweep, reads=max(1, settings.connections // 2))
@@ -120,8 +118,6 @@ async def _feeds(
     def wake(keys: Iterable[SessionKey]) -> None:
         hub.wake(keys)
         drafts.wake(keys)
-        if index is not None:
-            index.wake(keys)
 
     hints: LocalHints
     if settings.feed_hints == "notify":
@@ -161,23 +157,12 @@ async def _batcher(
         await batcher.stop()
 
 
-def _index(settings: Settings, database: Database) -> IndexJob | None:
-    if not settings.search:
-        return None
-    indexer = Indexer(database, passages_in.searched, settings.search_share)
-    return IndexJob(database, indexer)
-
-
 @asynccontextmanager
-async def _jobs(
-    settings: Settings, database: Database, index: IndexJob | None
-) -> AsyncIterator[None]:
+async def _jobs(settings: Settings, database: Database) -> AsyncIterator[None]:
     jobs: list[Job] = [
         UploadSweep(database, every=settings.attachment_timeout),
         RetentionJob(database, retention_io.stored_rule, settings.retention_interval),
     ]
-    if index is not None:
-        jobs.append(index)
     runner = JobRunner(database, jobs if settings.jobs else [])
     runner.start()
     try:
@@ -198,19 +183,11 @@ def _attachments(settings: Settings) -> AttachmentLimits:
 
 
 def _listen(
-    settings: Settings,
-    database: Database,
-    batcher: Batcher,
-    feeds: FeedServicer,
-    index: IndexJob | None,
+    settings: Settings, database: Database, batcher: Batcher, feeds: FeedServicer
 ) -> RpcServer:
     server = RpcServer(
         SessionServicer(database, settings.max_spawn_depth),
-        MessageServicer(
-            database,
-            batcher,
-            Searches(database, settings.search_timeout, None if index is None else index.wake),
-        ),
+        MessageServicer(database, batcher),
         ContextServicer(database),
         feeds,
         AttachmentServicer(
@@ -221,6 +198,7 @@ def _listen(
         ),
         UsageServicer(database, Recording(database, with_model)),
         AdminServicer(database),
+        TransferServicer(database),
         Access(database) if settings.auth == "keys" else None,
     )
     try:
@@ -248,11 +226,10 @@ async def serve(settings: Settings) -> int:
     async with contextlib.AsyncExitStack() as parts:
         dsn, embedded = await parts.enter_async_context(postgres(settings))
         database = await parts.enter_async_context(_database(dsn, settings))
-        index = _index(settings, database)
-        feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database, index))
+        feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database))
         batcher = await parts.enter_async_context(_batcher(dsn, settings, database, hints))
-        await parts.enter_async_context(_jobs(settings, database, index))
-        server = _listen(settings, database, batcher, feeds, index)
+        await parts.enter_async_context(_jobs(settings, database))
+        server = _listen(settings, database, batcher, feeds)
         parts.enter_context(_metrics(settings, batcher, feeds))
         await server.start()
         gc.freeze()  # what was imported lives as long as the process: not to be walked through again

@@ -381,6 +381,16 @@ class HistoryDiverged(Refused):
         )
 
 
+class ImportConflict(Refused):
+    """A session that is imported isn't the one in the store; `why` goes on with what it says of it."""
+
+    reason = "IMPORT_CONFLICT"
+
+    def __init__(self, session_id: str, seq: int | None, why: str) -> None:
+        where = f"Message {seq} of session" if seq else "The session"
+        super().__init__(f"{where} {session_id!r} {why}.", session_id=session_id, seq=seq)
+
+
 class TooManyWatches(Refused):
     reason = "TOO_MANY_WATCHES"
     retry_after = 1.0
@@ -511,20 +521,3 @@ class ShuttingDown(Refused):
 
     def __init__(self) -> None:
         super().__init__("The server is stopping; try again.")
-
-
-class SearchDisabled(Refused):
-    reason = "SEARCH_DISABLED"
-
-    def __init__(self) -> None:
-        super().__init__("Messages aren't indexed here: the server runs without search.")
-
-
-class SearchTooCostly(Refused):
-    reason = "SEARCH_TOO_COSTLY"
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"The search takes longer than {seconds:g} seconds; look for rarer words, or in fewer sessions.",
-            seconds=f"{seconds:g}",
-        )

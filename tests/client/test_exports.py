@@ -8,7 +8,15 @@ from typing import Any
 import sessiond
 from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary
-from sessiond._requests import admin, attachments, contexts, messages, searches, sessions, usage
+from sessiond._requests import (
+    admin,
+    attachments,
+    contexts,
+    messages,
+    sessions,
+    transfers,
+    usage,
+)
 
 ERRORS = {
     "AlreadyExists",
@@ -30,6 +38,7 @@ ERRORS = {
     "DeadlineExceeded",
     "EtagMismatch",
     "HistoryDiverged",
+    "ImportConflict",
     "InternalError",
     "InvalidField",
     "InvalidPageToken",
@@ -50,8 +59,6 @@ ERRORS = {
     "RewindNotFound",
     "RewindNotUndoable",
     "SeqOutOfRange",
-    "SearchDisabled",
-    "SearchTooCostly",
     "ServerBug",
     "SessionAmbiguous",
     "SessionArchived",
@@ -108,6 +115,7 @@ METHODS = {
     "delete_session",
     "draft",
     "end_session",
+    "export_sessions",
     "fork_session",
     "get_attachment",
     "get_context",
@@ -117,6 +125,7 @@ METHODS = {
     "list_attachments",
     "list_attachments_page",
     "get_usage",
+    "import_sessions",
     "list_compactions",
     "list_messages",
     "list_messages_page",
@@ -133,7 +142,6 @@ METHODS = {
     "prune_sessions_page",
     "read_attachment",
     "record_usage",
-    "reindex_sessions",
     "release_lease",
     "release_writer",
     "renew_writer",
@@ -143,8 +151,6 @@ METHODS = {
     "rewind",
     "save_attachment",
     "set_retention_policy",
-    "search_messages",
-    "search_messages_page",
     "stream_context",
     "undo_rewind",
     "update_messages",
@@ -181,11 +187,12 @@ def test_every_method_is_documented_under_its_own_name() -> None:
 
 
 def rpcs() -> dict[str, Rpc[Any, Any]]:
-    modules = (sessions, messages, searches, contexts, attachments, usage, admin)
+    modules = (sessions, messages, contexts, attachments, usage, admin, transfers)
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
-    transfers: list[Rpc[Any, Any]] = [attachments.UPLOAD, attachments.DOWNLOAD]
-    return {rpc.path: rpc for rpc in [*calls, messages.APPEND_STREAM, *transfers]}
+    files: list[Rpc[Any, Any]] = [attachments.UPLOAD, attachments.DOWNLOAD]
+    streams: list[Rpc[Any, Any]] = [messages.APPEND_STREAM, transfers.IMPORT_SESSIONS]
+    return {rpc.path: rpc for rpc in [*calls, *files, *streams]}
 
 
 def test_every_rpc_of_the_contract_has_its_call() -> None:
@@ -198,6 +205,7 @@ def test_every_rpc_of_the_contract_has_its_call() -> None:
             v1.GetAttachmentRequest,
             v1.GetUsageRequest,
             v1.SetRetentionPolicyRequest,
+            v1.ExportSessionsRequest,
         )
     }
     methods = {

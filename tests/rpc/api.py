@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -48,6 +47,7 @@ class Api:
         self.attachments = v1.AttachmentServiceStub(channel)
         self.usage = v1.UsageServiceStub(channel)
         self.admin = v1.AdminServiceStub(channel)
+        self.transfers = v1.TransferServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:
         """A session with these facts."""
@@ -180,25 +180,23 @@ class Api:
         )
         return self.contexts.PlanCompaction(request)
 
-    def search(self, query: str, **fields: Any) -> v1.SearchMessagesResponse:
-        """A page of hits."""
-        return self.messages.SearchMessages(v1.SearchMessagesRequest(query=query, **fields))
-
-    def indexed(self, *session_ids: str) -> None:
-        """Wait until sessions are indexed to their ends."""
-        for id in session_ids:
-            end = self.get(id).next_seq - 1
-            until = time.monotonic() + 60
-            while self.search("a", session_id=id).indexed_through < end:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-
     def log(self, session_id: str) -> list[v1.Message]:
         """All messages, of sessions that fit a page."""
         request = v1.ListMessagesRequest(
             session_id=session_id, view=v1.MessageView.MESSAGE_VIEW_ALL, page_size=1000
         )
         return list(self.messages.ListMessages(request).messages)
+
+    def export(self, **fields: Any) -> list[v1.TransferRecord]:
+        """The records of sessions."""
+        pieces = self.transfers.ExportSessions(v1.ExportSessionsRequest(**fields))
+        return [record for piece in pieces for record in piece.records]
+
+    def bring(self, *records: v1.TransferRecord) -> list[v1.ImportOutcome]:
+        """Import records; the outcomes."""
+        request = v1.ImportSessionsRequest(records=records)
+        answers = self.transfers.ImportSessions(iter([request]))
+        return [outcome for answer in answers for outcome in answer.outcomes]
 
     def context(self, session_id: str, **fields: Any) -> list[v1.Message]:
         """What the model sees."""

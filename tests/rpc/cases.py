@@ -11,7 +11,7 @@ from typing import Any
 
 from sessiond import v1
 from tests.rpc.api import Api, answering, calling, new, refused, said
-from tests.rpc.refusals import Refusal
+from tests.rpc.refusals import Refusal, refusal_in_stream
 
 Expected = tuple[Refusal, dict[str, Any]]
 
@@ -216,6 +216,27 @@ def a_note_with_the_client_id_of_a_message(api: Api) -> Expected:
     id = api.talk(1, said("x", "one"))
     note = v1.Message(client_id="one")
     return refused(lambda: api.compact(id, 1, 1, note=note)), {"client_id": "one", "seq": 2}
+
+
+@case("IMPORT_CONFLICT")
+def importing_a_session_with_another_message(api: Api) -> Expected:
+    id = api.talk(2)
+    records = api.export(session_ids=[id])
+    payload = v1.Message.FromString(records[2].message.payload)
+    payload.text = "other"
+    records[2].message.payload = payload.SerializeToString()
+    (outcome,) = api.bring(*records)
+    assert api.log(id)[1].text == "message 2"
+    return refusal_in_stream(outcome.error), {"session_id": id, "seq": 2}
+
+
+@case("IMPORT_CONFLICT")
+def importing_a_session_of_another_time(api: Api) -> Expected:
+    id = api.talk(2)
+    records = api.export(session_ids=[id])
+    records[0].session.session.create_time.seconds -= 1
+    (outcome,) = api.bring(*records)
+    return refusal_in_stream(outcome.error), {"session_id": id}
 
 
 @case("PARTIAL_REPLAY")

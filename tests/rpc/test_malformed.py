@@ -61,6 +61,9 @@ class Fuzzer:
             for result in item.results if isinstance(item, v1.AppendStreamResponse) else ():
                 if result.HasField("error"):
                     self._note(method, "in stream", breaches(refusal_in_stream(result.error)))
+            for outcome in item.outcomes if isinstance(item, v1.ImportSessionsResponse) else ():
+                if outcome.HasField("error"):
+                    self._note(method, "in stream", breaches(refusal_in_stream(outcome.error)))
         self._note(method, "OK", [])
 
     def _note(self, method: MethodDescriptor, outcome: str, wrong: list[str]) -> None:

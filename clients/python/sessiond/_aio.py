@@ -6,7 +6,16 @@ import asyncio
 import contextlib
 import copy
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
@@ -27,8 +36,8 @@ from sessiond._requests import (
     attachments,
     contexts,
     messages,
-    searches,
     sessions,
+    transfers,
     usage,
     values,
 )
@@ -42,6 +51,16 @@ P = ParamSpec("P")
 Q = TypeVar("Q", bound=Message)
 R = TypeVar("R", bound=Message)
 T = TypeVar("T")
+Records = Iterable[v1.TransferRecord] | AsyncIterable[v1.TransferRecord]
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
 
 
 class _Link:
@@ -191,6 +210,19 @@ def _collected(
     return describe(method, call.build)
 
 
+def _itemized(
+    call: Streamed[P, Q, R, list[T]],
+) -> Callable[Concatenate[_Caller, P], AsyncIterator[T]]:
+    async def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        unlimited = copy.copy(self)
+        unlimited._timeout = None
+        async for answer in unlimited._answers(call.rpc, call.build(*args, **kwargs)):
+            for item in call.collect([answer]):
+                yield item
+
+    return describe(method, call.build)
+
+
 class AsyncClient(_Caller):
     """A client for asyncio. `Client` is its counterpart for threads, with the same methods.
 
@@ -280,9 +312,6 @@ class AsyncClient(_Caller):
     list_rewinds = _listed(messages.list_rewinds)
     clear_messages = _unary(messages.clear_messages)
     list_open_tool_calls = _listed(messages.list_open_tool_calls)
-    search_messages = _listed(searches.search_messages)
-    search_messages_page = _unary(searches.search_messages_page)
-    reindex_sessions = _unary(searches.reindex_sessions)
 
     get_context = _collected(contexts.get_context)
     stream_context = _streamed(contexts.stream_context)
@@ -399,6 +428,38 @@ class AsyncClient(_Caller):
     list_retention_policies = _listed(admin.list_retention_policies)
     delete_retention_policy = _unary(admin.delete_retention_policy)
     list_retention_reports = _listed(admin.list_retention_reports)
+    export_sessions = _itemized(transfers.export_sessions)
+
+    async def import_sessions(self, records: Records) -> AsyncIterator[v1.ImportSessionsResponse]:
+        failed: list[BaseException] = []
+
+        async def requests() -> AsyncIterator[v1.ImportSessionsRequest]:
+            pieces = transfers.Pieces()
+            try:
+                async for record in _each(records):
+                    for request in pieces.add(record):
+                        yield request
+                for request in pieces.rest():
+                    yield request
+            except Exception as error:
+                failed.append(error)
+                raise
+
+        call = self._link.callable("stream_stream", transfers.IMPORT_SESSIONS)(
+            requests(), timeout=None
+        )
+        try:
+            with _translated():
+                async for answer in call:
+                    yield answer
+        except SessiondError:
+            if failed:
+                raise failed[0] from None
+            raise
+        finally:
+            call.cancel()
+
+    import_sessions.__doc__ = transfers.IMPORT_DOC
 
     def watch(
         self,

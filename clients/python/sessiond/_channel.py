@@ -31,8 +31,6 @@ SAFE_TO_REPEAT = {
         "GetMessage": "reads",
         "ListRewinds": "reads",
         "ListOpenToolCalls": "reads",
-        "SearchMessages": "reads",
-        "ReindexSessions": "the second has them indexed once more",
     },
     "sessiond.v1.ContextService": {
         "GetContext": "reads; gRPC repeats it only while nothing has arrived",
@@ -56,6 +54,9 @@ SAFE_TO_REPEAT = {
     "sessiond.v1.AdminService": {
         "ListRetentionPolicies": "reads",
         "ListRetentionReports": "reads",
+    },
+    "sessiond.v1.TransferService": {
+        "ExportSessions": "reads; gRPC repeats it only while nothing has arrived",
     },
 }
 
@@ -81,6 +82,9 @@ UNSAFE_TO_REPEAT = {
     "sessiond.v1.AdminService": {
         "SetRetentionPolicy": "the second would undo what another set in between",
         "DeleteRetentionPolicy": "the second would delete a policy made anew, or find none",
+    },
+    "sessiond.v1.TransferService": {
+        "ImportSessions": "it would do no harm, but gRPC can't send again what came from an iterator",
     },
 }
 

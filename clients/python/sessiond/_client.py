@@ -6,7 +6,7 @@ import contextlib
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
@@ -25,8 +25,8 @@ from sessiond._requests import (
     attachments,
     contexts,
     messages,
-    searches,
     sessions,
+    transfers,
     usage,
     values,
 )
@@ -40,6 +40,7 @@ P = ParamSpec("P")
 Q = TypeVar("Q", bound=Message)
 R = TypeVar("R", bound=Message)
 T = TypeVar("T")
+Records = Iterable[v1.TransferRecord]
 
 
 class _Link:
@@ -152,6 +153,18 @@ def _collected(call: Streamed[P, Q, R, T]) -> Callable[Concatenate[_Caller, P], 
     return describe(method, call.build)
 
 
+def _itemized(
+    call: Streamed[P, Q, R, list[T]],
+) -> Callable[Concatenate[_Caller, P], Iterator[T]]:
+    def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        unlimited = copy.copy(self)
+        unlimited._timeout = None
+        for answer in unlimited._answers(call.rpc, call.build(*args, **kwargs)):
+            yield from call.collect([answer])
+
+    return describe(method, call.build)
+
+
 class Client(_Caller):
     """A client for threads. `AsyncClient` is its counterpart for asyncio, with the same methods.
 
@@ -246,9 +259,6 @@ class Client(_Caller):
     list_rewinds = _listed(messages.list_rewinds)
     clear_messages = _unary(messages.clear_messages)
     list_open_tool_calls = _listed(messages.list_open_tool_calls)
-    search_messages = _listed(searches.search_messages)
-    search_messages_page = _unary(searches.search_messages_page)
-    reindex_sessions = _unary(searches.reindex_sessions)
 
     get_context = _collected(contexts.get_context)
     stream_context = _streamed(contexts.stream_context)
@@ -363,6 +373,32 @@ class Client(_Caller):
     list_retention_policies = _listed(admin.list_retention_policies)
     delete_retention_policy = _unary(admin.delete_retention_policy)
     list_retention_reports = _listed(admin.list_retention_reports)
+    export_sessions = _itemized(transfers.export_sessions)
+
+    def import_sessions(self, records: Records) -> Iterator[v1.ImportSessionsResponse]:
+        failed: list[BaseException] = []
+
+        def requests() -> Iterator[v1.ImportSessionsRequest]:
+            try:
+                yield from transfers.requests(records)
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        call = self._link.callable("stream_stream", transfers.IMPORT_SESSIONS)(
+            requests(), timeout=None
+        )
+        try:
+            with _translated():
+                yield from call
+        except SessiondError:
+            if failed:
+                raise failed[0] from None
+            raise
+        finally:
+            call.cancel()
+
+    import_sessions.__doc__ = transfers.IMPORT_DOC
 
     def watch(
         self,

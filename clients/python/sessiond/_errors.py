@@ -20,7 +20,8 @@ SessiondError
 │   ├── TitleTaken
 │   ├── ClientIdReused
 │   ├── AttachmentIdReused
-│   └── RequestIdReused
+│   ├── RequestIdReused
+│   └── ImportConflict
 ├── Conflict                     ABORTED: somebody else was faster; read what is new, decide anew
 │   ├── NextSeqMismatch
 │   ├── EtagMismatch
@@ -41,8 +42,6 @@ SessiondError
 │   ├── CompactionLeaseHeld
 │   ├── RewindNotUndoable
 │   ├── NothingToRewind
-│   ├── SearchDisabled
-│   ├── SearchTooCostly
 │   ├── AttachmentOverLimit
 │   ├── AttachmentTypeRefused
 │   └── TooManyRetentionPolicies
@@ -251,6 +250,10 @@ class RequestIdReused(AlreadyExists):
     """Something of other content has this request id: ids are for one request each."""
 
 
+class ImportConflict(AlreadyExists):
+    """A session that is imported isn't the one that the store has under its id."""
+
+
 class Conflict(SessiondError):
     """Somebody else was faster. Read what is new and decide anew; don't just repeat the call."""
 
@@ -409,14 +412,6 @@ class TooManyWatches(Overloaded):
     """The server or the connection has as many watches as may be."""
 
 
-class SearchDisabled(PreconditionFailed):
-    """Messages aren't indexed: the server runs without search."""
-
-
-class SearchTooCostly(PreconditionFailed):
-    """The search takes too long: look for rarer words, or in fewer sessions."""
-
-
 class TooManyDrafts(Overloaded):
     """The server relays as many drafts as may be."""
 
@@ -529,6 +524,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_READ_QUEUE_FULL: ReadQueueFull,
     ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID: InvalidResumeToken,
     ErrorReason.ERROR_REASON_HISTORY_DIVERGED: HistoryDiverged,
+    ErrorReason.ERROR_REASON_IMPORT_CONFLICT: ImportConflict,
     ErrorReason.ERROR_REASON_TOO_MANY_WATCHES: TooManyWatches,
     ErrorReason.ERROR_REASON_TOO_MANY_DRAFTS: TooManyDrafts,
     ErrorReason.ERROR_REASON_SESSION_BUSY: SessionBusy,
@@ -542,8 +538,6 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_REQUEST_ID_REUSED: RequestIdReused,
     ErrorReason.ERROR_REASON_RETENTION_POLICY_NOT_FOUND: RetentionPolicyNotFound,
     ErrorReason.ERROR_REASON_TOO_MANY_RETENTION_POLICIES: TooManyRetentionPolicies,
-    ErrorReason.ERROR_REASON_SEARCH_DISABLED: SearchDisabled,
-    ErrorReason.ERROR_REASON_SEARCH_TOO_COSTLY: SearchTooCostly,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

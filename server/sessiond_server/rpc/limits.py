@@ -42,6 +42,10 @@ WATCH_ID: Final = re.compile(r"[!-~]{0,128}")
 WATCH_ID_FORM: Final = "must be at most 128 printable ASCII characters without spaces"
 RESUME_TOKENS: Final = 10_000
 WATCH_DESCENDANTS: Final = 10_000
+TRANSFER_RECORDS: Final = 1000
+TRANSFER_IDS: Final = 1000
+IMPORT_AHEAD: Final = 24 * 3600
+"""How far ahead of the server's clock the times of imported sessions may be."""
 DRAFT_DELTAS: Final = 1000
 DRAFT_BYTES: Final = 2 * 2**20
 STREAM_WINDOW: Final = 1024
@@ -75,12 +79,6 @@ CURRENCY: Final = re.compile(r"([A-Z]{3})?")
 CURRENCY_FORM: Final = "must be three capital letters"
 DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DAY_FORM: Final = "must be a day such as 2026-01-31"
-SEARCH_QUERY: Final = 1000
-SEARCH_PAGE: Final = (20, 100)
-SEARCH_NEIGHBORS: Final = 5
-SEARCH_NEIGHBOR_TEXT: Final = 300
-SNIPPET: Final = (80, 500)
-REINDEXED: Final = 1000
 
 KEEP_RECENT: Final = (4, 10_000)
 LEASE_SECONDS: Final = (1, 3600)

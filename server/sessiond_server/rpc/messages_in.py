@@ -12,7 +12,7 @@ from sessiond_server.store.appends import MessageRow, join_tools, pack
 
 ROLES = frozenset(pb.Role.values()) - {pb.ROLE_UNSPECIFIED}
 KINDS = frozenset(pb.MessageKind.values())
-_OUTPUT_FIELDS = (
+OUTPUT_FIELDS = (
     "seq",
     "create_time",
     "rewound",
@@ -78,7 +78,7 @@ def _tools(message: pb.Message) -> str:
 
 
 def _clear_output(message: pb.Message) -> None:
-    for field in _OUTPUT_FIELDS:
+    for field in OUTPUT_FIELDS:
         message.ClearField(field)  # type: ignore[arg-type]
 
 

@@ -18,6 +18,7 @@ from sessiond.v1 import (
     feed_service_pb2,
     message_service_pb2,
     session_service_pb2,
+    transfer_service_pb2,
     usage_service_pb2,
 )
 from sessiond_server.config import SettingsError
@@ -30,6 +31,7 @@ from sessiond_server.rpc.feed_service import FeedServicer
 from sessiond_server.rpc.message_service import MessageServicer
 from sessiond_server.rpc.registry import Wall
 from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.rpc.transfer_service import TransferServicer
 from sessiond_server.rpc.usage_service import UsageServicer
 
 _OPTIONS: list[tuple[str, int]] = [
@@ -50,6 +52,7 @@ SERVICES = {
     attachment_service_pb2.DESCRIPTOR.services_by_name["AttachmentService"],
     usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    transfer_service_pb2.DESCRIPTOR.services_by_name["TransferService"],
 }
 
 
@@ -64,6 +67,7 @@ class RpcServer:
     attachments: AttachmentServicer
     usage: UsageServicer
     admin: AdminServicer
+    transfers: TransferServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
@@ -84,6 +88,7 @@ class RpcServer:
             "AttachmentService": self.attachments,
             "UsageService": self.usage,
             "AdminService": self.admin,
+            "TransferService": self.transfers,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)
@@ -138,6 +143,7 @@ class RpcServer:
         self.messages.close_streams()
         self.feeds.close_streams()
         self.attachments.close_streams()
+        self.transfers.close_streams()
         await self._wall.close(grace)
         await self._server.stop(_LAST_BYTES)  # which ends the watches of health as well
         for lock in self._locks:

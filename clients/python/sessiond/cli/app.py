@@ -14,7 +14,6 @@ from sessiond.cli import (
     keeping_verbs,
     message_verbs,
     retention_verbs,
-    search_verbs,
     session_verbs,
     transfer_verbs,
 )
@@ -47,7 +46,6 @@ app = typer.Typer(
 for group in (
     session_verbs,
     message_verbs,
-    search_verbs,
     feed_verbs,
     context_verbs,
     transfer_verbs,

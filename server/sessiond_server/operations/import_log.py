@@ -1,0 +1,305 @@
+"""The log of a session that is imported: what is there is compared, what is missing is added in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from sessiond_server.errors import ClientIdReused, ImportConflict, InvalidFields, invalid
+from sessiond_server.operations import hiding
+from sessiond_server.sessions import visibility
+from sessiond_server.sessions.transfers import (
+    Change,
+    Compaction,
+    Item,
+    Message,
+    Revert,
+    Revision,
+    Rewind,
+    Undo,
+)
+from sessiond_server.sessions.visibility import PartialOverlap, hidden_spans
+from sessiond_server.store import changes, contexts, transfers
+from sessiond_server.store.database import Connection
+from sessiond_server.store.heads import Head
+from sessiond_server.store.keys import SessionKey
+
+_HIDING = (Compaction, Revert, Rewind, Undo)
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many messages and other records were added, and how many were there."""
+
+    messages_added: int = 0
+    messages_known: int = 0
+    records_added: int = 0
+    records_known: int = 0
+
+
+class LogImport:
+    """Adds a piece of a log to a session whose head is locked: all of it, or nothing."""
+
+    def __init__(
+        self, connection: Connection, session_id: str, key: SessionKey, head: Head
+    ) -> None:
+        self.counts = Counts()
+        self.next_seq = head.next_seq
+        self.next_change = head.next_change
+        self._connection = connection
+        self._session_id = session_id
+        self._key = key
+        self._head = head
+        self._last_time: datetime | None = None
+        self._messages: list[Message] = []
+        self._revisions: list[Revision] = []
+        self._records: list[transfers.Record] = []
+        self._compactions: dict[int, visibility.Compaction] = {}
+        self._rewinds: dict[int, visibility.Rewind] = {}
+        self._open_note = 0
+        self._unchecked = self._hidden = self._rewound = False
+        self._handlers: dict[type[Any], Callable[[Any], bool]] = {
+            Message: self._message,
+            Revision: self._revision,
+            Compaction: self._compaction,
+            Revert: self._revert,
+            Rewind: self._rewind,
+            Undo: self._undo,
+            Change: self._change,
+        }
+
+    async def add(self, items: Sequence[Item]) -> None:
+        """Add what is missing. Raises `ImportConflict` and `InvalidFields`."""
+        await self._learn(items)
+        for item in items:
+            if self._open_note and not isinstance(item, Compaction):
+                raise self._wrong("note", f"message {self._open_note} is a note without compaction")
+            known = self._handlers[type(item)](item)
+            self._count(isinstance(item, Message), known)
+        if self._open_note:
+            raise self._wrong("note", f"message {self._open_note} is a note without compaction")
+        self._check_hidden()
+        await self._store()
+
+    def _count(self, message: bool, known: bool) -> None:
+        counts = self.counts
+        if message:
+            counts.messages_known += known
+            counts.messages_added += not known
+        else:
+            counts.records_known += known
+            counts.records_added += not known
+
+    async def _learn(self, items: Sequence[Item]) -> None:
+        """What the session has of these."""
+        head, connection, key = self._head, self._connection, self._key
+        stored = [i for i in items if isinstance(i, Message) and i.seq < head.next_seq]
+        self._equal = await transfers.equal_messages(connection, key, stored) if stored else set()
+        revisions = [i for i in items if isinstance(i, Revision)]
+        self._known_revisions = (
+            await transfers.known_revisions(connection, key, revisions) if revisions else {}
+        )
+        numbers = [i.change_no for i in items if isinstance(i, Change)]
+        self._known_changes = (
+            await transfers.known_changes(connection, key, numbers) if numbers else {}
+        )
+        if any(isinstance(i, _HIDING) for i in items):
+            compactions, rewinds = await contexts.history(connection, key)
+            self._compactions = {c.note_seq: c for c in compactions}
+            self._rewinds = {r.rewind_id: r for r in rewinds}
+        self._last_time = await transfers.last_time(connection, key, head.last_seq)
+
+    def _wrong(self, field: str, description: str) -> InvalidFields:
+        return invalid(f"records.{field}", f"in session {self._session_id}: {description}")
+
+    def _conflict(self, seq: int | None, why: str) -> ImportConflict:
+        return ImportConflict(self._session_id, seq, why)
+
+    def _message(self, item: Message) -> bool:
+        if item.note:
+            self._open_note = item.seq
+        if item.seq < self._head.next_seq:
+            if item.seq < self._head.first_seq:
+                raise self._conflict(item.seq, "was cleared in the store")
+            if item.seq not in self._equal:
+                raise self._conflict(item.seq, "is another message in the store")
+            return True
+        if item.seq != self.next_seq:
+            raise self._wrong("message.seq", f"must be {self.next_seq}, is {item.seq}")
+        if self._last_time is not None and item.create_time < self._last_time:
+            raise self._wrong(
+                "message.create_time", f"message {item.seq} is older than the one before it"
+            )
+        self._check_hidden()
+        self._last_time = item.create_time
+        self._messages.append(item)
+        self.next_seq += 1
+        return False
+
+    def _check_hidden(self) -> None:
+        """What is hidden must make sense at every message, since contexts are read as of each."""
+        if not self._unchecked:
+            return
+        try:
+            hidden_spans(self._compactions.values(), self._rewinds.values())
+        except PartialOverlap as overlap:
+            raise self._wrong(
+                "compaction", f"that of note {overlap.note_seq} overlaps another in part"
+            ) from overlap
+        self._unchecked = False
+
+    def _numbered(self, field: str, number: int, *, group: bool = False) -> None:
+        """Take a change's number, which must be new; those of a group share one."""
+        if number != self.next_change - 1 or not group:
+            if number < self.next_change:
+                raise self._conflict(None, f"has another change {number} in the store")
+            self.next_change = number + 1
+        elif number < 1:
+            raise self._wrong(field, "must be 1 or more")
+
+    def _now(self, field: str, effective_seq: int) -> None:
+        if effective_seq != self.next_seq:
+            raise self._wrong(field, f"must be {self.next_seq} here, is {effective_seq}")
+
+    def _revision(self, item: Revision) -> bool:
+        same = self._known_revisions.get((item.seq, item.change_no))
+        if same is not None:
+            if not same:
+                raise self._conflict(item.seq, "was another message once in the store")
+            return True
+        if not self._head.first_seq <= item.seq < self.next_seq:
+            raise self._wrong("revision.seq", f"there is no message {item.seq}")
+        self._now("revision.effective_seq", item.effective_seq)
+        self._numbered("revision.change_no", item.change_no, group=True)
+        if any(r.seq == item.seq and r.change_no == item.change_no for r in self._revisions):
+            raise self._wrong("revision.seq", f"message {item.seq} comes twice")
+        self._revisions.append(item)
+        return False
+
+    def _told(self, number: int, kind: int, reference: int, time: datetime) -> None:
+        """Tell of something for which no change comes."""
+        self.next_change += 1
+        self._records.append(
+            Change(number + 1, self.next_seq - 1, kind, reference, None, "", 0, time)
+        )
+
+    def _compaction(self, item: Compaction) -> bool:
+        if self._open_note != item.note_seq:
+            raise self._wrong("compaction.note_seq", "isn't that of the note before it")
+        self._open_note = 0
+        if item.note_seq < self._head.next_seq:
+            known = self._compactions.get(item.note_seq)
+            if known is None or (known.from_seq, known.to_seq) != (item.from_seq, item.to_seq):
+                raise self._conflict(
+                    item.note_seq, "is the note of another compaction in the store"
+                )
+            return True
+        if not self._head.first_seq <= item.from_seq <= item.to_seq < item.note_seq:
+            raise self._wrong("compaction.from_seq", "isn't a range of messages before the note")
+        number = item.change_no or self.next_change
+        self._numbered("compaction.change_no", number)
+        self._records.append(item._replace(change_no=number))
+        if not item.change_no:
+            self._told(number, changes.COMPACTED, item.note_seq, item.create_time)
+        self._compactions[item.note_seq] = visibility.Compaction(*_compaction_span(item))
+        self._unchecked = self._hidden = True
+        return False
+
+    def _revert(self, item: Revert) -> bool:
+        known = self._compactions.get(item.note_seq)
+        if known is None:
+            raise self._wrong("revert.note_seq", f"there is no compaction {item.note_seq}")
+        if known.revert_effective_seq is not None:
+            if known.revert_effective_seq != item.effective_seq:
+                raise self._conflict(item.note_seq, "was reverted elsewhere in the store")
+            return True
+        self._now("revert.effective_seq", item.effective_seq)
+        self._records.append(item)
+        self._compactions[item.note_seq] = known._replace(revert_effective_seq=item.effective_seq)
+        self._unchecked = self._hidden = True
+        return False
+
+    def _rewind(self, item: Rewind) -> bool:
+        known = self._rewinds.get(item.rewind_id) if item.rewind_id else self._same_rewind(item)
+        if known is not None:
+            if known[1:4] != item[1:4]:
+                raise self._conflict(None, f"has another rewind {item.rewind_id} in the store")
+            return True
+        self._now("rewind.effective_seq", item.effective_seq)
+        if not 0 <= item.after_seq < item.to_seq == self.next_seq - 1:
+            raise self._wrong("rewind.to_seq", "isn't the last message, behind `after_seq`")
+        number = item.rewind_id or self.next_change
+        self._numbered("rewind.rewind_id", number)
+        self._records.append(item._replace(rewind_id=number))
+        if not item.rewind_id:
+            self._told(number, changes.REWOUND, number, item.create_time)
+        self._rewinds[number] = visibility.Rewind(number, *item[1:4])
+        self._unchecked = self._hidden = self._rewound = True
+        return False
+
+    def _same_rewind(self, item: Rewind) -> visibility.Rewind | None:
+        return next((r for r in self._rewinds.values() if r[1:4] == item[1:4]), None)
+
+    def _undo(self, item: Undo) -> bool:
+        known = self._rewinds.get(item.rewind_id)
+        if known is None:
+            raise self._wrong("undo.rewind_id", f"there is no rewind {item.rewind_id}")
+        if known.undo_effective_seq is not None:
+            if known.undo_effective_seq != item.effective_seq:
+                raise self._conflict(None, f"has rewind {item.rewind_id} undone elsewhere")
+            return True
+        self._now("undo.effective_seq", item.effective_seq)
+        self._records.append(item)
+        self._rewinds[item.rewind_id] = known._replace(undo_effective_seq=item.effective_seq)
+        self._unchecked = self._hidden = self._rewound = True
+        return False
+
+    def _change(self, item: Change) -> bool:
+        known = self._known_changes.get(item.change_no)
+        if known is not None:
+            if not known.same(item):
+                raise self._conflict(None, f"has another change {item.change_no} in the store")
+            return True
+        before_all = item.after_seq < self.next_seq == self._head.first_seq
+        if item.after_seq != self.next_seq - 1 and not before_all:
+            raise self._wrong(
+                "change.after_seq", f"must be {self.next_seq - 1} here, is {item.after_seq}"
+            )
+        self._numbered("change.change_no", item.change_no)
+        self._records.append(item)
+        return False
+
+    async def _store(self) -> None:
+        connection, key, head = self._connection, self._key, self._head
+        if self._messages:
+            try:
+                await transfers.add_messages(connection, key, self._messages)
+            except asyncpg.UniqueViolationError as error:
+                raise ClientIdReused(_twice(self._messages), None) from error
+        if self._revisions:
+            await transfers.add_revisions(connection, key, self._revisions)
+        for record in self._records:
+            await transfers.add_record(connection, key, record)
+        if self._hidden:
+            grown = replace(head, next_seq=self.next_seq)
+            await hiding.derive(connection, key, grown, rewound_changed=self._rewound)
+        if self._hidden or self.next_change != head.next_change:
+            await transfers.set_next_change(connection, key, self.next_change)
+
+
+def _compaction_span(item: Compaction) -> tuple[int, int, int]:
+    return item.note_seq, item.from_seq, item.to_seq
+
+
+def _twice(messages: Sequence[Message]) -> str:
+    """A client id that comes twice, or else the first of those of which one was there."""
+    seen: set[str] = set()
+    for message in messages:
+        if message.client_id in seen:
+            return message.client_id
+        seen.add(message.client_id)
+    return messages[0].client_id

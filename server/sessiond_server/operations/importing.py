@@ -1,0 +1,203 @@
+"""Importing sessions: one piece of one session at a time, each in a transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID, uuid4
+
+from sessiond_server.errors import ImportConflict, invalid
+from sessiond_server.operations import gate
+from sessiond_server.operations.creating import NewSession
+from sessiond_server.operations.import_log import Counts, LogImport
+from sessiond_server.sessions import titles
+from sessiond_server.sessions.transfers import Item
+from sessiond_server.store import changes, heads, sessions, transfers
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import session_key
+from sessiond_server.store.sessions import SUBAGENT, SessionInsert, SessionRow
+from sessiond_server.store.touched import touch
+from sessiond_server.store.transfers import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A session to be imported; checked already."""
+
+    new: NewSession
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a session's records end."""
+
+    next_seq: int
+    next_change: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a piece came to; `incarnation` is that of the session in the store."""
+
+    incarnation: UUID
+    created: bool = False
+    numbered_title: str = ""
+    facts_differ: bool = False
+    parent_missing: bool = False
+    counts: Counts = field(default_factory=Counts)
+
+
+async def apply(
+    database: Database,
+    wanted: Wanted,
+    items: Sequence[Item],
+    *,
+    incarnation: UUID | None,
+    end: End | None,
+) -> Applied:
+    """Import a piece of a session, which is made by the first one. `incarnation` is what the piece before
+    came to. Raises `ImportConflict`, `InvalidFields` and `WriterLeaseHeld`."""
+
+    async def work(connection: Connection) -> Applied:
+        begun = await _begin(connection, wanted)
+        session_id, key = wanted.new.session_id, wanted.new.key
+        if incarnation not in (None, begun.incarnation):
+            raise ImportConflict(session_id, None, "was deleted meanwhile and made again")
+        head = await gate.lock(connection, session_id, key)
+        if items:
+            gate.check_writer(session_id, head, "", await heads.now(connection))
+        log = LogImport(connection, session_id, key, head)
+        if items:
+            await log.add(items)
+        if end is not None:
+            await _finish(connection, wanted, log, end)
+        touch(key)
+        return replace(begun, counts=log.counts)
+
+    return await database.transact(work)
+
+
+async def _begin(connection: Connection, wanted: Wanted) -> Applied:
+    """Find the session, or make it."""
+    row = await sessions.read(connection, wanted.new.key)
+    if row is None:
+        return await _create(connection, wanted)
+    if row.create_time != wanted.origin.create_time:
+        raise ImportConflict(
+            wanted.new.session_id, None, "was created at another time in the store"
+        )
+    return Applied(row.incarnation, facts_differ=_differs(row, wanted))
+
+
+async def _create(connection: Connection, wanted: Wanted) -> Applied:
+    new = wanted.new
+    parent = await _lock_parent(connection, new)
+    missing = parent is None and new.parent_id is not None
+    row = _insert(new, parent)
+    title = row.title
+    if title:
+        title = await _claim(connection, row)
+        row = replace(row, title=title)
+    if not await transfers.insert_session(connection, row, wanted.origin):
+        raise ImportConflict(new.session_id, None, "was made by somebody else just now")
+    if parent is not None and not await transfers.child_is_told(
+        connection, parent.key, new.session_id
+    ):
+        await changes.record(
+            connection,
+            parent.key,
+            changes.CHILD,
+            child_id=new.session_id,
+            child_kind=new.parent_kind,
+        )
+    return Applied(
+        row.incarnation,
+        created=True,
+        numbered_title="" if title == new.title else title,
+        parent_missing=missing,
+    )
+
+
+async def _lock_parent(connection: Connection, new: NewSession) -> SessionRow | None:
+    if new.parent_id is None:
+        return None
+    key = session_key(new.tenant, new.parent_id)
+    if await heads.lock(connection, key) is None:
+        return None
+    return await sessions.read(connection, key)
+
+
+def _insert(new: NewSession, parent: SessionRow | None) -> SessionInsert:
+    orphan = parent is None
+    depth = 0 if parent is None else parent.spawn_depth + (new.parent_kind == SUBAGENT)
+    return SessionInsert(
+        *new.key,
+        tenant=new.tenant,
+        session_id=new.session_id,
+        incarnation=uuid4(),
+        owner=new.owner,
+        source=new.source,
+        profile=new.profile,
+        title=new.title,
+        title_source=new.title_source,
+        pinned=new.pinned,
+        labels_json=new.labels_json,
+        details=new.details,
+        parent_id=None if orphan else new.parent_id,
+        parent_kind=0 if orphan else new.parent_kind,
+        spawn_tool_call_id=new.spawn_tool_call_id,
+        fork_seq=0 if orphan else new.fork_seq,
+        root_id=new.session_id if parent is None else parent.root_id,
+        spawn_depth=depth,
+        lifecycle=new.lifecycle,
+        round_index=new.round_index,
+        create_request_id=new.request_id,
+    )
+
+
+async def _claim(connection: Connection, row: SessionInsert) -> str:
+    """The session's title, or the next of its lineage that nobody else has."""
+    name, number = titles.lineage(row.title)
+    title = row.title
+    while await sessions.claim_title(connection, row, title, *titles.lineage(title)) is not None:
+        newest = await sessions.newest_number(connection, row.tenant, row.owner, name)
+        number = max(number, newest) + 1
+        title = titles.numbered(name, number)
+    return title
+
+
+def _differs(row: SessionRow, wanted: Wanted) -> bool:
+    """Whether somebody changed the facts of a session since, or it lost its parent or title."""
+    new, origin = wanted.new, wanted.origin
+    same_labels = json.loads(row.labels_json) == json.loads(new.labels_json)
+    same_title = titles.lineage(row.title).name == titles.lineage(new.title).name
+    return (
+        not (same_title and same_labels)
+        or any(
+            getattr(row, name) != getattr(new, name)
+            for name in (
+                *("owner", "source", "profile", "title_source", "pinned", "details", "parent_id"),
+                *("parent_kind", "lifecycle", "round_index"),
+            )
+        )
+        or (row.state, row.end_reason, row.end_time)
+        != (
+            origin.state,
+            origin.end_reason,
+            origin.end_time,
+        )
+    )
+
+
+async def _finish(connection: Connection, wanted: Wanted, log: LogImport, end: End) -> None:
+    if log.next_seq < end.next_seq:
+        raise invalid(
+            "records.end.next_seq",
+            f"in session {wanted.new.session_id}: is {end.next_seq}, but the next message would be"
+            f" {log.next_seq}",
+        )
+    if end.next_change > log.next_change:
+        await transfers.set_next_change(connection, wanted.new.key, end.next_change)
+    await transfers.finish(connection, wanted.new.key, wanted.origin.activity_time)

@@ -1,0 +1,180 @@
+"""ImportSessions: records in, gathered into pieces that are stored each in a transaction, progress out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from sessiond.v1 import transfer_service_pb2 as rpc
+from sessiond_server.errors import Refused, ShuttingDown, invalid
+from sessiond_server.operations import importing
+from sessiond_server.operations.importing import Applied, End, Wanted
+from sessiond_server.rpc import limits, transfer_in
+from sessiond_server.rpc.errors import CODES, in_stream
+from sessiond_server.sessions.transfers import Item, Message
+from sessiond_server.store.database import Database
+
+_PIECE_RECORDS, _PIECE_BYTES = 500, 2**20
+_WHOLE_BYTES = 16 * 2**20
+_SHOWN = 128
+_PASSING = {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}
+
+
+class _Session:
+    """A session whose records come."""
+
+    def __init__(self, session_id: str, wanted: Wanted | None) -> None:
+        self.wanted = wanted
+        self.outcome = rpc.ImportOutcome(session_id=session_id)
+        self.items: list[Item] = []
+        self.bytes = 0
+        self.messages = 0
+        self.incarnation: UUID | None = None
+        self._run = 0
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome.HasField("error")
+
+    def fits(self, item: Item) -> bool:
+        """Whether an item must be stored together with those before it: a note with its compaction,
+        and messages of one append."""
+        if not self.items:
+            return True
+        last = self.items[-1]
+        small = len(self.items) < _PIECE_RECORDS and self.bytes < _PIECE_BYTES
+        if small or (isinstance(last, Message) and last.note):
+            return True
+        together = (
+            isinstance(last, Message)
+            and isinstance(item, Message)
+            and last.create_time == item.create_time
+        )
+        return together and self.bytes < _WHOLE_BYTES
+
+    def add(self, item: Item, size: int) -> None:
+        if isinstance(item, Message):
+            last = self.items[-1] if self.items else None
+            same = isinstance(last, Message) and last.create_time == item.create_time
+            self._run = self._run + 1 if same else 1
+            if self._run > limits.CALL_MESSAGES:
+                raise invalid(
+                    "records.message.create_time",
+                    f"more than {limits.CALL_MESSAGES} messages have the time of {item.seq}",
+                )
+            self.messages += 1
+        self.items.append(item)
+        self.bytes += size
+
+    def note(self, applied: Applied) -> None:
+        """Count what a piece came to."""
+        first = self.incarnation is None
+        self.incarnation = applied.incarnation
+        self.items, self.bytes = [], 0
+        outcome, counts = self.outcome, applied.counts
+        outcome.messages_added += counts.messages_added
+        outcome.messages_known += counts.messages_known
+        outcome.records_added += counts.records_added
+        outcome.records_known += counts.records_known
+        if first:
+            outcome.created = applied.created
+            outcome.numbered_title = applied.numbered_title
+            outcome.facts_differ = applied.facts_differ
+            outcome.parent_missing = applied.parent_missing
+
+
+class ImportStream:
+    """One call. A session's refusal is its outcome; what isn't a session's is raised."""
+
+    def __init__(self, database: Database, tenant: str) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._session: _Session | None = None
+        self._count = 0
+        self._stored = False
+        self._outcomes: list[rpc.ImportOutcome] = []
+        self.closing = False
+
+    async def answers(
+        self, requests: AsyncIterator[rpc.ImportSessionsRequest]
+    ) -> AsyncIterator[rpc.ImportSessionsResponse]:
+        async for request in requests:
+            if self.closing:
+                raise ShuttingDown
+            if not 1 <= len(request.records) <= limits.TRANSFER_RECORDS:
+                raise invalid("records", f"must have 1 to {limits.TRANSFER_RECORDS}")
+            for place, record in enumerate(request.records):
+                await self._take(record, f"records[{place}]")
+                self._count += 1
+            if self._outcomes or self._stored:
+                yield self._answer()
+        if self._session is not None:
+            raise invalid("records", f"end within session {self._session.outcome.session_id!r}")
+
+    def _answer(self) -> rpc.ImportSessionsResponse:
+        waiting = len(self._session.items) if self._session else 0
+        answer = rpc.ImportSessionsResponse(
+            record_count=self._count - waiting, outcomes=self._outcomes
+        )
+        self._outcomes, self._stored = [], False
+        return answer
+
+    async def _take(self, record: rpc.TransferRecord, where: str) -> None:
+        kind = record.WhichOneof("record")
+        if kind == "session":
+            self._begin(record.session, f"{where}.session")
+            return
+        session = self._session
+        if session is None:
+            raise invalid(where, "must be the beginning of a session")
+        if kind is None:
+            raise invalid(where, "must hold a record")
+        try:
+            if kind == "end":
+                if not session.failed:
+                    await self._store(
+                        session, transfer_in.end(record.end, f"{where}.end", session.messages)
+                    )
+            elif not session.failed:
+                item = transfer_in.item(record, where)
+                if not session.fits(item):
+                    await self._store(session, None)
+                session.add(item, record.ByteSize())
+        except Refused as error:
+            self._fail(session, error)
+        if kind == "end":
+            self._finish(session)
+
+    def _begin(self, record: rpc.TransferSession, where: str) -> None:
+        if self._session is not None:
+            raise invalid(where, f"{self._session.outcome.session_id!r} hasn't ended")
+        session_id = record.session.id[:_SHOWN]
+        try:
+            wanted = transfer_in.session(record, where, tenant=self._tenant)
+        except Refused as error:
+            self._session = _Session(session_id, None)
+            self._fail(self._session, error)
+        else:
+            self._session = _Session(session_id, wanted)
+
+    async def _store(self, session: _Session, end: End | None) -> None:
+        assert session.wanted is not None
+        applied = await importing.apply(
+            self._database,
+            session.wanted,
+            session.items,
+            incarnation=session.incarnation,
+            end=end,
+        )
+        session.note(applied)
+        self._stored = True
+
+    def _fail(self, session: _Session, error: Refused) -> None:
+        if CODES[error.reason].name in _PASSING:
+            raise error
+        session.items, session.bytes = [], 0
+        session.outcome.error.CopyFrom(in_stream(error))
+
+    def _finish(self, session: _Session) -> None:
+        self._outcomes.append(session.outcome)
+        self._session = None

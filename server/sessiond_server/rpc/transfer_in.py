@@ -1,0 +1,254 @@
+"""Records of imported sessions on their way in: checked like any request, and translated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond.v1 import message_pb2, session_pb2
+from sessiond.v1 import transfer_service_pb2 as pb
+from sessiond_server.errors import invalid
+from sessiond_server.operations.importing import End, Wanted
+from sessiond_server.rpc import checks, limits, messages_in, sessions_io
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.sessions.transfers import (
+    Change,
+    Compaction,
+    Item,
+    Message,
+    Revert,
+    Revision,
+    Rewind,
+    Undo,
+)
+from sessiond_server.store.appends import MessageRow
+from sessiond_server.store.heads import ACTIVE
+from sessiond_server.store.transfers import Origin
+
+_STATES = frozenset(session_pb2.SessionState.values())
+_PARENT_KINDS = frozenset(session_pb2.ParentKind.values()) - {session_pb2.PARENT_KIND_UNSPECIFIED}
+_CHANGE_KINDS = frozenset(pb.TransferChangeKind.values()) - {pb.TRANSFER_CHANGE_KIND_UNSPECIFIED}
+_NEEDED = {"kind", "in_context", "in_transcript"}
+
+
+def session(record: pb.TransferSession, where: str, *, tenant: str) -> Wanted:
+    """The session that a record begins. Raises `InvalidFields`."""
+    facts = session_pb2.Session()
+    facts.CopyFrom(record.session)
+    facts.ClearField("parent")
+    given = record.session
+    with Checks() as check:
+        new = sessions_io.new_session(facts, f"{where}.session", facts.id, check, tenant=tenant)
+        check.request_id(f"{where}.create_request_id", record.create_request_id)
+        check.enum(f"{where}.session.state", given.state, _STATES)
+        check.text(f"{where}.session.end_reason", given.end_reason)
+        check.seq(f"{where}.session.first_seq", given.first_seq)
+        if given.HasField("parent"):
+            _check_parent(given, f"{where}.session.parent", check)
+        created = _time(given.create_time, f"{where}.session.create_time", check)
+        times = [
+            _time(getattr(given, name), f"{where}.session.{name}", check)
+            if given.HasField(name)
+            else None
+            for name in ("update_time", "last_activity_time", "end_time")
+        ]
+    new = replace(new, request_id=record.create_request_id)
+    if given.HasField("parent"):
+        new = replace(
+            new,
+            parent_id=given.parent.id,
+            parent_kind=given.parent.kind,
+            spawn_tool_call_id=given.parent.spawn_tool_call_id,
+            fork_seq=given.parent.fork_seq,
+        )
+    updated, active, ended = times
+    return Wanted(
+        new,
+        Origin(
+            given.state or ACTIVE,
+            given.end_reason,
+            created,
+            updated or created,
+            active or created,
+            ended,
+            given.first_seq or 1,
+        ),
+    )
+
+
+def _check_parent(given: session_pb2.Session, where: str, check: Checks) -> None:
+    parent = given.parent
+    check.session_id(f"{where}.id", parent.id)
+    if parent.id == given.id:
+        check.wrong(f"{where}.id", "must be another session")
+    check.enum(f"{where}.kind", parent.kind, _PARENT_KINDS)
+    check.tool_call_id(f"{where}.spawn_tool_call_id", parent.spawn_tool_call_id)
+    check.seq(f"{where}.fork_seq", parent.fork_seq)
+
+
+def _time(value: Timestamp, field: str, check: Checks) -> datetime:
+    """A time that was, by clocks that don't quite agree."""
+    before = len(check.violations)
+    check.timestamp(field, value)
+    if value.seconds > time.time() + limits.IMPORT_AHEAD:
+        check.wrong(field, "must not be more than a day ahead")
+    usable = len(check.violations) == before
+    return checks.moment(value if usable else Timestamp())
+
+
+def item(record: pb.TransferRecord, where: str) -> Item:
+    """A record within a session. Raises `InvalidFields`."""
+    kind = record.WhichOneof("record")
+    if kind is None or kind not in _ITEMS:
+        raise invalid(where, "must hold a record")
+    with Checks() as check:
+        found = _ITEMS[kind](getattr(record, kind), f"{where}.{kind}", check)
+    return found
+
+
+def _payload(payload: bytes, where: str, check: Checks, *, note: bool) -> MessageRow:
+    """A message as it is stored: the bytes that came, unless something is left out of them."""
+    message = message_pb2.Message()
+    check.size(where, len(payload), limits.MESSAGE_BYTES)
+    try:
+        message.ParseFromString(payload)
+    except DecodeError:
+        check.wrong(where, "can't be decoded as sessiond.v1.Message")
+    else:
+        messages_in.check(message, where, check)
+    if check.violations:
+        return MessageRow("", 0, None, b"")
+    given = {field.name for field, _ in message.ListFields()}
+    if note and "in_transcript" not in given:
+        message.in_transcript = False
+    row = messages_in.row(message)
+    whole = given >= _NEEDED and not given.intersection(messages_in.OUTPUT_FIELDS)
+    return row._replace(payload=payload) if whole else row
+
+
+def _message(record: pb.TransferMessage, where: str, check: Checks) -> Message:
+    check.seq(f"{where}.seq", record.seq, least=1)
+    created = _time(record.create_time, f"{where}.create_time", check)
+    if not record.HasField("create_time"):
+        check.wrong(f"{where}.create_time", "is required")
+    row = _payload(record.payload, f"{where}.payload", check, note=record.note)
+    return Message(record.seq, created, record.note, *row)
+
+
+def _revision(record: pb.TransferRevision, where: str, check: Checks) -> Revision:
+    for name in ("seq", "change_no", "effective_seq"):
+        check.seq(f"{where}.{name}", getattr(record, name), least=1)
+    row = _payload(record.payload, f"{where}.payload", check, note=False)
+    numbers = record.seq, record.change_no, record.effective_seq
+    return Revision(*numbers, row.facts, row.payload)
+
+
+def _compaction(record: pb.TransferCompaction, where: str, check: Checks) -> Compaction:
+    facts, inside = record.compaction, f"{where}.compaction"
+    for name in ("note_seq", "from_seq", "to_seq"):
+        check.seq(f"{inside}.{name}", getattr(facts, name), least=1)
+    for name in ("message_count", "tokens_before", "tokens_after"):
+        check.seq(f"{inside}.{name}", getattr(facts, name))
+    check.seq(f"{where}.change_no", record.change_no)
+    check.not_negative(f"{inside}.round_index", facts.round_index)
+    check.text(f"{inside}.author", facts.author)
+    check.text(f"{inside}.model", facts.model)
+    return Compaction(
+        facts.note_seq,
+        record.change_no,
+        facts.from_seq,
+        facts.to_seq,
+        facts.message_count,
+        facts.tokens_before,
+        facts.tokens_after,
+        facts.author,
+        facts.model,
+        facts.round_index,
+        _time(facts.create_time, f"{inside}.create_time", check),
+    )
+
+
+def _revert(record: pb.TransferRevert, where: str, check: Checks) -> Revert:
+    check.seq(f"{where}.note_seq", record.note_seq, least=1)
+    check.seq(f"{where}.effective_seq", record.effective_seq, least=1)
+    moment = _time(record.revert_time, f"{where}.revert_time", check)
+    return Revert(record.note_seq, record.effective_seq, moment)
+
+
+def _rewind(record: pb.TransferRewind, where: str, check: Checks) -> Rewind:
+    facts, inside = record.rewind, f"{where}.rewind"
+    for name in ("rewind_id", "after_seq", "to_seq"):
+        check.seq(f"{inside}.{name}", getattr(facts, name))
+    check.seq(f"{where}.effective_seq", record.effective_seq, least=1)
+    check.text(f"{inside}.author", facts.author)
+    return Rewind(
+        facts.rewind_id,
+        facts.after_seq,
+        facts.to_seq,
+        record.effective_seq,
+        facts.author,
+        _time(facts.create_time, f"{inside}.create_time", check),
+    )
+
+
+def _undo(record: pb.TransferUndo, where: str, check: Checks) -> Undo:
+    check.seq(f"{where}.rewind_id", record.rewind_id, least=1)
+    check.seq(f"{where}.effective_seq", record.effective_seq, least=1)
+    moment = _time(record.undo_time, f"{where}.undo_time", check)
+    return Undo(record.rewind_id, record.effective_seq, moment)
+
+
+def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
+    check.seq(f"{where}.change_no", record.change_no, least=1)
+    for name in ("after_seq", "reference"):
+        check.seq(f"{where}.{name}", getattr(record, name))
+    check.enum(f"{where}.kind", record.kind, _CHANGE_KINDS)
+    check.count(f"{where}.seqs", len(record.seqs), limits.CALL_MESSAGES)
+    for place, seq in enumerate(record.seqs[: limits.CALL_MESSAGES]):
+        check.seq(f"{where}.seqs[{place}]", seq, least=1)
+    if record.child_id or record.kind == pb.TRANSFER_CHANGE_KIND_CHILD:
+        check.session_id(f"{where}.child_id", record.child_id)
+        check.enum(f"{where}.child_kind", record.child_kind, _PARENT_KINDS)
+    elif record.child_kind:
+        check.wrong(f"{where}.child_kind", "must be left out without a child")
+    return Change(
+        record.change_no,
+        record.after_seq,
+        record.kind,
+        record.reference,
+        list(record.seqs) or None,
+        record.child_id,
+        record.child_kind,
+        _time(record.create_time, f"{where}.create_time", check),
+    )
+
+
+def end(record: pb.TransferEnd, where: str, message_count: int) -> End:
+    """Where a session ends of which so many messages came. Raises `InvalidFields`."""
+    with Checks() as check:
+        check.seq(f"{where}.next_seq", record.next_seq)
+        check.seq(f"{where}.next_change", record.next_change)
+        if record.gone:
+            check.wrong(f"{where}.gone", "the session was gone when it was exported")
+        if record.message_count != message_count:
+            check.wrong(
+                f"{where}.message_count", f"is {record.message_count}, but {message_count} came"
+            )
+    return End(record.next_seq, record.next_change)
+
+
+_ITEMS: dict[str, Callable[[Any, str, Checks], Item]] = {
+    "message": _message,
+    "revision": _revision,
+    "compaction": _compaction,
+    "revert": _revert,
+    "rewind": _rewind,
+    "undo": _undo,
+    "change": _change,
+}

@@ -1,0 +1,132 @@
+"""Records of exported sessions on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sessiond.v1 import context_service_pb2, message_service_pb2
+from sessiond.v1 import transfer_service_pb2 as pb
+from sessiond_server.operations.exporting import Exported
+from sessiond_server.rpc import sessions_io
+from sessiond_server.rpc.times import timestamp
+from sessiond_server.sessions.transfers import Change, Compaction, Revert, Rewind, Undo
+from sessiond_server.store.messages import StoredMessage
+
+
+def session(found: Exported) -> pb.TransferRecord:
+    """The record that begins a session."""
+    return pb.TransferRecord(
+        session=pb.TransferSession(
+            session=sessions_io.session_out(found.row),
+            create_request_id=found.row.create_request_id,
+        )
+    )
+
+
+def end(found: Exported, message_count: int, *, gone: bool) -> pb.TransferRecord:
+    """The record that ends it."""
+    return pb.TransferRecord(
+        end=pb.TransferEnd(
+            message_count=message_count,
+            next_seq=found.row.next_seq,
+            next_change=found.next_change,
+            gone=gone,
+        )
+    )
+
+
+def item(happened: Any) -> pb.TransferRecord:
+    """A record within a session."""
+    if isinstance(happened, StoredMessage):
+        return _message(happened)
+    if type(happened) is tuple:
+        return _revision(happened)
+    return _ITEMS[type(happened)](happened)
+
+
+def _message(found: StoredMessage) -> pb.TransferRecord:
+    return pb.TransferRecord(
+        message=pb.TransferMessage(
+            seq=found.seq,
+            payload=found.payload,
+            create_time=timestamp(found.create_time),
+            note=found.note,
+        )
+    )
+
+
+def _revision(found: tuple[int, int, int, bytes]) -> pb.TransferRecord:
+    seq, change_no, effective_seq, payload = found
+    return pb.TransferRecord(
+        revision=pb.TransferRevision(
+            seq=seq, change_no=change_no, effective_seq=effective_seq, payload=payload
+        )
+    )
+
+
+def _compaction(found: Compaction) -> pb.TransferRecord:
+    facts = found._asdict()
+    change_no = facts.pop("change_no")
+    facts["create_time"] = timestamp(found.create_time)
+    compaction = context_service_pb2.Compaction(**facts)
+    return pb.TransferRecord(
+        compaction=pb.TransferCompaction(compaction=compaction, change_no=change_no)
+    )
+
+
+def _revert(found: Revert) -> pb.TransferRecord:
+    return pb.TransferRecord(
+        revert=pb.TransferRevert(
+            note_seq=found.note_seq,
+            effective_seq=found.effective_seq,
+            revert_time=timestamp(found.time),
+        )
+    )
+
+
+def _rewind(found: Rewind) -> pb.TransferRecord:
+    rewind = message_service_pb2.Rewind(
+        rewind_id=found.rewind_id,
+        after_seq=found.after_seq,
+        to_seq=found.to_seq,
+        author=found.author,
+        create_time=timestamp(found.create_time),
+    )
+    return pb.TransferRecord(
+        rewind=pb.TransferRewind(rewind=rewind, effective_seq=found.effective_seq)
+    )
+
+
+def _undo(found: Undo) -> pb.TransferRecord:
+    return pb.TransferRecord(
+        undo=pb.TransferUndo(
+            rewind_id=found.rewind_id,
+            effective_seq=found.effective_seq,
+            undo_time=timestamp(found.time),
+        )
+    )
+
+
+def _change(found: Change) -> pb.TransferRecord:
+    return pb.TransferRecord(
+        change=pb.TransferChange(
+            change_no=found.change_no,
+            after_seq=found.after_seq,
+            kind=found.kind,  # type: ignore[arg-type]
+            reference=found.reference,
+            seqs=found.seqs,
+            child_id=found.child_id,
+            child_kind=found.child_kind,  # type: ignore[arg-type]
+            create_time=timestamp(found.create_time),
+        )
+    )
+
+
+_ITEMS: dict[type[Any], Callable[[Any], pb.TransferRecord]] = {
+    Compaction: _compaction,
+    Revert: _revert,
+    Rewind: _rewind,
+    Undo: _undo,
+    Change: _change,
+}

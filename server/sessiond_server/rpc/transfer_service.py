@@ -1,0 +1,107 @@
+"""TransferService: check, translate, call, translate back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from sessiond.v1 import transfer_service_pb2 as rpc
+from sessiond_server.errors import PermissionDenied
+from sessiond_server.operations import exporting
+from sessiond_server.operations.exporting import Exported, Gone, Selection
+from sessiond_server.rpc import access, limits, transfer_out
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.import_stream import ImportStream
+from sessiond_server.rpc.registry import Context
+from sessiond_server.sessions.transfers import Change
+from sessiond_server.store.database import Database
+from sessiond_server.store.messages import StoredMessage
+
+_PIECE_BYTES = 2**20
+_KINDS = frozenset(rpc.TransferChangeKind.values())
+
+
+@dataclass(slots=True)
+class TransferServicer:
+    """Exports and imports over gRPC."""
+
+    database: Database
+    _imports: set[ImportStream] = field(default_factory=set)
+    _closing: bool = False
+
+    def close_streams(self) -> None:
+        """End imports at their next request, and those that still come."""
+        self._closing = True
+        for stream in self._imports:
+            stream.closing = True
+
+    async def ExportSessions(
+        self, request: rpc.ExportSessionsRequest, _: Context
+    ) -> AsyncIterator[rpc.ExportSessionsResponse]:
+        tenant, answer, size = access.tenant(), rpc.ExportSessionsResponse(), 0
+        for session_id in await exporting.select(self.database, _selection(request)):
+            found = await exporting.look(self.database, tenant, session_id)
+            if found is None:
+                continue
+            async for record in self._records(found):
+                weight = record.ByteSize() + 8
+                full = len(answer.records) == limits.TRANSFER_RECORDS
+                if answer.records and (full or size + weight > _PIECE_BYTES):
+                    yield answer
+                    answer, size = rpc.ExportSessionsResponse(), 0
+                answer.records.append(record)
+                size += weight
+        if answer.records:
+            yield answer
+
+    async def _records(self, found: Exported) -> AsyncIterator[rpc.TransferRecord]:
+        yield transfer_out.session(found)
+        count = 0
+        try:
+            async for happened in exporting.log(self.database, found, _PIECE_BYTES):
+                if isinstance(happened, Change) and happened.kind not in _KINDS:
+                    continue
+                count += isinstance(happened, StoredMessage)
+                yield transfer_out.item(happened)
+        except Gone:
+            yield transfer_out.end(found, count, gone=True)
+        else:
+            yield transfer_out.end(found, count, gone=False)
+
+    async def ImportSessions(
+        self, requests: AsyncIterator[rpc.ImportSessionsRequest], _: Context
+    ) -> AsyncIterator[rpc.ImportSessionsResponse]:
+        if access.owner() is not None:
+            raise PermissionDenied("An import needs an API key that is bound to no owner.", "admin")
+        stream = ImportStream(self.database, access.tenant())
+        stream.closing = self._closing
+        self._imports.add(stream)
+        try:
+            async for answer in stream.answers(requests):
+                yield answer
+        finally:
+            self._imports.discard(stream)
+
+
+def _selection(request: rpc.ExportSessionsRequest) -> Selection:
+    with Checks() as check:
+        check.count("session_ids", len(request.session_ids), limits.TRANSFER_IDS)
+        for place, session_id in enumerate(request.session_ids[: limits.TRANSFER_IDS]):
+            check.session_id(f"session_ids[{place}]", session_id)
+        check.text("owner", request.owner)
+        check.count("sources", len(request.sources), limits.SOURCES)
+        for place, source in enumerate(request.sources[: limits.SOURCES]):
+            check.text(f"sources[{place}]", source)
+        if request.subtree_of:
+            check.session_id("subtree_of", request.subtree_of)
+        if request.lineage and not request.session_ids:
+            check.wrong("lineage", "needs session_ids")
+    return Selection(
+        access.tenant(),
+        access.owner(),
+        list(request.session_ids) or None,
+        request.owner or None,
+        list(request.sources) or None,
+        request.subtree_of or None,
+        request.lineage,
+    )

@@ -1,0 +1,112 @@
+"""What moves between stores besides the facts of a session: its log, as an order of things that happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+
+class Message(NamedTuple):
+    """A message with its seq and time; `facts` and `tools` as an append stores them."""
+
+    seq: int
+    create_time: datetime
+    note: bool
+    client_id: str
+    facts: int
+    tools: str | None
+    payload: bytes
+
+
+class Revision(NamedTuple):
+    """What a message was before a change."""
+
+    seq: int
+    change_no: int
+    effective_seq: int
+    facts: int
+    payload: bytes
+
+
+class Compaction(NamedTuple):
+    """A compaction; without a number it gets the next one, and is told of."""
+
+    note_seq: int
+    change_no: int
+    from_seq: int
+    to_seq: int
+    message_count: int
+    tokens_before: int
+    tokens_after: int
+    author: str
+    model: str
+    round_index: int
+    create_time: datetime
+
+
+class Revert(NamedTuple):
+    """That a compaction was reverted."""
+
+    note_seq: int
+    effective_seq: int
+    time: datetime
+
+
+class Rewind(NamedTuple):
+    """A rewind; without an id it gets the next one, and is told of."""
+
+    rewind_id: int
+    after_seq: int
+    to_seq: int
+    effective_seq: int
+    author: str
+    create_time: datetime
+
+
+class Undo(NamedTuple):
+    """That a rewind was undone."""
+
+    rewind_id: int
+    effective_seq: int
+    time: datetime
+
+
+class Change(NamedTuple):
+    """An entry of the feed other than a message."""
+
+    change_no: int
+    after_seq: int
+    kind: int
+    reference: int
+    seqs: list[int] | None
+    child_id: str
+    child_kind: int
+    create_time: datetime
+
+    def same(self, other: Change) -> bool:
+        """Whether both tell of the same; the clocks may differ."""
+        mine, others = self[:-1], other[:-1]
+        return (*mine[:4], list(mine[4] or ()), *mine[5:]) == (
+            *others[:4],
+            list(others[4] or ()),
+            *others[5:],
+        )
+
+
+Item = Message | Revision | Compaction | Revert | Rewind | Undo | Change
+"""One thing of a log."""
+
+
+def parents_first(found: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Sessions (id, parent), each behind its parent if that is among them, else in their order."""
+    parents: Mapping[str, str | None] = dict(found)
+    ordered: dict[str, None] = {}
+    for session_id in parents:
+        line = []
+        place: str | None = session_id
+        while place is not None and place in parents and place not in ordered and place not in line:
+            line.append(place)
+            place = parents[place]
+        ordered.update(dict.fromkeys(reversed(line)))
+    return list(ordered)

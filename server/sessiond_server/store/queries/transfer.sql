@@ -1,0 +1,295 @@
+-- name: transfer_selection
+-- Which sessions to export: $2 these ids, $3 an owner's, $4 from these sources (null is any); trees together.
+SELECT session_id, parent_id
+FROM session
+WHERE tenant = $1
+    AND ($2::text[] IS NULL OR session_id = ANY($2))
+    AND ($3::text IS NULL OR owner = $3)
+    AND ($4::text[] IS NULL OR source = ANY($4))
+ORDER BY root_id, create_time, session_id;
+
+-- name: transfer_lineage
+-- The sessions that these continue, and those that continue them.
+WITH RECURSIVE line AS (
+    SELECT session_id COLLATE "C" AS session_id
+    FROM unnest($2::text[]) AS given (session_id)
+    UNION
+    SELECT CASE WHEN s.session_id = l.session_id THEN s.parent_id ELSE s.session_id END
+    FROM line AS l
+    JOIN session AS s
+        ON s.tenant = $1 AND s.parent_kind = 2 AND l.session_id IN (s.session_id, s.parent_id)
+)
+SELECT session_id
+FROM line;
+
+-- name: transfer_subtree
+-- A session and all that come from it.
+WITH RECURSIVE tree AS (
+    SELECT s.session_id
+    FROM session AS s
+    WHERE s.tenant = $1 AND s.session_id = $2
+    UNION
+    SELECT s.session_id
+    FROM tree AS t
+    JOIN session AS s ON s.tenant = $1 AND s.parent_id = t.session_id
+)
+SELECT session_id
+FROM tree;
+
+-- name: transfer_messages
+-- A page of the log from seq $3 to $4, as it was before change $5: $6 how many, $7 how many bytes at most.
+SELECT seq, create_time, note, payload
+FROM (
+    SELECT
+        m.*,
+        row_number() OVER page AS place,
+        sum(octet_length(m.payload) + 64) OVER page AS bytes
+    FROM (
+        SELECT m.seq, m.create_time, m.note, coalesce(r.payload, m.payload) AS payload
+        FROM message AS m
+        LEFT JOIN LATERAL (
+            SELECT r.payload
+            FROM message_revision AS r
+            WHERE r.bucket = m.bucket AND r.session_key = m.session_key AND r.seq = m.seq
+                AND r.change_no >= $5
+            ORDER BY r.change_no
+            LIMIT 1
+        ) AS r ON true
+        WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN $3 AND $4
+        ORDER BY m.seq
+        LIMIT $6
+    ) AS m
+    WINDOW page AS (ORDER BY m.seq ROWS UNBOUNDED PRECEDING)
+) AS m
+WHERE place = 1 OR bytes <= $7
+ORDER BY seq;
+
+-- name: transfer_revision_places
+-- Where the earlier versions stand in the order of what happened.
+SELECT change_no, min(effective_seq) AS effective_seq
+FROM message_revision
+WHERE bucket = $1 AND session_key = $2 AND change_no < $3
+GROUP BY change_no
+ORDER BY change_no;
+
+-- name: transfer_revisions
+-- The versions that one change replaced, behind seq $4: $5 how many.
+SELECT seq, change_no, effective_seq, payload
+FROM message_revision
+WHERE bucket = $1 AND session_key = $2 AND change_no = $3 AND seq > $4
+ORDER BY seq
+LIMIT $5;
+
+-- name: transfer_compactions
+-- Every compaction that was made by then.
+SELECT *
+FROM compaction
+WHERE bucket = $1 AND session_key = $2 AND note_seq < $3
+ORDER BY note_seq;
+
+-- name: transfer_rewinds
+-- Every rewind that was made by then.
+SELECT *
+FROM rewind
+WHERE bucket = $1 AND session_key = $2 AND rewind_id < $3
+ORDER BY rewind_id;
+
+-- name: transfer_changes
+-- The entries of the feed but messages.
+SELECT change_no, after_seq, kind, reference, seqs, child_id, child_kind, create_time
+FROM session_change
+WHERE bucket = $1 AND session_key = $2 AND change_no < $3
+ORDER BY change_no;
+
+-- name: import_session
+-- A session as it was elsewhere, with its times; one that exists already leaves all alone.
+WITH made AS (
+    INSERT INTO session (
+        bucket, session_key, tenant, session_id, incarnation, owner, source, profile, title,
+        title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, round_index, revision,
+        create_request_id, create_time, update_time, listed_time, end_time
+    )
+    VALUES (
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::jsonb, $15, $16, $17, $18, $19,
+        $20, $21, $22, $23, 1, $24, $25, $26, $27, $28
+    )
+    ON CONFLICT (bucket, session_key) DO NOTHING
+    RETURNING bucket, session_key, create_time, state, listed_time
+)
+INSERT INTO session_head (
+    bucket, session_key, state, first_seq, next_seq, next_change, message_count, tool_call_count,
+    context_message_count, context_token_count, activity_time, listed_time, writer_epoch, writer_token,
+    writer_holder, writer_expire_time, compactor_token, compactor_holder, compactor_expire_time
+)
+SELECT
+    bucket, session_key, state, $29, $29, 1, 0, 0, 0, 0, create_time, listed_time, 0, '', '',
+    'epoch'::timestamptz, '', '', 'epoch'::timestamptz
+FROM made
+RETURNING session_key;
+
+-- name: child_is_told
+-- Whether a parent's feed tells of a child.
+SELECT EXISTS (
+    SELECT
+    FROM session_change
+    WHERE bucket = $1 AND session_key = $2 AND kind = 8 AND child_id = $3
+);
+
+-- name: equal_messages
+-- Which of these messages the session has with these contents, be it before later updates.
+SELECT k.seq
+FROM unnest($3::bigint[], $4::bytea[]) AS k (seq, payload)
+JOIN message AS m ON m.bucket = $1 AND m.session_key = $2 AND m.seq = k.seq
+WHERE m.payload = k.payload
+    OR EXISTS (
+        SELECT
+        FROM message_revision AS r
+        WHERE r.bucket = $1 AND r.session_key = $2 AND r.seq = k.seq AND r.payload = k.payload
+    );
+
+-- name: last_message_time
+-- Times must not go back.
+SELECT create_time
+FROM message
+WHERE bucket = $1 AND session_key = $2 AND seq = $3;
+
+-- name: import_messages
+-- Messages with the seqs and times that they had, behind the last one; the caller holds the head's lock.
+WITH added AS MATERIALIZED (
+    SELECT
+        $1::smallint AS bucket, $2::uuid AS session_key, i.seq, i.create_time, i.note, i.client_id, i.facts,
+        i.payload,
+        string_to_array(nullif(split_part(i.tools, chr(30), 1), ''), chr(31)) AS calls,
+        nullif(split_part(i.tools, chr(30), 2), '') AS tool_call_id,
+        (i.facts >> 16 & 2147483647)::integer AS token_count,
+        (i.facts & 2) <> 0 AS in_context
+    FROM unnest(
+        $3::bigint[], $4::timestamptz[], $5::boolean[], $6::text[], $7::bigint[], $8::text[], $9::bytea[]
+    ) AS i (seq, create_time, note, client_id, facts, tools, payload)
+),
+grown AS (
+    UPDATE session_head AS h
+    SET next_seq = g.last_seq + 1,
+        message_count = h.message_count + g.messages,
+        tool_call_count = h.tool_call_count + g.calls,
+        context_message_count = h.context_message_count + g.context_messages,
+        context_token_count = h.context_token_count + g.context_tokens,
+        activity_time = greatest(h.activity_time, g.activity_time)
+    FROM (
+        SELECT
+            max(seq) AS last_seq,
+            max(create_time) AS activity_time,
+            count(*) AS messages,
+            coalesce(sum(cardinality(calls)), 0) AS calls,
+            count(*) FILTER (WHERE in_context) AS context_messages,
+            coalesce(sum(token_count) FILTER (WHERE in_context), 0) AS context_tokens
+        FROM added
+    ) AS g
+    WHERE h.bucket = $1 AND h.session_key = $2
+),
+answered AS (
+    DELETE FROM open_tool_call AS o
+    USING added AS a
+    WHERE a.tool_call_id IS NOT NULL
+        AND o.bucket = a.bucket AND o.session_key = a.session_key AND o.tool_call_id = a.tool_call_id
+),
+opened AS (
+    INSERT INTO open_tool_call (bucket, session_key, tool_call_id, seq, position)
+    SELECT a.bucket, a.session_key, c.tool_call_id, a.seq, c.position
+    FROM added AS a
+    CROSS JOIN unnest(a.calls) WITH ORDINALITY AS c (tool_call_id, position)
+    WHERE a.calls IS NOT NULL
+        AND NOT EXISTS (
+            SELECT
+            FROM added AS r
+            WHERE r.tool_call_id = c.tool_call_id AND r.seq > a.seq
+        )
+)
+INSERT INTO message (
+    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+    client_id, tool_call_ids, tool_call_id, payload
+)
+SELECT
+    bucket, session_key, seq, create_time, token_count,
+    ((facts >> 8) & 255)::smallint, ((facts >> 2) & 63)::smallint, in_context, (facts & 1) <> 0,
+    note, client_id, calls, tool_call_id, payload
+FROM added;
+
+-- name: known_revisions
+-- Which of these earlier versions are there.
+SELECT k.seq, k.change_no, r.payload = k.payload AS same
+FROM unnest($3::bigint[], $4::bigint[], $5::bytea[]) AS k (seq, change_no, payload)
+JOIN message_revision AS r
+    ON r.bucket = $1 AND r.session_key = $2 AND r.seq = k.seq AND r.change_no = k.change_no;
+
+-- name: import_revisions
+-- Earlier versions of messages.
+INSERT INTO message_revision (
+    bucket, session_key, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript,
+    payload
+)
+SELECT
+    $1, $2, i.seq, i.change_no, i.effective_seq, (i.facts >> 16 & 2147483647)::integer,
+    ((i.facts >> 2) & 63)::smallint, (i.facts & 2) <> 0, (i.facts & 1) <> 0, i.payload
+FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])
+    AS i (seq, change_no, effective_seq, facts, payload);
+
+-- name: import_compaction
+-- A compaction as it was recorded elsewhere.
+INSERT INTO compaction (
+    bucket, session_key, note_seq, change_no, from_seq, to_seq, message_count, tokens_before,
+    tokens_after, author, model, round_index, create_time
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+
+-- name: import_revert
+-- A compaction counts no more.
+UPDATE compaction
+SET revert_time = $5, revert_effective_seq = $4
+WHERE bucket = $1 AND session_key = $2 AND note_seq = $3;
+
+-- name: import_rewind
+-- A rewind as it was recorded elsewhere.
+INSERT INTO rewind (
+    bucket, session_key, rewind_id, after_seq, to_seq, effective_seq, author, create_time
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: import_undo
+-- A rewind counts no more.
+UPDATE rewind
+SET undo_time = $5, undo_effective_seq = $4
+WHERE bucket = $1 AND session_key = $2 AND rewind_id = $3;
+
+-- name: known_changes
+-- Which of these entries of the feed are there.
+SELECT change_no, after_seq, kind, reference, seqs, child_id, child_kind, create_time
+FROM session_change
+WHERE bucket = $1 AND session_key = $2 AND change_no = ANY($3::bigint[]);
+
+-- name: import_changes
+-- Entries of the feed with the numbers that they had.
+INSERT INTO session_change (
+    bucket, session_key, change_no, after_seq, kind, reference, seqs, child_id, child_kind, create_time
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: set_next_change
+-- The number of the next change.
+UPDATE session_head
+SET next_change = $3
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: finish_import
+-- When a session was last active elsewhere, unless it has been since.
+WITH head AS (
+    UPDATE session_head
+    SET activity_time = greatest(activity_time, $3), listed_time = greatest(listed_time, $3)
+    WHERE bucket = $1 AND session_key = $2
+    RETURNING bucket, session_key, listed_time
+)
+UPDATE session AS s
+SET listed_time = greatest(s.listed_time, head.listed_time)
+FROM head
+WHERE s.bucket = head.bucket AND s.session_key = head.session_key;

@@ -1,0 +1,190 @@
+"""Whole sessions on their way out of a store and into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from sessiond_server.sessions.transfers import (
+    Change,
+    Compaction,
+    Message,
+    Revert,
+    Revision,
+    Rewind,
+    Undo,
+)
+from sessiond_server.store.database import Connection
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.messages import StoredMessage
+from sessiond_server.store.sessions import SessionInsert
+from sessiond_server.store.sql import query
+
+
+async def selection(
+    connection: Connection,
+    tenant: str,
+    ids: Sequence[str] | None,
+    owner: str | None,
+    sources: Sequence[str] | None,
+) -> list[tuple[str, str | None]]:
+    """Sessions with their parents; `None` is any."""
+    rows = await connection.fetch(
+        query("transfer_selection"),
+        tenant,
+        None if ids is None else list(ids),
+        owner,
+        None if sources is None else list(sources),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def lineage(connection: Connection, tenant: str, ids: Sequence[str]) -> list[str]:
+    rows = await connection.fetch(query("transfer_lineage"), tenant, list(ids))
+    return [row[0] for row in rows]
+
+
+async def subtree(connection: Connection, tenant: str, session_id: str) -> list[str]:
+    rows = await connection.fetch(query("transfer_subtree"), tenant, session_id)
+    return [row[0] for row in rows]
+
+
+class Seqs(NamedTuple):
+    """A stretch of a log, as it was before a change."""
+
+    low: int
+    high: int
+    before_change: int
+
+
+async def messages(
+    connection: Connection, key: SessionKey, seqs: Seqs, *, limit: int, max_bytes: int
+) -> list[StoredMessage]:
+    rows = await connection.fetch(query("transfer_messages"), *key, *seqs, limit, max_bytes)
+    return [StoredMessage(*row) for row in rows]
+
+
+async def revisions(
+    connection: Connection, key: SessionKey, change_no: int, after_seq: int, limit: int
+) -> list[tuple[int, int, int, bytes]]:
+    """(seq, change, effective seq, payload) of versions that a change replaced."""
+    rows = await connection.fetch(query("transfer_revisions"), *key, change_no, after_seq, limit)
+    return [tuple(row) for row in rows]
+
+
+class Records(NamedTuple):
+    """What happened in a session besides its messages, without contents."""
+
+    revised: list[tuple[int, int]]
+    """Changes that replaced versions, each with its effective seq."""
+    compactions: list[asyncpg.Record]
+    rewinds: list[asyncpg.Record]
+    changes: list[Change]
+
+
+async def records(
+    connection: Connection, key: SessionKey, next_seq: int, next_change: int
+) -> Records:
+    """What happened before a seq and a change."""
+    revised = await connection.fetch(query("transfer_revision_places"), *key, next_change)
+    changes = await connection.fetch(query("transfer_changes"), *key, next_change)
+    return Records(
+        [(row[0], row[1]) for row in revised],
+        await connection.fetch(query("transfer_compactions"), *key, next_seq),
+        await connection.fetch(query("transfer_rewinds"), *key, next_change),
+        [Change(*row) for row in changes],
+    )
+
+
+class Origin(NamedTuple):
+    """The facts of a session that only an import may say, in the order of the statement's parameters."""
+
+    state: int
+    end_reason: str
+    create_time: datetime
+    update_time: datetime
+    activity_time: datetime
+    end_time: datetime | None
+    first_seq: int
+
+
+async def insert_session(connection: Connection, new: SessionInsert, origin: Origin) -> bool:
+    """Store a session as it was; false if its id is taken."""
+    values = [getattr(new, name) for name in SessionInsert.__slots__]
+    found = await connection.fetchval(
+        query("import_session"), *values[:11], *origin[:2], *values[11:], *origin[2:]
+    )
+    return found is not None
+
+
+async def child_is_told(connection: Connection, parent: SessionKey, child_id: str) -> bool:
+    return bool(await connection.fetchval(query("child_is_told"), *parent, child_id))
+
+
+async def equal_messages(
+    connection: Connection, key: SessionKey, messages: Sequence[Message]
+) -> set[int]:
+    """The seqs of those that the session has with these contents."""
+    rows = await connection.fetch(
+        query("equal_messages"), *key, [m.seq for m in messages], [m.payload for m in messages]
+    )
+    return {row[0] for row in rows}
+
+
+async def last_time(connection: Connection, key: SessionKey, seq: int) -> datetime | None:
+    time: datetime | None = await connection.fetchval(query("last_message_time"), *key, seq)
+    return time
+
+
+async def known_revisions(
+    connection: Connection, key: SessionKey, found: Sequence[Revision]
+) -> dict[tuple[int, int], bool]:
+    """Those that are there by seq and change, and whether with this payload."""
+    rows = await connection.fetch(
+        query("known_revisions"),
+        *key,
+        [r.seq for r in found],
+        [r.change_no for r in found],
+        [r.payload for r in found],
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+async def known_changes(
+    connection: Connection, key: SessionKey, numbers: Sequence[int]
+) -> dict[int, Change]:
+    rows = await connection.fetch(query("known_changes"), *key, list(numbers))
+    return {row[0]: Change(*row) for row in rows}
+
+
+async def add_messages(connection: Connection, key: SessionKey, new: Sequence[Message]) -> None:
+    await connection.execute(query("import_messages"), *key, *map(list, zip(*new, strict=True)))
+
+
+async def add_revisions(connection: Connection, key: SessionKey, new: Sequence[Revision]) -> None:
+    await connection.execute(query("import_revisions"), *key, *map(list, zip(*new, strict=True)))
+
+
+Record = Compaction | Revert | Rewind | Undo | Change
+_STATEMENTS: dict[type[Any], str] = {
+    Compaction: "import_compaction",
+    Revert: "import_revert",
+    Rewind: "import_rewind",
+    Undo: "import_undo",
+    Change: "import_changes",
+}
+
+
+async def add_record(connection: Connection, key: SessionKey, record: Record) -> None:
+    await connection.execute(query(_STATEMENTS[type(record)]), *key, *record)
+
+
+async def set_next_change(connection: Connection, key: SessionKey, number: int) -> None:
+    await connection.execute(query("set_next_change"), *key, number)
+
+
+async def finish(connection: Connection, key: SessionKey, activity_time: datetime) -> None:
+    await connection.execute(query("finish_import"), *key, activity_time)
