@@ -275,3 +275,17 @@ def test_P10_any_dict_comes_back_equal_and_in_order(messages: list[dict[str, Any
     again = to_openai([v1.Message.FromString(data) for data in sent])
     assert again == messages
     assert json.dumps(again) == json.dumps(messages)
+
+
+def test_an_image_may_be_an_attachment() -> None:
+    """The application puts what the model takes in its place."""
+    media = v1.Media(attachment_id="a-1", detail="low")
+    message = v1.Message(role=v1.Role.ROLE_USER, parts=[v1.Part(image=media)])
+    dicts = to_openai([message])
+    assert dicts[0]["content"][0]["image_url"] == {"url": "attachment:a-1", "detail": "low"}
+    assert from_openai(dicts)[0].parts[0].image == media
+    for url in ("attachment:", "attachment:a b", "attachment:é"):
+        image = {"type": "image_url", "image_url": {"url": url}}
+        odd = [{"role": "user", "content": [image]}]
+        assert from_openai(odd)[0].parts[0].image.uri == url
+        assert to_openai(from_openai(odd)) == odd

@@ -27,6 +27,8 @@ _NAME_LENGTH = 256
 _ID_BYTES = 256
 _MANY = 256
 _URI_BYTES = 1 << 20
+_ATTACHMENT = "attachment:"
+_ATTACHMENT_ID = re.compile(r"[!-~]{1,128}")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE_PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 
@@ -38,8 +40,8 @@ def from_openai(messages: Iterable[Mapping[str, Any]]) -> list[v1.Message]:
     text or a list of parts; arguments of tool calls byte for byte, valid JSON or not; keys that are
     unknown here; the order of the keys, at every depth. What has a field goes there: `content` to
     `text` or `parts`, `tool_calls`, `tool_call_id`, `name` (of a tool to `tool_name`),
-    `reasoning_content` to `reasoning`. The rest, and what doesn't fit its field's limits, goes into
-    the extension `openai.extra`, as JSON text.
+    `reasoning_content` to `reasoning`; an image at `attachment:ID` to an `attachment_id`. The rest,
+    and what doesn't fit its field's limits, goes into the extension `openai.extra`, as JSON text.
 
     Of values that aren't text, what JSON keeps is kept: equal Python objects come back, except that
     a tuple comes back as a list. Numbers are Python's, so NaN and infinities travel too.
@@ -70,8 +72,9 @@ def to_openai(messages: Iterable[v1.Message]) -> list[dict[str, Any]]:
 
     Messages from `from_openai` become dicts that equal those given there. In others `text` and
     `parts` become `content`, which is null when there is neither, and media that are given inline
-    become `data:` URIs. What chat completions have no place for is left out: `is_error`, metadata,
-    extensions of other names, and so on.
+    become `data:` URIs. Those that refer to an attachment become `attachment:` and its id, which
+    the application replaces by what the model takes. What chat completions have no place for is
+    left out: `is_error`, metadata, extensions of other names, and so on.
 
     Raises:
         ValueError: A JSON part or the extension `openai.extra` can't be read.
@@ -164,6 +167,8 @@ def _image(at: str, image: dict[str, Any]) -> v1.Media | None:
     size = len(_text(f"{at}.url", url).encode())
     if size > _URI_BYTES or not _is_short(_text(f"{at}.detail", detail)):
         return None
+    if url.startswith(_ATTACHMENT) and _ATTACHMENT_ID.fullmatch(url, len(_ATTACHMENT)):
+        return v1.Media(attachment_id=url.removeprefix(_ATTACHMENT), detail=detail)
     return v1.Media(uri=url, detail=detail)
 
 
@@ -228,7 +233,10 @@ def _plain_part(part: v1.Part) -> Any:
 
 
 def _uri(media: v1.Media) -> str:
-    if media.WhichOneof("source") != "inline":
+    source = media.WhichOneof("source")
+    if source == "attachment_id":
+        return _ATTACHMENT + media.attachment_id
+    if source != "inline":
         return media.uri
     kind = media.mime_type or "application/octet-stream"
     return f"data:{kind};base64,{base64.b64encode(media.inline).decode()}"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sessiond.cli import (
+    attachment_verbs,
     context_verbs,
     feed_verbs,
     keeping_verbs,
@@ -52,6 +53,11 @@ for group in (
     keeping_verbs,
 ):
     app.registered_commands += group.app.registered_commands
+app.add_typer(
+    attachment_verbs.app,
+    name="attachments",
+    help="Files of a session: upload, ls, download, rm.",
+)
 
 app.add_typer(retention_verbs.app, name="retention")
 

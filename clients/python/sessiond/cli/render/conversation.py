@@ -225,7 +225,8 @@ def _part(part: pb.Part) -> str:
 
 
 def _media(media: pb.Media) -> str:
-    source = f"{len(media.inline)} bytes" if media.inline else media.uri[:80]
+    attached = f"attachment {media.attachment_id}" if media.attachment_id else ""
+    source = f"{len(media.inline)} bytes" if media.inline else media.uri[:80] or attached
     return " ".join(word for word in (media.name, media.mime_type, source) if word)
 
 

@@ -1,0 +1,149 @@
+"""kill -9 in the middle of uploads: nothing half stored is ever seen, and nothing stays for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import asyncpg
+import grpc
+
+import sessiond
+from sessiond import Client, v1
+from tests.support.processes import ServerProcess
+
+SHARED = random.Random(5).randbytes(3_000_000)
+ROUNDS, UPLOADS = 4, 6
+
+
+def numbers(dsn: str) -> dict[str, int]:
+    """How many rows there are about attachments."""
+
+    async def count() -> dict[str, int]:
+        connection = await asyncpg.connect(dsn)
+        try:
+            return {
+                table: await connection.fetchval(f"SELECT count(*) FROM {table}")
+                for table in (
+                    "attachment",
+                    "attachment_content",
+                    "attachment_chunk",
+                    "attachment_upload",
+                )
+            }
+        finally:
+            await connection.close()
+
+    return asyncio.run(count())
+
+
+def content(name: str) -> bytes:
+    """What an upload of this name sends: every other one the same."""
+    return SHARED if int(name.split("-")[1]) % 2 else random.Random(name).randbytes(2_500_000)
+
+
+def frames(name: str, chance: random.Random) -> Iterator[v1.UploadAttachmentRequest]:
+    """An upload that takes a while."""
+    rest = content(name)
+    facts = v1.Attachment(id=name, name=name)
+    yield v1.UploadAttachmentRequest(session_id="s", attachment=facts)
+    while rest:
+        size = chance.randint(1, 300_000)
+        yield v1.UploadAttachmentRequest(chunk=rest[:size], last=len(rest) <= size)
+        rest = rest[size:]
+        time.sleep(0.06)
+
+
+def upload(target: str, name: str, outcomes: dict[str, grpc.StatusCode]) -> None:
+    with grpc.insecure_channel(target) as channel:
+        call = v1.AttachmentServiceStub(channel).UploadAttachment
+        outcomes[name] = call.future(frames(name, random.Random(name))).code()
+
+
+def test_P2_P11_killed_uploads_are_whole_or_gone(
+    start_server: Callable[..., ServerProcess], dsn: str
+) -> None:
+    """Servers are killed while they take uploads. What was acknowledged is there, at another replica; what
+    was not is there whole or not at all, can be repeated, and leaves nothing behind."""
+    environment = {"SESSIOND_DSN": dsn, "SESSIOND_ATTACHMENT_TIMEOUT": "1"}
+    names: list[str] = []
+    outcomes: dict[str, grpc.StatusCode] = {}
+    with Client(start_server(**environment).target) as replica:
+        replica.create_session("s")
+        for number in range(ROUNDS):
+            victim = start_server(**environment)
+            started = [f"{number}-{place}" for place in range(UPLOADS)]
+            threads = [
+                threading.Thread(target=upload, args=(victim.target, name, outcomes))
+                for name in started
+            ]
+            for thread in threads:
+                thread.start()
+            time.sleep(random.uniform(0.3, 1.3))
+            victim.kill()
+            for thread in threads:
+                thread.join()
+            names += started
+        assert set(outcomes.values()) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+        acknowledged = {name for name, code in outcomes.items() if code is grpc.StatusCode.OK}
+        print(len(acknowledged), "of", len(names), "acknowledged;", numbers(dsn))
+        there = {it.id for it in replica.list_attachments("s")}
+        assert acknowledged <= there
+        for name in there:
+            assert replica.read_attachment("s", name) == content(name)
+        _wait_for_the_sweep(dsn, len(there), len({content(name) for name in there}))
+        for name in names:
+            answer = replica.upload_attachment("s", content(name), attachment_id=name)
+            assert answer.replayed == (name in there)
+        replica.delete_session("s")
+        assert set(numbers(dsn).values()) == {0}
+
+
+def _wait_for_the_sweep(dsn: str, attachments: int, contents: int) -> None:
+    until = time.monotonic() + 60
+    while (found := numbers(dsn))["attachment_upload"]:
+        assert time.monotonic() < until, found
+        time.sleep(0.1)
+    assert (found["attachment"], found["attachment_content"]) == (attachments, contents)
+    assert found["attachment_chunk"] <= contents * 12
+
+
+def test_P2_an_upload_survives_that_its_postgres_is_lost(
+    start_server: Callable[..., ServerProcess], dsn: str
+) -> None:
+    """All its connections are ended in the middle: it is refused, repeated by the library, and whole."""
+    with Client(start_server(SESSIOND_DSN=dsn).target) as client:
+        client.create_session("s")
+        over = threading.Event()
+
+        def harass() -> None:
+            while not over.wait(0.15):
+                asyncio.run(_end_connections(dsn))
+
+        thread = threading.Thread(target=harass)
+        thread.start()
+        stored = []
+        for number in range(8):
+            try:
+                stored.append(client.upload_attachment("s", SHARED, name=f"{number}").attachment)
+            except sessiond.Unavailable:
+                continue
+        over.set()
+        thread.join()
+        for it in stored:
+            assert client.read_attachment("s", it.id) == SHARED
+        assert {it.id for it in stored} <= {it.id for it in client.list_attachments("s")}
+
+
+async def _end_connections(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'sessiond' AND datname = current_database()"
+        )
+    finally:
+        await connection.close()
