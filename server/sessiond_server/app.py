@@ -17,12 +17,14 @@ from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, de
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.jobs.attachments import UploadSweep
+from sessiond_server.jobs.indexing import IndexJob
 from sessiond_server.jobs.retention import RetentionJob
 from sessiond_server.jobs.runner import Job, JobRunner
 from sessiond_server.operations.appending import Appending
 from sessiond_server.operations.attaching import AttachmentLimits
+from sessiond_server.operations.indexing import Indexer
 from sessiond_server.operations.recording import Recording
-from sessiond_server.rpc import retention_io
+from sessiond_server.rpc import passages_in, retention_io
 from sessiond_server.rpc.access import Access
 from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.attachment_service import AttachmentServicer
@@ -30,6 +32,7 @@ from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
 from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.message_service import MessageServicer
+from sessiond_server.rpc.searches import Searches
 from sessiond_server.rpc.server import RpcServer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.sessions_io import with_model
@@ -96,7 +99,7 @@ async def _database(dsn: str, settings: Settings) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def _feeds(
-    dsn: str, settings: Settings, database: Database
+    dsn: str, settings: Settings, database: Database, index: IndexJob | None
 ) -> AsyncIterator[tuple[FeedServicer, LocalHints]]:
     source = StoreSource(database)
     hub = Hub(source, sweep=settings.feed_sweep, reads=max(1, settings.connections // 2))
@@ -118,6 +121,8 @@ async def _feeds(
     def wake(keys: Iterable[SessionKey]) -> None:
         hub.wake(keys)
         drafts.wake(keys)
+        if index is not None:
+            index.wake(keys)
 
     hints: LocalHints
     if settings.feed_hints == "notify":
@@ -157,12 +162,23 @@ async def _batcher(
         await batcher.stop()
 
 
+def _index(settings: Settings, database: Database) -> IndexJob | None:
+    if not settings.search:
+        return None
+    indexer = Indexer(database, passages_in.searched, settings.search_share)
+    return IndexJob(database, indexer)
+
+
 @asynccontextmanager
-async def _jobs(settings: Settings, database: Database) -> AsyncIterator[None]:
+async def _jobs(
+    settings: Settings, database: Database, index: IndexJob | None
+) -> AsyncIterator[None]:
     jobs: list[Job] = [
         UploadSweep(database, every=settings.attachment_timeout),
         RetentionJob(database, retention_io.stored_rule, settings.retention_interval),
     ]
+    if index is not None:
+        jobs.append(index)
     runner = JobRunner(database, jobs if settings.jobs else [])
     runner.start()
     try:
@@ -183,11 +199,19 @@ def _attachments(settings: Settings) -> AttachmentLimits:
 
 
 def _listen(
-    settings: Settings, database: Database, batcher: Batcher, feeds: FeedServicer
+    settings: Settings,
+    database: Database,
+    batcher: Batcher,
+    feeds: FeedServicer,
+    index: IndexJob | None,
 ) -> RpcServer:
     server = RpcServer(
         SessionServicer(database, settings.max_spawn_depth),
-        MessageServicer(database, batcher),
+        MessageServicer(
+            database,
+            batcher,
+            Searches(database, settings.search_timeout, None if index is None else index.wake),
+        ),
         ContextServicer(database),
         feeds,
         AttachmentServicer(
@@ -226,10 +250,11 @@ async def serve(settings: Settings) -> int:
     async with contextlib.AsyncExitStack() as parts:
         dsn, embedded = await parts.enter_async_context(postgres(settings))
         database = await parts.enter_async_context(_database(dsn, settings))
-        feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database))
+        index = _index(settings, database)
+        feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database, index))
         batcher = await parts.enter_async_context(_batcher(dsn, settings, database, hints))
-        await parts.enter_async_context(_jobs(settings, database))
-        server = _listen(settings, database, batcher, feeds)
+        await parts.enter_async_context(_jobs(settings, database, index))
+        server = _listen(settings, database, batcher, feeds, index)
         parts.enter_context(_metrics(settings, batcher, feeds))
         await server.start()
         gc.freeze()  # what was imported lives as long as the process: not to be walked through again

@@ -186,6 +186,18 @@ class Settings(BaseSettings):
         description="Seconds before an upload of which nothing comes, or a download of which nothing is"
         " taken, is ended.",
     )
+    search: bool = Field(
+        default=True, description="Whether messages are indexed and can be searched."
+    )
+    search_share: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="The share of the time that indexing may take, so that appends have the rest.",
+    )
+    search_timeout: float = Field(
+        default=5, ge=0.1, le=50, description="Seconds that a search may take in the database."
+    )
     shutdown_grace: float = Field(
         default=20, ge=0, le=3600, description="Seconds that calls under way get when stopping."
     )

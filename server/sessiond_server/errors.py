@@ -521,3 +521,20 @@ class ShuttingDown(Refused):
 
     def __init__(self) -> None:
         super().__init__("The server is stopping; try again.")
+
+
+class SearchDisabled(Refused):
+    reason = "SEARCH_DISABLED"
+
+    def __init__(self) -> None:
+        super().__init__("Messages aren't indexed here: the server runs without search.")
+
+
+class SearchTooCostly(Refused):
+    reason = "SEARCH_TOO_COSTLY"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"The search takes longer than {seconds:g} seconds; look for rarer words, or in fewer sessions.",
+            seconds=f"{seconds:g}",
+        )

@@ -13,6 +13,7 @@ from sessiond._requests import (
     attachments,
     contexts,
     messages,
+    searches,
     sessions,
     transfers,
     usage,
@@ -59,6 +60,8 @@ ERRORS = {
     "RewindNotFound",
     "RewindNotUndoable",
     "SeqOutOfRange",
+    "SearchDisabled",
+    "SearchTooCostly",
     "ServerBug",
     "SessionAmbiguous",
     "SessionArchived",
@@ -142,6 +145,7 @@ METHODS = {
     "prune_sessions_page",
     "read_attachment",
     "record_usage",
+    "reindex_sessions",
     "release_lease",
     "release_writer",
     "renew_writer",
@@ -151,6 +155,8 @@ METHODS = {
     "rewind",
     "save_attachment",
     "set_retention_policy",
+    "search_messages",
+    "search_messages_page",
     "stream_context",
     "undo_rewind",
     "update_messages",
@@ -187,7 +193,7 @@ def test_every_method_is_documented_under_its_own_name() -> None:
 
 
 def rpcs() -> dict[str, Rpc[Any, Any]]:
-    modules = (sessions, messages, contexts, attachments, usage, admin, transfers)
+    modules = (sessions, messages, searches, contexts, attachments, usage, admin, transfers)
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
     files: list[Rpc[Any, Any]] = [attachments.UPLOAD, attachments.DOWNLOAD]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -179,6 +180,19 @@ class Api:
             session_id=session_id, keep_recent_messages=1, acquire_lease=True, lease_holder=holder
         )
         return self.contexts.PlanCompaction(request)
+
+    def search(self, query: str, **fields: Any) -> v1.SearchMessagesResponse:
+        """A page of hits."""
+        return self.messages.SearchMessages(v1.SearchMessagesRequest(query=query, **fields))
+
+    def indexed(self, *session_ids: str) -> None:
+        """Wait until sessions are indexed to their ends."""
+        for id in session_ids:
+            end = self.get(id).next_seq - 1
+            until = time.monotonic() + 60
+            while self.search("a", session_id=id).indexed_through < end:
+                assert time.monotonic() < until
+                time.sleep(0.05)
 
     def log(self, session_id: str) -> list[v1.Message]:
         """All messages, of sessions that fit a page."""

@@ -35,6 +35,8 @@ _FROM_FAULTS = {
     "API_KEY_INVALID",
     "PERMISSION_DENIED",
     "TOO_MANY_TRANSFERS",
+    "SEARCH_DISABLED",
+    "SEARCH_TOO_COSTLY",
 }
 _PATHS = {
     method.input_type.full_name: (f"/{service.full_name}/{method.name}", method.server_streaming)

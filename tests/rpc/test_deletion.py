@@ -81,6 +81,9 @@ def _full(api: Api) -> str:
     usage = v1.Usage(input_tokens=1)
     used = v1.UsageRecord(usage=usage, round_index=1, model="m", request_id="r")
     api.spend(id, used)
+    until = time.monotonic() + 30
+    while api.search("message", session_id=id).indexed_through < 9:
+        assert time.monotonic() < until
     return id
 
 
@@ -170,12 +173,15 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     assert own.messages.ClearMessages(clear).attachment_count == 0
     left = {name for name, count in _rows(dsn, id, key).items() if count}
     of_usage = {"usage_sum", "usage_round", "usage_billing", "session_request"}
-    kept = {"session", "session_head", "session_title", "session_change", *of_usage}
+    of_search = {"search_entry", "search_progress"}
+    kept = {"session", "session_head", "session_title", "session_change", *of_usage, *of_search}
     assert left == {*kept, "attachment"}
     clear.delete_attachments = True
     assert own.messages.ClearMessages(clear).attachment_count == 2
     assert {name for name, count in _rows(dsn, id, key).items() if count} == kept
     assert _value(dsn, "SELECT count(*) FROM attachment_chunk") == 0
+    entries = "SELECT count(*) FROM search_entry WHERE session_key = $1::uuid AND seq > 0"
+    assert _value(dsn, entries, key) == 0, "only its title can be found"
     about_messages = "SELECT count(*) FROM session_change WHERE session_key = $1::uuid AND kind < 7"
     assert _value(dsn, about_messages, key) == 1, "that they were cleared"
     session = own.get(id)

@@ -92,6 +92,12 @@ _LIMITS = {
     "USAGE_RECORDS": "records of a call",
     "BASE_URL": "base URL",
     "REPORT_PAGE": "reports of a page",
+    "SEARCH_QUERY": "query",
+    "SEARCH_PAGE": "hits of a page",
+    "SEARCH_NEIGHBORS": "messages around a hit",
+    "SEARCH_NEIGHBOR_TEXT": "text of a message around a hit",
+    "SNIPPET": "snippet",
+    "REINDEXED": "sessions to index anew",
     "KEEP_RECENT": "messages to keep",
     "LEASE_SECONDS": "time of a lease",
     "WRITER_LEASE_SECONDS": "time of a writer lease that is left out",
@@ -120,7 +126,7 @@ def test_every_number_of_the_limits_is_documented() -> None:
 def _documented(name: str) -> str:
     """A limit as the text must say it."""
     value = getattr(limits, name)
-    if name.endswith("_PAGE") or name == "KEEP_RECENT":
+    if name.endswith("_PAGE") or name in ("KEEP_RECENT", "SNIPPET"):
         most = f"{value[1]:,}" if value[1] >= 10_000 else str(value[1])
         return f"{value[0]} by default, {most} at most"
     if name == "LEASE_SECONDS":

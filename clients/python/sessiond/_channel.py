@@ -31,6 +31,8 @@ SAFE_TO_REPEAT = {
         "GetMessage": "reads",
         "ListRewinds": "reads",
         "ListOpenToolCalls": "reads",
+        "SearchMessages": "reads",
+        "ReindexSessions": "the second has them indexed once more",
     },
     "sessiond.v1.ContextService": {
         "GetContext": "reads; gRPC repeats it only while nothing has arrived",

@@ -25,6 +25,7 @@ from sessiond._requests import (
     attachments,
     contexts,
     messages,
+    searches,
     sessions,
     transfers,
     usage,
@@ -259,6 +260,9 @@ class Client(_Caller):
     list_rewinds = _listed(messages.list_rewinds)
     clear_messages = _unary(messages.clear_messages)
     list_open_tool_calls = _listed(messages.list_open_tool_calls)
+    search_messages = _listed(searches.search_messages)
+    search_messages_page = _unary(searches.search_messages_page)
+    reindex_sessions = _unary(searches.reindex_sessions)
 
     get_context = _collected(contexts.get_context)
     stream_context = _streamed(contexts.stream_context)

@@ -42,6 +42,8 @@ SessiondError
 │   ├── CompactionLeaseHeld
 │   ├── RewindNotUndoable
 │   ├── NothingToRewind
+│   ├── SearchDisabled
+│   ├── SearchTooCostly
 │   ├── AttachmentOverLimit
 │   ├── AttachmentTypeRefused
 │   └── TooManyRetentionPolicies
@@ -412,6 +414,14 @@ class TooManyWatches(Overloaded):
     """The server or the connection has as many watches as may be."""
 
 
+class SearchDisabled(PreconditionFailed):
+    """Messages aren't indexed: the server runs without search."""
+
+
+class SearchTooCostly(PreconditionFailed):
+    """The search takes too long: look for rarer words, or in fewer sessions."""
+
+
 class TooManyDrafts(Overloaded):
     """The server relays as many drafts as may be."""
 
@@ -538,6 +548,8 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_REQUEST_ID_REUSED: RequestIdReused,
     ErrorReason.ERROR_REASON_RETENTION_POLICY_NOT_FOUND: RetentionPolicyNotFound,
     ErrorReason.ERROR_REASON_TOO_MANY_RETENTION_POLICIES: TooManyRetentionPolicies,
+    ErrorReason.ERROR_REASON_SEARCH_DISABLED: SearchDisabled,
+    ErrorReason.ERROR_REASON_SEARCH_TOO_COSTLY: SearchTooCostly,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from sessiond_server.errors import MessageNotFound, invalid
-from sessiond_server.operations import gate
+from sessiond_server.operations import gate, indexing
+from sessiond_server.operations.indexing import Read
 from sessiond_server.sessions.visibility import segments
 from sessiond_server.store import changes as changes_log
 from sessiond_server.store import contexts, heads, messages
@@ -33,8 +34,10 @@ async def update(
     *,
     writer_token: str,
     max_bytes: int,
+    read: Read,
 ) -> tuple[list[StoredMessage], Marks]:
-    """Change messages, all or none; the new versions in the order of the changes."""
+    """Change messages, all or none; the new versions in the order of the changes. `read` tells what of them
+    is searched."""
 
     async def work(connection: Connection) -> tuple[list[StoredMessage], Marks]:
         head = await gate.lock_for_change(connection, session_id, key, writer_token=writer_token)
@@ -57,6 +60,8 @@ async def update(
                 change_no=head.next_change,
                 effective_seq=head.next_seq,
             )
+            versions = [(_current(current[r.seq]), _stored(r, current[r.seq])) for r in changed]
+            await indexing.revised(connection, key, versions, read)
             await _recount(connection, key)
             await changes_log.record(
                 connection, key, changes_log.UPDATED, seqs=sorted(r.seq for r in changed)
@@ -66,6 +71,10 @@ async def update(
         return stored, await messages.marks(connection, key, stored)
 
     return await database.transact(work)
+
+
+def _current(row: asyncpg.Record) -> StoredMessage:
+    return StoredMessage(row["seq"], row["create_time"], row["note"], row["payload"])
 
 
 def _stored(revision: Revision, current: asyncpg.Record) -> StoredMessage:

@@ -79,6 +79,12 @@ CURRENCY: Final = re.compile(r"([A-Z]{3})?")
 CURRENCY_FORM: Final = "must be three capital letters"
 DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DAY_FORM: Final = "must be a day such as 2026-01-31"
+SEARCH_QUERY: Final = 1000
+SEARCH_PAGE: Final = (20, 100)
+SEARCH_NEIGHBORS: Final = 5
+SEARCH_NEIGHBOR_TEXT: Final = 300
+SNIPPET: Final = (80, 500)
+REINDEXED: Final = 1000
 
 KEEP_RECENT: Final = (4, 10_000)
 LEASE_SECONDS: Final = (1, 3600)

@@ -18,12 +18,14 @@ from sessiond_server.rpc import (
     messages_in,
     messages_out,
     page_tokens,
+    passages_in,
     sessions_io,
     usage_io,
 )
 from sessiond_server.rpc.append_stream import AppendStreams
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.searches import Searches
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.store import contexts, messages
 from sessiond_server.store.appends import Ack, Append
@@ -56,8 +58,9 @@ _MESSAGES_FIELD = rpc.ListMessagesResponse.DESCRIPTOR.fields_by_name["messages"]
 class MessageServicer:
     """Messages over gRPC."""
 
-    def __init__(self, database: Database, batcher: Batcher) -> None:
+    def __init__(self, database: Database, batcher: Batcher, searches: Searches) -> None:
         self.database = database
+        self.searches = searches
         self.batcher = batcher
         self._streams = AppendStreams(self.begin, acknowledgement)
 
@@ -172,6 +175,7 @@ class MessageServicer:
             changes,
             writer_token=request.writer_token,
             max_bytes=limits.UPDATED_BYTES,
+            read=passages_in.searched,
         )
         answer = rpc.UpdateMessagesResponse()
         for message in stored:
@@ -288,6 +292,16 @@ class MessageServicer:
                 create_time=time,
             )
         return answer
+
+    async def SearchMessages(
+        self, request: rpc.SearchMessagesRequest, _: Context
+    ) -> rpc.SearchMessagesResponse:
+        return await self.searches.search(request)
+
+    async def ReindexSessions(
+        self, request: rpc.ReindexSessionsRequest, _: Context
+    ) -> rpc.ReindexSessionsResponse:
+        return await self.searches.reindex(request)
 
 
 def append_of(request: rpc.AppendMessagesRequest) -> Append:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from sessiond_server.store import attachments
+from sessiond_server.store import attachments, search
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_bucket
 from sessiond_server.store.sql import QUERIES, query
@@ -342,6 +342,7 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
         place = (owner_bucket(row["tenant"], row["owner"]), row["tenant"], row["owner"])
         await connection.execute(query("release_title"), *place, row["title"], row["session_id"])
     await attachments.delete_all(connection, keys)
+    await search.lock(connection, keys)
     await connection.execute(query("delete_session_rows"), buckets, uuids)
     await attachments.delete_uploads(connection, keys)  # no more can begin now
     return messages
@@ -349,6 +350,7 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
 
 async def clear(connection: Connection, key: SessionKey, *, keep_changes: Collection[int]) -> None:
     """Delete everything of a session but the session itself, its attachments, and changes of these kinds."""
+    await search.lock(connection, [key], changed=True)
     await connection.execute(query("clear_session_rows"), *key, list(keep_changes))
 
 

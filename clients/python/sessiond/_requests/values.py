@@ -26,6 +26,7 @@ MessageKind: TypeAlias = (
 )
 MessageView: TypeAlias = v1.MessageView.ValueType | Literal["transcript", "context", "all"]
 MessageOrder: TypeAlias = v1.MessageOrder.ValueType | Literal["ascending", "descending"]
+SearchOrder: TypeAlias = v1.SearchOrder.ValueType | Literal["relevance", "newest"]
 SessionState: TypeAlias = v1.SessionState.ValueType | Literal["active", "ended", "archived"]
 SessionOrder: TypeAlias = v1.SessionOrder.ValueType | Literal["last_activity", "create_time"]
 SessionView: TypeAlias = v1.SessionView.ValueType | Literal["basic", "full"]

@@ -15,6 +15,7 @@ from sessiond.cli import (
     keeping_verbs,
     message_verbs,
     retention_verbs,
+    search_verbs,
     session_verbs,
     transfer_verbs,
 )
@@ -47,6 +48,7 @@ app = typer.Typer(
 for group in (
     session_verbs,
     message_verbs,
+    search_verbs,
     feed_verbs,
     context_verbs,
     transfer_verbs,

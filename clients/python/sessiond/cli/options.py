@@ -92,6 +92,26 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0 is all.")]
 
+# A search
+Query = Annotated[str, typer.Argument(help="What to look for.")]
+InSession = Annotated[str, typer.Option("--session", help="Only in this session.")]
+InSubtree = Annotated[
+    str, typer.Option("--subtree-of", help="Only in this session and its descendants.")
+]
+OnlyRoles = Annotated[
+    list[Role] | None, typer.Option("--role", help="Only from this role; repeatable.")
+]
+Within = Annotated[str, typer.Option(help="Only of the last so long: 90min, 2h, 7d.")]
+NewestFirst = Annotated[bool, typer.Option("--newest", help="The newest first, not the best.")]
+WithRewound = Annotated[bool, typer.Option("--rewound", help="With what is rewound.")]
+Neighbors = Annotated[
+    int, typer.Option("--context", "-C", min=0, max=5, help="With so many messages around.")
+]
+Sessions = Annotated[
+    list[str] | None, typer.Argument(help="Ids, unique beginnings of ids, or titles.")
+]
+AllSessions = Annotated[bool, typer.Option("--all", "-a", help="All sessions.")]
+
 # A message
 Text = Annotated[str | None, typer.Argument(help="The text; read from stdin if left out.")]
 WithRole = Annotated[

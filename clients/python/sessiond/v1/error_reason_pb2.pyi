@@ -218,6 +218,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
     do for several sources. Metadata: `limit`.
     """
+    ERROR_REASON_SEARCH_DISABLED: _ErrorReason.ValueType  # 53
+    """FAILED_PRECONDITION. Messages aren't indexed, since the server runs without search (setting
+    `search`). No metadata.
+    """
+    ERROR_REASON_SEARCH_TOO_COSTLY: _ErrorReason.ValueType  # 54
+    """FAILED_PRECONDITION. The search takes longer than the server allows (setting `search_timeout`).
+    Look for rarer words, longer beginnings of words, or in fewer sessions. Metadata: `seconds`.
+    """
     ERROR_REASON_IMPORT_CONFLICT: _ErrorReason.ValueType  # 58
     """ALREADY_EXISTS. A session that is imported isn't the one that the store has under its id: it was
     created at another time, or a message or change differs. Delete the store's, or leave the other one
@@ -428,6 +436,14 @@ ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 55
 ERROR_REASON_TOO_MANY_RETENTION_POLICIES: ErrorReason.ValueType  # 56
 """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
 do for several sources. Metadata: `limit`.
+"""
+ERROR_REASON_SEARCH_DISABLED: ErrorReason.ValueType  # 53
+"""FAILED_PRECONDITION. Messages aren't indexed, since the server runs without search (setting
+`search`). No metadata.
+"""
+ERROR_REASON_SEARCH_TOO_COSTLY: ErrorReason.ValueType  # 54
+"""FAILED_PRECONDITION. The search takes longer than the server allows (setting `search_timeout`).
+Look for rarer words, longer beginnings of words, or in fewer sessions. Metadata: `seconds`.
 """
 ERROR_REASON_IMPORT_CONFLICT: ErrorReason.ValueType  # 58
 """ALREADY_EXISTS. A session that is imported isn't the one that the store has under its id: it was

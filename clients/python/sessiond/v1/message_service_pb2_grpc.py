@@ -87,6 +87,16 @@ class MessageServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsResponse.FromString,
                 _registered_method=True)
+        self.SearchMessages = channel.unary_unary(
+                '/sessiond.v1.MessageService/SearchMessages',
+                request_serializer=sessiond_dot_v1_dot_message__service__pb2.SearchMessagesRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_message__service__pb2.SearchMessagesResponse.FromString,
+                _registered_method=True)
+        self.ReindexSessions = channel.unary_unary(
+                '/sessiond.v1.MessageService/ReindexSessions',
+                request_serializer=sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsResponse.FromString,
+                _registered_method=True)
 
 
 class MessageServiceServicer(object):
@@ -181,6 +191,31 @@ class MessageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchMessages(self, request, context):
+        """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
+        their results. Messages are indexed soon after they are committed: the answer says how far. Those
+        that are compacted or archived are found like all others, those of deleted sessions never.
+
+        A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
+        separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
+        other texts without spaces are found by any piece of them.
+
+        A search ranks at most 5,000 messages: when more are found, the newest of them, looked for among
+        the newest 50,000 entries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReindexSessions(self, request, context):
+        """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
+        indexed now. It isn't needed in normal operation: a new release does it by itself where its index
+        is another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -233,6 +268,16 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.ListOpenToolCalls,
                     request_deserializer=sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsResponse.SerializeToString,
+            ),
+            'SearchMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchMessages,
+                    request_deserializer=sessiond_dot_v1_dot_message__service__pb2.SearchMessagesRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_message__service__pb2.SearchMessagesResponse.SerializeToString,
+            ),
+            'ReindexSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReindexSessions,
+                    request_deserializer=sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -508,6 +553,60 @@ class MessageService(object):
             '/sessiond.v1.MessageService/ListOpenToolCalls',
             sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsRequest.SerializeToString,
             sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.MessageService/SearchMessages',
+            sessiond_dot_v1_dot_message__service__pb2.SearchMessagesRequest.SerializeToString,
+            sessiond_dot_v1_dot_message__service__pb2.SearchMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReindexSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.MessageService/ReindexSessions',
+            sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsRequest.SerializeToString,
+            sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

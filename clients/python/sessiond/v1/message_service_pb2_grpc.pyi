@@ -80,6 +80,23 @@ class MessageServiceStub:
     messages that aren't rewound which no later result, not rewound either, answers. A result answers
     every earlier open call with its id. The way to close one is to append a result.
     """
+    SearchMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SearchMessagesRequest, _message_service_pb2.SearchMessagesResponse]
+    """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
+    their results. Messages are indexed soon after they are committed: the answer says how far. Those
+    that are compacted or archived are found like all others, those of deleted sessions never.
+
+    A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
+    separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
+    other texts without spaces are found by any piece of them.
+
+    A search ranks at most 5,000 messages: when more are found, the newest of them, looked for among
+    the newest 50,000 entries.
+    """
+    ReindexSessions: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ReindexSessionsRequest, _message_service_pb2.ReindexSessionsResponse]
+    """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
+    indexed now. It isn't needed in normal operation: a new release does it by itself where its index
+    is another.
+    """
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
@@ -132,6 +149,23 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
     messages that aren't rewound which no later result, not rewound either, answers. A result answers
     every earlier open call with its id. The way to close one is to append a result.
+    """
+    SearchMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SearchMessagesRequest, _message_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
+    """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
+    their results. Messages are indexed soon after they are committed: the answer says how far. Those
+    that are compacted or archived are found like all others, those of deleted sessions never.
+
+    A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
+    separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
+    other texts without spaces are found by any piece of them.
+
+    A search ranks at most 5,000 messages: when more are found, the newest of them, looked for among
+    the newest 50,000 entries.
+    """
+    ReindexSessions: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ReindexSessionsRequest, _message_service_pb2.ReindexSessionsResponse]  # type: ignore[assignment]
+    """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
+    indexed now. It isn't needed in normal operation: a new release does it by itself where its index
+    is another.
     """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -242,6 +276,35 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
         messages that aren't rewound which no later result, not rewound either, answers. A result answers
         every earlier open call with its id. The way to close one is to append a result.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchMessages(
+        self,
+        request: _message_service_pb2.SearchMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.SearchMessagesResponse, _abc.Awaitable[_message_service_pb2.SearchMessagesResponse]]:
+        """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
+        their results. Messages are indexed soon after they are committed: the answer says how far. Those
+        that are compacted or archived are found like all others, those of deleted sessions never.
+
+        A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
+        separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
+        other texts without spaces are found by any piece of them.
+
+        A search ranks at most 5,000 messages: when more are found, the newest of them, looked for among
+        the newest 50,000 entries.
+        """
+
+    @_abc_1.abstractmethod
+    def ReindexSessions(
+        self,
+        request: _message_service_pb2.ReindexSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.ReindexSessionsResponse, _abc.Awaitable[_message_service_pb2.ReindexSessionsResponse]]:
+        """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
+        indexed now. It isn't needed in normal operation: a new release does it by itself where its index
+        is another.
         """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -216,6 +216,13 @@ changes AS (
     DELETE FROM session_change AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
+entries AS (
+    DELETE FROM search_entry AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+progress AS (
+    DELETE FROM search_progress AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
 drafts AS (
     DELETE FROM draft_piece AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
@@ -257,6 +264,9 @@ rewinds AS (
 ),
 spans AS (
     DELETE FROM hidden_span WHERE bucket = $1 AND session_key = $2
+),
+entries AS (
+    DELETE FROM search_entry WHERE bucket = $1 AND session_key = $2 AND seq > 0
 ),
 changes AS (
     DELETE FROM session_change WHERE bucket = $1 AND session_key = $2 AND kind <> ALL($3::smallint[])

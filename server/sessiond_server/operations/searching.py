@@ -1,0 +1,249 @@
+"""Finding messages: which, in what order, and what is shown of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+
+from sessiond_server.errors import SearchTooCostly, SessionNotFound, invalid
+from sessiond_server.operations import reading
+from sessiond_server.operations.indexing import Read
+from sessiond_server.operations.reading import TRANSCRIPT, Reading
+from sessiond_server.sessions import passages
+from sessiond_server.sessions.passages import Searched, Snippet
+from sessiond_server.sessions.queries import Query
+from sessiond_server.store import messages, search
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.messages import Filters as MessageFilters
+from sessiond_server.store.messages import Marks, StoredMessage
+from sessiond_server.store.search import Filters, Found, Place
+
+RANKED = 5000
+"""Messages that are ranked; of more, the newest are."""
+_WALKED = 50_000
+"""Entries looked at for the newest, when more than these are found."""
+_SUBTREE = 10_000
+_REINDEXED = 1000
+"""Sessions marked in one transaction."""
+_FIRST = Place(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1), 2**62)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What to look for; `None` is any. See `SearchMessagesRequest`."""
+
+    query: Query
+    tenant: str
+    session_id: str
+    """The session, or with `subtree` the root of the sessions, to search in; or none."""
+    key: SessionKey | None
+    subtree: bool
+    filters: Filters
+    """Without the sessions, which are looked up first."""
+    newest_first: bool
+    after: tuple[float, Place] | None
+    """Where the page before ended."""
+    limit: int
+    around: int
+    context: tuple[int, int]
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message that was found, with what is shown of it."""
+
+    session_id: str
+    title: str
+    found: Found
+    message: StoredMessage
+    searched: Searched
+    marks: Marks
+    snippet: Snippet
+    before: list[StoredMessage]
+    after: list[StoredMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """A page of hits."""
+
+    hits: list[Hit]
+    following: tuple[float, Place] | None
+    only_newest: bool
+    indexed_through: int
+    complete_time: datetime | None
+
+
+async def search_messages(database: Database, wanted: Search, read: Read) -> Hits:
+    """A page of what is found."""
+    async with database.connection() as connection:
+        through = 0
+        if wanted.key is not None and not wanted.subtree:
+            indexed = await search.indexed_through(connection, wanted.key)
+            if indexed is None:
+                raise SessionNotFound(wanted.session_id)
+            through = indexed
+        complete = await search.complete_time(connection)
+        filters = await _within(connection, wanted)
+        try:
+            page, following, cut = await _page(connection, replace(wanted, filters=filters))
+        except asyncpg.QueryCanceledError as error:
+            raise SearchTooCostly(wanted.timeout) from error
+        hits = await _shown(connection, wanted, page, read)
+    return Hits(hits, following, cut, through, complete)
+
+
+async def _within(connection: Connection, wanted: Search) -> Filters:
+    """The filters with the sessions that are meant."""
+    if wanted.key is None:
+        return wanted.filters
+    keys = [wanted.key]
+    if wanted.subtree:
+        keys = await search.subtree(connection, wanted.tenant, wanted.key, _SUBTREE + 1)
+        if not keys:
+            raise SessionNotFound(wanted.session_id)
+        if len(keys) > _SUBTREE:
+            raise invalid("subtree_of", f"has more than {_SUBTREE} sessions")
+    return replace(wanted.filters, session_keys=[key.key for key in keys])
+
+
+async def _page(
+    connection: Connection, wanted: Search
+) -> tuple[list[Found], tuple[float, Place] | None, bool]:
+    """The messages of a page in order, where the next one begins, and whether only the newest of all that
+    there is were ranked."""
+    before = wanted.after[1] if wanted.after and wanted.newest_first else _FIRST
+    found, older, cut = await _candidates(connection, wanted, before)
+    found = _once(found)
+    if wanted.newest_first:
+        found.sort(key=lambda f: f.place, reverse=True)
+    else:
+        found.sort(key=_by_rank, reverse=True)
+        if wanted.after is not None:
+            found = [f for f in found if _by_rank(f) < wanted.after]
+        older = None
+    page = found[: wanted.limit]
+    if len(found) > wanted.limit:
+        return page, _by_rank(page[-1]), cut
+    return page, (0.0, older) if older is not None else None, cut
+
+
+async def _candidates(
+    connection: Connection, wanted: Search, before: Place
+) -> tuple[list[Found], Place | None, bool]:
+    async with connection.transaction():
+        found = await search.find(connection, wanted.filters, before, RANKED + 1, wanted.timeout)
+        if len(found) <= RANKED:
+            return found, None, False
+        found, older = await search.find_newest(
+            connection, wanted.filters, before, RANKED, wanted.timeout, entries=_WALKED
+        )
+        return found, older, True
+
+
+def _by_rank(found: Found) -> tuple[float, Place]:
+    return found.rank, found.place
+
+
+def _once(found: Sequence[Found]) -> list[Found]:
+    """Of a long message's pieces the best."""
+    best: dict[tuple[SessionKey, int], Found] = {}
+    for piece in found:
+        which = (piece.key, piece.place.seq)
+        if which not in best or best[which].rank < piece.rank:
+            best[which] = piece
+    return list(best.values())
+
+
+async def _shown(
+    connection: Connection, wanted: Search, page: Sequence[Found], read: Read
+) -> list[Hit]:
+    """The hits of what was found and is still there."""
+    names = await search.names(connection, wanted.tenant, {found.key for found in page})
+    hits: dict[tuple[SessionKey, int], Hit] = {}
+    for key, (session_id, title) in names.items():
+        of_session = {found.place.seq: found for found in page if found.key == key}
+        stored = await _stored(connection, key, sorted(of_session))
+        marks = await messages.marks(connection, key, stored)
+        for message in stored:
+            searched = read(message.payload)
+            hits[key, message.seq] = Hit(
+                session_id,
+                title,
+                of_session[message.seq],
+                message,
+                searched,
+                marks,
+                passages.snippet(searched.passages, wanted.query, wanted.around),
+                *await _context(connection, wanted, session_id, key, message.seq),
+            )
+    places = [(found.key, found.place.seq) for found in page]
+    return [hits[place] for place in places if place in hits]
+
+
+async def _stored(
+    connection: Connection, key: SessionKey, seqs: Sequence[int]
+) -> list[StoredMessage]:
+    page = await messages.page(
+        connection,
+        key,
+        [(seq, seq) for seq in seqs],
+        MessageFilters(),
+        limit=len(seqs),
+        max_bytes=2**62,
+        descending=False,
+    )
+    return page.messages
+
+
+async def _context(
+    connection: Connection, wanted: Search, session_id: str, key: SessionKey, seq: int
+) -> tuple[list[StoredMessage], list[StoredMessage]]:
+    """The messages of the transcript before and after one."""
+    count_before, count_after = wanted.context
+    around = Reading(
+        session_id=session_id,
+        key=key,
+        view=TRANSCRIPT,
+        filters=MessageFilters(transcript=True),
+        descending=True,
+        position=seq - 1,
+        limit=count_before,
+        max_bytes=2**62,
+    )
+    before = (await reading.page(connection, around)).messages if count_before else []
+    around = replace(around, descending=False, position=seq + 1, limit=count_after)
+    after = (await reading.page(connection, around)).messages if count_after else []
+    return before[::-1], after
+
+
+async def index_again(
+    database: Database,
+    tenant: str,
+    keys: Sequence[SessionKey] | None,
+    wake: Callable[[Collection[SessionKey]], None],
+) -> int:
+    """Have some sessions of a tenant, or all, indexed anew; how many there are."""
+    count, after = 0, ""
+    while True:
+        if keys is None:
+            async with database.connection() as connection:
+                page, after = await search.sessions_after(connection, tenant, after, _REINDEXED)
+        else:
+            page = list(keys)
+
+        async def mark(connection: Connection, page: Sequence[SessionKey] = page) -> int:
+            there = await search.names(connection, tenant, page)
+            await search.index_again(connection, list(there))
+            return len(there)
+
+        count += await database.transact(mark)
+        wake(page)
+        if keys is not None or len(page) < _REINDEXED:
+            return count

@@ -1,0 +1,317 @@
+"""Searching: what is found, where, and what is shown of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+
+from sessiond import v1
+from tests.rpc.api import ASSISTANT, TOOL, USER, Api, answering, new, refused, said
+from tests.support.processes import ServerProcess
+
+NEWEST = v1.SearchOrder.SEARCH_ORDER_NEWEST
+
+
+def seqs(answer: v1.SearchMessagesResponse) -> list[int]:
+    return sorted(hit.seq for hit in answer.hits)
+
+
+def marked(hit: v1.SearchHit) -> list[str]:
+    return [hit.snippet.text[mark.start : mark.end] for mark in hit.snippet.marks]
+
+
+def told(api: Api, *texts: str, **facts: str) -> str:
+    """A session in which a user said these texts, indexed."""
+    id = api.create(**facts).id
+    api.append(id, *(said(text) for text in texts))
+    api.indexed(id)
+    return id
+
+
+def test_A_search_sessions(api: Api) -> None:
+    """The indices of matching messages, and a preview of 30 characters around the first hit."""
+    text = "Once upon a time there was a very small teapot who lived in a cupboard full of cups."
+    id = told(api, "nothing here", text, "A teapot again")
+    answer = api.search("Teapot", session_id=id, snippet_characters=30)
+    assert seqs(answer) == [2, 3]
+    hit = next(hit for hit in answer.hits if hit.seq == 2)
+    start = text.index("teapot")
+    assert hit.snippet.text == text[start - 30 : start + len("teapot") + 30]
+    assert marked(hit) == ["teapot"]
+    assert (hit.snippet.cut_before, hit.snippet.cut_after) == (True, True)
+    listed = api.messages.ListMessages(
+        v1.ListMessagesRequest(session_id=id, around_seq=hit.seq, page_size=2)
+    )
+    assert [m.seq for m in listed.messages] == [1, 2]
+
+
+def test_B_full_text_search(api: Api) -> None:
+    """Words, phrases, OR, NOT, beginnings; hyphenated words as phrases; snippets with marks."""
+    id = told(
+        api,
+        "The refund for flight HAT-123 goes to Paris",
+        "No refund by policy of the refund desk",
+        "The refund policy is well-known",
+        "Vouchers, not refunds",
+    )
+    for query, found in {
+        "refund": [1, 2, 3],
+        "REFUND paris": [1],
+        '"refund policy"': [3],
+        "paris OR vouchers": [1, 4],
+        "refund policy OR vouchers": [2, 3, 4],
+        "refund -paris": [2, 3],
+        "refund NOT paris NOT desk": [3],
+        'refund -"refund policy"': [1, 2],
+        "refun*": [1, 2, 3, 4],
+        "vouch* AND -refund": [4],
+        "hat-123": [1],
+        "HAT-12*": [1],
+        "123-hat": [],
+        "well-known": [3],
+        "known well": [3],
+        '"known well"': [],
+        "goes (to) [paris]": [1],
+    }.items():
+        assert seqs(api.search(query, session_id=id)) == found, query
+    (hit,) = api.search('refund "for flight" hat-123', session_id=id).hits
+    assert marked(hit) == ["refund", "for flight", "HAT-123"]
+    assert hit.field == v1.SearchField.SEARCH_FIELD_TEXT
+    assert (hit.session_id, hit.role, hit.rank > 0) == (id, USER, True)
+
+
+def test_B_full_text_search_by_source_and_role_with_the_messages_around(api: Api) -> None:
+    word = new("w").replace("-", "")
+    chat = told(api, "before", f"{word} one", "after", source="telegram", owner="ann")
+    told(api, f"{word} two", source="cli", owner="bob")
+    api.append(chat, v1.Message(client_id=new("m"), role=ASSISTANT, text=f"{word} indeed"))
+    api.indexed(chat)
+    assert len(api.search(word).hits) == 3
+    assert {hit.session_id for hit in api.search(word, sources=["telegram"]).hits} == {chat}
+    assert len(api.search(word, exclude_sources=["telegram"]).hits) == 1
+    assert len(api.search(word, roles=[ASSISTANT]).hits) == 1
+    assert seqs(api.search(word, owner="ann", roles=[USER])) == [2]
+    (hit,) = api.search(f"{word} one", context_before=1, context_after=1).hits
+    assert [(m.seq, m.text) for m in hit.before] == [(1, "before")]
+    assert [(m.seq, m.text, m.role) for m in hit.after] == [(3, "after", USER)]
+
+
+def test_D_messages_around_a_hit(api: Api) -> None:
+    """Only what people see, in its order, and no more of each than shows what it is about."""
+    id = api.talk(3, said("x" * 400), said("here: teapot"), said("hidden", in_transcript=False))
+    api.append(id, said("last"))
+    api.indexed(id)
+    (hit,) = api.search("teapot", session_id=id, context_before=2, context_after=5).hits
+    assert [m.seq for m in hit.before] == [3, 4]
+    assert (hit.before[1].text, hit.before[1].cut) == ("x" * 300, True)
+    assert [(m.seq, m.text, m.cut) for m in hit.after] == [(7, "last", False)]
+
+
+def test_D_search_that_works_for_chinese_japanese_and_korean(api: Api) -> None:
+    id = told(
+        api,
+        "我想退票，去北京的航班",
+        "東京都の天気はどうですか",
+        "서울에서 부산까지 가고 싶어요",
+        "ﾃﾞｰﾀﾍﾞｰｽとfull-width ＡＢＣ",
+        "北 京",
+    )
+    for query, found in {
+        "退票": [1],
+        "北京": [1],
+        "北京的航班": [1],
+        "航班北京": [],
+        "票": [1],
+        "京": [1, 2, 5],
+        "天気": [2],
+        "東京 天気": [2],
+        "부산까지": [3],
+        "부산": [3],
+        "데이터": [],
+        "データベース": [4],
+        "ﾃﾞｰﾀ abc": [4],
+        "北京 OR 부산 -서울": [1],
+    }.items():
+        assert seqs(api.search(query, session_id=id)) == found, query
+    (hit,) = api.search("航班", session_id=id).hits
+    assert marked(hit) == ["航班"]
+    (hit,) = api.search("데이터 OR ベース", session_id=id).hits
+    assert marked(hit) == ["ﾍﾞｰｽ"]
+
+
+def test_all_that_a_message_holds_is_found_and_named(api: Api) -> None:
+    call = v1.ToolCall(
+        id="c", name="get_reservation", arguments='{"city": "\\u6771\\u4eac\\nzork"}'
+    )
+    result = v1.Message(client_id=new("m"), role=TOOL, tool_call_id="c")
+    result.parts.add(json=b'{"fare": "caf\\u00e9 plugh"}')
+    result.parts.add(text="xyzzy")
+    id = api.talk(
+        0,
+        v1.Message(client_id=new("m"), role=ASSISTANT, reasoning="frobnicate", tool_calls=[call]),
+        result,
+    )
+    api.indexed(id)
+    field = v1.SearchField
+    for query, seq, of, mark in [
+        ("frobnicate", 1, field.SEARCH_FIELD_REASONING, "frobnicate"),
+        ("get_reservation", 1, field.SEARCH_FIELD_TOOL_CALL, "get_reservation"),
+        ("東京", 1, field.SEARCH_FIELD_TOOL_CALL, "東京"),
+        ("zork", 1, field.SEARCH_FIELD_TOOL_CALL, "zork"),
+        ("café", 2, field.SEARCH_FIELD_TOOL_RESULT, "café"),
+        ("xyzzy", 2, field.SEARCH_FIELD_TOOL_RESULT, "xyzzy"),
+    ]:
+        (hit,) = api.search(query, session_id=id).hits
+        assert (hit.seq, hit.field, marked(hit)) == (seq, of, [mark])
+    assert not api.search('"zork frobnicate"', session_id=id).hits, "no phrase from field to field"
+
+
+def test_compacted_messages_are_found_and_rewound_ones_when_asked_for(api: Api) -> None:
+    id = told(api, "teapot one", "teapot two", "teapot three")
+    note = api.compact(id, 1, 2).compaction.note_seq
+    api.append(id, said("teapot four"), said("teapot five"))
+    api.rewind(id, note + 1)
+    api.indexed(id)
+    assert seqs(api.search("teapot", session_id=id)) == [1, 2, 3, note + 1]
+    found = {h.seq: h for h in api.search("teapot", session_id=id, include_rewound=True).hits}
+    assert [seq for seq, hit in found.items() if hit.rewound] == [note + 2]
+    by = {seq: hit.compacted_by_seq for seq, hit in found.items()}
+    assert by == {1: note, 2: note, 3: 0, note + 1: 0, note + 2: 0}
+    (hit,) = api.search("what was said", session_id=id).hits
+    assert hit.seq == note
+
+
+def test_a_subtree_and_a_time(api: Api) -> None:
+    word = new("w").replace("-", "")
+    root = told(api, word)
+    child = api.child(root).id
+    grandchild = api.child(child).id
+    other = told(api, word)
+    for id in (child, grandchild):
+        api.append(id, said(word))
+    api.indexed(child, grandchild)
+    assert {h.session_id for h in api.search(word, subtree_of=root).hits} == {
+        root,
+        child,
+        grandchild,
+    }
+    assert {h.session_id for h in api.search(word, subtree_of=child).hits} == {child, grandchild}
+    assert len(api.search(word).hits) == 4
+    newest = api.search(word, order_by=NEWEST).hits
+    assert [h.session_id for h in newest] == [grandchild, child, other, root]
+    since = {h.session_id for h in api.search(word, since=newest[1].create_time).hits}
+    assert since == {grandchild, child}
+    until = {h.session_id for h in api.search(word, until=newest[1].create_time).hits}
+    assert until == {other, root}
+    nobody = v1.SearchMessagesRequest(query=word, subtree_of="nobody")
+    assert refused(lambda: api.messages.SearchMessages(nobody)).reason == "SESSION_NOT_FOUND"
+
+
+@pytest.mark.parametrize("order", [v1.SearchOrder.SEARCH_ORDER_RELEVANCE, NEWEST])
+def test_pages_hold_every_hit_once(api: Api, order: v1.SearchOrder.ValueType) -> None:
+    id = api.talk(0, *(said("teapot " * (n % 5 + 1) + str(n)) for n in range(57)))
+    api.indexed(id)
+    token = ""
+    found: list[v1.SearchHit] = []
+    for _ in range(20):
+        page = api.search("teapot", session_id=id, page_size=10, page_token=token, order_by=order)
+        found += page.hits
+        token = page.next_page_token
+        if not token:
+            break
+    assert sorted(hit.seq for hit in found) == list(range(1, 58))
+    key = [hit.seq if order == NEWEST else hit.rank for hit in found]
+    assert key == sorted(key, reverse=True)
+
+
+def test_late_reasoning_is_found_and_what_it_replaces_no_more(api: Api) -> None:
+    id = told(api, "hello", "there")
+    update = v1.UpdateMessagesRequest(session_id=id)
+    change = update.updates.add(message=v1.Message(seq=2, reasoning="frobnicate"))
+    change.update_mask.paths.append("reasoning")
+    api.messages.UpdateMessages(update)
+    assert seqs(api.search("frobnicate", session_id=id)) == [2], "in the update's transaction"
+    change.message.reasoning = "plugh"
+    api.messages.UpdateMessages(update)
+    assert seqs(api.search("frobnicate", session_id=id)) == []
+    assert seqs(api.search("plugh there", session_id=id)) == [2]
+
+
+def test_a_fork_is_found_by_itself_and_cleared_messages_never(api: Api) -> None:
+    word = new("w").replace("-", "")
+    id = told(api, f"{word} one", f"{word} two")
+    fork = api.fork(id, 1).id
+    api.indexed(fork)
+    assert seqs(api.search(word, session_id=fork)) == [1]
+    api.messages.ClearMessages(v1.ClearMessagesRequest(session_id=id))
+    assert {hit.session_id for hit in api.search(word).hits} == {fork}
+    api.append(id, said(f"{word} three"))
+    api.indexed(id)
+    assert seqs(api.search(word, session_id=id)) == [3]
+    api.delete(fork)
+    api.delete(id)
+    assert not api.search(word).hits
+
+
+def test_indexing_anew_keeps_everything_found(api: Api) -> None:
+    id = told(api, "teapot one", "teapot two")
+    request = v1.ReindexSessionsRequest(session_ids=[id, "nobody"])
+    assert api.messages.ReindexSessions(request).session_count == 1
+    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
+    api.indexed(id)
+    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
+    every = api.messages.ReindexSessions(v1.ReindexSessionsRequest(all=True))
+    assert every.session_count >= 1
+    api.indexed(id)
+    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
+
+
+def test_a_long_message_is_found_by_all_of_its_words(api: Api) -> None:
+    text = " ".join(f"w{n}" for n in range(50_000)) + " " + "z" * 100 + " the end"
+    id = told(api, text)
+    for query in ("w1", "w49999", '"w16000 w16001" OR "w15999 w16000"', "z" * 90, "end"):
+        assert seqs(api.search(query, session_id=id)) == [1], query
+    (hit,) = api.search("w30000", session_id=id).hits
+    assert marked(hit) == ["w30000"]
+
+
+def test_everything_before_a_time_is_indexed(api: Api) -> None:
+    id = api.talk(1)
+    appended = api.log(id)[0].create_time.ToDatetime(UTC)
+    until = time.monotonic() + 60
+    while api.search("a").indexed_through_time.ToDatetime(UTC) <= appended:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert api.search("message", session_id=id).hits
+    assert api.search("a").indexed_through_time.ToDatetime(UTC) < datetime.now(UTC) + timedelta(1)
+
+
+@pytest.fixture
+def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Callable[..., Api]]:
+    """Starts servers on the test's own database."""
+    channels = []
+
+    def start(**settings: str) -> Api:
+        channels.append(grpc.insecure_channel(start_server(SESSIOND_DSN=dsn, **settings).target))
+        return Api(channels[-1])
+
+    yield start
+    for channel in channels:
+        channel.close()
+
+
+def test_without_search_a_search_is_refused_and_later_all_is_found(own: Callable[..., Api]) -> None:
+    api = own(SESSIOND_SEARCH="false")
+    id = api.talk(3, answering("x"))
+    found = refused(lambda: api.search("message"))
+    assert (found.reason, found.code) == (
+        "SEARCH_DISABLED",
+        grpc.StatusCode.FAILED_PRECONDITION,
+    )
+    again = own()
+    again.indexed(id)
+    assert seqs(again.search("message", session_id=id)) == [1, 2, 3]
