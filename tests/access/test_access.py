@@ -199,6 +199,22 @@ def test_P12_a_watch_of_a_tree_shows_the_owners_sessions_alone(keyed: Keyed) -> 
         assert told == [(own, "before"), (own, "later")]
 
 
+def test_P12_a_lineage_ends_before_somebody_elses_session(keyed: Keyed) -> None:
+    ids = [uuid4().hex for _ in range(3)]
+    with keyed.client(keyed.ada) as ada, keyed.client(keyed.service) as service:
+        for id, owner, parent in zip(ids, ("ada", "bob", "ada"), ("", *ids), strict=False):
+            service.create_session(
+                id,
+                owner=owner,
+                parent_id=parent,
+                parent_kind="continuation" if parent else None,
+            )
+            service.append(id, said(owner))
+        whole = [m.session_id for m in service.list_messages(ids[2], lineage=True)]
+        own = [m.session_id for m in ada.list_messages(ids[2], lineage=True)]
+    assert (whole, own) == (ids, ids[2:])
+
+
 def test_a_key_can_be_listed_and_revoked(keyed: Keyed) -> None:
     key = make_key(keyed.dsn, "--owner", "eve", "--expires-days", "3")
     key_id, secret = key.split("_")[1:]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond import v1
+from sessiond import Client, v1
 from sessiond.cli.render.retention import pruned_lines, reports_lines
 from tests.cli.command import Cli
 
@@ -99,3 +99,19 @@ def test_reports_tell_people_what_went_and_why() -> None:
     assert line.split("  ")[0] == "s1"
     for part in ("deleted", "+2", "1,200", "20 d ago", "11 d ago", "10 d ago"):
         assert part in line
+
+
+def test_show_reads_a_lineage_as_one_conversation(cli: Cli, client: Client) -> None:
+    client.create_session("first", title="Trip")
+    client.create_session("second", parent_id="first", parent_kind="continuation", title="Trip #2")
+    cli.ok("append", "first", "Where shall we go?")
+    cli.ok("append", "second", "And when?")
+    lines = cli.ok("show", "second", "--lineage").splitlines()
+    wanted = ("Trip  first", "Where shall we go?", "Trip #2  second", "And when?")
+    places = [next(n for n, line in enumerate(lines) if text in line) for text in wanted]
+    assert places == sorted(places)
+    told = cli.json("show", "second", "--lineage", "--limit", "0")["messages"]
+    assert [(it["session_id"], it["seq"]) for it in told] == [("first", 1), ("second", 1)]
+    newest = cli.json("show", "Trip", "--lineage", "--limit", "1")["messages"]
+    assert [it["text"] for it in newest] == ["And when?"]
+    assert len(cli.json("show", "second")["messages"]) == 1

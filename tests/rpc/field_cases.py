@@ -73,6 +73,11 @@ def _policy(name: str, **rule: Any) -> v1.SetRetentionPolicyRequest:
     return v1.SetRetentionPolicyRequest(policy=policy)
 
 
+def _lineage_of_contexts() -> v1.ListMessagesRequest:
+    context = v1.MessageView.MESSAGE_VIEW_CONTEXT
+    return v1.ListMessagesRequest(session_id="s", lineage=True, view=context)
+
+
 _DAY = Duration(seconds=86400)
 
 FIELDS: list[tuple[Message, str]] = [
@@ -202,6 +207,7 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.ListMessagesRequest(session_id="s", around_seq=-1), "around_seq"),
     (v1.ListMessagesRequest(session_id="s", from_time=Timestamp(nanos=10**9)), "from_time"),
     (v1.ListMessagesRequest(session_id="s", roles=[_NO_ROLE]), "roles[0]"),
+    (_lineage_of_contexts(), "lineage"),
     (v1.ListRewindsRequest(session_id="s", page_size=-1), "page_size"),
     (v1.ListCompactionsRequest(session_id="s", page_size=-1), "page_size"),
     (v1.ListOpenToolCallsRequest(session_id="s", page_size=-1), "page_size"),

@@ -66,7 +66,7 @@ async def page(connection: Connection, reading: Reading) -> Read:
     return await _log_page(connection, reading, low, high)
 
 
-def _size(messages: Sequence[StoredMessage]) -> int:
+def size_of(messages: Sequence[StoredMessage]) -> int:
     return sum(len(message.payload) for message in messages)
 
 
@@ -84,7 +84,7 @@ async def _log_page(connection: Connection, reading: Reading, low: int, high: in
             max_bytes=reading.max_bytes - size,
             descending=reading.descending,
         )
-        size += _size(got.messages)
+        size += size_of(got.messages)
         if found and size > reading.max_bytes:  # a first message comes whatever its size
             more = True
             break
@@ -155,10 +155,10 @@ async def page_around(connection: Connection, reading: Reading) -> tuple[Read, i
         reading,
         descending=False,
         limit=max(reading.limit - len(before.messages), 1),
-        max_bytes=reading.max_bytes - _size(before.messages),
+        max_bytes=reading.max_bytes - size_of(before.messages),
     )
     after = await page(connection, rest)
-    if after.messages and _size(before.messages) + _size(after.messages) > reading.max_bytes:
+    if after.messages and size_of(before.messages) + size_of(after.messages) > reading.max_bytes:
         before = Read([], Marks(set(), {}, {}), half.position if before.messages else None)
     marks = Marks(
         before.marks.rewound | after.marks.rewound,

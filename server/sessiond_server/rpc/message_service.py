@@ -15,6 +15,7 @@ from sessiond_server.rpc import (
     access,
     checks,
     limits,
+    lineage_pages,
     messages_in,
     messages_out,
     page_tokens,
@@ -86,6 +87,10 @@ class MessageServicer:
             yield answer
 
     async def ListMessages(self, request: rpc.ListMessagesRequest, _: Context) -> bytes:
+        if request.lineage:
+            _check_reading(request)
+            async with self.database.connection() as connection:
+                return await lineage_pages.answer(connection, request, _wanted(request))
         reading_, call, around = await self._reading(request)
         async with self.database.connection() as connection:
             if around:
@@ -100,26 +105,10 @@ class MessageServicer:
 
     async def _reading(self, request: rpc.ListMessagesRequest) -> tuple[Reading, bytes, bool]:
         """What a request means to read, what its tokens are bound to, whether around a seq."""
-        session_id = checks.session_id(request.session_id)
-        size = checks.page_size(request, limits.MESSAGE_PAGE)
+        wanted = _wanted(request)
         _check_reading(request)
         call = page_tokens.call_of("ListMessages", request)
-        view = request.view or pb.MESSAGE_VIEW_TRANSCRIPT
         start = request.WhichOneof("start")
-        wanted = Reading(
-            session_id=session_id,
-            key=access.key_of(session_id),
-            view=view,
-            filters=Filters(
-                view == pb.MESSAGE_VIEW_TRANSCRIPT,
-                [int(role) for role in request.roles] or None,
-                [int(kind) for kind in request.kinds] or None,
-            ),
-            descending=request.order == rpc.MESSAGE_ORDER_DESCENDING,
-            position=limits.MAX_SEQ if request.order == rpc.MESSAGE_ORDER_DESCENDING else 1,
-            limit=size,
-            max_bytes=limits.PAGE_BYTES,
-        )
         if request.page_token:
             descending, position = page_tokens.decode(request.page_token, call, bool, int)
             return (
@@ -349,10 +338,35 @@ def acknowledgement(ack: Ack) -> rpc.AppendMessagesResponse:
     return answer
 
 
+def _wanted(request: rpc.ListMessagesRequest) -> Reading:
+    """What a request means to read, from the first or the last message on."""
+    session_id = checks.session_id(request.session_id)
+    view = request.view or pb.MESSAGE_VIEW_TRANSCRIPT
+    descending = request.order == rpc.MESSAGE_ORDER_DESCENDING
+    return Reading(
+        session_id=session_id,
+        key=access.key_of(session_id),
+        view=view,
+        filters=Filters(
+            view == pb.MESSAGE_VIEW_TRANSCRIPT,
+            [int(role) for role in request.roles] or None,
+            [int(kind) for kind in request.kinds] or None,
+        ),
+        descending=descending,
+        position=limits.MAX_SEQ if descending else 1,
+        limit=checks.page_size(request, limits.MESSAGE_PAGE),
+        max_bytes=limits.PAGE_BYTES,
+    )
+
+
 def _check_reading(request: rpc.ListMessagesRequest) -> None:
     start = request.WhichOneof("start")
     with Checks() as check:
         check.enum("view", request.view, pb.MessageView.values())
+        if request.lineage and request.view == pb.MESSAGE_VIEW_CONTEXT:
+            check.wrong(
+                "lineage", "must not be set with the view context: each session has its own"
+            )
         check.enum("order", request.order, rpc.MessageOrder.values())
         check.count("roles", len(request.roles), len(messages_in.ROLES))
         for place, role in enumerate(request.roles[: len(messages_in.ROLES)]):

@@ -19,6 +19,7 @@ OUTPUT_FIELDS = (
     "compacted_by_seq",
     "replaces_from_seq",
     "replaces_to_seq",
+    "session_id",
 )
 
 
@@ -48,6 +49,7 @@ def row(message: pb.Message) -> MessageRow:
         or message.compacted_by_seq
         or message.replaces_from_seq
         or message.replaces_to_seq
+        or message.session_id
         or message.HasField("create_time")
     ):
         _clear_output(message)

@@ -14,9 +14,11 @@ from sessiond_server.rpc.times import timestamp
 from sessiond_server.store.messages import Marks, StoredMessage
 
 
-def encoded(message: StoredMessage, marks: Marks) -> bytes:
+def encoded(message: StoredMessage, marks: Marks, session_id: str = "") -> bytes:
     """A `sessiond.v1.Message` as it goes out."""
-    added = pb.Message(seq=message.seq, create_time=timestamp(message.create_time))
+    added = pb.Message(
+        seq=message.seq, create_time=timestamp(message.create_time), session_id=session_id
+    )
     if message.seq in marks.rewound:
         added.rewound = True
     if message.seq in marks.compacted_by:

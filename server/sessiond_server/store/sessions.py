@@ -327,6 +327,14 @@ async def detach(connection: Connection, tenant: str, children_ids: Sequence[str
     await connection.execute(query("detach_children"), tenant, list(children_ids))
 
 
+async def continued(
+    connection: Connection, tenant: str, key: SessionKey, owner: str | None, limit: int
+) -> list[str]:
+    """The ids of a session and of those that it continues, itself first; with an owner, of that one's."""
+    rows = await connection.fetch(query("continued"), *key, tenant, limit, owner)
+    return [row[0] for row in rows]
+
+
 async def message_total(connection: Connection, keys: Sequence[SessionKey]) -> int:
     """How many messages sessions hold together."""
     buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]

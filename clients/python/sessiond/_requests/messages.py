@@ -102,6 +102,7 @@ def list_messages(
     around_seq: int | None = None,
     roles: Iterable[values.Role] = (),
     kinds: Iterable[values.MessageKind] = (),
+    lineage: bool = False,
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.ListMessagesRequest:
@@ -120,6 +121,8 @@ def list_messages(
         roles: Only messages in these roles, of `system`, `developer`, `user`, `assistant`, `tool`.
         kinds: Only messages of these kinds, of `normal`, `note`, `plan`, `recall`, `summary`,
             `event`.
+        lineage: Whether to read the messages of the sessions that this one continues as well, as one
+            sequence that ends with its own; each message then has a `session_id`.
         page_size: Messages a page: 0 is 100, at most 1000.
         page_token: Where to begin: a token of a page with the same filters.
 
@@ -137,6 +140,7 @@ def list_messages(
         from_time=values.timestamp(from_time),
         roles=[enum_value(v1.Role, "ROLE_", role) for role in roles],
         kinds=[enum_value(v1.MessageKind, "MESSAGE_KIND_", kind) for kind in kinds],
+        lineage=lineage,
         **values.given(from_seq=from_seq, around_seq=around_seq),
     )
 

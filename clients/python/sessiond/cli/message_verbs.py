@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import groupby, islice
 
 import typer
 from rich.text import Text
@@ -96,7 +96,13 @@ def _given(
     return [message]
 
 
-@verb(app, "show", "show 0198", "show 'Trip to Lisbon' --from 120 --limit 20 --full")
+@verb(
+    app,
+    "show",
+    "show 0198",
+    "show 'Trip to Lisbon' --from 120 --limit 20 --full",
+    "show 'Trip to Lisbon #3' --lineage --limit 0 -o jsonl",
+)
 def show(
     run: Run,
     session: SessionName,
@@ -105,6 +111,7 @@ def show(
     full: options.Full = False,
     expand: options.Expand = False,
     every: options.EveryMessage = False,
+    lineage: options.Lineage = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Shows a conversation: the newest messages, or those from a seq on.
@@ -115,7 +122,10 @@ def show(
     found = run.find(session)
     wanted = WindowOptions(from_seq, limit, expand, every)
     if output is not Format.TABLE:
-        _write_messages(run.client, found, wanted, output)
+        _write_messages(run.client, found, wanted, output, lineage)
+        return
+    if lineage:
+        _show_lineage(run, found, wanted, full)
         return
     window = _window(run.client, found, wanted)
     style = Style(full, _open_calls(run.client, found))
@@ -205,22 +215,40 @@ def _open_calls(client: Client, session: v1.Session) -> frozenset[tuple[int, str
     return frozenset((call.seq, call.tool_call.id) for call in calls)
 
 
-def _write_messages(
-    client: Client, session: v1.Session, options: WindowOptions, output: Format
-) -> None:
+def _messages(
+    client: Client, session: v1.Session, options: WindowOptions, lineage: bool
+) -> Iterable[v1.Message]:
     newest = bool(options.limit) and not options.from_seq
     found: Iterable[v1.Message] = client.list_messages(
         session.id,
         view="all" if options.show_all else "transcript",
         order="descending" if newest else "ascending",
         from_seq=options.from_seq or None,
+        lineage=lineage,
         page_size=min(options.limit or _MAX_PAGE, _MAX_PAGE),
     )
     if options.limit:
         found = islice(found, options.limit)
-    if newest:
-        found = reversed(list(found))
-    messages = (plain(message) for message in found)
+    return reversed(list(found)) if newest else found
+
+
+def _show_lineage(run: Run, session: v1.Session, options: WindowOptions, full: bool) -> None:
+    """The transcript over a lineage, with a header where another session begins."""
+    messages = _messages(run.client, session, options, lineage=True)
+    for id, its in groupby(messages, key=lambda message: message.session_id):
+        part = session if id == session.id else run.client.get_session(id)
+        for line in header(part):
+            run.console.print(line, soft_wrap=True)
+        run.console.print()
+        style = Style(full, _open_calls(run.client, part))
+        _paint(run, Painter(run.console, part.next_seq, style), list(its), style)
+        run.console.print()
+
+
+def _write_messages(
+    client: Client, session: v1.Session, options: WindowOptions, output: Format, lineage: bool
+) -> None:
+    messages = (plain(message) for message in _messages(client, session, options, lineage))
     if output is Format.JSONL:
         write_all(messages, output)
     else:

@@ -129,6 +129,10 @@ FromSeq = Annotated[int, typer.Option("--from", min=0, help="Begin at this seq."
 Full = Annotated[bool, typer.Option("--full", help="Don't cut long results short.")]
 Expand = Annotated[bool, typer.Option("--expand", help="Open what was compacted.")]
 EveryMessage = Annotated[bool, typer.Option("--all", "-a", help="With what is rewound.")]
+Lineage = Annotated[
+    bool,
+    typer.Option("--lineage", help="With the sessions that it continues, as one conversation."),
+]
 AsOf = Annotated[int, typer.Option(min=0, help="As it was right after this seq; 0 is now.")]
 MaxTokens = Annotated[int, typer.Option(min=0, help="The newest of so many tokens; 0 is all.")]
 MaxMessages = Annotated[int, typer.Option(min=0, help="At most so many messages; 0 is all.")]

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/message.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x06\n\x07Message\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.sessiond.v1.Role\x12\x11\n\x04text\x18\x04 \x01(\tH\x00\x88\x01\x01\x12 \n\x05parts\x18\x05 \x03(\x0b\x32\x11.sessiond.v1.Part\x12)\n\ntool_calls\x18\x06 \x03(\x0b\x32\x15.sessiond.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x07 \x01(\t\x12\x11\n\ttool_name\x18\x08 \x01(\t\x12\x10\n\x08is_error\x18\t \x01(\x08\x12\x0c\n\x04name\x18\n \x01(\t\x12\x11\n\treasoning\x18\x0b \x01(\t\x12\x38\n\nextensions\x18\x0c \x03(\x0b\x32$.sessiond.v1.Message.ExtensionsEntry\x12\x15\n\rfinish_reason\x18\r \x01(\t\x12\r\n\x05model\x18\x0e \x01(\t\x12\x13\n\x0btoken_count\x18\x0f \x01(\x05\x12*\n\x07\x65lapsed\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bround_index\x18\x11 \x01(\x05\x12&\n\x04kind\x18\x12 \x01(\x0e\x32\x18.sessiond.v1.MessageKind\x12\x17\n\nin_context\x18\x13 \x01(\x08H\x01\x88\x01\x01\x12\x1a\n\rin_transcript\x18\x14 \x01(\x08H\x02\x88\x01\x01\x12)\n\x08metadata\x18\x15 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0borigin_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07rewound\x18\x18 \x01(\x08\x12\x18\n\x10\x63ompacted_by_seq\x18\x19 \x01(\x03\x12\x19\n\x11replaces_from_seq\x18\x1a \x01(\x03\x12\x17\n\x0freplaces_to_seq\x18\x1b \x01(\x03\x1a\x31\n\x0f\x45xtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\x07\n\x05_textB\r\n\x0b_in_contextB\x10\n\x0e_in_transcript\"z\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12#\n\x05image\x18\x02 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12\"\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12\x0e\n\x04json\x18\x04 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"|\n\x05Media\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12\x10\n\x06inline\x18\x02 \x01(\x0cH\x00\x12\x17\n\rattachment_id\x18\x06 \x01(\tH\x00\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\tB\x08\n\x06source\"E\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*\xbd\x01\n\x0bMessageKind\x12\x1c\n\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_KIND_NORMAL\x10\x01\x12\x15\n\x11MESSAGE_KIND_NOTE\x10\x02\x12\x15\n\x11MESSAGE_KIND_PLAN\x10\x03\x12\x17\n\x13MESSAGE_KIND_RECALL\x10\x04\x12\x18\n\x14MESSAGE_KIND_SUMMARY\x10\x05\x12\x16\n\x12MESSAGE_KIND_EVENT\x10\x06*x\n\x0bMessageView\x12\x1c\n\x18MESSAGE_VIEW_UNSPECIFIED\x10\x00\x12\x1b\n\x17MESSAGE_VIEW_TRANSCRIPT\x10\x01\x12\x18\n\x14MESSAGE_VIEW_CONTEXT\x10\x02\x12\x14\n\x10MESSAGE_VIEW_ALL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/message.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x06\n\x07Message\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.sessiond.v1.Role\x12\x11\n\x04text\x18\x04 \x01(\tH\x00\x88\x01\x01\x12 \n\x05parts\x18\x05 \x03(\x0b\x32\x11.sessiond.v1.Part\x12)\n\ntool_calls\x18\x06 \x03(\x0b\x32\x15.sessiond.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x07 \x01(\t\x12\x11\n\ttool_name\x18\x08 \x01(\t\x12\x10\n\x08is_error\x18\t \x01(\x08\x12\x0c\n\x04name\x18\n \x01(\t\x12\x11\n\treasoning\x18\x0b \x01(\t\x12\x38\n\nextensions\x18\x0c \x03(\x0b\x32$.sessiond.v1.Message.ExtensionsEntry\x12\x15\n\rfinish_reason\x18\r \x01(\t\x12\r\n\x05model\x18\x0e \x01(\t\x12\x13\n\x0btoken_count\x18\x0f \x01(\x05\x12*\n\x07\x65lapsed\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bround_index\x18\x11 \x01(\x05\x12&\n\x04kind\x18\x12 \x01(\x0e\x32\x18.sessiond.v1.MessageKind\x12\x17\n\nin_context\x18\x13 \x01(\x08H\x01\x88\x01\x01\x12\x1a\n\rin_transcript\x18\x14 \x01(\x08H\x02\x88\x01\x01\x12)\n\x08metadata\x18\x15 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0borigin_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07rewound\x18\x18 \x01(\x08\x12\x18\n\x10\x63ompacted_by_seq\x18\x19 \x01(\x03\x12\x19\n\x11replaces_from_seq\x18\x1a \x01(\x03\x12\x17\n\x0freplaces_to_seq\x18\x1b \x01(\x03\x12\x12\n\nsession_id\x18\x1c \x01(\t\x1a\x31\n\x0f\x45xtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\x07\n\x05_textB\r\n\x0b_in_contextB\x10\n\x0e_in_transcript\"z\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12#\n\x05image\x18\x02 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12\"\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12\x0e\n\x04json\x18\x04 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"|\n\x05Media\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12\x10\n\x06inline\x18\x02 \x01(\x0cH\x00\x12\x17\n\rattachment_id\x18\x06 \x01(\tH\x00\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\tB\x08\n\x06source\"E\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*\xbd\x01\n\x0bMessageKind\x12\x1c\n\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_KIND_NORMAL\x10\x01\x12\x15\n\x11MESSAGE_KIND_NOTE\x10\x02\x12\x15\n\x11MESSAGE_KIND_PLAN\x10\x03\x12\x17\n\x13MESSAGE_KIND_RECALL\x10\x04\x12\x18\n\x14MESSAGE_KIND_SUMMARY\x10\x05\x12\x16\n\x12MESSAGE_KIND_EVENT\x10\x06*x\n\x0bMessageView\x12\x1c\n\x18MESSAGE_VIEW_UNSPECIFIED\x10\x00\x12\x1b\n\x17MESSAGE_VIEW_TRANSCRIPT\x10\x01\x12\x18\n\x14MESSAGE_VIEW_CONTEXT\x10\x02\x12\x14\n\x10MESSAGE_VIEW_ALL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,20 +36,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MESSAGE_EXTENSIONSENTRY']._loaded_options = None
   _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_ROLE']._serialized_start=1327
-  _globals['_ROLE']._serialized_end=1442
-  _globals['_MESSAGEKIND']._serialized_start=1445
-  _globals['_MESSAGEKIND']._serialized_end=1634
-  _globals['_MESSAGEVIEW']._serialized_start=1636
-  _globals['_MESSAGEVIEW']._serialized_end=1756
+  _globals['_ROLE']._serialized_start=1347
+  _globals['_ROLE']._serialized_end=1462
+  _globals['_MESSAGEKIND']._serialized_start=1465
+  _globals['_MESSAGEKIND']._serialized_end=1654
+  _globals['_MESSAGEVIEW']._serialized_start=1656
+  _globals['_MESSAGEVIEW']._serialized_end=1776
   _globals['_MESSAGE']._serialized_start=138
-  _globals['_MESSAGE']._serialized_end=1004
-  _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_start=913
-  _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_end=962
-  _globals['_PART']._serialized_start=1006
-  _globals['_PART']._serialized_end=1128
-  _globals['_MEDIA']._serialized_start=1130
-  _globals['_MEDIA']._serialized_end=1254
-  _globals['_TOOLCALL']._serialized_start=1256
-  _globals['_TOOLCALL']._serialized_end=1325
+  _globals['_MESSAGE']._serialized_end=1024
+  _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_start=933
+  _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_end=982
+  _globals['_PART']._serialized_start=1026
+  _globals['_PART']._serialized_end=1148
+  _globals['_MEDIA']._serialized_start=1150
+  _globals['_MEDIA']._serialized_end=1274
+  _globals['_TOOLCALL']._serialized_start=1276
+  _globals['_TOOLCALL']._serialized_end=1345
 # @@protoc_insertion_point(module_scope)

@@ -186,6 +186,7 @@ class Message(_message.Message):
     COMPACTED_BY_SEQ_FIELD_NUMBER: _builtins.int
     REPLACES_FROM_SEQ_FIELD_NUMBER: _builtins.int
     REPLACES_TO_SEQ_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The message's number in its session: 1, 2, 3 … with no gap and no repeat (P1). Set by the server,
     ignored in requests.
@@ -240,6 +241,10 @@ class Message(_message.Message):
     replaces_to_seq: _builtins.int
     """In answers, for the note of a compaction: the last seq of the range that it replaces. Ignored
     in requests.
+    """
+    session_id: _builtins.str
+    """In answers over a lineage: the session that holds it, whose seqs are its own. Otherwise empty.
+    Ignored in requests.
     """
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
@@ -303,10 +308,11 @@ class Message(_message.Message):
         compacted_by_seq: _builtins.int = ...,
         replaces_from_seq: _builtins.int = ...,
         replaces_to_seq: _builtins.int = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_in_context", b"_in_context", "_in_transcript", b"_in_transcript", "_text", b"_text", "create_time", b"create_time", "elapsed", b"elapsed", "in_context", b"in_context", "in_transcript", b"in_transcript", "metadata", b"metadata", "origin_time", b"origin_time", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_context", b"_in_context", "_in_transcript", b"_in_transcript", "_text", b"_text", "client_id", b"client_id", "compacted_by_seq", b"compacted_by_seq", "create_time", b"create_time", "elapsed", b"elapsed", "extensions", b"extensions", "finish_reason", b"finish_reason", "in_context", b"in_context", "in_transcript", b"in_transcript", "is_error", b"is_error", "kind", b"kind", "metadata", b"metadata", "model", b"model", "name", b"name", "origin_time", b"origin_time", "parts", b"parts", "reasoning", b"reasoning", "replaces_from_seq", b"replaces_from_seq", "replaces_to_seq", b"replaces_to_seq", "rewound", b"rewound", "role", b"role", "round_index", b"round_index", "seq", b"seq", "text", b"text", "token_count", b"token_count", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_context", b"_in_context", "_in_transcript", b"_in_transcript", "_text", b"_text", "client_id", b"client_id", "compacted_by_seq", b"compacted_by_seq", "create_time", b"create_time", "elapsed", b"elapsed", "extensions", b"extensions", "finish_reason", b"finish_reason", "in_context", b"in_context", "in_transcript", b"in_transcript", "is_error", b"is_error", "kind", b"kind", "metadata", b"metadata", "model", b"model", "name", b"name", "origin_time", b"origin_time", "parts", b"parts", "reasoning", b"reasoning", "replaces_from_seq", b"replaces_from_seq", "replaces_to_seq", b"replaces_to_seq", "rewound", b"rewound", "role", b"role", "round_index", b"round_index", "seq", b"seq", "session_id", b"session_id", "text", b"text", "token_count", b"token_count", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls", "tool_name", b"tool_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__in_context: _TypeAlias = _typing.Literal["in_context"]  # noqa: Y015
     _WhichOneofArgType__in_context: _TypeAlias = _typing.Literal["_in_context", b"_in_context"]  # noqa: Y015

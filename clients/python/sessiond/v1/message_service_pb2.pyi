@@ -311,6 +311,7 @@ class ListMessagesRequest(_message.Message):
     AROUND_SEQ_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     page_size: _builtins.int
@@ -328,6 +329,13 @@ class ListMessagesRequest(_message.Message):
     around_seq: _builtins.int
     """Around this seq: half of the page before it, then itself and what follows, in ascending order
     whatever `order` says.
+    """
+    lineage: _builtins.bool
+    """Whether to read the whole conversation that goes on in this session: the sessions that it continues
+    (`PARENT_KIND_CONTINUATION`), up to 1000 of them, then itself, as one sequence in either direction. Each
+    message names its session. `from_seq` and `around_seq` are seqs of this session, `from_time` may be in any.
+    Sessions that belong to somebody else end it. Refused with `MESSAGE_VIEW_CONTEXT`, which each
+    session has of its own.
     """
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
@@ -356,10 +364,11 @@ class ListMessagesRequest(_message.Message):
         around_seq: _builtins.int = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
         kinds: _abc.Iterable[_message_pb2.MessageKind.ValueType] | None = ...,
+        lineage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "from_seq", b"from_seq", "from_time", b"from_time", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "from_seq", b"from_seq", "from_time", b"from_time", "kinds", b"kinds", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "from_seq", b"from_seq", "from_time", b"from_time", "kinds", b"kinds", "lineage", b"lineage", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["from_seq", "from_time", "around_seq"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015

@@ -119,3 +119,20 @@ CROSS JOIN LATERAL (
     )
 ) AS m
 ORDER BY k.place, m.opening, m.seq DESC;
+
+-- name: continued
+-- A session, the one that it continues, the one that that continues, and so on, $4 at most. With an owner ($5) it
+-- ends before somebody else's.
+WITH RECURSIVE chain AS (
+    SELECT s.session_id, s.parent_id, s.parent_kind, 1 AS place
+    FROM session AS s
+    WHERE s.bucket = $1 AND s.session_key = $2
+    UNION ALL
+    SELECT p.session_id, p.parent_id, p.parent_kind, c.place + 1
+    FROM chain AS c
+    JOIN session AS p ON p.tenant = $3 AND p.session_id = c.parent_id
+    WHERE c.parent_kind = 2 AND c.place < $4 AND ($5::text IS NULL OR p.owner = $5)
+)
+SELECT session_id
+FROM chain
+ORDER BY place;
