@@ -34,6 +34,7 @@ from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.message_service import MessageServicer
 from sessiond_server.rpc.searches import Searches
 from sessiond_server.rpc.server import RpcServer
+from sessiond_server.rpc.session_log_service import SessionLogServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.sessions_io import with_model
 from sessiond_server.rpc.transfer_service import TransferServicer
@@ -220,6 +221,7 @@ def _listen(
             uploads=settings.attachment_uploads,
             downloads=settings.attachment_downloads,
         ),
+        SessionLogServicer(database),
         UsageServicer(database, Recording(database, with_model)),
         AdminServicer(database),
         TransferServicer(database),

@@ -483,6 +483,17 @@ class TooManyTransfers(Refused):
         super().__init__(f"{limit} transfers of attachments are under way already.", limit=limit)
 
 
+class SessionLogFull(Refused):
+    reason = "SESSION_LOG_FULL"
+
+    def __init__(self, session_id: str, limit: str) -> None:
+        super().__init__(
+            f"The log of session {session_id!r} would have more than {limit}.",
+            session_id=session_id,
+            limit=limit,
+        )
+
+
 class RequestIdReused(Refused):
     reason = "REQUEST_ID_REUSED"
 

@@ -14,6 +14,7 @@ from sessiond._requests import (
     contexts,
     messages,
     searches,
+    session_logs,
     sessions,
     transfers,
     usage,
@@ -68,6 +69,7 @@ ERRORS = {
     "SessionBusy",
     "SessionEnded",
     "SessionExists",
+    "SessionLogFull",
     "SessionNotFound",
     "SessiondError",
     "ShuttingDown",
@@ -108,6 +110,7 @@ NAMES = ERRORS | {
 METHODS = {
     "acquire_writer",
     "append",
+    "append_session_log",
     "append_stream",
     "clear_messages",
     "close",
@@ -136,6 +139,8 @@ METHODS = {
     "list_retention_policies",
     "list_retention_reports",
     "list_rewinds",
+    "list_session_logs",
+    "list_session_logs_page",
     "list_sessions",
     "list_sessions_page",
     "list_usage",
@@ -193,7 +198,17 @@ def test_every_method_is_documented_under_its_own_name() -> None:
 
 
 def rpcs() -> dict[str, Rpc[Any, Any]]:
-    modules = (sessions, messages, searches, contexts, attachments, usage, admin, transfers)
+    modules = (
+        sessions,
+        messages,
+        searches,
+        contexts,
+        attachments,
+        usage,
+        admin,
+        transfers,
+        session_logs,
+    )
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
     files: list[Rpc[Any, Any]] = [attachments.UPLOAD, attachments.DOWNLOAD]
@@ -210,8 +225,9 @@ def test_every_rpc_of_the_contract_has_its_call() -> None:
             v1.GetContextRequest,
             v1.GetAttachmentRequest,
             v1.GetUsageRequest,
-            v1.SetRetentionPolicyRequest,
             v1.ExportSessionsRequest,
+            v1.ListSessionLogsRequest,
+            v1.SetRetentionPolicyRequest,
         )
     }
     methods = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 import sessiond
 from sessiond import v1
-from sessiond._requests import contexts, messages, sessions
+from sessiond._requests import contexts, messages, session_logs, sessions, usage
 
 HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
 
@@ -147,3 +148,46 @@ def test_goals_of_zero_are_goals() -> None:
     request = contexts.plan_compaction.build("a", max_context_tokens=0, lease_ttl=90)
     assert request.WhichOneof("goal") == "max_context_tokens"
     assert request.lease_ttl.seconds == 90
+
+
+def test_a_usage_record_keeps_decimals_exactly_and_takes_no_floats() -> None:
+    record = sessiond.usage_record(
+        input_tokens=3,
+        estimated_cost=Decimal("0.10"),
+        actual_cost="1E-3",
+        round_index=0,
+        mode="api_key",
+        time=datetime(2026, 1, 31, tzinfo=UTC),
+    )
+    assert list(record.usage.costs) == [v1.Cost(estimated="0.10", actual="1E-3")]
+    assert record.HasField("round_index")
+    assert record.billing == v1.Billing(mode="api_key")
+    assert sessiond.usage_record(actual_cost=Decimal("1E-7")).usage.costs[0].actual == "0.0000001"
+    assert not sessiond.usage_record(currency="EUR").usage.costs
+    assert not sessiond.usage_record().HasField("billing")
+    with pytest.raises(TypeError, match="exact"):
+        sessiond.usage_record(estimated_cost=0.1)  # type: ignore[arg-type]
+
+
+def test_P4_usage_and_logs_get_request_ids_so_that_retries_count_once() -> None:
+    plain, named, setting = (
+        sessiond.usage_record(),
+        sessiond.usage_record(request_id="r"),
+        sessiond.usage_record(round_index=1, set_round=True),
+    )
+    sent = usage.record_usage.build("a", [plain, named, setting]).records
+    assert sent[0].request_id
+    assert [it.request_id for it in sent[1:]] == ["r", ""]
+    assert not plain.request_id
+    assert usage.record_usage.build("a", plain).records[0].request_id != sent[0].request_id
+    record = v1.SessionLogRecord(content=b"{}")
+    assert session_logs.append_session_log.build("a", record).request_id
+    assert session_logs.append_session_log.build("a", [record], request_id="r").request_id == "r"
+
+
+def test_list_usage_takes_days_and_groupings() -> None:
+    request = usage.list_usage.build("a", "day_and_model", from_day=date(2026, 1, 31))
+    assert request.group_by == v1.UsageGrouping.USAGE_GROUPING_DAY_AND_MODEL
+    assert (request.from_day, request.to_day) == ("2026-01-31", "")
+    with pytest.raises(ValueError, match="none of"):
+        usage.list_usage.build("a", "week")  # type: ignore[arg-type]

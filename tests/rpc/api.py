@@ -46,6 +46,7 @@ class Api:
         self.contexts = v1.ContextServiceStub(channel)
         self.feeds = v1.FeedServiceStub(channel)
         self.attachments = v1.AttachmentServiceStub(channel)
+        self.logs = v1.SessionLogServiceStub(channel)
         self.usage = v1.UsageServiceStub(channel)
         self.admin = v1.AdminServiceStub(channel)
         self.transfers = v1.TransferServiceStub(channel)
@@ -173,6 +174,22 @@ class Api:
     def spent(self, session_id: str = "", **fields: Any) -> v1.GetUsageResponse:
         """What was used."""
         return self.usage.GetUsage(v1.GetUsageRequest(session_id=session_id, **fields))
+
+    def log_records(
+        self, session_id: str, *contents: bytes, request_id: str = "", **fields: Any
+    ) -> v1.AppendSessionLogResponse:
+        """Append records of an agent's own."""
+        records = [v1.SessionLogRecord(content=content, **fields) for content in contents]
+        return self.logs.AppendSessionLog(
+            v1.AppendSessionLogRequest(
+                session_id=session_id, records=records, request_id=request_id
+            )
+        )
+
+    def logged(self, session_id: str, **fields: Any) -> v1.ListSessionLogsResponse:
+        """A page of these."""
+        request = v1.ListSessionLogsRequest(session_id=session_id, **fields)
+        return self.logs.ListSessionLogs(request)
 
     def plan(self, session_id: str, holder: str = "compactor") -> v1.PlanCompactionResponse:
         """A plan with its lease."""

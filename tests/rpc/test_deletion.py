@@ -81,6 +81,7 @@ def _full(api: Api) -> str:
     usage = v1.Usage(input_tokens=1)
     used = v1.UsageRecord(usage=usage, round_index=1, model="m", request_id="r")
     api.spend(id, used)
+    api.log_records(id, b"{}", request_id="r")
     until = time.monotonic() + 30
     while api.search("message", session_id=id).indexed_through < 9:
         assert time.monotonic() < until
@@ -172,7 +173,7 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     clear = v1.ClearMessagesRequest(session_id=id, writer_token=token)
     assert own.messages.ClearMessages(clear).attachment_count == 0
     left = {name for name, count in _rows(dsn, id, key).items() if count}
-    of_usage = {"usage_sum", "usage_round", "usage_billing", "session_request"}
+    of_usage = {"usage_sum", "usage_round", "usage_billing", "session_request", "session_log_total"}
     of_search = {"search_entry", "search_progress"}
     kept = {"session", "session_head", "session_title", "session_change", *of_usage, *of_search}
     assert left == {*kept, "attachment"}

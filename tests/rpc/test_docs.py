@@ -89,6 +89,8 @@ _LIMITS = {
     "PRUNE_PAGE": "sessions of a prune",
     "MESSAGE_PAGE": "messages of a page",
     "RECORD_PAGE": "records of a page",
+    "LOG_RECORD_BYTES": "a record of a log",
+    "LOG_KINDS": "kinds to list by",
     "USAGE_RECORDS": "records of a call",
     "BASE_URL": "base URL",
     "REPORT_PAGE": "reports of a page",
@@ -106,6 +108,8 @@ _LIMITS = {
 _OTHERWISE = {
     "IMPORT_AHEAD",
     "PAGE_BYTES",
+    "LOG_RECORDS",
+    "LOG_BYTES",
     "USAGE_COUNT",
     "MAX_SEQ",
     "EARLIEST_SECOND",
@@ -149,6 +153,8 @@ def test_limits_in_other_words() -> None:
     call = f"1–{limits.CALL_MESSAGES}, {_size(limits.CALL_BYTES)} together"
     assert rows["changes of an update"] == call
     assert rows["bytes of a page"] == _size(limits.PAGE_BYTES + 4096)
+    log = f"{limits.LOG_RECORDS:,} records, {_size(limits.LOG_BYTES)} of content"
+    assert rows["log of a session"].startswith(log)
     assert rows["counts of a record"] == f"0 to 10^{len(str(limits.USAGE_COUNT)) - 1}"
     assert rows["seqs"] == f"0 to 2^{limits.MAX_SEQ.bit_length() - 1}"
     assert rows["value of a label"].startswith(f"{limits.SHORT_TEXT},")

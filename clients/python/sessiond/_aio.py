@@ -37,6 +37,7 @@ from sessiond._requests import (
     contexts,
     messages,
     searches,
+    session_logs,
     sessions,
     transfers,
     usage,
@@ -464,6 +465,10 @@ class AsyncClient(_Caller):
             call.cancel()
 
     import_sessions.__doc__ = transfers.IMPORT_DOC
+
+    append_session_log = _unary(session_logs.append_session_log)
+    list_session_logs = _listed(session_logs.list_session_logs)
+    list_session_logs_page = _unary(session_logs.list_session_logs_page)
 
     def watch(
         self,

@@ -49,6 +49,10 @@ SAFE_TO_REPEAT = {
         "GetAttachment": "reads",
         "ListAttachments": "reads",
     },
+    "sessiond.v1.SessionLogService": {
+        "AppendSessionLog": "its request_id makes it a replay",
+        "ListSessionLogs": "reads",
+    },
     "sessiond.v1.UsageService": {
         "RecordUsage": "its records have request ids, or set their rounds",
         "GetUsage": "reads",

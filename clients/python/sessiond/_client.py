@@ -26,6 +26,7 @@ from sessiond._requests import (
     contexts,
     messages,
     searches,
+    session_logs,
     sessions,
     transfers,
     usage,
@@ -403,6 +404,10 @@ class Client(_Caller):
             call.cancel()
 
     import_sessions.__doc__ = transfers.IMPORT_DOC
+
+    append_session_log = _unary(session_logs.append_session_log)
+    list_session_logs = _listed(session_logs.list_session_logs)
+    list_session_logs_page = _unary(session_logs.list_session_logs_page)
 
     def watch(
         self,

@@ -44,6 +44,7 @@ SessiondError
 │   ├── NothingToRewind
 │   ├── SearchDisabled
 │   ├── SearchTooCostly
+│   ├── SessionLogFull
 │   ├── AttachmentOverLimit
 │   ├── AttachmentTypeRefused
 │   └── TooManyRetentionPolicies
@@ -400,6 +401,10 @@ class TooManyRetentionPolicies(PreconditionFailed):
     """There are as many retention policies as may be."""
 
 
+class SessionLogFull(PreconditionFailed):
+    """The session's log would have more records or bytes than it may."""
+
+
 class Overloaded(SessiondError):
     """The server or its connection has more to do than it takes on. Nothing was done."""
 
@@ -550,6 +555,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_TOO_MANY_RETENTION_POLICIES: TooManyRetentionPolicies,
     ErrorReason.ERROR_REASON_SEARCH_DISABLED: SearchDisabled,
     ErrorReason.ERROR_REASON_SEARCH_TOO_COSTLY: SearchTooCostly,
+    ErrorReason.ERROR_REASON_SESSION_LOG_FULL: SessionLogFull,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

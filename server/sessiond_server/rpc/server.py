@@ -17,6 +17,7 @@ from sessiond.v1 import (
     context_service_pb2,
     feed_service_pb2,
     message_service_pb2,
+    session_log_service_pb2,
     session_service_pb2,
     transfer_service_pb2,
     usage_service_pb2,
@@ -30,6 +31,7 @@ from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedServicer
 from sessiond_server.rpc.message_service import MessageServicer
 from sessiond_server.rpc.registry import Wall
+from sessiond_server.rpc.session_log_service import SessionLogServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.transfer_service import TransferServicer
 from sessiond_server.rpc.usage_service import UsageServicer
@@ -50,6 +52,7 @@ SERVICES = {
     context_service_pb2.DESCRIPTOR.services_by_name["ContextService"],
     feed_service_pb2.DESCRIPTOR.services_by_name["FeedService"],
     attachment_service_pb2.DESCRIPTOR.services_by_name["AttachmentService"],
+    session_log_service_pb2.DESCRIPTOR.services_by_name["SessionLogService"],
     usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     transfer_service_pb2.DESCRIPTOR.services_by_name["TransferService"],
@@ -65,6 +68,7 @@ class RpcServer:
     contexts: ContextServicer
     feeds: FeedServicer
     attachments: AttachmentServicer
+    logs: SessionLogServicer
     usage: UsageServicer
     admin: AdminServicer
     transfers: TransferServicer
@@ -86,6 +90,7 @@ class RpcServer:
             "ContextService": self.contexts,
             "FeedService": self.feeds,
             "AttachmentService": self.attachments,
+            "SessionLogService": self.logs,
             "UsageService": self.usage,
             "AdminService": self.admin,
             "TransferService": self.transfers,

@@ -34,6 +34,7 @@ TitleSource: TypeAlias = v1.TitleSource.ValueType | Literal["person", "automatic
 ParentKind: TypeAlias = v1.ParentKind.ValueType | Literal["subagent", "continuation"]
 Lifecycle: TypeAlias = v1.Lifecycle.ValueType | Literal["ephemeral", "linked", "detached"]
 Disposition: TypeAlias = v1.Disposition.ValueType | Literal["inline", "attachment"]
+SessionLogOrder: TypeAlias = v1.SessionLogOrder.ValueType | Literal["ascending", "descending"]
 UsageGrouping: TypeAlias = (
     v1.UsageGrouping.ValueType | Literal["round", "model", "day", "day_and_model", "session"]
 )

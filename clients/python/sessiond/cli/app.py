@@ -18,6 +18,7 @@ from sessiond.cli import (
     search_verbs,
     session_verbs,
     transfer_verbs,
+    usage_verbs,
 )
 from sessiond.cli.terminal import EXIT_USAGE
 from sessiond.cli.verbs import Target, Timeout, unwrapped
@@ -53,6 +54,7 @@ for group in (
     context_verbs,
     transfer_verbs,
     keeping_verbs,
+    usage_verbs,
 ):
     app.registered_commands += group.app.registered_commands
 app.add_typer(

@@ -141,6 +141,15 @@ from sessiond.v1.session_pb2 import SessionState as SessionState
 from sessiond.v1.session_pb2 import SessionSummary as SessionSummary
 from sessiond.v1.session_pb2 import SessionView as SessionView
 from sessiond.v1.session_pb2 import TitleSource as TitleSource
+from sessiond.v1.session_log_service_pb2 import AppendSessionLogRequest as AppendSessionLogRequest
+from sessiond.v1.session_log_service_pb2 import AppendSessionLogResponse as AppendSessionLogResponse
+from sessiond.v1.session_log_service_pb2 import ListSessionLogsRequest as ListSessionLogsRequest
+from sessiond.v1.session_log_service_pb2 import ListSessionLogsResponse as ListSessionLogsResponse
+from sessiond.v1.session_log_service_pb2 import SessionLogOrder as SessionLogOrder
+from sessiond.v1.session_log_service_pb2 import SessionLogRecord as SessionLogRecord
+from sessiond.v1.session_log_service_pb2_grpc import SessionLogServiceServicer as SessionLogServiceServicer
+from sessiond.v1.session_log_service_pb2_grpc import SessionLogServiceStub as SessionLogServiceStub
+from sessiond.v1.session_log_service_pb2_grpc import add_SessionLogServiceServicer_to_server as add_SessionLogServiceServicer_to_server
 from sessiond.v1.session_service_pb2 import CreateSessionRequest as CreateSessionRequest
 from sessiond.v1.session_service_pb2 import CreateSessionResponse as CreateSessionResponse
 from sessiond.v1.session_service_pb2 import DeleteSessionRequest as DeleteSessionRequest
@@ -212,6 +221,7 @@ if TYPE_CHECKING:
     from sessiond.v1.context_service_pb2_grpc import ContextServiceAsyncStub as ContextServiceAsyncStub
     from sessiond.v1.feed_service_pb2_grpc import FeedServiceAsyncStub as FeedServiceAsyncStub
     from sessiond.v1.message_service_pb2_grpc import MessageServiceAsyncStub as MessageServiceAsyncStub
+    from sessiond.v1.session_log_service_pb2_grpc import SessionLogServiceAsyncStub as SessionLogServiceAsyncStub
     from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub as SessionServiceAsyncStub
     from sessiond.v1.transfer_service_pb2_grpc import TransferServiceAsyncStub as TransferServiceAsyncStub
     from sessiond.v1.usage_service_pb2_grpc import UsageServiceAsyncStub as UsageServiceAsyncStub

@@ -231,6 +231,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     created at another time, or a message or change differs. Delete the store's, or leave the other one
     out. Metadata: `session_id`, and `seq` of the message if there is one.
     """
+    ERROR_REASON_SESSION_LOG_FULL: _ErrorReason.ValueType  # 39
+    """FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages empties
+    it. Metadata: `session_id`, `limit`, in records or bytes.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -449,5 +453,9 @@ ERROR_REASON_IMPORT_CONFLICT: ErrorReason.ValueType  # 58
 """ALREADY_EXISTS. A session that is imported isn't the one that the store has under its id: it was
 created at another time, or a message or change differs. Delete the store's, or leave the other one
 out. Metadata: `session_id`, and `seq` of the message if there is one.
+"""
+ERROR_REASON_SESSION_LOG_FULL: ErrorReason.ValueType  # 39
+"""FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages empties
+it. Metadata: `session_id`, `limit`, in records or bytes.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -175,8 +175,8 @@ class MessageServiceServicer(object):
 
     def ClearMessages(self, request, context):
         """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
-        attachments if asked to. The numbering goes on; client ids may be used again. Its usage stays as it
-        is: what was spent is spent.
+        attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
+        SessionLogService) is emptied too; its usage stays as it is: what was spent is spent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

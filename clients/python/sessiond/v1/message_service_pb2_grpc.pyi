@@ -72,8 +72,8 @@ class MessageServiceStub:
     """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
     ClearMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]
     """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
-    attachments if asked to. The numbering goes on; client ids may be used again. Its usage stays as it
-    is: what was spent is spent.
+    attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
+    SessionLogService) is emptied too; its usage stays as it is: what was spent is spent.
     """
     ListOpenToolCalls: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
@@ -142,8 +142,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
     ClearMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]  # type: ignore[assignment]
     """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
-    attachments if asked to. The numbering goes on; client ids may be used again. Its usage stays as it
-    is: what was spent is spent.
+    attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
+    SessionLogService) is emptied too; its usage stays as it is: what was spent is spent.
     """
     ListOpenToolCalls: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]  # type: ignore[assignment]
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
@@ -263,8 +263,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ClearMessagesResponse, _abc.Awaitable[_message_service_pb2.ClearMessagesResponse]]:
         """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
-        attachments if asked to. The numbering goes on; client ids may be used again. Its usage stays as it
-        is: what was spent is spent.
+        attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
+        SessionLogService) is emptied too; its usage stays as it is: what was spent is spent.
         """
 
     @_abc_1.abstractmethod

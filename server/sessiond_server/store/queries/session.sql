@@ -239,6 +239,13 @@ requests AS (
     DELETE FROM session_request AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
+logs AS (
+    DELETE FROM session_log AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+log_totals AS (
+    DELETE FROM session_log_total AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
 heads AS (
     DELETE FROM session_head AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 )
@@ -261,6 +268,17 @@ compactions AS (
 ),
 rewinds AS (
     DELETE FROM rewind WHERE bucket = $1 AND session_key = $2
+),
+logs AS (
+    DELETE FROM session_log WHERE bucket = $1 AND session_key = $2
+),
+log_total AS (
+    UPDATE session_log_total
+    SET record_count = 0, content_bytes = 0
+    WHERE bucket = $1 AND session_key = $2
+),
+log_requests AS (
+    DELETE FROM session_request WHERE bucket = $1 AND session_key = $2 AND kind = 2
 ),
 spans AS (
     DELETE FROM hidden_span WHERE bucket = $1 AND session_key = $2

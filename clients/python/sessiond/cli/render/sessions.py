@@ -11,6 +11,7 @@ from sessiond.cli.output import enum_name
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line
 from sessiond.cli.render.times import relative
+from sessiond.cli.render.usage import usage_summary
 from sessiond.v1.session_pb2 import (
     SESSION_STATE_ACTIVE,
     ParentKind,
@@ -59,6 +60,8 @@ def header(session: Session, now: datetime | None = None) -> Iterator[Text]:
     if facts:
         yield Text(" · ".join(facts), style="dim")
     yield _counters(session)
+    if session.HasField("usage"):
+        yield Text(f"used {usage_summary(session.usage.own)}", style="dim")
 
 
 def state(session: Session) -> Text:

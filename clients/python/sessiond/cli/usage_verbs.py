@@ -1,0 +1,240 @@
+"""Verbs on what agents used, and on their own records: usage, usage-add, log, log-add."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from sessiond import usage_record, v1
+from sessiond.cli import arguments, options
+from sessiond.cli.output import Format, Json, plain, write, write_all
+from sessiond.cli.render.usage import records_lines, usage_lines, usage_summary
+from sessiond.cli.terminal import Run, note
+from sessiond.cli.verbs import Output, SessionName, verb
+
+app = typer.Typer()
+
+
+class Grouping(StrEnum):
+    """By what usage is summed up."""
+
+    ROUND = "round"
+    MODEL = "model"
+    DAY = "day"
+    DAY_AND_MODEL = "day-and-model"
+    SESSION = "session"
+
+
+_COLUMNS: dict[Grouping | None, tuple[str, ...]] = {
+    None: ("MODEL",),
+    Grouping.ROUND: ("ROUND", "MODEL"),
+    Grouping.MODEL: ("MODEL",),
+    Grouping.DAY: ("DAY",),
+    Grouping.DAY_AND_MODEL: ("DAY", "MODEL"),
+    Grouping.SESSION: ("SESSION",),
+}
+_PAGE = 1000
+_GROUPINGS: dict[Grouping, v1.UsageGrouping.ValueType] = {
+    it: v1.UsageGrouping.Value(f"USAGE_GROUPING_{it.name}") for it in Grouping
+}
+
+By = Annotated[Grouping | None, typer.Option(help="By what to sum up.")]
+Subtree = Annotated[
+    bool, typer.Option("--subtree", help="With all that comes from it, deleted ones too.")
+]
+FromDay = Annotated[str, typer.Option("--from", help="Only this day (UTC) or later: 2026-01-31.")]
+ToDay = Annotated[str, typer.Option("--to", help="Only this day or earlier.")]
+Model = Annotated[str, typer.Option(help="The model that was called.")]
+Count = Annotated[int, typer.Option(min=0)]
+Cost = Annotated[str, typer.Option(help="A decimal such as 0.0321.")]
+Round = Annotated[int | None, typer.Option(min=0, help="The round that it belongs to.")]
+SetRound = Annotated[
+    bool, typer.Option("--set", help="Replace what is recorded of the round; needs --round.")
+]
+RequestId = Annotated[str, typer.Option(help="Makes it safe to repeat.")]
+Kind = Annotated[str, typer.Option(help="What the records are, for instance plan.")]
+Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; repeatable.")]
+RecordText = Annotated[str | None, typer.Argument(help="The record; read from stdin if left out.")]
+Lines = Annotated[bool, typer.Option("--lines", help="Each line of stdin is a record.")]
+Newest = Annotated[bool, typer.Option("--newest", help="The newest first.")]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Write the records as they are, each with a line break.")
+]
+
+
+@verb(
+    app,
+    "usage",
+    "usage 0198 --by model",
+    "usage 0198 --subtree --by session",
+    "usage --by day --from 2026-01-01 -o json | jq .total.costs",
+)
+def usage(
+    run: Run,
+    session: Annotated[
+        str | None, typer.Argument(metavar="[SESSION]", help="As for other verbs; all if left out.")
+    ] = None,
+    by: By = None,
+    subtree: Subtree = False,
+    from_day: FromDay = "",
+    to_day: ToDay = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Shows what calls of models used and cost: of a session, its subtree, or all there ever were."""
+    found, groups = None, list[v1.UsageGroup]()
+    token, first = "", True
+    session_id = run.find(session).id if session is not None else ""
+    while first or token:
+        page = run.client.get_usage(
+            session_id,
+            None if by is None else _GROUPINGS[by],
+            include_descendants=subtree,
+            from_day=from_day,
+            to_day=to_day,
+            page_size=_PAGE,
+            page_token=token,
+        )
+        found, first = found or page, False
+        groups += page.groups
+        token = page.next_page_token
+    assert found is not None
+    _show_usage(run, found.total, groups, by, output)
+
+
+def _show_usage(
+    run: Run, total: v1.Usage, groups: list[v1.UsageGroup], by: Grouping | None, output: Format
+) -> None:
+    if output is Format.TABLE:
+        for line in usage_lines(groups, total, _COLUMNS[by], run.console.width):
+            run.console.print(line, soft_wrap=True)
+    elif output is Format.JSON:
+        listed: list[Json] = [plain(it) for it in groups]
+        write({"total": plain(total), "groups": listed}, output)
+    else:
+        write_all((plain(it) for it in groups) if by is not None else [plain(total)], output)
+
+
+@verb(
+    app,
+    "usage-add",
+    "usage-add 0198 --model gpt-4o --input 1200 --generated 90 --estimated 0.0321",
+    "usage-add 0198 --round 3 --set --input 980 --generated 32",
+)
+def usage_add(
+    run: Run,
+    session: SessionName,
+    model: Model = "",
+    input_tokens: Annotated[int, typer.Option("--input", min=0, help="Tokens read.")] = 0,
+    output_tokens: Annotated[int, typer.Option("--generated", min=0, help="Tokens written.")] = 0,
+    cache_read: Count = 0,
+    cache_write: Count = 0,
+    reasoning: Count = 0,
+    total: Annotated[int, typer.Option(min=0, help="All tokens; left out, their sum.")] = 0,
+    calls: Annotated[int, typer.Option(min=0, help="How many calls of models it were.")] = 1,
+    estimated: Cost = "",
+    actual: Cost = "",
+    currency: Annotated[str, typer.Option(help="Three capital letters.")] = "USD",
+    round_index: Annotated[int | None, typer.Option("--round", min=0, help="Its round.")] = None,
+    set_round: SetRound = False,
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Records what calls of models used and cost."""
+    record = usage_record(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_tokens=cache_read,
+        cache_write_tokens=cache_write,
+        reasoning_tokens=reasoning,
+        total_tokens=total,
+        model_calls=calls,
+        estimated_cost=estimated or None,
+        actual_cost=actual or None,
+        currency=currency if estimated or actual else "",
+        model=model,
+        round_index=round_index,
+        set_round=set_round,
+        request_id=request_id,
+    )
+    answer = run.client.record_usage(run.find(session).id, record)
+    if output is not Format.TABLE:
+        return write(plain(answer), output)
+    if answer.replayed_count:
+        note("it had been recorded before")
+    print(f"in all {usage_summary(answer.usage.own)}")
+
+
+@verb(
+    app,
+    "log",
+    "log 0198 --kind plan --newest -n 5",
+    "log 0198 --raw | jq .steps",
+)
+def log(
+    run: Run,
+    session: SessionName,
+    kind: Kinds = None,
+    newest: Newest = False,
+    raw: Raw = False,
+    limit: options.Limit = 100,
+    output: Output = Format.TABLE,
+) -> None:
+    """Lists an agent's own records of a session: raw plans, decisions, traces."""
+    records = run.client.list_session_logs(
+        run.find(session).id,
+        kinds=kind or (),
+        order="descending" if newest else "ascending",
+        page_size=min(limit + 1, _PAGE) if limit else _PAGE,
+    )
+    listed = islice(records, limit or None)
+    if raw:
+        for record in listed:
+            sys.stdout.buffer.write(record.content + b"\n")
+        return
+    if output is not Format.TABLE:
+        return write_all((plain(record) for record in listed), output)
+    rows = list(listed)
+    if not rows:
+        return note("no records")
+    for line in records_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)
+    if limit and next(iter(records), None):
+        note(f"there are more than {limit}: --limit 0 lists all")
+
+
+@verb(
+    app,
+    "log-add",
+    "log-add 0198 '{\"steps\": []}' --kind plan",
+    "log-add 0198 --lines --kind trace < trace.jsonl",
+)
+def log_add(
+    run: Run,
+    session: SessionName,
+    text: RecordText = None,
+    kind: Kind = "",
+    round_index: Annotated[int, typer.Option("--round", min=0, help="Its round.")] = 0,
+    lines: Lines = False,
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Appends an agent's own records to a session, as they are."""
+    if lines and text is not None:
+        raise typer.BadParameter("--lines is about stdin")
+    given = arguments.stdin_text("the record") if text is None else text
+    contents = [it for it in given.split("\n") if it.strip()] if lines else [given]
+    records = [
+        v1.SessionLogRecord(content=it.encode(), kind=kind, round_index=round_index)
+        for it in contents
+    ]
+    answer = run.client.append_session_log(
+        run.find(session).id, records, request_id=request_id or None
+    )
+    if output is not Format.TABLE:
+        return write(plain(answer), output)
+    first, last = answer.first_log_seq, answer.last_log_seq
+    print(first if first == last else f"{first}–{last}")
