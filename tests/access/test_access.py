@@ -273,3 +273,35 @@ def test_the_library_takes_the_key_from_the_environment(
     monkeypatch.setenv("SESSIOND_API_KEY", keyed.ada)
     with Client(keyed.server.target) as ada:
         assert ada.create_session().owner == "ada"
+
+
+def test_P12_attachments_are_seen_by_their_owner_alone(keyed: Keyed) -> None:
+    """Uploads of several frames, ranges and lists; equal bytes of others change nothing."""
+    content = bytes(range(256)) * 5000
+    with keyed.client(keyed.ada) as ada, keyed.client(keyed.bob) as bob:
+        mine = ada.create_session().id
+        stored = ada.upload_attachment(mine, content, name="x").attachment
+        assert ada.read_attachment(mine, stored.id, offset=7) == content[7:]
+        theirs = bob.create_session().id
+        copy = bob.upload_attachment(theirs, content, name="x", attachment_id=stored.id)
+        assert not copy.replayed
+        for name in (mine, "nobody"):
+            for refused in (
+                lambda name=name: bob.upload_attachment(name, b"x"),
+                lambda name=name: bob.read_attachment(name, stored.id),
+                lambda name=name: bob.get_attachment(name, stored.id),
+                lambda name=name: list(bob.list_attachments(name)),
+                lambda name=name: bob.delete_attachment(name, stored.id, allow_missing=True),
+            ):
+                with pytest.raises(sessiond.SessionNotFound):
+                    refused()
+        bob.delete_session(theirs)
+        assert ada.read_attachment(mine, stored.id) == content
+    with keyed.client(keyed.elsewhere) as elsewhere:
+        with pytest.raises(sessiond.SessionNotFound):
+            elsewhere.read_attachment(mine, stored.id)
+        other = elsewhere.create_session().id
+        elsewhere.upload_attachment(other, content)
+        elsewhere.delete_session(other)
+    with keyed.client(keyed.service) as service:
+        assert service.read_attachment(mine, stored.id) == content

@@ -239,6 +239,28 @@ def test_P14_what_breaks_off_or_differs_is_not_stored(api: Api) -> None:
     assert api.attachments.UploadAttachment(frames(checked)).attachment.size == 10
 
 
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("id", {"id": "a b"}),
+        ("id", {"id": "x" * 129}),
+        ("name", {"name": "x" * 1025}),
+        ("mime_type", {"mime_type": "png"}),
+        ("mime_type", {"mime_type": "text/" + "x" * 300}),
+        ("mime_type", {"mime_type": "text/plain; a\nb"}),
+        ("disposition", {"disposition": 9}),
+        ("metadata", {"metadata": {"text": "x" * 70_000}}),
+    ],
+)
+def test_P14_facts_that_break_their_form_are_named(
+    api: Api, field: str, wrong: dict[str, Any]
+) -> None:
+    facts = {"name": "x", **wrong}
+    found = refused(lambda: api.upload(api.create().id, **facts))
+    assert found.reason == "INVALID_FIELD"
+    assert found.fields[0] == f"attachment.{field}"
+
+
 def test_A_files_of_a_session_are_listed_in_pages(api: Api) -> None:
     id = api.create().id
     names = [f"{folder}/{number:02}\U0001f600.txt" for folder in "ab" for number in range(12)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import grpc
+import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
@@ -172,6 +173,7 @@ async def _half_done(dsn: str) -> dict[str, int]:
         await connection.close()
 
 
+@pytest.mark.timeout(600)
 def test_P14_no_request_breaks_the_contract(start_server: Start, dsn: str) -> None:
     seed = int(os.environ.get("SESSIOND_TEST_SEED", secrets.randbits(32)))
     print(f"SESSIOND_TEST_SEED={seed}")

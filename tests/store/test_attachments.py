@@ -305,6 +305,41 @@ async def test_P11_deleted_at_the_same_time_the_same_bytes_go(database: Database
         assert await count(database, "attachment_chunk") == 0
 
 
+async def test_attachments_move_from_a_session_to_another(database: Database) -> None:
+    """What an import needs: into an ended session, beyond its limits, with their times, and repeatable."""
+    for name in ("from", "to"):
+        await create(database, name)
+    source, target = (session_key(DEFAULT_TENANT, name) for name in ("from", "to"))
+    contents = [random.Random(4).randbytes(600_000), b""]
+    for content in contents:
+        await upload(database, "from", content)
+    await ending.end(database, "to", target, "over")
+    limits = replace(LIMITS, session_count=1, session_bytes=1)
+
+    async def move(row: AttachmentRow, sha256: bytes) -> bool:
+        given = uploading(database, "to", row.attachment_id).new
+        new = replace(given, name=row.name, create_time=row.create_time)
+        async with database.snapshot() as connection:
+            pieces = attachments.pieces(connection, row)
+            return await attaching.import_from(database, new, pieces, sha256, limits)
+
+    async with database.connection() as connection:
+        rows, _ = await attachments.list_page(connection, source, limit=10)
+    for row in rows:
+        with pytest.raises(Refused, match="sha256"):
+            await move(row, bytes(32))
+        assert await move(row, row.sha256)
+        assert not await move(row, row.sha256)
+        with pytest.raises(Refused, match="other bytes"):
+            await move(row, bytes(32))
+    async with database.connection() as connection:
+        moved, _ = await attachments.list_page(connection, target, limit=10)
+    facts = [(it.attachment_id, it.name, it.sha256, it.create_time) for it in rows]
+    assert [(it.attachment_id, it.name, it.sha256, it.create_time) for it in moved] == facts
+    assert await count(database, "attachment_upload") == 0
+    assert await bad(database) == {}
+
+
 async def test_an_upload_does_not_reach_into_a_session_made_anew(database: Database) -> None:
     """Even if the bytes are there already, so that none of its own are needed."""
     content = random.Random(3).randbytes(2**20)
