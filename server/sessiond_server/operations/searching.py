@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from uuid import UUID
+from datetime import datetime
 
 import asyncpg
 
@@ -21,16 +20,15 @@ from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Filters as MessageFilters
 from sessiond_server.store.messages import Marks, StoredMessage
-from sessiond_server.store.search import Filters, Found, Place
+from sessiond_server.store.search import Filters, Found, PageOf, Place, Spot
 
-RANKED = 5000
-"""Messages that are ranked; of more, the newest are."""
+RANKED = 2000
+"""Messages that are ranked at most; of more, the newest are."""
 _WALKED = 50_000
 """Entries looked at for the newest, when more than these are found."""
 _SUBTREE = 10_000
 _REINDEXED = 1000
 """Sessions marked in one transaction."""
-_FIRST = Place(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1), 2**62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,7 @@ class Search:
     subtree: bool
     filters: Filters
     """Without the sessions, which are looked up first."""
-    newest_first: bool
-    after: tuple[float, Place] | None
-    """Where the page before ended."""
-    limit: int
+    page: PageOf
     around: int
     context: tuple[int, int]
     timeout: float
@@ -110,7 +105,7 @@ async def _within(connection: Connection, wanted: Search) -> Filters:
             raise SessionNotFound(wanted.session_id)
         if len(keys) > _SUBTREE:
             raise invalid("subtree_of", f"has more than {_SUBTREE} sessions")
-    return replace(wanted.filters, session_keys=[key.key for key in keys])
+    return replace(wanted.filters, session_keys=keys)
 
 
 async def _page(
@@ -118,47 +113,31 @@ async def _page(
 ) -> tuple[list[Found], tuple[float, Place] | None, bool]:
     """The messages of a page in order, where the next one begins, and whether only the newest of all that
     there is were ranked."""
-    before = wanted.after[1] if wanted.after and wanted.newest_first else _FIRST
-    found, older, cut = await _candidates(connection, wanted, before)
-    found = _once(found)
-    if wanted.newest_first:
-        found.sort(key=lambda f: f.place, reverse=True)
-    else:
-        found.sort(key=_by_rank, reverse=True)
-        if wanted.after is not None:
-            found = [f for f in found if _by_rank(f) < wanted.after]
-        older = None
-    page = found[: wanted.limit]
-    if len(found) > wanted.limit:
-        return page, _by_rank(page[-1]), cut
-    return page, (0.0, older) if older is not None else None, cut
-
-
-async def _candidates(
-    connection: Connection, wanted: Search, before: Place
-) -> tuple[list[Found], Place | None, bool]:
+    size = wanted.page.limit
+    asked = replace(wanted.page, limit=size + 1)
     async with connection.transaction():
-        found = await search.find(connection, wanted.filters, before, RANKED + 1, wanted.timeout)
-        if len(found) <= RANKED:
-            return found, None, False
-        found, older = await search.find_newest(
-            connection, wanted.filters, before, RANKED, wanted.timeout, entries=_WALKED
+        found, count = await search.find(
+            connection, wanted.filters, asked, RANKED + 1, wanted.timeout
         )
-        return found, older, True
+        if count <= RANKED:
+            return found[:size], _last(found, size), False
+        most = size + 1 if asked.newest_first else RANKED
+        (found, count), older = await search.find_newest(
+            connection, wanted.filters, asked, most, wanted.timeout, entries=_WALKED
+        )
+    if not asked.newest_first:
+        return found[:size], _last(found, size), True
+    if older is not None:
+        found = [f for f in found if f.place >= older]
+    if len(found) > size:
+        return found[:size], _last(found, size), True
+    ended = found[-1].place if count == most else older
+    return found, None if ended is None else (0.0, ended), True
 
 
-def _by_rank(found: Found) -> tuple[float, Place]:
-    return found.rank, found.place
-
-
-def _once(found: Sequence[Found]) -> list[Found]:
-    """Of a long message's pieces the best."""
-    best: dict[tuple[SessionKey, int], Found] = {}
-    for piece in found:
-        which = (piece.key, piece.place.seq)
-        if which not in best or best[which].rank < piece.rank:
-            best[which] = piece
-    return list(best.values())
+def _last(found: Sequence[Found], size: int) -> tuple[float, Place] | None:
+    """Where a page ends behind which there is more."""
+    return (found[size - 1].rank, found[size - 1].place) if len(found) > size else None
 
 
 async def _shown(
@@ -166,34 +145,49 @@ async def _shown(
 ) -> list[Hit]:
     """The hits of what was found and is still there."""
     names = await search.names(connection, wanted.tenant, {found.key for found in page})
-    hits: dict[tuple[SessionKey, int], Hit] = {}
-    for key, (session_id, title) in names.items():
-        of_session = {found.place.seq: found for found in page if found.key == key}
-        stored = await _stored(connection, key, sorted(of_session))
-        marks = await messages.marks(connection, key, stored)
-        for message in stored:
-            searched = read(message.payload)
-            hits[key, message.seq] = Hit(
-                session_id,
-                title,
-                of_session[message.seq],
-                message,
-                searched,
-                marks,
-                passages.snippet(searched.passages, wanted.query, wanted.around),
-                *await _context(connection, wanted, session_id, key, message.seq),
+    spots = [(found.key, found.place.seq) for found in page if found.key in names]
+    stored = await search.messages_at(connection, spots)
+    for key, seqs in _missing(spots, stored).items():
+        for message in await _stored(connection, key, seqs):
+            stored[key, message.seq] = message
+    marks = await search.marks_at(connection, spots)
+    hits = []
+    for found in page:
+        spot = (found.key, found.place.seq)
+        if spot in stored:
+            session_id, title = names[found.key]
+            searched = read(stored[spot].payload)
+            hits.append(
+                Hit(
+                    session_id,
+                    title,
+                    found,
+                    stored[spot],
+                    searched,
+                    marks[found.key],
+                    passages.snippet(searched.passages, wanted.query, wanted.around),
+                    *await _context(connection, wanted, session_id, *spot),
+                )
             )
-    places = [(found.key, found.place.seq) for found in page]
-    return [hits[place] for place in places if place in hits]
+    return hits
+
+
+def _missing(spots: Sequence[Spot], stored: Collection[Spot]) -> dict[SessionKey, list[int]]:
+    missing: dict[SessionKey, list[int]] = {}
+    for key, seq in spots:
+        if (key, seq) not in stored:
+            missing.setdefault(key, []).append(seq)
+    return missing
 
 
 async def _stored(
     connection: Connection, key: SessionKey, seqs: Sequence[int]
 ) -> list[StoredMessage]:
+    """Messages that may be archived."""
     page = await messages.page(
         connection,
         key,
-        [(seq, seq) for seq in seqs],
+        [(seq, seq) for seq in sorted(seqs)],
         MessageFilters(),
         limit=len(seqs),
         max_bytes=2**62,

@@ -14,7 +14,7 @@ from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions import queries
 from sessiond_server.sessions.queries import Query, QueryRefused
 from sessiond_server.store.messages import StoredMessage
-from sessiond_server.store.search import Filters, Place
+from sessiond_server.store.search import Filters, PageOf, Place
 
 _NO_QUERY = Query(())
 
@@ -60,9 +60,11 @@ def search_in(request: rpc.SearchMessagesRequest, timeout: float) -> Search:
             session_keys=None,
             include_rewound=request.include_rewound,
         ),
-        newest_first=request.order_by == rpc.SEARCH_ORDER_NEWEST,
-        after=_place(request.page_token, call) if request.page_token else None,
-        limit=size,
+        page=PageOf(
+            request.order_by == rpc.SEARCH_ORDER_NEWEST,
+            _place(request.page_token, call) if request.page_token else None,
+            size,
+        ),
         around=min(request.snippet_characters or around, most),
         context=(request.context_before, request.context_after),
         timeout=timeout,

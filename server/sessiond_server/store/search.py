@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,7 +14,8 @@ import asyncpg
 from sessiond_server.sessions.passages import ENTRY_VERSION
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey
-from sessiond_server.store.sql import query
+from sessiond_server.store.messages import Marks, StoredMessage
+from sessiond_server.store.sql import QUERIES, query
 
 
 class Entry(NamedTuple):
@@ -249,7 +250,7 @@ class Filters:
     roles: list[int] | None
     since: datetime | None
     until: datetime | None
-    session_keys: list[UUID] | None
+    session_keys: list[SessionKey] | None
     include_rewound: bool
 
     @property
@@ -257,7 +258,7 @@ class Filters:
         """The query within the narrowest scopes that are words of the index."""
         scopes = []
         if self.session_keys is not None and len(self.session_keys) <= _SCOPED_SESSIONS:
-            scopes.append(" | ".join(scope_of_session(key) for key in self.session_keys))
+            scopes.append(" | ".join(scope_of_session(key.key) for key in self.session_keys))
         elif self.owner is not None:
             scopes.append(scope_of_owner(self.tenant, self.owner))
         else:
@@ -270,6 +271,8 @@ class Filters:
 
 
 _SCOPED_SESSIONS = 64
+_LEAST_OF_SESSION = 100
+"""Entries looked at in each session for the newest."""
 
 
 class Place(NamedTuple):
@@ -280,12 +283,61 @@ class Place(NamedTuple):
     seq: int
 
 
+FIRST = Place(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1), 2**62)
+
+
 class Found(NamedTuple):
     """A message that was found."""
 
     key: SessionKey
     place: Place
     rank: float
+
+
+@dataclass(frozen=True, slots=True)
+class PageOf:
+    """Which page: the newest or the best first, behind a rank and a place, and how many."""
+
+    newest_first: bool
+    after: tuple[float, Place] | None
+    limit: int
+
+    @property
+    def older_than(self) -> Place:
+        """What all of the page is older than."""
+        return self.after[1] if self.after and self.newest_first else FIRST
+
+    @property
+    def values(self) -> list[object]:
+        rank, place = self.after or (float("inf"), FIRST)
+        return [
+            self.newest_first,
+            0.0 if self.after and self.newest_first else rank,
+            *place,
+            self.limit,
+        ]
+
+
+class Candidates(NamedTuple):
+    """A page of what is found, and how many candidates there are for it."""
+
+    page: list[Found]
+    total: int
+
+
+def _variant(entries: str, *, ordered: bool) -> str:
+    order = "ORDER BY e.create_time DESC, e.session_key DESC, e.seq DESC" if ordered else ""
+    text = QUERIES["search_entries"].replace(":entries", entries).replace(":order\n", f"{order}\n")
+    return text.replace(":ordered", "true" if ordered else "false")
+
+
+QUERIES |= {
+    "search_all": _variant("search_entry", ordered=False),
+    "search_newest": _variant(QUERIES["newest_entries"], ordered=True),
+    "search_newest_of_sessions": _variant(QUERIES["newest_entries_of_sessions"], ordered=True),
+}
+for _part in ("search_entries", "newest_entries", "newest_entries_of_sessions"):
+    del QUERIES[_part]
 
 
 async def _settings(connection: Connection, seconds: float, *, by_words: bool) -> None:
@@ -295,46 +347,90 @@ async def _settings(connection: Connection, seconds: float, *, by_words: bool) -
 
 
 async def find(
-    connection: Connection, filters: Filters, before: Place, limit: int, seconds: float
-) -> list[Found]:
-    """What there is, in no order; the newest aren't more likely to be in it when there is more than
-    `limit`. In a transaction."""
+    connection: Connection, filters: Filters, page: PageOf, candidates: int, seconds: float
+) -> Candidates:
+    """A page of what is found, unless there are `candidates` or more: then only that. In a transaction."""
     await _settings(connection, seconds, by_words=True)
-    rows = await connection.fetch(query("search_all"), *_values(filters), *before, limit)
-    return [_found(row) for row in rows]
+    values = [*_values(filters), *page.older_than, candidates, *page.values]
+    return _candidates(await connection.fetch(query("search_all"), *values))
 
 
 async def find_newest(
     connection: Connection,
     filters: Filters,
-    before: Place,
-    limit: int,
+    page: PageOf,
+    candidates: int,
     seconds: float,
     *,
     entries: int,
-) -> tuple[list[Found], Place | None]:
-    """What there is among so many of the newest entries, the newest first, and where older ones begin, if
-    there may be some. In a transaction."""
+) -> tuple[Candidates, Place | None]:
+    """A page of what is found among so many of the newest entries, and where older ones begin if there are
+    some. In a transaction."""
     await _settings(connection, seconds, by_words=False)
-    values = _values(filters)
-    rows = await connection.fetch(query("search_newest"), *values, *before, limit, entries)
-    found = [_found(row) for row in rows]
-    if len(found) == limit:
-        return found, found[-1].place
-    last = await connection.fetchrow(
-        query("newest_walked"), filters.tenant, filters.owner, *before, entries
-    )
-    return found, Place(*last) if last is not None else None
+    values = [*_values(filters), *page.older_than, candidates, *page.values]
+    keys = filters.session_keys
+    if keys is None:
+        rows = await connection.fetch(query("search_newest"), *values, entries)
+        scope = (query("newest_walked"), filters.tenant, filters.owner)
+    else:
+        entries = max(entries // len(keys), _LEAST_OF_SESSION)
+        buckets = [key.bucket for key in keys]
+        rows = await connection.fetch(query("search_newest_of_sessions"), *values, entries, buckets)
+        scope = (query("newest_walked_of_sessions"), *_columns(keys))  # type: ignore[assignment]
+    last = await connection.fetchrow(*scope, *page.older_than, entries)
+    return _candidates(rows), Place(*last) if last is not None else None
 
 
 def _values(filters: Filters) -> list[object]:
     values = [getattr(filters, name) for name in Filters.__slots__]
     values[0] = filters.scoped
+    if filters.session_keys is not None:
+        values[Filters.__slots__.index("session_keys")] = [key.key for key in filters.session_keys]
     return values
 
 
-def _found(row: asyncpg.Record) -> Found:
-    return Found(SessionKey(row[0], row[1]), Place(row[3], row[1], row[2]), row[4])
+def _candidates(rows: Sequence[asyncpg.Record]) -> Candidates:
+    found = [
+        Found(SessionKey(r[1], r[2]), Place(r[4], r[2], r[3]), r[5])
+        for r in rows
+        if r[1] is not None
+    ]
+    return Candidates(found, rows[0][0])
+
+
+Spot = tuple[SessionKey, int]
+"""A message: its session and its seq."""
+
+
+async def messages_at(connection: Connection, spots: Sequence[Spot]) -> dict[Spot, StoredMessage]:
+    """Messages, as far as they are there and not archived."""
+    rows = await connection.fetch(query("search_messages_at"), *_spots(spots))
+    return {(SessionKey(r[0], r[1]), r[2]): StoredMessage(*r[2:]) for r in rows}
+
+
+async def marks_at(connection: Connection, spots: Sequence[Spot]) -> dict[SessionKey, Marks]:
+    """What hides messages now."""
+    found = {key: Marks(set(), {}, {}) for key, _ in spots}
+    for bucket, key, seq, kind, note_seq in await connection.fetch(
+        query("search_marks"), *_spots(spots)
+    ):
+        marks = found[SessionKey(bucket, key)]
+        if kind == 2:
+            marks.rewound.add(seq)
+        else:
+            marks.compacted_by[seq] = note_seq
+    for marks in found.values():
+        for seq in marks.rewound:  # no note was ever made of what was rewound by then
+            marks.compacted_by.pop(seq, None)
+    return found
+
+
+def _spots(spots: Sequence[Spot]) -> tuple[list[int], list[UUID], list[int]]:
+    return (
+        [key.bucket for key, _ in spots],
+        [key.key for key, _ in spots],
+        [seq for _, seq in spots],
+    )
 
 
 async def names(

@@ -141,71 +141,92 @@ SELECT
     set_config('enable_indexscan', $2, true),
     set_config('enable_bitmapscan', $3, true);
 
--- name: search_all
--- Whatever is found, up to a number: $1 the words with their scope, $2 those that count for the rank, $3
--- tenant, $4 … $10 filters (null is any), $11 whether rewound messages count, $12 … $14 what it is to be
--- older than, $15 how many.
-SELECT
-    e.bucket, e.session_key, e.seq, e.create_time,
-    ts_rank('{0.1, 0.2, 0.4, 1.0}', e.document, $2::text::tsquery, 1) AS rank
-FROM search_entry AS e
-WHERE e.document @@ $1::text::tsquery
-    AND e.seq > 0
-    AND e.tenant = $3
-    AND ($4::text IS NULL OR e.owner = $4)
-    AND ($5::text[] IS NULL OR e.source = ANY($5))
-    AND ($6::text[] IS NULL OR e.source <> ALL($6))
-    AND ($7::smallint[] IS NULL OR e.role = ANY($7))
-    AND ($8::timestamptz IS NULL OR e.create_time >= $8)
-    AND ($9::timestamptz IS NULL OR e.create_time < $9)
-    AND ($10::uuid[] IS NULL OR e.session_key = ANY($10))
-    AND (
-        $11::boolean
-        OR NOT EXISTS (
-            SELECT
-            FROM hidden_span AS s
-            WHERE s.bucket = e.bucket AND s.session_key = e.session_key AND s.kind = 2
-                AND e.seq BETWEEN s.from_seq AND s.to_seq
+-- name: search_entries
+-- A page of what is found among entries, of which so many at most are looked at as candidates. $1 the words
+-- with their scope, $2 those that count for the rank, $3 … $10 filters (null is any), $11 whether rewound
+-- messages count, $12 … $14 what candidates are older than, $15 how many candidates, $16 whether the newest
+-- come first, $17 … $20 the last one of the page before, $21 the size. If there are as many candidates as
+-- may be, only their number is told.
+WITH candidate AS MATERIALIZED (
+    SELECT e.bucket, e.session_key, e.seq, e.create_time, e.document
+    FROM :entries AS e
+    WHERE e.document @@ $1::text::tsquery
+        AND e.seq > 0
+        AND e.tenant = $3
+        AND ($4::text IS NULL OR e.owner = $4)
+        AND ($5::text[] IS NULL OR e.source = ANY($5))
+        AND ($6::text[] IS NULL OR e.source <> ALL($6))
+        AND ($7::smallint[] IS NULL OR e.role = ANY($7))
+        AND ($8::timestamptz IS NULL OR e.create_time >= $8)
+        AND ($9::timestamptz IS NULL OR e.create_time < $9)
+        AND ($10::uuid[] IS NULL OR e.session_key = ANY($10))
+        AND (
+            $11::boolean
+            OR NOT EXISTS (
+                SELECT
+                FROM hidden_span AS s
+                WHERE s.bucket = e.bucket AND s.session_key = e.session_key AND s.kind = 2
+                    AND e.seq BETWEEN s.from_seq AND s.to_seq
+            )
         )
-    )
-    AND (e.create_time, e.session_key, e.seq) < ($12::timestamptz, $13::uuid, $14::bigint)
-LIMIT $15;
+        AND (e.create_time, e.session_key, e.seq) < ($12::timestamptz, $13::uuid, $14::bigint)
+    :order
+    LIMIT $15
+),
+total AS MATERIALIZED (
+    SELECT count(*) AS candidates
+    FROM candidate
+),
+hit AS (
+    SELECT DISTINCT ON (c.bucket, c.session_key, c.seq)
+        c.bucket, c.session_key, c.seq, c.create_time, r.rank,
+        CASE WHEN $16::boolean THEN 0 ELSE r.rank END AS sort_rank
+    FROM total AS t
+    JOIN candidate AS c ON t.candidates < $15 OR :ordered
+    CROSS JOIN LATERAL ts_rank('{0.1, 0.2, 0.4, 1.0}', c.document, $2::text::tsquery, 1) AS r (rank)
+    ORDER BY c.bucket, c.session_key, c.seq, r.rank DESC
+),
+page AS (
+    SELECT *
+    FROM hit
+    WHERE (sort_rank, create_time, session_key, seq)
+        < ($17::real, $18::timestamptz, $19::uuid, $20::bigint)
+    ORDER BY sort_rank DESC, create_time DESC, session_key DESC, seq DESC
+    LIMIT $21
+)
+SELECT t.candidates, p.bucket, p.session_key, p.seq, p.create_time, p.rank
+FROM total AS t
+LEFT JOIN page AS p ON true
+ORDER BY p.sort_rank DESC, p.create_time DESC, p.session_key DESC, p.seq DESC;
 
--- name: search_newest
--- The same among the newest $16 entries alone, the newest first.
-SELECT
-    e.bucket, e.session_key, e.seq, e.create_time,
-    ts_rank('{0.1, 0.2, 0.4, 1.0}', e.document, $2::text::tsquery, 1) AS rank
-FROM (
+-- name: newest_entries
+-- Among which to search when too much is found: the newest $22 of a tenant or an owner.
+(
     SELECT *
     FROM search_entry AS e
     WHERE e.tenant = $3 AND ($4::text IS NULL OR e.owner = $4)
         AND (e.create_time, e.session_key, e.seq) < ($12::timestamptz, $13::uuid, $14::bigint)
     ORDER BY e.create_time DESC, e.session_key DESC, e.seq DESC
-    LIMIT $16
-) AS e
-WHERE e.document @@ $1::text::tsquery
-    AND e.seq > 0
-    AND ($5::text[] IS NULL OR e.source = ANY($5))
-    AND ($6::text[] IS NULL OR e.source <> ALL($6))
-    AND ($7::smallint[] IS NULL OR e.role = ANY($7))
-    AND ($8::timestamptz IS NULL OR e.create_time >= $8)
-    AND ($9::timestamptz IS NULL OR e.create_time < $9)
-    AND ($10::uuid[] IS NULL OR e.session_key = ANY($10))
-    AND (
-        $11::boolean
-        OR NOT EXISTS (
-            SELECT
-            FROM hidden_span AS s
-            WHERE s.bucket = e.bucket AND s.session_key = e.session_key AND s.kind = 2
-                AND e.seq BETWEEN s.from_seq AND s.to_seq
-        )
-    )
-ORDER BY e.create_time DESC, e.session_key DESC, e.seq DESC
-LIMIT $15;
+    LIMIT $22
+);
+
+-- name: newest_entries_of_sessions
+-- The same within sessions, of each the newest $22; $23 are their buckets.
+(
+    SELECT e.*
+    FROM unnest($23::smallint[], $10::uuid[]) AS k (bucket, session_key)
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM search_entry AS e
+        WHERE e.bucket = k.bucket AND e.session_key = k.session_key
+            AND (e.create_time, e.session_key, e.seq) < ($12::timestamptz, $13::uuid, $14::bigint)
+        ORDER BY e.seq DESC
+        LIMIT $22
+    ) AS e
+);
 
 -- name: newest_walked
--- Where a search among the newest entries ended.
+-- Where a search among the newest $6 entries ended.
 SELECT e.create_time, e.session_key, e.seq
 FROM search_entry AS e
 WHERE e.tenant = $1 AND ($2::text IS NULL OR e.owner = $2)
@@ -213,6 +234,49 @@ WHERE e.tenant = $1 AND ($2::text IS NULL OR e.owner = $2)
 ORDER BY e.create_time DESC, e.session_key DESC, e.seq DESC
 OFFSET $6 - 1
 LIMIT 1;
+
+-- name: newest_walked_of_sessions
+-- The same of sessions: where the first of them to end did.
+SELECT e.create_time, e.session_key, e.seq
+FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
+CROSS JOIN LATERAL (
+    SELECT e.create_time, e.session_key, e.seq
+    FROM search_entry AS e
+    WHERE e.bucket = k.bucket AND e.session_key = k.session_key
+        AND (e.create_time, e.session_key, e.seq) < ($3::timestamptz, $4::uuid, $5::bigint)
+    ORDER BY e.seq DESC
+    OFFSET $6 - 1
+    LIMIT 1
+) AS e
+ORDER BY e.create_time DESC, e.session_key DESC, e.seq DESC
+LIMIT 1;
+
+-- name: search_messages_at
+-- The messages of hits, as far as they aren't archived.
+SELECT m.bucket, m.session_key, m.seq, m.create_time, m.note, m.payload
+FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS k (bucket, session_key, seq)
+JOIN message AS m
+    ON m.bucket = k.bucket AND m.session_key = k.session_key AND m.seq = k.seq;
+
+-- name: search_marks
+-- What hides the messages of hits now; as in spans_over, for several sessions.
+SELECT k.bucket, k.session_key, k.seq, s.kind, s.note_seq
+FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS k (bucket, session_key, seq)
+LEFT JOIN compaction AS c
+    ON c.bucket = k.bucket AND c.session_key = k.session_key AND c.note_seq = k.seq
+CROSS JOIN LATERAL (
+    VALUES (1::smallint, coalesce(c.from_seq, k.seq)), (2::smallint, k.seq)
+) AS p (kind, seq)
+CROSS JOIN LATERAL (
+    SELECT s.kind, s.note_seq, s.to_seq
+    FROM hidden_span AS s
+    WHERE s.bucket = k.bucket AND s.session_key = k.session_key AND s.kind = p.kind
+        AND s.from_seq <= p.seq
+    ORDER BY s.from_seq DESC
+    LIMIT 1
+) AS s
+WHERE s.to_seq >= p.seq AND s.note_seq IS DISTINCT FROM k.seq
+    AND (p.kind = 2 OR c.revert_time IS NULL);
 
 -- name: search_sessions
 -- What sessions are called, for the hits in them.

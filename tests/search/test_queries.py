@@ -1,0 +1,107 @@
+"""Words and queries against the model, in Postgres itself but without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import unicodedata
+from collections.abc import Callable, Iterator
+
+import asyncpg
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sessiond_server.sessions import passages, queries
+from sessiond_server.sessions.passages import TEXT, Passage
+from sessiond_server.sessions.queries import QueryRefused
+from sessiond_server.sessions.words import words
+from tests.search import naive
+
+Matches = Callable[[list[str], str], list[bool]]
+
+SOUP = st.text(
+    st.one_of(st.sampled_from(list("ab1 \"'\\-*:&|!()<>=@% 東京ー\u0301\x00\n")), st.characters()),
+    max_size=60,
+)
+
+
+@pytest.fixture(scope="module")
+def matches(postgres: str) -> Iterator[Matches]:
+    """Which documents Postgres finds by a tsquery."""
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(asyncpg.connect(postgres))
+
+    def run(documents: list[str], tsquery: str) -> list[bool]:
+        sql = (
+            "SELECT d::tsvector @@ $2::text::tsquery"
+            " FROM unnest($1::text[]) WITH ORDINALITY AS x (d, n) ORDER BY n"
+        )
+        rows = loop.run_until_complete(connection.fetch(sql, documents, tsquery))
+        return [row[0] for row in rows]
+
+    yield run
+    loop.run_until_complete(connection.close())
+    loop.close()
+
+
+def document(text: str) -> str:
+    return " ".join(passages.documents([Passage(TEXT, text)]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(naive.texts(), min_size=1, max_size=8),
+    st.lists(naive.queries(), min_size=1, max_size=4),
+)
+def test_what_is_found_is_what_a_naive_search_finds(
+    matches: Matches, texts: list[naive.Text], wanted: list[naive.Query]
+) -> None:
+    documents = [document(text.written) for text in texts]
+    for query in wanted:
+        parsed = queries.parse(query.written)
+        expected = [query.finds(text) for text in texts]
+        assert matches(documents, parsed.tsquery) == expected, (query.written, parsed.tsquery)
+        for text, found in zip(texts, expected, strict=True):
+            marks = queries.ranges(parsed.terms, list(words(text.written)))
+            assert bool(marks) >= found, "what is found is marked"
+            assert all(low < high for low, high in marks)
+
+
+@settings(max_examples=600, deadline=None)
+@given(SOUP, SOUP)
+@example('"', "-")
+@example("OR OR NOT AND", "'a' & !b:*")
+@example("\u0130\u0149ﬃ\u1e9e", "\u0345\u0390")
+def test_P14_no_text_is_an_error(matches: Matches, query: str, text: str) -> None:
+    """Any text can be searched, and asked for, but what asks for nothing."""
+    entry = document(text)
+    try:
+        parsed = queries.parse(query)
+    except QueryRefused:
+        return
+    matches([entry], parsed.tsquery)
+    matches([entry], parsed.rank_tsquery)
+    shown = passages.snippet([Passage(TEXT, text)], parsed, 30)
+    assert shown.text in text
+    for low, high in shown.marks:
+        assert 0 <= low < high <= len(shown.text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=40))
+def test_a_text_is_found_however_it_is_written(text: str) -> None:
+    """Composed, decomposed and compatibility forms are the same words, in any case."""
+    expected = [(word.word, word.kind) for word in words(text)]
+    for form in ("NFC", "NFD", "NFKC"):
+        written = unicodedata.normalize(form, text)
+        if unicodedata.normalize("NFC", written) == unicodedata.normalize("NFC", text):
+            assert [(word.word, word.kind) for word in words(written)] == expected
+    for word in words(text):
+        assert 0 <= word.start < word.head_end <= word.end <= len(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=200))
+def test_json_escapes_are_read(text: str) -> None:
+    assert passages.readable(json.dumps(text))[1:-1] == text.replace("\b", " ").replace("\f", " ")
