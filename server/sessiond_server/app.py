@@ -207,7 +207,11 @@ def _listen(
     index: IndexJob | None,
 ) -> RpcServer:
     server = RpcServer(
-        SessionServicer(database, settings.max_spawn_depth),
+        SessionServicer(
+            database,
+            settings.max_spawn_depth,
+            settings.search_timeout if settings.search else None,
+        ),
         MessageServicer(
             database,
             batcher,

@@ -159,6 +159,8 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.ReindexSessionsRequest(session_ids=["s"], all=True), "session_ids"),
     (v1.ReindexSessionsRequest(session_ids=["s", "a b"]), "session_ids[1]"),
     (v1.ListSessionsRequest(page_size=-1), "page_size"),
+    (v1.ListSessionsRequest(text="-"), "text"),
+    (v1.ListSessionsRequest(text="a" * 1001), "text"),
     (v1.ListSessionsRequest(sources=["s"] * 65), "sources"),
     (v1.ListSessionsRequest(sources=["s", _LONG]), "sources[1]"),
     (v1.ListSessionsRequest(parent_id="no id"), "parent_id"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -47,6 +48,39 @@ def test_A_search_sessions(api: Api) -> None:
         v1.ListMessagesRequest(session_id=id, around_seq=hit.seq, page_size=2)
     )
     assert [m.seq for m in listed.messages] == [1, 2]
+
+
+def listed(api: Api, text: str, **fields: Any) -> list[str]:
+    request = v1.ListSessionsRequest(text=text, page_size=3, **fields)
+    found: list[str] = []
+    while True:
+        page = api.sessions.ListSessions(request)
+        found += [summary.session.id for summary in page.sessions]
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return found
+
+
+def test_A_search_sessions_by_title_and_content(api: Api) -> None:
+    word = new("w").replace("-", "")
+    by_content = [told(api, f"{word} and a teapot {n}", owner="ann") for n in range(4)]
+    titled = told(api, "nothing", title=f"The {word} Trip", owner="ann", source="web")
+    other = told(api, f"{word} teapot", owner="bob")
+    child = api.child(by_content[0]).id
+    api.append(child, said(word))
+    hidden = told(api, "shown", f"{word} hidden")
+    api.rewind(hidden, 1)
+    api.indexed(child, hidden)
+    assert listed(api, word) == [other, titled, *reversed(by_content)]
+    assert listed(api, word, owner="ann") == [titled, *reversed(by_content)]
+    assert listed(api, f"{word} teapot", owner="ann") == by_content[::-1]
+    assert listed(api, f"trip {word}", sources=["web"]) == [titled]
+    assert listed(api, word, parent_id=by_content[0]) == [child]
+    api.update(titled, "title", title="Otherwise")
+    until = time.monotonic() + 30
+    while titled in listed(api, word):
+        assert time.monotonic() < until
+    assert titled in listed(api, "otherwise nothing OR otherwise")
 
 
 def test_B_full_text_search(api: Api) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sessiond_server.errors import SessionAmbiguous, SessionNotFound
+import asyncpg
+
+from sessiond_server.errors import SearchTooCostly, SessionAmbiguous, SessionNotFound
 from sessiond_server.sessions import titles
-from sessiond_server.store import sessions
+from sessiond_server.sessions.queries import Query
+from sessiond_server.store import search, sessions
 from sessiond_server.store.database import Connection
-from sessiond_server.store.keys import session_key
+from sessiond_server.store.keys import SessionKey, session_key
 from sessiond_server.store.sessions import ListFilters, ListPlace, Order, SessionRow
 
 _CANDIDATES = 20
+_ENTRIES = 5000
+"""Entries with a text from which the sessions to list are taken; of more each session is asked."""
 _DETAILS_BYTES = 16 * 2**20
 """What the prompts and the rest of a page's sessions may take in memory."""
 
@@ -60,12 +65,35 @@ class Preview:
     latest: list[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class TextFilter:
+    """What listed sessions have in their title or in a message, looked for in so many seconds."""
+
+    query: Query
+    seconds: float
+
+
 async def list_page(
-    connection: Connection, filters: ListFilters, order: Order, after: ListPlace, limit: int
+    connection: Connection,
+    filters: ListFilters,
+    order: Order,
+    after: ListPlace,
+    limit: int,
+    text: TextFilter | None = None,
 ) -> tuple[list[tuple[SessionRow, Preview, ListPlace]], bool]:
     """A page of sessions, each with its place, and whether there are more. It is cut where the sessions'
     details take more than `_DETAILS_BYTES`."""
-    places = await sessions.list_page(connection, filters, order, after, limit + 1)
+    if text is None:
+        places = await sessions.list_page(connection, filters, order, after, limit + 1)
+    else:
+        try:
+            async with connection.transaction():
+                having = await _having(connection, filters, text)
+                places = await sessions.list_page(
+                    connection, filters, order, after, limit + 1, having
+                )
+        except asyncpg.QueryCanceledError as error:
+            raise SearchTooCostly(text.seconds) from error
     by_key = dict(places[:limit])
     keys = await sessions.within(connection, list(by_key), _DETAILS_BYTES)
     more = len(places) > len(keys)
@@ -80,3 +108,16 @@ async def list_page(
     return [
         (row, preview, by_key[row.key]) for row, preview in zip(rows, previews, strict=True)
     ], more
+
+
+async def _having(
+    connection: Connection, filters: ListFilters, text: TextFilter
+) -> list[SessionKey] | str:
+    """The sessions with a text, or, where these are many, what finds it in each."""
+    found = await search.sessions_with(
+        connection,
+        search.Filters.of(filters.tenant, filters.owner, text.query.tsquery),
+        text.seconds,
+        entries=_ENTRIES,
+    )
+    return text.query.tsquery if found is None else found

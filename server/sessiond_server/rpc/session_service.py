@@ -9,9 +9,10 @@ from uuid import UUID
 
 from sessiond.v1 import session_pb2 as pb
 from sessiond.v1 import session_service_pb2 as rpc
-from sessiond_server.errors import PageTokenInvalid
+from sessiond_server.errors import PageTokenInvalid, SearchDisabled
 from sessiond_server.operations import creating, ending, facts, finding, forking, pruning, summing
 from sessiond_server.operations.creating import NewSession
+from sessiond_server.operations.finding import TextFilter
 from sessiond_server.operations.pruning import FIRST, Pruning
 from sessiond_server.operations.stats import Counting
 from sessiond_server.rpc import (
@@ -20,6 +21,7 @@ from sessiond_server.rpc import (
     limits,
     page_tokens,
     retention_io,
+    search_io,
     sessions_io,
     stats_io,
     usage_io,
@@ -55,6 +57,8 @@ class SessionServicer:
 
     database: Database
     max_spawn_depth: int
+    search_timeout: float | None
+    """Seconds that a search may take; `None` where there is none."""
     _counting: Counting = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,13 +120,14 @@ class SessionServicer:
     ) -> rpc.ListSessionsResponse:
         size = checks.page_size(request, limits.SESSION_PAGE)
         filters = _filters(request)
+        text = self._text(request)
         call = _token_call(request)
         after = _place(request.page_token, call) if request.page_token else _FIRST_PLACE
         order: Order = (
             "create_time" if request.order_by == rpc.SESSION_ORDER_CREATE_TIME else "listed_time"
         )
         async with self.database.connection() as connection:
-            rows, more = await finding.list_page(connection, filters, order, after, size)
+            rows, more = await finding.list_page(connection, filters, order, after, size, text)
         answer, used, full = rpc.ListSessionsResponse(), 0, request.view == pb.SESSION_VIEW_FULL
         for row, preview, place in rows:
             summary = sessions_io.summary(row, preview, full=full)
@@ -137,6 +142,15 @@ class SessionServicer:
                 [last.pinned, last.time.isoformat(), str(last.session_key)], call
             )
         return answer
+
+    def _text(self, request: rpc.ListSessionsRequest) -> TextFilter | None:
+        if not request.text:
+            return None
+        with Checks() as check:
+            query = search_io.query_in(request.text, "text", check)
+        if self.search_timeout is None:
+            raise SearchDisabled
+        return TextFilter(query, self.search_timeout)
 
     async def UpdateSession(
         self, request: rpc.UpdateSessionRequest, _: Context

@@ -253,6 +253,12 @@ class Filters:
     session_keys: list[SessionKey] | None
     include_rewound: bool
 
+    @classmethod
+    def of(cls, tenant: str, owner: str | None, tsquery: str) -> Filters:
+        """Everything of a tenant, or of an owner."""
+        nothing = (None, None, None, None, None, None)
+        return cls(tsquery, tsquery, tenant, owner, *nothing, include_rewound=False)
+
     @property
     def scoped(self) -> str:
         """The query within the narrowest scopes that are words of the index."""
@@ -396,6 +402,20 @@ def _candidates(rows: Sequence[asyncpg.Record]) -> Candidates:
         if r[1] is not None
     ]
     return Candidates(found, rows[0][0])
+
+
+async def sessions_with(
+    connection: Connection, filters: Filters, seconds: float, *, entries: int
+) -> list[SessionKey] | None:
+    """Which sessions have a title or a message that is found; `None` if there are too many: so many entries
+    or more. In a transaction, in which nothing is planned for bitmaps any more."""
+    await _settings(connection, seconds, by_words=True)
+    scope = (filters.scoped, filters.tenant, filters.owner)
+    rows = await connection.fetch(query("sessions_with_text"), *scope, entries)
+    await _settings(connection, seconds, by_words=False)
+    if rows and rows[0]["entries"] >= entries:
+        return None
+    return [SessionKey(row[0], row[1]) for row in rows]
 
 
 Spot = tuple[SessionKey, int]

@@ -187,27 +187,51 @@ class ListPlace(NamedTuple):
 
 
 Order = Literal["listed_time", "create_time"]
-# An optional filter on the owner would keep the planner from the owner's index, so there are two texts.
-_LISTS: dict[tuple[str, bool], str] = {
-    (order, owned): QUERIES["list_sessions"]
+_SESSIONS, _TEXT = (
+    {"": "session AS s", "keys": QUERIES["listed_keys"]},
+    {"text": QUERIES["listed_text"]},
+)
+# An optional filter on the owner would keep the planner from the owner's index, so there are texts with and
+# without.
+_LISTS: dict[tuple[str, bool, str], str] = {
+    (order, owned, kind): QUERIES["list_sessions"]
     .replace(":order_time", order)
+    .replace(":sessions", _SESSIONS.get(kind, "session AS s"))
+    .replace(":condition", _TEXT.get(kind, "true"))
     .replace("($2::text IS NULL OR s.owner = $2)", "s.owner = $2" if owned else "$2::text IS NULL")
     for order in ("listed_time", "create_time")
     for owned in (False, True)
+    for kind in ("", "keys", "text")
 }
-QUERIES.update({f"list_sessions_{o}_{owned}": sql for (o, owned), sql in _LISTS.items()})
-del QUERIES["list_sessions"]
+QUERIES.update(
+    {
+        "_".join(("list_sessions", o, str(owned), kind)).strip("_"): sql
+        for (o, owned, kind), sql in _LISTS.items()
+    }
+)
+for _part in ("list_sessions", "listed_keys", "listed_text"):
+    del QUERIES[_part]
 
 
 async def list_page(
-    connection: Connection, filters: ListFilters, order: Order, after: ListPlace, limit: int
+    connection: Connection,
+    filters: ListFilters,
+    order: Order,
+    after: ListPlace,
+    limit: int,
+    text: Sequence[SessionKey] | str | None = None,
 ) -> list[tuple[SessionKey, ListPlace]]:
-    """The keys of a page, each with its place."""
+    """The keys of a page, each with its place: of all sessions, of these, or of those with a text that a
+    tsquery finds."""
+    more: list[object] = [text] if isinstance(text, str) else []
+    if text is not None and not isinstance(text, str):
+        more = [[key.bucket for key in text], [key.key for key in text]]
     rows = await connection.fetch(
-        _LISTS[order, filters.owner is not None],
+        _LISTS[order, filters.owner is not None, ("", "text", "keys")[len(more)]],
         *(getattr(filters, name) for name in ListFilters.__slots__),
         *after,
         limit,
+        *more,
     )
     return [(SessionKey(r[0], r[1]), ListPlace(r[2], r[3], r[1])) for r in rows]
 

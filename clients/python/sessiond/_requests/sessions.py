@@ -158,6 +158,7 @@ def list_sessions(
     include_children: bool = False,
     order_by: values.SessionOrder | None = None,
     view: values.SessionView | None = None,
+    text: str = "",
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.ListSessionsRequest:
@@ -178,6 +179,7 @@ def list_sessions(
         include_children: Whether to list sub-agents' sessions as well.
         order_by: `last_activity` (the default), kept to the minute, or `create_time`.
         view: `basic` (the default) without system prompt, config and metadata, or `full`.
+        text: Only with this in their title or in a message: words and phrases as in `search_messages`.
         page_size: Sessions a page: 0 is 50, at most 200.
         page_token: Where to begin: the `next_page_token` of a page with the same filters.
     """
@@ -196,6 +198,7 @@ def list_sessions(
         include_children=include_children,
         order_by=enum_value(v1.SessionOrder, "SESSION_ORDER_", order_by),
         view=enum_value(v1.SessionView, "SESSION_VIEW_", view),
+        text=text,
     )
 
 

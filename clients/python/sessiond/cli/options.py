@@ -77,6 +77,7 @@ OnlyLabels = Annotated[list[str] | None, typer.Option(help="Only with KEY=VALUE;
 OnlyParent = Annotated[str, typer.Option(help="Only children of this session.")]
 OnlySubtree = Annotated[str, typer.Option(help="Only descendants of this session.")]
 OnlyIdle = Annotated[str, typer.Option(help="Only without activity for so long: 90min, 2h, 7d.")]
+OnlyText = Annotated[str, typer.Option(help="Only with these words in the title or a message.")]
 Sort = Annotated[Order, typer.Option(help="By what, the newest first.")]
 OlderThan = Annotated[str, typer.Option(help="Created at least so long ago: 90min, 2h, 30d, 52w.")]
 IdleFor = Annotated[str, typer.Option(help="Not written to for at least so long.")]

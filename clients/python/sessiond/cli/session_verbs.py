@@ -69,6 +69,7 @@ def ls(
     parent: options.OnlyParent = "",
     subtree: options.OnlySubtree = "",
     idle: options.OnlyIdle = "",
+    text: options.OnlyText = "",
     sort: options.Sort = options.Order.ACTIVITY,
     limit: options.Limit = 50,
     output: Output = Format.TABLE,
@@ -87,6 +88,7 @@ def ls(
         parent_id=run.find(parent).id if parent else "",
         subtree_of=run.find(subtree).id if subtree else "",
         idle_since=idle_since,
+        text=text,
         order_by="create_time" if sort is options.Order.CREATED else "last_activity",
         page_size=min(limit + 1, _MAX_PAGE) if limit else _MAX_PAGE,
     )

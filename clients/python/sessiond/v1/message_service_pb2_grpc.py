@@ -200,7 +200,7 @@ class MessageServiceServicer(object):
         separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
         other texts without spaces are found by any piece of them.
 
-        A search ranks at most 5,000 messages: when more are found, the newest of them, looked for among
+        A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
         the newest 50,000 entries.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

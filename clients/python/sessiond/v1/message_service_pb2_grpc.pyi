@@ -89,7 +89,7 @@ class MessageServiceStub:
     separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
     other texts without spaces are found by any piece of them.
 
-    A search ranks at most 5,000 messages: when more are found, the newest of them, looked for among
+    A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
     the newest 50,000 entries.
     """
     ReindexSessions: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ReindexSessionsRequest, _message_service_pb2.ReindexSessionsResponse]
@@ -159,7 +159,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
     other texts without spaces are found by any piece of them.
 
-    A search ranks at most 5,000 messages: when more are found, the newest of them, looked for among
+    A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
     the newest 50,000 entries.
     """
     ReindexSessions: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ReindexSessionsRequest, _message_service_pb2.ReindexSessionsResponse]  # type: ignore[assignment]
@@ -292,7 +292,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
         other texts without spaces are found by any piece of them.
 
-        A search ranks at most 5,000 messages: when more are found, the newest of them, looked for among
+        A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
         the newest 50,000 entries.
         """
 

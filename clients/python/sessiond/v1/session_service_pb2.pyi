@@ -282,6 +282,7 @@ class ListSessionsRequest(_message.Message):
     INCLUDE_CHILDREN_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many sessions a page holds at most: 0 is 50, above 200 is 200, negative is refused."""
     page_token: _builtins.str
@@ -304,6 +305,11 @@ class ListSessionsRequest(_message.Message):
     """
     view: _session_pb2.SessionView.ValueType
     """How much of each session; left out it is basic."""
+    text: _builtins.str
+    """Only those that have this in their title, or in a message that isn't rewound: words and phrases as
+    in `SearchMessagesRequest.query`, all of them in the title or all in one message. Titles and messages
+    are indexed soon after they are committed.
+    """
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only of these sources. At most 64."""
@@ -341,10 +347,11 @@ class ListSessionsRequest(_message.Message):
         include_children: _builtins.bool = ...,
         order_by: Global___SessionOrder.ValueType = ...,
         view: _session_pb2.SessionView.ValueType = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle_since", b"idle_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_sources", b"exclude_sources", "idle_since", b"idle_since", "include_children", b"include_children", "labels", b"labels", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "profile", b"profile", "sources", b"sources", "states", b"states", "subtree_of", b"subtree_of", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_sources", b"exclude_sources", "idle_since", b"idle_since", "include_children", b"include_children", "labels", b"labels", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "profile", b"profile", "sources", b"sources", "states", b"states", "subtree_of", b"subtree_of", "text", b"text", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -305,3 +305,24 @@ LIMIT $4;
 DELETE FROM search_progress AS p
 USING unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
 WHERE p.bucket = k.bucket AND p.session_key = k.session_key;
+
+-- name: sessions_with_text
+-- Which sessions have it in their title or a message that isn't rewound, of those in which the first $4 such
+-- entries are. $1 the words with their scope, $2 tenant, $3 owner.
+WITH found AS MATERIALIZED (
+    SELECT e.bucket, e.session_key
+    FROM search_entry AS e
+    WHERE e.document @@ $1::text::tsquery
+        AND e.tenant = $2
+        AND ($3::text IS NULL OR e.owner = $3)
+        AND NOT EXISTS (
+            SELECT
+            FROM hidden_span AS s
+            WHERE s.bucket = e.bucket AND s.session_key = e.session_key AND s.kind = 2
+                AND e.seq BETWEEN s.from_seq AND s.to_seq
+        )
+    LIMIT $4
+)
+SELECT bucket, session_key, (SELECT count(*) FROM found) AS entries
+FROM found
+GROUP BY bucket, session_key;

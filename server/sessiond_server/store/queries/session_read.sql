@@ -45,9 +45,10 @@ ORDER BY k.place;
 
 -- name: list_sessions
 -- The keys of a page by keyset; :order_time is listed_time or create_time. $1 tenant,
--- $2 … $11 filters (null is any), $12 … $14 the last row of the page before, $15 the size.
+-- $2 … $11 filters (null is any), $12 … $14 the last row of the page before, $15 the size. What is left open is
+-- which sessions: all, those of a list, or those with a text.
 SELECT s.bucket, s.session_key, s.pinned, s.:order_time AS order_time
-FROM session AS s
+FROM :sessions
 WHERE s.tenant = $1
     AND ($2::text IS NULL OR s.owner = $2)
     AND ($3::text[] IS NULL OR s.source = ANY($3))
@@ -82,8 +83,29 @@ WHERE s.tenant = $1
     )
     AND ($11::boolean OR s.parent_kind <> 1)
     AND (s.pinned, s.:order_time, s.session_key) < ($12::boolean, $13::timestamptz, $14::uuid)
+    AND :condition
 ORDER BY s.pinned DESC, s.:order_time DESC, s.session_key DESC
 LIMIT $15;
+
+-- name: listed_keys
+-- A list of sessions to list from, for list_sessions.
+unnest($16::smallint[], $17::uuid[]) AS k (bucket, session_key)
+JOIN session AS s USING (bucket, session_key);
+
+-- name: listed_text
+-- Whether a session has a text, for list_sessions. It is asked of each in turn until the page is full.
+EXISTS (
+    SELECT
+    FROM search_entry AS e
+    WHERE e.bucket = s.bucket AND e.session_key = s.session_key AND e.document @@ $16::text::tsquery
+        AND NOT EXISTS (
+            SELECT
+            FROM hidden_span AS w
+            WHERE w.bucket = e.bucket AND w.session_key = e.session_key AND w.kind = 2
+                AND e.seq BETWEEN w.from_seq AND w.to_seq
+        )
+    OFFSET 0
+);
 
 -- name: details_sizes
 -- How many bytes the details of sessions take, to read no more of them than fit a page.
