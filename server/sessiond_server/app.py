@@ -32,6 +32,7 @@ from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
 from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.message_service import MessageServicer
+from sessiond_server.rpc.recall_service import RecallServicer
 from sessiond_server.rpc.searches import Searches
 from sessiond_server.rpc.server import RpcServer
 from sessiond_server.rpc.session_log_service import SessionLogServicer
@@ -229,6 +230,7 @@ def _listen(
         UsageServicer(database, Recording(database, with_model)),
         AdminServicer(database),
         TransferServicer(database),
+        RecallServicer.on(database, most_waiting=settings.read_queue),
         Access(database) if settings.auth == "keys" else None,
     )
     try:

@@ -347,6 +347,47 @@ class NothingToRewind(Refused):
         )
 
 
+class RecallNotFound(Refused):
+    reason = "RECALL_NOT_FOUND"
+
+    def __init__(self, recall_id: str) -> None:
+        super().__init__(f"There is no recall {recall_id!r}.", recall_id=recall_id)
+
+
+class RecallExists(Refused):
+    reason = "RECALL_EXISTS"
+
+    def __init__(self, recall_id: str) -> None:
+        super().__init__(
+            f"The session has another recall with the id {recall_id!r}.", recall_id=recall_id
+        )
+
+
+class TooManyRecalls(Refused):
+    reason = "TOO_MANY_RECALLS"
+
+    def __init__(self, session_id: str, limit: int) -> None:
+        super().__init__(
+            f"The session {session_id!r} has {limit} pending recalls already.",
+            session_id=session_id,
+            limit=limit,
+        )
+
+
+class ClaimLost(Refused):
+    """What was claimed is another worker's now, or nobody's."""
+
+    reason = "CLAIM_LOST"
+
+    def __init__(self, session_id: str, recall_id: str | None = None) -> None:
+        what = "the session" if recall_id is None else f"recall {recall_id!r} of"
+        super().__init__(
+            f"The claim of {what} {session_id!r} is no longer good.",
+            session_id=session_id,
+            recall_id=recall_id,
+        )
+
+
 class AppendQueueFull(Refused):
     reason = "APPEND_QUEUE_FULL"
     retry_after = 0.1

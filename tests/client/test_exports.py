@@ -13,6 +13,7 @@ from sessiond._requests import (
     attachments,
     contexts,
     messages,
+    recalls,
     searches,
     session_logs,
     sessions,
@@ -28,6 +29,7 @@ ERRORS = {
     "AttachmentOverLimit",
     "AttachmentTypeRefused",
     "Cancelled",
+    "ClaimLost",
     "ClientIdReused",
     "CompactionLeaseHeld",
     "CompactionLeaseLost",
@@ -58,6 +60,8 @@ ERRORS = {
     "ReadQueueFull",
     "RequestIdReused",
     "RetentionPolicyNotFound",
+    "RecallExists",
+    "RecallNotFound",
     "RewindNotFound",
     "RewindNotUndoable",
     "SeqOutOfRange",
@@ -79,6 +83,7 @@ ERRORS = {
     "TooManyDrafts",
     "TooManyTransfers",
     "TooManyRetentionPolicies",
+    "TooManyRecalls",
     "TooManyWatches",
     "Unauthenticated",
     "Unavailable",
@@ -108,6 +113,14 @@ NAMES = ERRORS | {
     "with_client_ids",
 }
 METHODS = {
+    "extend_recall_claim",
+    "complete_recall",
+    "claim_due_recalls",
+    "skip_recall",
+    "cancel_recall",
+    "list_recalls",
+    "get_recall",
+    "create_recall",
     "acquire_writer",
     "append",
     "append_session_log",
@@ -208,6 +221,7 @@ def rpcs() -> dict[str, Rpc[Any, Any]]:
         admin,
         transfers,
         session_logs,
+        recalls,
     )
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
@@ -228,6 +242,7 @@ def test_every_rpc_of_the_contract_has_its_call() -> None:
             v1.ExportSessionsRequest,
             v1.ListSessionLogsRequest,
             v1.SetRetentionPolicyRequest,
+            v1.GetRecallRequest,
         )
     }
     methods = {

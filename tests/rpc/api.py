@@ -50,6 +50,7 @@ class Api:
         self.usage = v1.UsageServiceStub(channel)
         self.admin = v1.AdminServiceStub(channel)
         self.transfers = v1.TransferServiceStub(channel)
+        self.recalls = v1.RecallServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:
         """A session with these facts."""
@@ -210,6 +211,49 @@ class Api:
             while self.search("a", session_id=id).indexed_through < end:
                 assert time.monotonic() < until
                 time.sleep(0.05)
+
+    def recall(
+        self, session_id: str, text: str = "remember", *, delay: float = 0, **fields: Any
+    ) -> v1.Recall:
+        """A recall that is due after so many seconds; fields of the request after an underscore."""
+        own = {name[1:]: fields.pop(name) for name in list(fields) if name.startswith("_")}
+        recall = v1.Recall(id=fields.pop("id", "") or new("recall"), **fields)
+        if text:
+            recall.message.text = text
+        request = v1.CreateRecallRequest(session_id=session_id, recall=recall, **own)
+        if not recall.HasField("trigger_time"):
+            request.delay.FromMilliseconds(int(delay * 1000))
+        return self.recalls.CreateRecall(request).recall
+
+    def claim(
+        self, *types: str, count: int = 100, ttl: float = 600, wait: float = 0, worker: str = "w"
+    ) -> list[v1.ClaimedRecall]:
+        """Claims of what is due, of these types."""
+        request = v1.ClaimDueRecallsRequest(worker=worker, max_count=count, types=types)
+        request.lease_ttl.FromMilliseconds(int(ttl * 1000))
+        request.wait.FromMilliseconds(int(wait * 1000))
+        return list(self.recalls.ClaimDueRecalls(request).claims)
+
+    def complete(self, claim: v1.ClaimedRecall, **fields: Any) -> v1.CompleteRecallResponse:
+        request = v1.CompleteRecallRequest(
+            session_id=claim.recall.session_id,
+            recall_id=claim.recall.id,
+            claim_token=claim.claim_token,
+            **fields,
+        )
+        return self.recalls.CompleteRecall(request)
+
+    def get_recall(self, recall: v1.Recall) -> v1.Recall:
+        request = v1.GetRecallRequest(session_id=recall.session_id, recall_id=recall.id)
+        return self.recalls.GetRecall(request).recall
+
+    def cancel(self, recall: v1.Recall) -> v1.Recall:
+        request = v1.CancelRecallRequest(session_id=recall.session_id, recall_id=recall.id)
+        return self.recalls.CancelRecall(request).recall
+
+    def skip(self, recall: v1.Recall, **fields: Any) -> v1.Recall:
+        request = v1.SkipRecallRequest(session_id=recall.session_id, recall_id=recall.id, **fields)
+        return self.recalls.SkipRecall(request).recall
 
     def log(self, session_id: str) -> list[v1.Message]:
         """All messages, of sessions that fit a page."""

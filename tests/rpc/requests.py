@@ -36,6 +36,15 @@ _LIKELY = {
     "sessiond.v1.Media.uri": 0.9,
     "sessiond.v1.Part.text": 0.6,
     "sessiond.v1.Part.json": 1.0,
+    "sessiond.v1.CreateRecallRequest.recall": 1.0,
+    "sessiond.v1.CreateRecallRequest.delay": 0.7,
+    "sessiond.v1.CancelRecallRequest.recall_id": 1.0,
+    "sessiond.v1.CompleteRecallRequest.recall_id": 1.0,
+    "sessiond.v1.CompleteRecallRequest.claim_token": 1.0,
+    "sessiond.v1.ExtendRecallClaimRequest.recall_id": 1.0,
+    "sessiond.v1.ExtendRecallClaimRequest.claim_token": 1.0,
+    "sessiond.v1.GetRecallRequest.recall_id": 1.0,
+    "sessiond.v1.SkipRecallRequest.recall_id": 1.0,
     "sessiond.v1.ReleaseLeaseRequest.lease_token": 1.0,
     "sessiond.v1.ReleaseWriterRequest.writer_token": 1.0,
     "sessiond.v1.RenewWriterRequest.writer_token": 1.0,
@@ -77,6 +86,7 @@ _OUT_OF_PLACE = {
     ("fork", "parent"),
     ("create_session", "id"),
     ("create_session", "parent"),
+    ("recall", "trigger_time"),
 }
 """A field of a message, and one of that which is refused there: it comes as an oddity."""
 
@@ -116,6 +126,8 @@ class Requests:
             "note_seq": lambda: self.random.choice([9, 12, 13]),
             "rewind_id": lambda: self._int(0, 4),
             "name": lambda: self.random.choice(["text", "policy-a", "policy-b"]),
+            "recall_id": lambda: self.random.choice(["r1", "r2", "done"]),
+            "claim_token": lambda: self._pick(self.world.tokens, 0.2),
         }
         self._by_full_name: dict[str, Callable[[], Any]] = {
             "sessiond.v1.Session.id": self._new_or_known,
@@ -129,6 +141,7 @@ class Requests:
             "sessiond.v1.Cost.actual": lambda: f"{self._int(0, 99)}",
             "sessiond.v1.GetUsageRequest.from_day": lambda: "2026-01-31",
             "sessiond.v1.GetUsageRequest.to_day": lambda: "9999-12-31",
+            "sessiond.v1.Recall.id": lambda: self.random.choice(["", "r1", f"r{self._int(3, 99)}"]),
         }
 
     def _int(self, low: int, high: int) -> int:
@@ -163,6 +176,8 @@ class Requests:
             request.policy.rule.owner = "nobody"  # type: ignore[attr-defined]
         if method.name in _LEASING and self.random.random() < 0.9:
             request.session_id = self.world.leased  # type: ignore[attr-defined]
+        if "wait" in request.DESCRIPTOR.fields_by_name:
+            request.wait.seconds = 0  # type: ignore[attr-defined]
         return request
 
     def _fill(self, message: Message, full: bool, within: str = "") -> None:

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from sessiond import v1
 from sessiond_server.rpc import page_tokens
 from sessiond_server.rpc.server import SERVICES
-from tests.rpc import lease_cases, retention_cases
+from tests.rpc import lease_cases, recall_cases, retention_cases
 from tests.rpc.api import ASSISTANT, USER, Api, answering, calling, new, refused, said
 from tests.rpc.cases import CASES, Case
 from tests.rpc.field_cases import FIELDS
@@ -21,6 +21,7 @@ from tests.rpc.refusals import Refusal, breaches
 from tests.support.processes import ServerProcess
 
 assert lease_cases
+assert recall_cases
 assert retention_cases  # their cases are in the table now
 
 _FROM_FAULTS = {

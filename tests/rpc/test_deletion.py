@@ -85,6 +85,7 @@ def _full(api: Api) -> str:
     until = time.monotonic() + 30
     while api.search("message", session_id=id).indexed_through < 9:
         assert time.monotonic() < until
+    api.recall(id, delay=3600)
     return id
 
 
@@ -175,7 +176,8 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     left = {name for name, count in _rows(dsn, id, key).items() if count}
     of_usage = {"usage_sum", "usage_round", "usage_billing", "session_request", "session_log_total"}
     of_search = {"search_entry", "search_progress"}
-    kept = {"session", "session_head", "session_title", "session_change", *of_usage, *of_search}
+    kept = {"session", "session_head", "session_title", "session_change", "recall"}
+    kept |= of_usage | of_search
     assert left == {*kept, "attachment"}
     clear.delete_attachments = True
     assert own.messages.ClearMessages(clear).attachment_count == 2

@@ -104,6 +104,16 @@ _LIMITS = {
     "LEASE_SECONDS": "time of a lease",
     "WRITER_LEASE_SECONDS": "time of a writer lease that is left out",
     "COMPACTION_LEASE_SECONDS": "time of a compaction lease that is left out",
+    "COMMENT": "comment",
+    "RECALL_MESSAGE_BYTES": "message of a recall",
+    "RECALL_YEARS": "trigger time",
+    "RECALL_INTERVAL_SECONDS": "interval",
+    "RECALL_DELAY_SECONDS": "delay",
+    "RECALL_TYPES": "types to claim",
+    "PENDING_RECALLS": "pending recalls of a session",
+    "CLAIMS": "claims of a call",
+    "CLAIM_LEASE_SECONDS": "time of a claim that is left out",
+    "WAIT_SECONDS": "wait",
 }
 _OTHERWISE = {
     "IMPORT_AHEAD",
@@ -130,11 +140,13 @@ def test_every_number_of_the_limits_is_documented() -> None:
 def _documented(name: str) -> str:
     """A limit as the text must say it."""
     value = getattr(limits, name)
-    if name.endswith("_PAGE") or name in ("KEEP_RECENT", "SNIPPET"):
+    if name.endswith("_PAGE") or name in ("KEEP_RECENT", "SNIPPET", "CLAIMS"):
         most = f"{value[1]:,}" if value[1] >= 10_000 else str(value[1])
         return f"{value[0]} by default, {most} at most"
-    if name == "LEASE_SECONDS":
+    if name.endswith("_SECONDS") and isinstance(value, tuple):
         return f"{value[0]} s to {value[1]} s"
+    if name == "RECALL_YEARS":
+        return f"the years {value[0]} to {value[1]}"
     if name.endswith("_BYTES"):
         return f"{value} bytes" if value < 2**10 else _size(value)
     if name in ("WATCH_DESCENDANTS", "RESUME_TOKENS"):
@@ -166,6 +178,7 @@ def test_limits_in_other_words() -> None:
         "costs of a record": limits.MONEY_FORM,
         "currency": limits.CURRENCY_FORM,
         "watch id": limits.WATCH_ID_FORM.replace("at most ", ""),
+        "recall id": limits.RECALL_ID_FORM,
     }
     for row, form in forms.items():
         assert rows[row].replace("`", "") == form.removeprefix("must be ")

@@ -159,6 +159,10 @@ WHERE (m.messages, m.first, coalesce(m.last, h.next_seq - 1), m.calls)
     IS DISTINCT FROM (h.message_count, h.first_seq, h.next_seq - 1, h.tool_call_count)
     OR h.next_seq - h.first_seq <> m.messages
 UNION ALL
+SELECT 'a recall without its session, or one that rests while it shouldn''t', count(*)
+FROM recall AS r LEFT JOIN session AS s USING (bucket, session_key)
+WHERE s.session_id IS DISTINCT FROM r.session_id OR (r.state = 1 AND r.held <> (s.state <> 1))
+UNION ALL
 SELECT 'a title without its session', count(*)
 FROM session_title AS t LEFT JOIN session AS s USING (tenant, session_id)
 WHERE s.title IS DISTINCT FROM t.title

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from sessiond import v1
 from tests.rpc.api import Api, answering, calling, new, said
@@ -84,6 +85,20 @@ def _pages(api: Api, world: World, id: str) -> None:
     ]
 
 
+def _recalls(api: Api, world: World, id: str) -> None:
+    """One that is pending, one that is claimed, one that is done."""
+    api.recall(id, id="r1", delay=3600)
+    kind = new("type")
+    for name in ("done", "r2"):
+        api.recall(id, id=name, type=kind, interval=Duration(seconds=60))
+        (claim,) = api.claim(kind)
+        world.tokens.append(claim.claim_token)
+        if name == "done":
+            api.complete(claim)
+    listed = api.recalls.ListRecalls(v1.ListRecallsRequest(page_size=1))
+    world.page_tokens.append(listed.next_page_token)
+
+
 def make_world(channel: grpc.Channel) -> World:
     """A fresh set of sessions: empty, with a history, ended, archived, leased, compacted, rewound,
     cleared, parents and children."""
@@ -94,6 +109,8 @@ def make_world(channel: grpc.Channel) -> World:
         api.append(id, *_conversation())
     plain, ended, archived, leased, planned, compacted, rewound, cleared, stuck = made
     _pages(api, world, plain)
+    _recalls(api, world, plain)
+    _recalls(api, world, ended)
     api.sessions.EndSession(v1.EndSessionRequest(session_id=ended, reason="over"))
     api.archive(archived)
     world.leased = leased

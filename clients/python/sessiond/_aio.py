@@ -36,6 +36,7 @@ from sessiond._requests import (
     attachments,
     contexts,
     messages,
+    recalls,
     searches,
     session_logs,
     sessions,
@@ -465,6 +466,14 @@ class AsyncClient(_Caller):
             call.cancel()
 
     import_sessions.__doc__ = transfers.IMPORT_DOC
+    create_recall = _unary(recalls.create_recall)
+    get_recall = _unary(recalls.get_recall)
+    list_recalls = _listed(recalls.list_recalls)
+    cancel_recall = _unary(recalls.cancel_recall)
+    skip_recall = _unary(recalls.skip_recall)
+    claim_due_recalls = _unary(recalls.claim_due_recalls)
+    complete_recall = _unary(recalls.complete_recall)
+    extend_recall_claim = _unary(recalls.extend_recall_claim)
 
     append_session_log = _unary(session_logs.append_session_log)
     list_session_logs = _listed(session_logs.list_session_logs)

@@ -64,6 +64,13 @@ SAFE_TO_REPEAT = {
     "sessiond.v1.TransferService": {
         "ExportSessions": "reads; gRPC repeats it only while nothing has arrived",
     },
+    "sessiond.v1.RecallService": {
+        "CreateRecall": "its id names the attempt's recall",
+        "GetRecall": "reads",
+        "ListRecalls": "reads",
+        "CancelRecall": "one that is over stays as it is",
+        "CompleteRecall": "the claim's token is known again",
+    },
 }
 
 # These are sent again after RESOURCE_EXHAUSTED alone, which says that nothing was done. After
@@ -91,6 +98,11 @@ UNSAFE_TO_REPEAT = {
     },
     "sessiond.v1.TransferService": {
         "ImportSessions": "it would do no harm, but gRPC can't send again what came from an iterator",
+    },
+    "sessiond.v1.RecallService": {
+        "SkipRecall": "without a trigger time, the second would skip the next time as well",
+        "ClaimDueRecalls": "the second would claim others; the first ones wait for their lease's end",
+        "ExtendRecallClaim": "a claim that was given up isn't the caller's any more",
     },
 }
 

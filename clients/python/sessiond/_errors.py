@@ -14,19 +14,22 @@ SessiondError
 │   ├── CompactionNotFound
 │   ├── RewindNotFound
 │   ├── AttachmentNotFound
-│   └── RetentionPolicyNotFound
+│   ├── RetentionPolicyNotFound
+│   └── RecallNotFound
 ├── AlreadyExists                ALREADY_EXISTS
 │   ├── SessionExists
 │   ├── TitleTaken
 │   ├── ClientIdReused
 │   ├── AttachmentIdReused
 │   ├── RequestIdReused
-│   └── ImportConflict
+│   ├── ImportConflict
+│   └── RecallExists
 ├── Conflict                     ABORTED: somebody else was faster; read what is new, decide anew
 │   ├── NextSeqMismatch
 │   ├── EtagMismatch
 │   ├── WriterLeaseLost
-│   └── CompactionLeaseLost
+│   ├── CompactionLeaseLost
+│   └── ClaimLost
 ├── PreconditionFailed           FAILED_PRECONDITION: not as things stand
 │   ├── HistoryDiverged
 │   ├── SessionEnded
@@ -47,7 +50,8 @@ SessiondError
 │   ├── SessionLogFull
 │   ├── AttachmentOverLimit
 │   ├── AttachmentTypeRefused
-│   └── TooManyRetentionPolicies
+│   ├── TooManyRetentionPolicies
+│   └── TooManyRecalls
 ├── Overloaded                   RESOURCE_EXHAUSTED: nothing was done; wait and try again
 │   ├── AppendQueueFull
 │   ├── TooManyWatches
@@ -227,6 +231,10 @@ class AttachmentNotFound(NotFound):
     """The session has no attachment with this id."""
 
 
+class RecallNotFound(NotFound):
+    """The session has no recall with this id."""
+
+
 class AlreadyExists(SessiondError):
     """What was to be new is there."""
 
@@ -255,6 +263,10 @@ class RequestIdReused(AlreadyExists):
 
 class ImportConflict(AlreadyExists):
     """A session that is imported isn't the one that the store has under its id."""
+
+
+class RecallExists(AlreadyExists):
+    """The session has another recall with this id."""
 
 
 class Conflict(SessiondError):
@@ -287,6 +299,10 @@ class WriterLeaseLost(Conflict):
 
 class CompactionLeaseLost(Conflict):
     """The compaction lease ran out, was released, or another compactor holds it."""
+
+
+class ClaimLost(Conflict):
+    """Another worker has claimed since, or what was claimed was cancelled, skipped or completed."""
 
 
 class PreconditionFailed(SessiondError):
@@ -403,6 +419,10 @@ class TooManyRetentionPolicies(PreconditionFailed):
 
 class SessionLogFull(PreconditionFailed):
     """The session's log would have more records or bytes than it may."""
+
+
+class TooManyRecalls(PreconditionFailed):
+    """The session has as many pending recalls as may be."""
 
 
 class Overloaded(SessiondError):
@@ -556,6 +576,10 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_SEARCH_DISABLED: SearchDisabled,
     ErrorReason.ERROR_REASON_SEARCH_TOO_COSTLY: SearchTooCostly,
     ErrorReason.ERROR_REASON_SESSION_LOG_FULL: SessionLogFull,
+    ErrorReason.ERROR_REASON_RECALL_NOT_FOUND: RecallNotFound,
+    ErrorReason.ERROR_REASON_RECALL_EXISTS: RecallExists,
+    ErrorReason.ERROR_REASON_TOO_MANY_RECALLS: TooManyRecalls,
+    ErrorReason.ERROR_REASON_CLAIM_LOST: ClaimLost,
 }
 
 BY_CODE: dict[StatusCode, type[SessiondError]] = {

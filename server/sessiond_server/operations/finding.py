@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
 from sessiond_server.errors import SearchTooCostly, SessionAmbiguous, SessionNotFound
 from sessiond_server.sessions import titles
 from sessiond_server.sessions.queries import Query
-from sessiond_server.store import search, sessions
+from sessiond_server.store import recalls, search, sessions
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey, session_key
 from sessiond_server.store.sessions import ListFilters, ListPlace, Order, SessionRow
@@ -56,13 +57,15 @@ async def next_title(connection: Connection, tenant: str, title: str, owner: str
         number = newest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Preview:
-    """The beginnings of the messages among which a session's first and last texts are, each the best one
-    first."""
+    """What a list shows of a session besides its facts: the beginnings of the messages among which its first
+    and last texts are, each the best one first, and what it waits for."""
 
     opening: list[bytes]
     latest: list[bytes]
+    recall_time: datetime | None = None
+    """When its soonest pending recall is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,9 @@ async def list_page(
             preview.opening.insert(0, beginning)
         else:
             preview.latest.append(beginning)
+    times = await recalls.pending_times(connection, rows)
+    for row, preview in zip(rows, previews, strict=True):
+        preview.recall_time = times.get(row.key)
     return [
         (row, preview, by_key[row.key]) for row, preview in zip(rows, previews, strict=True)
     ], more

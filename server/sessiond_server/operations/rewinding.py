@@ -132,7 +132,7 @@ async def clear(
             expected_next_seq=expected_next_seq,
         )
         removed = await attachments.delete_all(connection, [key] if delete_attachments else [])
-        await sessions.clear(connection, key, keep_changes=(changes.FACTS, changes.CHILD))
+        await sessions.clear(connection, key, keep_changes=changes.KEPT)
         await heads.touch(connection, key)
         await changes.record(connection, key, changes.CLEARED, reference=head.next_seq)
         return head, removed

@@ -44,6 +44,10 @@ class Checks:
         if not limits.REQUEST_ID.fullmatch(value):
             self.wrong(field, limits.REQUEST_ID_FORM)
 
+    def recall_id(self, field: str, value: str) -> None:
+        if not limits.RECALL_ID.fullmatch(value):
+            self.wrong(field, limits.RECALL_ID_FORM)
+
     def client_id(self, field: str, value: str) -> None:
         if not limits.CLIENT_ID.fullmatch(value):
             self.wrong(field, limits.CLIENT_ID_FORM)
@@ -70,6 +74,11 @@ class Checks:
             self.wrong(field, "is required")
         else:
             self.text(field, value)
+
+    def note(self, field: str, value: str) -> None:
+        """A longer text for people, of one or several lines."""
+        if len(value) > limits.COMMENT:
+            self.wrong(field, f"must be at most {limits.COMMENT} characters, has {len(value)}")
 
     def tool_call_id(self, field: str, value: str) -> None:
         if len(value.encode()) > limits.TOOL_CALL_ID_BYTES:
@@ -116,6 +125,17 @@ class Checks:
     def duration(self, field: str, value: Duration) -> None:
         if not (0 <= value.seconds <= 315_576_000_000 and 0 <= value.nanos < 10**9):
             self.wrong(field, "must be a duration of 0 to 10,000 years")
+
+    def span(self, field: str, value: Duration, between: tuple[int, int]) -> timedelta:
+        """A duration of so many seconds."""
+        shortest, longest = between
+        span = timedelta(
+            seconds=min(max(value.seconds, -1), 10**10), microseconds=value.nanos // 1000
+        )
+        whole = 0 <= value.nanos < 10**9
+        if not (whole and timedelta(seconds=shortest) <= span <= timedelta(seconds=longest)):
+            self.wrong(field, f"must be {shortest} to {longest} seconds")
+        return span
 
     def timestamp(self, field: str, value: Timestamp) -> None:
         known = limits.EARLIEST_SECOND <= value.seconds <= limits.LATEST_SECOND

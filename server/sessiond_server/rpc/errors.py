@@ -81,6 +81,10 @@ CODES: dict[str, grpc.StatusCode] = {
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
     "BUG": grpc.StatusCode.INTERNAL,
+    "RECALL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "RECALL_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "TOO_MANY_RECALLS": grpc.StatusCode.FAILED_PRECONDITION,
+    "CLAIM_LOST": grpc.StatusCode.ABORTED,
 }
 """The status code of each reason. A test compares it with the comments of `ErrorReason`."""
 

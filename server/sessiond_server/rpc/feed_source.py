@@ -13,8 +13,9 @@ from sessiond_server.rpc.context_service import compaction_out
 from sessiond_server.rpc.feed_frames import Step, event_field, mark
 from sessiond_server.rpc.message_service import rewind_out
 from sessiond_server.rpc.messages_out import as_field, encoded
+from sessiond_server.rpc.recalls_io import recall_out
 from sessiond_server.rpc.sessions_io import session_out
-from sessiond_server.store import changes, contexts, messages, sessions
+from sessiond_server.store import changes, contexts, messages, recalls, sessions
 from sessiond_server.store.changes import Happened, Start
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
@@ -48,14 +49,16 @@ class StoreSource:
             items = page.items[: limits.FRAME_EVENTS]
             ends = _ends(page.items, len(items), page.more)
             if page.more and len(items) == len(page.items):
-                ends[-1] = await _ends_with(connection, watched.key, items[-1])
+                last_change = max(place.change_no, *(item.change_no for item in items))
+                ends[-1] = await _ends_with(connection, watched.key, items[-1], last_change)
             steps: list[Step] = []
             behind = place
             for item, end in zip(items, ends, strict=True):
                 behind = _behind(behind, item)
                 told = item.seq >= from_seq and not _told_later(item, items)
                 events = await _events(connection, watched.key, item) if told else []
-                steps.append(Step(item.seq, behind, events, end, item.child_id, item.client_id))
+                child = item.child_id if item.kind == changes.CHILD else ""
+                steps.append(Step(item.seq, behind, events, end, child, item.client_id))
         version = Version(page.incarnation, page.next_seq, page.next_change)
         return Batch(feed_frames.pack(watched, place, steps), page.more, version)
 
@@ -108,24 +111,35 @@ def _beginning(session_id: str, start: Start, from_seq: int) -> Beginning:
 
 def _ends(items: list[Happened], count: int, more: bool) -> list[bool]:
     """Behind which of the first items a transaction ends. All messages of one time are of one; so are a
-    compaction and its note. Where the page is cut, the items don't tell."""
+    compaction and its note, and a recall and the message that it appended. Where the page is cut, the items
+    don't tell."""
     ends = []
     for place, item in enumerate(items[:count]):
         if place + 1 == len(items):
             ends.append(not more)
             continue
         following = items[place + 1]
-        together = (
-            following.kind == item.kind == 0 and following.create_time == item.create_time
-        ) or (following.kind == changes.COMPACTED and following.reference == item.seq)
-        ends.append(not together)
+        ends.append(not _together(item, following))
     return ends
 
 
-async def _ends_with(connection: Connection, key: SessionKey, item: Happened) -> bool:
+def _together(item: Happened, following: Happened) -> bool:
+    if not following.kind:
+        return not item.kind and following.create_time == item.create_time
+    if following.kind == changes.COMPACTED:
+        return following.reference == item.seq
+    return following.kind == changes.RECALL and following.seqs == [item.seq] and not item.kind
+
+
+async def _ends_with(
+    connection: Connection, key: SessionKey, item: Happened, last_change: int
+) -> bool:
     """Whether a transaction ends with an item that isn't the session's last."""
     if item.kind or item.note:
         return bool(item.kind)
+    if item.client_id.startswith("recall:"):
+        page = await changes.page(connection, key, item.seq, last_change, limit=1, max_bytes=0)
+        return page is None or not page.items or not _together(item, page.items[0])
     following = await changes.start(connection, key, seq=item.seq + 1, change_no=0)
     return following is None or following.seq_time != item.create_time
 
@@ -194,4 +208,20 @@ async def _change(connection: Connection, key: SessionKey, item: Happened) -> rp
             kind=item.child_kind,  # type: ignore[arg-type]
         )
         return rpc.FeedEvent(child_created=child)
+    if item.kind == changes.RECALL:
+        return await _recall_event(connection, key, item)
     return None  # a newer release records it
+
+
+async def _recall_event(
+    connection: Connection, key: SessionKey, item: Happened
+) -> rpc.FeedEvent | None:
+    found = await recalls.read(connection, key, item.child_id)
+    if found is None:
+        return None
+    changed = rpc.RecallChanged(
+        change=item.child_kind,  # type: ignore[arg-type]
+        recall=recall_out(*found),
+    )
+    changed.trigger_time.FromMicroseconds(item.reference)
+    return rpc.FeedEvent(recall_changed=changed)

@@ -63,6 +63,19 @@ MIME_TYPE_FORM: Final = "must be a media type such as image/png or text/plain; c
 RECEIVE_BYTES: Final = 8 * 2**20
 """What gRPC itself refuses beyond, so that the limits above can answer with a reason."""
 
+RECALL_ID: Final = re.compile(r"[!-~]{1,100}")
+RECALL_ID_FORM: Final = "must be 1–100 printable ASCII characters without spaces"
+COMMENT: Final = 4096
+RECALL_MESSAGE_BYTES: Final = 64 * 2**10
+RECALL_YEARS: Final = (1970, 9998)
+RECALL_INTERVAL_SECONDS: Final = (1, 3650 * 86400)
+RECALL_DELAY_SECONDS: Final = (0, 3650 * 86400)
+RECALL_TYPES: Final = 64
+PENDING_RECALLS: Final = 1000
+CLAIMS: Final = (1, 100)
+CLAIM_LEASE_SECONDS: Final = 60
+WAIT_SECONDS: Final = (0, 60)
+
 PAGE_BYTES: Final = 2 * 2**20 - 4096
 SESSION_PAGE: Final = (50, 200)
 PRUNE_PAGE: Final = (50, 200)

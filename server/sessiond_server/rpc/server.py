@@ -17,6 +17,7 @@ from sessiond.v1 import (
     context_service_pb2,
     feed_service_pb2,
     message_service_pb2,
+    recall_service_pb2,
     session_log_service_pb2,
     session_service_pb2,
     transfer_service_pb2,
@@ -30,6 +31,7 @@ from sessiond_server.rpc.attachment_service import AttachmentServicer
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedServicer
 from sessiond_server.rpc.message_service import MessageServicer
+from sessiond_server.rpc.recall_service import RecallServicer
 from sessiond_server.rpc.registry import Wall
 from sessiond_server.rpc.session_log_service import SessionLogServicer
 from sessiond_server.rpc.session_service import SessionServicer
@@ -56,6 +58,7 @@ SERVICES = {
     usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     transfer_service_pb2.DESCRIPTOR.services_by_name["TransferService"],
+    recall_service_pb2.DESCRIPTOR.services_by_name["RecallService"],
 }
 
 
@@ -72,6 +75,7 @@ class RpcServer:
     usage: UsageServicer
     admin: AdminServicer
     transfers: TransferServicer
+    recalls: RecallServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
@@ -94,6 +98,7 @@ class RpcServer:
             "UsageService": self.usage,
             "AdminService": self.admin,
             "TransferService": self.transfers,
+            "RecallService": self.recalls,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)
@@ -149,6 +154,7 @@ class RpcServer:
         self.feeds.close_streams()
         self.attachments.close_streams()
         self.transfers.close_streams()
+        self.recalls.close_streams()
         await self._wall.close(grace)
         await self._server.stop(_LAST_BYTES)  # which ends the watches of health as well
         for lock in self._locks:

@@ -201,6 +201,7 @@ def summary(row: SessionRow, preview: Preview, *, full: bool) -> pb.SessionSumma
         session=session_out(row, full=full),
         preview=_first_text(preview.latest),
         opening=_first_text(preview.opening),
+        pending_recall_time=optional_timestamp(preview.recall_time),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -17,3 +18,7 @@ def timestamp(time: datetime) -> Timestamp:
 
 def optional_timestamp(time: datetime | None) -> Timestamp | None:
     return None if time is None else timestamp(time)
+
+
+def duration(span: timedelta) -> Duration:
+    return Duration(seconds=span.days * 86400 + span.seconds, nanos=span.microseconds * 1000)

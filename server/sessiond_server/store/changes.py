@@ -14,8 +14,10 @@ from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 from sessiond_server.store.touched import touch
 
-UPDATED, COMPACTED, REVERTED, REWOUND, UNDONE, CLEARED, FACTS, CHILD = range(1, 9)
+UPDATED, COMPACTED, REVERTED, REWOUND, UNDONE, CLEARED, FACTS, CHILD, RECALL = range(1, 10)
 """Kinds of changes, as they are stored."""
+KEPT = (FACTS, CHILD, RECALL)
+"""Those that aren't about messages, and stay when the messages are cleared."""
 
 
 async def record(

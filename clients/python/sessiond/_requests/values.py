@@ -38,6 +38,7 @@ SessionLogOrder: TypeAlias = v1.SessionLogOrder.ValueType | Literal["ascending",
 UsageGrouping: TypeAlias = (
     v1.UsageGrouping.ValueType | Literal["round", "model", "day", "day_and_model", "session"]
 )
+RecallState: TypeAlias = v1.RecallState.ValueType | Literal["pending", "completed", "cancelled"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]
 
 

@@ -154,8 +154,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: `incident`.
     """
     ERROR_REASON_READ_QUEUE_FULL: _ErrorReason.ValueType  # 33
-    """RESOURCE_EXHAUSTED, with RetryInfo. More reads wait for a database connection than the server
-    lets wait (setting `read_queue`). Metadata: `limit`.
+    """RESOURCE_EXHAUSTED, with RetryInfo. More calls wait for a database connection, or for something that
+    is due, than the server lets wait (setting `read_queue`). Metadata: `limit`.
     """
     ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 34
     """INVALID_ARGUMENT. A resume token was changed, or is that of another session than the watched ones.
@@ -234,6 +234,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SESSION_LOG_FULL: _ErrorReason.ValueType  # 39
     """FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages empties
     it. Metadata: `session_id`, `limit`, in records or bytes.
+    """
+    ERROR_REASON_RECALL_NOT_FOUND: _ErrorReason.ValueType  # 41
+    """NOT_FOUND. The session has no recall with this id. Metadata: `recall_id`."""
+    ERROR_REASON_RECALL_EXISTS: _ErrorReason.ValueType  # 42
+    """ALREADY_EXISTS. The session has a recall with this id which was made otherwise. Choose another id.
+    Metadata: `recall_id`.
+    """
+    ERROR_REASON_TOO_MANY_RECALLS: _ErrorReason.ValueType  # 43
+    """FAILED_PRECONDITION. The session has as many pending recalls as may be: cancel some, or replace them.
+    Metadata: `session_id`, `limit`.
+    """
+    ERROR_REASON_CLAIM_LOST: _ErrorReason.ValueType  # 44
+    """ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
+    cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
+    `recall_id` if there is one.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -377,8 +392,8 @@ ERROR_REASON_BUG: ErrorReason.ValueType  # 32
 Metadata: `incident`.
 """
 ERROR_REASON_READ_QUEUE_FULL: ErrorReason.ValueType  # 33
-"""RESOURCE_EXHAUSTED, with RetryInfo. More reads wait for a database connection than the server
-lets wait (setting `read_queue`). Metadata: `limit`.
+"""RESOURCE_EXHAUSTED, with RetryInfo. More calls wait for a database connection, or for something that
+is due, than the server lets wait (setting `read_queue`). Metadata: `limit`.
 """
 ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 34
 """INVALID_ARGUMENT. A resume token was changed, or is that of another session than the watched ones.
@@ -457,5 +472,20 @@ out. Metadata: `session_id`, and `seq` of the message if there is one.
 ERROR_REASON_SESSION_LOG_FULL: ErrorReason.ValueType  # 39
 """FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages empties
 it. Metadata: `session_id`, `limit`, in records or bytes.
+"""
+ERROR_REASON_RECALL_NOT_FOUND: ErrorReason.ValueType  # 41
+"""NOT_FOUND. The session has no recall with this id. Metadata: `recall_id`."""
+ERROR_REASON_RECALL_EXISTS: ErrorReason.ValueType  # 42
+"""ALREADY_EXISTS. The session has a recall with this id which was made otherwise. Choose another id.
+Metadata: `recall_id`.
+"""
+ERROR_REASON_TOO_MANY_RECALLS: ErrorReason.ValueType  # 43
+"""FAILED_PRECONDITION. The session has as many pending recalls as may be: cancel some, or replace them.
+Metadata: `session_id`, `limit`.
+"""
+ERROR_REASON_CLAIM_LOST: ErrorReason.ValueType  # 44
+"""ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
+cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
+`recall_id` if there is one.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -12,6 +12,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import context_service_pb2 as _context_service_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import message_service_pb2 as _message_service_pb2
+from sessiond.v1 import recall_service_pb2 as _recall_service_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -223,6 +224,7 @@ class FeedEvent(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     DRAFT_CHANGED_FIELD_NUMBER: _builtins.int
     DRAFT_ENDED_FIELD_NUMBER: _builtins.int
+    RECALL_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_appended(self) -> _message_pb2.Message:
         """A message was appended. It is sent as it is now, without what hides it (`rewound`,
@@ -294,6 +296,10 @@ class FeedEvent(_message.Message):
     def draft_ended(self) -> Global___DraftEnded:
         """A draft ended otherwise than by its message."""
 
+    @_builtins.property
+    def recall_changed(self) -> Global___RecallChanged:
+        """A recall was created, completed, skipped or cancelled. Claims aren't told."""
+
     def __init__(
         self,
         *,
@@ -313,12 +319,13 @@ class FeedEvent(_message.Message):
         goodbye: Global___Goodbye | None = ...,
         draft_changed: Global___DraftChanged | None = ...,
         draft_ended: Global___DraftEnded | None = ...,
+        recall_changed: Global___RecallChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "recall_changed", b"recall_changed", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "recall_changed", b"recall_changed", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_undone", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_undone", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended", "recall_changed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -388,6 +395,42 @@ class ChildCreated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChildCreated: _TypeAlias = ChildCreated  # noqa: Y015
+
+@_typing.final
+class RecallChanged(_message.Message):
+    """RecallChanged says what happened to a recall."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    TRIGGER_TIME_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    change: _recall_service_pb2.RecallChange.ValueType
+    """What happened."""
+    @_builtins.property
+    def trigger_time(self) -> _timestamp_pb2.Timestamp:
+        """The time that it happened to: when the recall was due that fired, was skipped or cancelled, or is due for
+        the first time.
+        """
+
+    @_builtins.property
+    def recall(self) -> _recall_service_pb2.Recall:
+        """The recall as it is now."""
+
+    def __init__(
+        self,
+        *,
+        change: _recall_service_pb2.RecallChange.ValueType = ...,
+        trigger_time: _timestamp_pb2.Timestamp | None = ...,
+        recall: _recall_service_pb2.Recall | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall", "trigger_time", b"trigger_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "recall", b"recall", "trigger_time", b"trigger_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecallChanged: _TypeAlias = RecallChanged  # noqa: Y015
 
 @_typing.final
 class CaughtUp(_message.Message):

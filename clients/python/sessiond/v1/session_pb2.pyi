@@ -395,6 +395,7 @@ class SessionSummary(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
     OPENING_FIELD_NUMBER: _builtins.int
+    PENDING_RECALL_TIME_FIELD_NUMBER: _builtins.int
     preview: _builtins.str
     """The beginning of the newest text of a user or an assistant, white space collapsed: at most 60
     characters, found among the last 32 messages.
@@ -405,16 +406,21 @@ class SessionSummary(_message.Message):
     def session(self) -> Global___Session:
         """The session; without `system_prompt`, `config` and `metadata` in the basic view."""
 
+    @_builtins.property
+    def pending_recall_time(self) -> _timestamp_pb2.Timestamp:
+        """When the soonest of its pending recalls is due; absent if none is pending. One that rests counts too."""
+
     def __init__(
         self,
         *,
         session: Global___Session | None = ...,
         preview: _builtins.str = ...,
         opening: _builtins.str = ...,
+        pending_recall_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pending_recall_time", b"pending_recall_time", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["opening", b"opening", "preview", b"preview", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["opening", b"opening", "pending_recall_time", b"pending_recall_time", "preview", b"preview", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

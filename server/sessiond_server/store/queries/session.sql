@@ -60,7 +60,12 @@ SET title = $3, title_source = $4, pinned = $5, state = $6, end_reason = $7,
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: set_head_state
--- Appends look at the head's state alone.
+-- Appends look at the head's state alone, claims of recalls at the recall.
+WITH recalls AS (
+    UPDATE recall
+    SET held = $3 <> 1
+    WHERE bucket = $1 AND session_key = $2 AND state = 1
+)
 UPDATE session_head
 SET state = $3
 WHERE bucket = $1 AND session_key = $2;
@@ -246,6 +251,9 @@ log_totals AS (
     DELETE FROM session_log_total AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
+recalls AS (
+    DELETE FROM recall AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
 heads AS (
     DELETE FROM session_head AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 )
@@ -253,7 +261,8 @@ DELETE FROM session AS t USING gone
 WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key;
 
 -- name: clear_session_rows
--- Everything but the session itself and its attachments. Of its changes those stay that aren't about messages: $3 are their kinds.
+-- Everything but the session itself, its attachments and recalls. Of its changes those stay that aren't about
+-- messages: $3 are their kinds.
 WITH messages AS (
     DELETE FROM message WHERE bucket = $1 AND session_key = $2
 ),

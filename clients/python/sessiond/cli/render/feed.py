@@ -15,7 +15,9 @@ from sessiond.cli.output import enum_name
 from sessiond.cli.render.conversation import Painter, Style, count, marks
 from sessiond.cli.render.pairs import Call, Turn, pair
 from sessiond.cli.render.prose import one_line, span
+from sessiond.cli.render.times import local
 from sessiond.v1.message_pb2 import Message
+from sessiond.v1.recall_service_pb2 import RECALL_STATE_PENDING, RecallChange
 from sessiond.v1.session_pb2 import (
     PARENT_KIND_SUBAGENT,
     SESSION_STATE_ACTIVE,
@@ -236,6 +238,16 @@ def _child(made: Any) -> tuple[str, str]:
     return "⑂", f"{kind} {made.session_id} made"
 
 
+def _recall(made: Any) -> tuple[str, str]:
+    change = enum_name(RecallChange.DESCRIPTOR, made.change)
+    what = made.recall.type or made.recall.message.text or made.recall.comment
+    named = f"recall {made.recall.id}" + (f" ({one_line(what)[:40]})" if what else "")
+    due = local(made.recall.trigger_time)
+    if made.recall.state == RECALL_STATE_PENDING:
+        return "◷", f"{named} {change}, due {due}"
+    return "◷", f"{named} {change}"
+
+
 def _deleted(made: Any) -> tuple[str, str]:
     del made
     return "∎", "session deleted"
@@ -254,6 +266,7 @@ _WORDS: dict[str, Callable[[Any], tuple[str, str]]] = {
     "rewind_undone": _undone,
     "messages_cleared": _cleared,
     "child_created": _child,
+    "recall_changed": _recall,
     "session_deleted": _deleted,
     "draft_ended": _given_up,
 }

@@ -1,0 +1,341 @@
+"""Recalls: made, found, claimed by one worker at a time, completed, skipped and cancelled."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sessiond import v1
+from tests.rpc.api import Api, new, refused, said
+from tests.support.processes import ServerProcess
+
+PENDING = v1.RecallState.RECALL_STATE_PENDING
+COMPLETED = v1.RecallState.RECALL_STATE_COMPLETED
+CANCELLED = v1.RecallState.RECALL_STATE_CANCELLED
+HOUR = Duration(seconds=3600)
+
+
+def at(time: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
+def ago(**span: float) -> Timestamp:
+    return at(datetime.now(UTC) - timedelta(**span))
+
+
+def _claimed(api: Api, recall: v1.Recall) -> v1.ClaimedRecall:
+    (claim,) = api.claim(recall.type)
+    assert claim.recall.id == recall.id
+    return claim
+
+
+def test_A_recalls_come_back_as_they_were_made(api: Api) -> None:
+    id = api.create(owner=(owner := new("owner"))).id
+    recall = api.recall(
+        id,
+        "check the fare",
+        type="reminder",
+        trigger_time=at(datetime(2031, 5, 1, 12, 30, 0, 123456, UTC)),
+        interval=Duration(seconds=90, nanos=500_000),
+        comment="asked for\nby Ann",
+        metadata={"fare": 312},
+    )
+    assert recall == api.get_recall(recall)
+    assert (recall.session_id, recall.owner, recall.state) == (id, owner, PENDING)
+    assert (recall.type, recall.comment) == ("reminder", "asked for\nby Ann")
+    assert recall.trigger_time.ToDatetime(UTC) == datetime(2031, 5, 1, 12, 30, 0, 123456, UTC)
+    assert recall.interval == Duration(seconds=90, nanos=500_000)
+    assert dict(recall.metadata) == {"fare": 312}
+    assert recall.message.text == "check the fare"
+    assert recall.message.role == v1.Role.ROLE_USER
+    assert recall.message.kind == v1.MessageKind.MESSAGE_KIND_RECALL
+    assert not recall.message.client_id
+    assert not recall.HasField("claim")
+
+
+def test_A_recalls_made_twice_are_one(api: Api) -> None:
+    id = api.talk()
+    request = v1.CreateRecallRequest(session_id=id, recall=v1.Recall(id="one", comment="c"))
+    request.delay.FromSeconds(3600)
+    first, again = (api.recalls.CreateRecall(request) for _ in range(2))
+    assert (first.created, again.created) == (True, False)
+    assert first.recall == again.recall
+    api.cancel(first.recall)
+    assert api.recalls.CreateRecall(request).recall.state == CANCELLED
+    request.recall.id = ""
+    made = {api.recalls.CreateRecall(request).recall.id for _ in range(2)}
+    assert len(made) == 2
+
+
+def test_A_recalls_one_pending_per_session_if_wanted(api: Api) -> None:
+    id = api.talk()
+    first, second = api.recall(id, delay=60), api.recall(id, delay=70)
+    request = v1.CreateRecallRequest(session_id=id, recall=v1.Recall(), replace_pending=True)
+    request.delay.FromSeconds(80)
+    made = api.recalls.CreateRecall(request)
+    assert made.replaced_count == 2
+    listed = api.recalls.ListRecalls(v1.ListRecallsRequest(session_id=id, state=PENDING))
+    assert [it.id for it in listed.recalls] == [made.recall.id]
+    assert {api.get_recall(it).state for it in (first, second)} == {CANCELLED}
+
+
+def test_A_recalls_are_listed_by_session_owner_and_state(api: Api) -> None:
+    owner = new("owner")
+    one, two = (api.create(owner=owner).id for _ in range(2))
+    late, soon = api.recall(one, delay=7200), api.recall(one, delay=60)
+    other, gone = api.recall(two, delay=600), api.recall(two, delay=5)
+    api.cancel(gone)
+
+    def ids(**filters: object) -> list[str]:
+        found: list[str] = []
+        request = v1.ListRecallsRequest(page_size=1, **filters)  # type: ignore[arg-type]
+        while True:
+            page = api.recalls.ListRecalls(request)
+            found += [it.id for it in page.recalls]
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    assert ids(owner=owner) == [soon.id, other.id, late.id, gone.id]
+    assert ids(owner=owner, state=PENDING) == [soon.id, other.id, late.id]
+    assert ids(owner=owner, state=CANCELLED) == [gone.id]
+    assert ids(owner=owner, state=COMPLETED) == []
+    assert ids(session_id=one) == [soon.id, late.id]
+    assert ids(session_id=one, owner=owner, state=PENDING) == [soon.id, late.id]
+    assert ids(session_id=one, owner="other") == []
+    listed = api.recalls.ListRecalls(v1.ListRecallsRequest(page_size=1000)).recalls
+    assert {late.id, soon.id, other.id, gone.id} <= {it.id for it in listed}
+
+
+def test_A_recalls_are_claimed_by_one_worker_and_completed_once(api: Api) -> None:
+    id, kind = api.talk(2), new("type")
+    recall = api.recall(id, "look again", type=kind)
+    claim = _claimed(api, recall)
+    assert (claim.attempt, claim.missed_count) == (1, 0)
+    assert claim.recall.claim.worker == "w"
+    assert claim.recall.claim.expire_time == claim.expire_time
+    assert api.claim(kind) == []
+    done = api.complete(claim, append_message=True)
+    assert (done.replayed, done.message_seq, done.recall.state) == (False, 3, COMPLETED)
+    again = api.complete(claim, append_message=True)
+    assert (again.replayed, again.message_seq, again.recall) == (True, 3, done.recall)
+    assert api.claim(kind) == []
+    last = api.log(id)[-1]
+    assert (last.seq, last.text, last.kind) == (3, "look again", recall.message.kind)
+    assert api.context(id)[-1].text == "look again"
+    assert api.get_recall(recall).last_message_seq == 3
+
+
+def test_A_recalls_are_due_again_when_the_lease_ends(api: Api) -> None:
+    recall = api.recall(api.talk(), type=(kind := new("type")))
+    (first,) = api.claim(kind, ttl=1)
+    (second,) = api.claim(kind, wait=30)
+    assert (second.recall.id, second.attempt) == (recall.id, 2)
+    lost = refused(partial(api.complete, first, append_message=True))
+    assert lost.reason == "CLAIM_LOST"
+    assert lost.metadata == {"session_id": recall.session_id, "recall_id": recall.id}
+    api.complete(second, append_message=True)
+    assert len(api.log(recall.session_id)) == 2
+    assert refused(partial(api.complete, first)).reason == "CLAIM_LOST"
+
+
+def test_A_recalls_late_completion_counts_if_nobody_else_claimed(api: Api) -> None:
+    recall = api.recall(api.talk(), type=(kind := new("type")))
+    (claim,) = api.claim(kind, ttl=1)
+    while api.get_recall(recall).HasField("claim"):
+        time.sleep(0.05)
+    assert api.complete(claim).recall.state == COMPLETED
+
+
+def test_A_recalls_wake_who_waits_for_them(api: Api) -> None:
+    """Long poll: answered when one is due, not when the wait is over; and with none at its end."""
+    kind, found = new("type"), list[v1.ClaimedRecall]()
+    id = api.talk()
+    waiting = threading.Thread(target=lambda: found.extend(api.claim(kind, wait=60)))
+    waiting.start()
+    time.sleep(0.3)
+    recall = api.recall(id, delay=0.5, type=kind)
+    waiting.join(30)
+    assert [it.recall.id for it in found] == [recall.id]
+    assert api.claim(kind, wait=0.2) == []
+    request = v1.ClaimDueRecallsRequest(types=[kind], wait=Duration(seconds=60))
+    assert not api.recalls.ClaimDueRecalls(request, timeout=2).claims, "before the deadline"
+
+
+def test_A_recalls_interval_neither_drifts_nor_piles_up(api: Api) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3, minutes=20)
+    kind = new("type")
+    recall = api.recall(api.talk(), type=kind, trigger_time=at(start), interval=HOUR)
+    claim = _claimed(api, recall)
+    assert (claim.missed_count, claim.recall.trigger_time) == (3, at(start))
+    done = api.complete(claim, append_message=True).recall
+    assert (done.state, done.fired_count, done.missed_count) == (PENDING, 1, 3)
+    assert done.trigger_time == at(start + timedelta(hours=4))
+    assert api.claim(kind) == []
+    assert len(api.log(recall.session_id)) == 2
+
+
+def test_A_recalls_skip_to_the_next(api: Api) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=20)
+    recall = api.recall(api.talk(), trigger_time=at(start), interval=HOUR)
+    skipped = api.skip(recall, trigger_time=recall.trigger_time)
+    assert skipped.trigger_time == at(start + timedelta(hours=1))
+    assert (skipped.skipped_count, skipped.state) == (1, PENDING)
+    assert api.skip(recall, trigger_time=recall.trigger_time) == skipped, "safe to repeat"
+    assert api.skip(recall).trigger_time == at(start + timedelta(hours=2))
+    past = api.recall(api.talk(), trigger_time=ago(hours=2.5), interval=HOUR)
+    moved = api.skip(past)
+    assert moved.skipped_count == 3
+    assert moved.trigger_time.ToDatetime(UTC) > datetime.now(UTC)
+    once = api.skip(api.recall(api.talk(), delay=60))
+    assert (once.state, once.skipped_count) == (CANCELLED, 1)
+    assert api.skip(once) == once
+
+
+@pytest.mark.parametrize("act", ["cancel", "skip"])
+def test_A_recalls_that_were_cancelled_or_skipped_cannot_be_completed(api: Api, act: str) -> None:
+    recall = api.recall(api.talk(), type=(kind := new("type")), interval=HOUR)
+    claim = _claimed(api, recall)
+    changed = getattr(api, act)(recall)
+    assert not changed.HasField("claim")
+    assert refused(partial(api.complete, claim, append_message=True)).reason == "CLAIM_LOST"
+    assert len(api.log(recall.session_id)) == 1
+    assert api.claim(kind) == []
+    if act == "cancel":
+        assert api.cancel(recall) == changed == api.skip(recall)
+
+
+def test_A_recalls_claims_can_be_extended_and_given_up(api: Api) -> None:
+    recall = api.recall(api.talk(), type=(kind := new("type")))
+    (claim,) = api.claim(kind, ttl=5)
+    request = v1.ExtendRecallClaimRequest(
+        session_id=recall.session_id, recall_id=recall.id, claim_token=claim.claim_token
+    )
+    request.lease_ttl.FromSeconds(3000)
+    longer = api.recalls.ExtendRecallClaim(request).expire_time
+    assert longer.seconds - claim.expire_time.seconds > 2000
+    request.ClearField("lease_ttl")
+    request.give_up = True
+    api.recalls.ExtendRecallClaim(request)
+    (again,) = api.claim(kind)
+    assert again.attempt == 2
+    assert refused(partial(api.recalls.ExtendRecallClaim, request)).reason == "CLAIM_LOST"
+    assert refused(partial(api.complete, claim)).reason == "CLAIM_LOST"
+
+
+def test_A_recalls_of_other_types_are_left_to_others(api: Api) -> None:
+    one, other = new("type"), new("type")
+    id = api.talk()
+    for kind in (one, one, other):
+        api.recall(id, type=kind)
+    assert [it.recall.type for it in api.claim(one, "none", count=1)] == [one]
+    assert sorted(it.recall.type for it in api.claim(one, other)) == sorted((one, other))
+
+
+def test_A_recalls_rest_while_their_session_is_not_active(api: Api) -> None:
+    kind = new("type")
+    ended, archived = api.talk(), api.talk()
+    recalls = [api.recall(id, type=kind) for id in (ended, archived)]
+    api.end(ended)
+    api.archive(archived)
+    assert api.claim(kind) == []
+    assert all(api.get_recall(it).resting for it in recalls)
+    create = partial(api.recall, ended, type=kind)
+    assert refused(create).reason == "SESSION_ENDED"
+    api.reopen(ended)
+    assert [it.recall.session_id for it in api.claim(kind)] == [ended]
+    api.reopen(archived)
+    (claim,) = api.claim(kind)
+    api.end(archived)
+    assert refused(partial(api.complete, claim, append_message=True)).reason == "SESSION_ENDED"
+    assert api.complete(claim).recall.state == COMPLETED
+    api.delete(ended)
+    assert refused(partial(api.get_recall, recalls[0])).reason == "SESSION_NOT_FOUND"
+
+
+def test_A_recalls_message_respects_the_writer_lease(api: Api) -> None:
+    recall = api.recall(api.talk(), type=(kind := new("type")))
+    token = api.lease(recall.session_id)
+    claim = _claimed(api, recall)
+    assert refused(partial(api.complete, claim, append_message=True)).reason == "WRITER_LEASE_HELD"
+    done = api.complete(claim, append_message=True, writer_token=token)
+    assert (done.recall.type, done.message_seq) == (kind, 2)
+
+
+def test_A_recalls_appended_by_the_worker_itself_are_not_doubled(api: Api) -> None:
+    """The worker dies between its append and the completion; the next one does all again (P4)."""
+    recall = api.recall(api.talk(), type=(kind := new("type")), interval=HOUR)
+    (first,) = api.claim(kind, ttl=1)
+    api.append(recall.session_id, first.recall.message)
+    (second,) = api.claim(kind, wait=30)
+    assert second.recall.message == first.recall.message
+    assert api.append(recall.session_id, second.recall.message).replayed
+    assert api.complete(second, append_message=True).message_seq == 2
+    assert [m.text for m in api.log(recall.session_id)] == ["message 1", "remember"]
+
+
+def test_A_recalls_can_append_what_the_worker_says(api: Api) -> None:
+    recall = api.recall(api.talk(), "", type=new("type"))
+    claim = _claimed(api, recall)
+    wrong = refused(partial(api.complete, claim, append_message=True))
+    assert wrong.fields == ["append_message"]
+    reply = v1.Message(role=v1.Role.ROLE_SYSTEM, text="the fare is 300 now")
+    assert api.complete(claim, message=reply).message_seq == 2
+    last = api.log(recall.session_id)[-1]
+    assert (last.text, last.role) == (reply.text, v1.Role.ROLE_SYSTEM)
+
+
+def test_A_session_summary_says_when_a_recall_is_pending(api: Api) -> None:
+    id = api.create(owner=(owner := new("owner"))).id
+
+    def pending() -> Timestamp | None:
+        request = v1.ListSessionsRequest(owner=owner)
+        (summary,) = api.sessions.ListSessions(request).sessions
+        return summary.pending_recall_time if summary.HasField("pending_recall_time") else None
+
+    assert pending() is None
+    late = api.recall(id, delay=7200)
+    soon = api.recall(id, delay=60)
+    assert pending() == soon.trigger_time
+    api.cancel(soon)
+    assert pending() == late.trigger_time
+    api.cancel(late)
+    assert pending() is None
+
+
+def test_P14_what_is_wrong_with_a_recall_is_named(api: Api) -> None:
+    message = v1.Message(text="x" * 70_000, tool_call_id="a", tool_calls=[v1.ToolCall(id="a")])
+    recall = v1.Recall(id="a b", comment="x" * 5000, message=message, interval=Duration(seconds=0))
+    request = v1.CreateRecallRequest(session_id=api.talk(), recall=recall)
+    found = refused(partial(api.recalls.CreateRecall, request))
+    assert set(found.fields) == {
+        "recall.id",
+        "recall.comment",
+        "recall.interval",
+        "recall.message",
+        "recall.message.tool_calls",
+        "recall.message.tool_call_id",
+        "recall.trigger_time",
+    }
+
+
+def test_a_stop_does_not_wait_for_those_who_wait(start_server: object, dsn: str) -> None:
+    server: ServerProcess = start_server(SESSIOND_DSN=dsn)  # type: ignore[operator]
+    with grpc.insecure_channel(server.target) as channel:
+        api = Api(channel)
+        request = v1.ClaimDueRecallsRequest(wait=Duration(seconds=60))
+        call = api.recalls.ClaimDueRecalls.future(request)
+        api.append(api.talk(), said())
+        time.sleep(0.3)
+        assert server.stop() == 0
+        assert call.result(timeout=30).claims == []
+    assert not server.bugs()
