@@ -242,9 +242,9 @@ def _listen(
 
 
 @contextlib.contextmanager
-def _metrics(settings: Settings, batcher: Batcher, feeds: FeedServicer) -> Iterator[None]:
+def _metrics(settings: Settings, batcher: Batcher, server: RpcServer) -> Iterator[None]:
     try:
-        with metrics.serve(settings, batcher, feeds) as address:
+        with metrics.serve(settings, batcher, server.feeds, server.attachments) as address:
             if address is not None:
                 log.info("metrics", url=f"http://{address}/metrics")
             yield
@@ -263,7 +263,7 @@ async def serve(settings: Settings) -> int:
         batcher = await parts.enter_async_context(_batcher(dsn, settings, database, hints))
         await parts.enter_async_context(_jobs(settings, database, index))
         server = _listen(settings, database, batcher, feeds, index)
-        parts.enter_context(_metrics(settings, batcher, feeds))
+        parts.enter_context(_metrics(settings, batcher, server))
         await server.start()
         gc.freeze()  # what was imported lives as long as the process: not to be walked through again
         gc.set_threshold(_GC_ALLOCATIONS)

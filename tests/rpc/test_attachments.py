@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -385,3 +387,109 @@ def _downloads(api: Api, id: str, attachment: str) -> bool:
         return api.download(id, attachment) == noise(2_000_000)
     except grpc.RpcError:
         return False
+
+
+def test_P13_frames_without_bytes_are_no_sign_of_life(small: Api) -> None:
+    id = small.create().id
+
+    def sent() -> Iterator[v1.UploadAttachmentRequest]:
+        yield first(id, chunk=b"x")
+        for _ in range(100):
+            time.sleep(0.1)
+            yield v1.UploadAttachmentRequest()
+
+    assert refused(lambda: small.attachments.UploadAttachment(sent())).fields == ["chunk"]
+
+
+@pytest.fixture
+def narrow(start_server: Start, dsn: str) -> Iterator[tuple[Api, ServerProcess]]:
+    """A server with two connections to its database, and a channel that takes little at a time."""
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_CONNECTIONS="2", SESSIOND_JOBS="false")
+    options = [("grpc.http2.bdp_probe", 0)]
+    with grpc.insecure_channel(server.target, options=options) as channel:
+        yield Api(channel), server
+    assert not server.bugs()
+
+
+def _begun(api: Api, id: str, attachment: str) -> Any:
+    """A download of which nothing but the facts is read."""
+    request = v1.DownloadAttachmentRequest(session_id=id, attachment_id=attachment)
+    call = api.attachments.DownloadAttachment(request)
+    assert next(call).HasField("attachment")
+    return call
+
+
+def test_P13_transfers_that_stand_still_hold_no_connection(
+    narrow: tuple[Api, ServerProcess],
+) -> None:
+    api, _ = narrow
+    id = api.create().id
+    content = noise(8_000_000)
+    attachment = api.upload(id, content).attachment.id
+    downloads = [_begun(api, id, attachment) for _ in range(5)]
+    waits = [Endless(first(id, chunk=noise(2**20, n))) for n in range(5)]
+    uploads = [api.attachments.UploadAttachment.future(wait) for wait in waits]
+    for wait in waits:
+        assert wait.asked.wait(30)
+    assert api.get(id).id == id
+    assert api.upload(id, b"others go on").attachment.size == 12
+    for download in downloads:
+        assert b"".join(frame.chunk for frame in download) == content
+    for upload, wait in zip(uploads, waits, strict=True):
+        wait.over.set()
+        assert refused(upload.result).fields == ["last"]
+
+
+def test_a_download_ends_when_its_attachment_is_deleted(narrow: tuple[Api, ServerProcess]) -> None:
+    api, _ = narrow
+    id = api.create().id
+    attachment = api.upload(id, noise(20_000_000)).attachment.id
+    call = _begun(api, id, attachment)
+    request = v1.DeleteAttachmentRequest(session_id=id, attachment_id=attachment)
+    api.attachments.DeleteAttachment(request)
+    assert refused(lambda: call).reason == "ATTACHMENT_NOT_FOUND"
+
+
+def test_a_server_that_stops_ends_transfers(narrow: tuple[Api, ServerProcess]) -> None:
+    """At once, though some stand still; an upload under way leaves nothing."""
+    api, server = narrow
+    id = api.create().id
+    attachment = api.upload(id, noise(20_000_000)).attachment.id
+    stuck = _begun(api, id, attachment)
+    wait = Endless(first(id, chunk=noise(2**20)))
+    upload = api.attachments.UploadAttachment.future(wait)
+    assert wait.asked.wait(30)
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    assert refused(upload.result).reason == "SHUTTING_DOWN"
+    wait.over.set()
+    stopping.join()
+    assert server.process.returncode == 0
+    with pytest.raises(grpc.RpcError):
+        list(stuck)
+
+
+def test_P13_a_large_file_takes_little_memory(narrow: tuple[Api, ServerProcess]) -> None:
+    api, server = narrow
+    id = api.create().id
+    before = _peak(server)
+    content = noise(60 * 2**20)
+    attachment = api.upload(id, content).attachment.id
+    assert api.download(id, attachment) == content
+    assert _peak(server) - before < 40 * 2**20
+
+
+def _peak(server: ServerProcess) -> int:
+    """The most memory that it has had, in bytes."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+def test_A_files_of_a_session_may_have_the_longest_names(api: Api) -> None:
+    id = api.create().id
+    name = "/".join([*("é" * 127, "ü" * 127, "\U0001f600" * 63), "x" * 250 + ".txt"])
+    names = [api.upload(id, name=name).attachment.name for _ in range(3)]
+    assert names[0] == name
+    assert [len(it.rpartition("/")[2]) for it in names] == [254, 255, 255]
+    assert names[2].endswith("x_2.txt")
+    assert [it.name for it in api.files(id)] == sorted(names)

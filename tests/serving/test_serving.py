@@ -238,6 +238,7 @@ def test_metrics_are_served_where_they_are_wanted(dsn: str, start_server: Start)
     with Client(server.target) as client:
         client.create_session("s")
         assert figures()["sessiond_watches"] == 0
+        assert figures()["sessiond_attachment_uploads"] == 0
         events = iter(client.watch("s"))
         assert next(events).kind == "caught_up"
         assert figures()["sessiond_watches"] == 1

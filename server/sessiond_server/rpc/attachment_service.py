@@ -31,17 +31,17 @@ class _Slots:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._taken = 0
+        self.taken = 0
 
     @contextmanager
     def one(self, *, refuse: bool = True) -> Iterator[None]:
-        if refuse and self._taken >= self._limit:
+        if refuse and self.taken >= self._limit:
             raise TooManyTransfers(self._limit)
-        self._taken += 1
+        self.taken += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self.taken -= 1
 
 
 class AttachmentServicer:
@@ -57,6 +57,13 @@ class AttachmentServicer:
         self._closing = asyncio.Event()
         self._open: dict[Context, asyncio.Task[Any]] = {}
         self._cutting: set[asyncio.Task[None]] = set()
+
+    def figures(self) -> dict[str, int]:
+        """What the metrics show; asked for by another thread."""
+        return {
+            "attachment_uploads": self._uploads.taken,
+            "attachment_downloads": self._downloads.taken,
+        }
 
     def close_streams(self) -> None:
         """End the transfers under way; they can be repeated or gone on with elsewhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -25,7 +26,7 @@ class Frames:
         self._requests = requests
         self._timeout = timeout
         self._closing = closing
-        self._last = False
+        self._heard = time.monotonic()
         self.size: int | None = None
         self.sha256 = b""
 
@@ -58,7 +59,9 @@ class Frames:
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait(
-                {coming, closing}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
+                {coming, closing},
+                timeout=max(0.0, self._heard + self._timeout - time.monotonic()),
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if coming.done():
                 return self._checked(coming.result())
@@ -86,6 +89,8 @@ class Frames:
                 check.wrong("size", "isn't what an earlier frame said")
             if frame.sha256 and self.sha256 not in (b"", frame.sha256):
                 check.wrong("sha256", "isn't what an earlier frame said")
+        if frame.chunk:
+            self._heard = time.monotonic()
         self.size = frame.size if frame.HasField("size") else self.size
         self.sha256 = frame.sha256 or self.sha256
         return frame

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 from rich.text import Text
@@ -25,6 +27,8 @@ from sessiond.cli.terminal import Failure, Run, is_terminal, note
 from sessiond.cli.verbs import Output, SessionName, verb
 
 app = typer.Typer(no_args_is_help=True)
+
+_IN_MEMORY = 2**24
 
 Names = Annotated[list[str], typer.Argument(metavar="NAMES…", help="Their names or ids.")]
 
@@ -58,21 +62,34 @@ def upload(
     facts = arguments.json_object(metadata)
     made: list[v1.Attachment] = []
     for file in files:
-        source = BytesIO(sys.stdin.buffer.read()) if file == "-" else Path(file)
         own = name or ("" if file == "-" else Path(file).name)
-        answer = run.client.upload_attachment(
-            found.id,
-            source,
-            name=f"{to.rstrip('/')}/{own}" if to and own else own,
-            mime_type=mime_type,
-            disposition="inline" if inline else "attachment",
-            metadata=facts or None,
-        )
+        with _opened(file) as source:
+            answer = run.client.upload_attachment(
+                found.id,
+                source,
+                name=f"{to.rstrip('/')}/{own}" if to and own else own,
+                mime_type=mime_type,
+                disposition="inline" if inline else "attachment",
+                metadata=facts or None,
+            )
         made.append(answer.attachment)
         if output is Format.TABLE:
             print(one_line(answer.attachment.name))
     if output is not Format.TABLE:
         write_all([plain(it) for it in made], output)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[IO[bytes]]:
+    """A file, or what comes from stdin, that can be read again when the connection breaks."""
+    if file != "-":
+        with Path(file).open("rb") as source:
+            yield source
+        return
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spooled:
+        shutil.copyfileobj(sys.stdin.buffer, spooled)
+        spooled.seek(0)
+        yield spooled
 
 
 @verb(
