@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sessiond import v1
 from tests.model.contents import payloads
 from tests.model.driver import Stubs
+from tests.model.finding import Deletions, Searches
 from tests.model.log import completed
 from tests.model.machines import Appends, Forks, Hiding, Leases, Retries
 
@@ -32,7 +33,11 @@ class Changing(Appends, Hiding, Forks):
     """What changes the context."""
 
 
-class Everything(Appends, Retries, Leases, Hiding, Forks):
+class Finding(Appends, Hiding, Searches, Deletions):
+    """What is found, and what is gone."""
+
+
+class Everything(Appends, Retries, Leases, Hiding, Forks, Searches, Deletions):
     """All of it."""
 
 
@@ -46,11 +51,17 @@ def test_P6_P7_P8_contexts_now_and_of_the_past_are_what_the_model_says(stubs: St
     run(Changing, stubs, examples=10, steps=25)
 
 
+@pytest.mark.timeout(600)
+def test_P6_P11_searches_find_what_is_there_and_deletions_leave_nothing(stubs: Stubs) -> None:
+    run(Finding, stubs, examples=10, steps=25)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_P1_to_P8_long_histories_are_what_the_model_says(stubs: Stubs) -> None:
     run(Writing, stubs, examples=60, steps=50)
     run(Changing, stubs, examples=150, steps=50)
+    run(Finding, stubs, examples=60, steps=50)
     run(Everything, stubs, examples=100, steps=80)
 
 
