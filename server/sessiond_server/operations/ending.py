@@ -10,7 +10,7 @@ from sessiond_server.store import changes, heads, sessions, usage
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import ACTIVE, ENDED
 from sessiond_server.store.keys import SessionKey, session_key
-from sessiond_server.store.sessions import Child, SessionRow
+from sessiond_server.store.sessions import EPHEMERAL, SUBAGENT, Child, SessionRow
 from sessiond_server.store.touched import touch
 
 
@@ -36,9 +36,6 @@ async def end(
     """End a session; how it stands or stood, and whether it is deleted, being ephemeral."""
 
     async def work(connection: Connection) -> tuple[SessionRow, bool]:
-        origin = await sessions.origin(connection, key)
-        if origin is not None and origin.goes_at_its_end:
-            await lock_parent(connection, key)
         await gate.lock(connection, session_id, key)
         row = await read(connection, session_id, key)
         if row.state != ENDED:
@@ -46,7 +43,7 @@ async def end(
             row.end_time = await heads.now(connection)
             await _store(connection, row)
             row = await read(connection, session_id, key)
-        ephemeral = row.origin.goes_at_its_end
+        ephemeral = row.parent_kind == SUBAGENT and row.lifecycle == EPHEMERAL
         if ephemeral:
             await _delete_tree(connection, row)
         return row, ephemeral
@@ -80,7 +77,6 @@ async def delete(
     """Delete a session and the descendants that go with it, for good (P11)."""
 
     async def work(connection: Connection) -> Deleted:
-        await lock_parent(connection, key)
         if await heads.lock(connection, key) is None:
             if allow_missing:
                 return Deleted()
@@ -100,16 +96,6 @@ class Family:
     tenant: str
     going: list[SessionKey]
     staying: list[Child]
-
-
-async def lock_parent(connection: Connection, child: SessionKey) -> SessionKey | None:
-    """The locked parent of a session, if there is one. It inherits what was used, and therefore has to stay
-    while its child goes; who deletes a session locks it first, since parents come before their children."""
-    origin = await sessions.origin(connection, child)
-    if origin is None or origin.parent_id is None:
-        return None
-    key = session_key(origin.tenant, origin.parent_id)
-    return None if await heads.lock(connection, key) is None else key
 
 
 async def _locked_children(connection: Connection, tenant: str, parents: list[str]) -> list[Child]:
@@ -145,9 +131,10 @@ async def remove(connection: Connection, gone: Family) -> Deleted:
         await sessions.detach(connection, gone.tenant, ids)
         for child in gone.staying:
             await changes.record(connection, child.key, changes.FACTS)
-    heir = await lock_parent(connection, gone.going[0])
+    # The parent may be about to go too, but only when it has its children's locks, and so sees this.
+    heir = await sessions.parent(connection, gone.going[0])
     if heir is not None:
-        await usage.inherit(connection, heir, gone.going)
+        await usage.inherit(connection, session_key(gone.tenant, heir), gone.going)
     messages = await sessions.delete(connection, gone.going)
     touch(*gone.going)
     return Deleted(len(gone.going), messages, len(gone.staying))

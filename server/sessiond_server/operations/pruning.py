@@ -110,8 +110,6 @@ async def prune(
     `gone` gets all that went, or would go, with it."""
 
     async def work(connection: Connection) -> tuple[Pruned, list[SessionKey]] | None:
-        if not pruning.dry_run:
-            await ending.lock_parent(connection, candidate.key)
         head = await _head(connection, candidate.key, lock=not pruning.dry_run)
         row = await sessions.read(connection, candidate.key) if head else None
         if head is None or row is None or row.incarnation != candidate.incarnation:

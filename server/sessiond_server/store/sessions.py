@@ -19,19 +19,6 @@ EPHEMERAL, LINKED, DETACHED = 1, 2, 3
 """Values of `sessiond.v1.Lifecycle`."""
 
 
-class Origin(NamedTuple):
-    """From which session one comes, and what becomes of it when it ends."""
-
-    tenant: str
-    parent_id: str | None
-    parent_kind: int
-    lifecycle: int
-
-    @property
-    def goes_at_its_end(self) -> bool:
-        return self.parent_kind == SUBAGENT and self.lifecycle == EPHEMERAL
-
-
 @dataclass(slots=True)
 class SessionRow:
     """A row of `session` with the counters of its head."""
@@ -79,10 +66,6 @@ class SessionRow:
     @property
     def key(self) -> SessionKey:
         return SessionKey(self.bucket, self.session_key)
-
-    @property
-    def origin(self) -> Origin:
-        return Origin(self.tenant, self.parent_id, self.parent_kind, self.lifecycle)
 
     @property
     def etag(self) -> str:
@@ -312,9 +295,10 @@ async def by_title(
     return [row[1] for row in rows]
 
 
-async def origin(connection: Connection, key: SessionKey) -> Origin | None:
-    row = await connection.fetchrow(query("origin"), *key)
-    return None if row is None else Origin(*row)
+async def parent(connection: Connection, key: SessionKey) -> str | None:
+    """The id of the session that one comes from."""
+    parent_id: str | None = await connection.fetchval(query("parent"), *key)
+    return parent_id
 
 
 async def fill_details(connection: Connection, key: SessionKey, details: bytes) -> None:

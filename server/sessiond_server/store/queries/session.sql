@@ -138,9 +138,9 @@ SELECT s.create_request_id
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2;
 
--- name: origin
--- From which session one comes, and what decides its fate; none of it ever changes but that a parent may go.
-SELECT tenant, parent_id, parent_kind, lifecycle
+-- name: parent
+-- From which session one comes.
+SELECT parent_id
 FROM session
 WHERE bucket = $1 AND session_key = $2;
 

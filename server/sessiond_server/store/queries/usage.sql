@@ -139,20 +139,22 @@ SELECT $1, $2, $3, k.request_id, k.digest, $6
 FROM unnest($4::text[], $5::bytea[]) AS k (request_id, digest);
 
 -- name: inherit_usage
--- Sessions that are about to be deleted leave their sums to $1, $2.
+-- Sessions that are about to be deleted leave their sums to $1, $2, if it exists.
 INSERT INTO usage_sum (
     bucket, session_key, inherited, day, model, currency, record_count, model_calls, input_tokens,
     output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count,
     estimated, actual_count, actual
 )
 SELECT
-    $1::smallint, $2::uuid, true, u.day, u.model, u.currency,
+    h.bucket, h.session_key, true, u.day, u.model, u.currency,
     sum(u.record_count), sum(u.model_calls), sum(u.input_tokens), sum(u.output_tokens),
     sum(u.cache_read_tokens), sum(u.cache_write_tokens), sum(u.reasoning_tokens), sum(u.total_tokens),
     sum(u.estimated_count), sum(u.estimated), sum(u.actual_count), sum(u.actual)
-FROM usage_sum AS u
-JOIN unnest($3::smallint[], $4::uuid[]) AS k (bucket, session_key) USING (bucket, session_key)
-GROUP BY u.day, u.model, u.currency
+FROM session AS h
+CROSS JOIN unnest($3::smallint[], $4::uuid[]) AS k (bucket, session_key)
+JOIN usage_sum AS u ON u.bucket = k.bucket AND u.session_key = k.session_key
+WHERE h.bucket = $1 AND h.session_key = $2
+GROUP BY h.bucket, h.session_key, u.day, u.model, u.currency
 HAVING sum(u.record_count) > 0
 ORDER BY u.day, u.model, u.currency
 ON CONFLICT (bucket, session_key, inherited, day, model, currency) DO UPDATE

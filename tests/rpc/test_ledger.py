@@ -1,0 +1,325 @@
+"""The ledger against a model: whatever happens to sessions, every sum is what was recorded, exactly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Context, Decimal
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sessiond import v1
+from tests.rpc.api import Api, new, said
+from tests.support.processes import ServerProcess
+
+EXACT = Context(prec=400)
+SUBAGENT, CONTINUATION = v1.ParentKind.PARENT_KIND_SUBAGENT, v1.ParentKind.PARENT_KIND_CONTINUATION
+EPHEMERAL, LINKED, DETACHED = 1, 2, 3
+ROUND = v1.UsageGrouping.USAGE_GROUPING_ROUND
+DAY_AND_MODEL = v1.UsageGrouping.USAGE_GROUPING_DAY_AND_MODEL
+DAYS = ["2025-12-31", "2026-01-01", "2026-01-02"]
+MODELS = ["", "a", "b"]
+DEPTH = 3
+
+money = st.from_regex(r"\A[0-9]{1,12}(\.[0-9]{1,12})?\Z", alphabet="0123456789.")
+
+
+@pytest.fixture(scope="module")
+def api(server: ServerProcess) -> Iterator[Api]:
+    with grpc.insecure_channel(server.target) as channel:
+        yield Api(channel)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A record, as the model keeps it."""
+
+    tokens: int
+    model: str
+    day: str
+    round: int | None
+    set_round: bool
+    currency: str
+    estimated: str
+    actual: str
+
+    def record(self, tag: str, request_id: str = "") -> v1.UsageRecord:
+        usage = v1.Usage(input_tokens=self.tokens, model_calls=1)
+        if self.estimated or self.actual:
+            usage.costs.add(currency=self.currency, estimated=self.estimated, actual=self.actual)
+        record = v1.UsageRecord(
+            usage=usage, model=tag + self.model, set_round=self.set_round, request_id=request_id
+        )
+        record.time.FromJsonString(f"{self.day}T23:59:59Z")
+        if self.round is not None:
+            record.round_index = self.round
+        return record
+
+
+def spending() -> st.SearchStrategy[Spent]:
+    """A record of a few days, models and rounds."""
+
+    def made(round: int | None, set_round: bool, **fields: Any) -> Spent:
+        return Spent(round=round, set_round=set_round and round is not None, **fields)
+
+    return st.builds(
+        made,
+        tokens=st.integers(0, 10**12),
+        model=st.sampled_from(MODELS),
+        day=st.sampled_from(DAYS),
+        round=st.sampled_from([None, 0, 1]),
+        set_round=st.booleans(),
+        currency=st.sampled_from(["USD", "EUR"]),
+        estimated=st.one_of(st.just(""), money),
+        actual=st.one_of(st.just(""), money),
+    )
+
+
+@dataclass
+class Node:
+    """A session of the model."""
+
+    id: str
+    parent: Node | None = None
+    kind: int = 0
+    lifecycle: int = LINKED
+    own: list[Spent] = field(default_factory=list)
+    inherited: list[Spent] = field(default_factory=list)
+    messages: set[str] = field(default_factory=set)
+    requests: set[str] = field(default_factory=set)
+    ended: bool = False
+
+    @property
+    def depth(self) -> int:
+        above = self.parent.depth if self.parent else 0
+        return above + (self.kind == SUBAGENT)
+
+    def spend(self, spent: Spent) -> None:
+        if spent.set_round:
+            self.own = [it for it in self.own if it.round != spent.round]
+        self.own.append(spent)
+
+
+Sums = dict[tuple[str, str], tuple[int, int, dict[str, tuple[str, str]]]]
+
+
+def text(values: list[str]) -> str:
+    """The sum of decimals as the API says it."""
+    if not values:
+        return ""
+    total = Decimal(0)
+    for value in values:
+        total = EXACT.add(total, Decimal(value))
+    digits = format(total, "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def sums(spent: list[Spent]) -> Sums:
+    """What the ledger must say by day and model."""
+    found: Sums = {}
+    for key in {(it.day, it.model) for it in spent}:
+        of_key = [it for it in spent if (it.day, it.model) == key]
+        costs = {
+            currency: (
+                text([it.estimated for it in of_key if it.currency == currency and it.estimated]),
+                text([it.actual for it in of_key if it.currency == currency and it.actual]),
+            )
+            for currency in {it.currency for it in of_key if it.estimated or it.actual}
+        }
+        found[key] = (sum(it.tokens for it in of_key), len(of_key), costs)
+    return found
+
+
+def told(groups: Any, tag: str) -> Sums:
+    """What the ledger says."""
+    return {
+        (g.day, g.model.removeprefix(tag)): (
+            g.usage.total_tokens,
+            g.usage.model_calls,
+            {c.currency: (c.estimated, c.actual) for c in g.usage.costs},
+        )
+        for g in groups
+        if g.model.startswith(tag)
+    }
+
+
+class World:
+    """Sessions of one example, in the store and in the model."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.tag = new("model-")
+        self.nodes: list[Node] = []
+        self.all: list[Spent] = []
+        """What all that ever was has spent in the end: of sessions that are gone, what they left."""
+        self.create(None, 0, LINKED)
+
+    def create(self, parent: Node | None, kind: int, lifecycle: int) -> None:
+        if parent is not None and kind == SUBAGENT and parent.depth == DEPTH:
+            return
+        node = Node(new(), parent, kind, lifecycle)
+        if parent is None:
+            self.api.create(node.id)
+        else:
+            origin = v1.SessionParent(id=parent.id, kind=kind)  # type: ignore[arg-type]
+            self.api.create(node.id, parent=origin, lifecycle=lifecycle)
+        self.nodes.append(node)
+
+    def record(self, node: Node, spent: list[tuple[Spent, str]]) -> None:
+        records = [it.record(self.tag, request_id) for it, request_id in spent]
+        answer = self.api.spend(node.id, *records)
+        new_ones = 0
+        for it, request_id in spent:
+            if not request_id or request_id not in node.requests:
+                node.spend(it)
+                new_ones += 1
+            node.requests |= {request_id} - {""}
+        assert answer.replayed_count == len(spent) - new_ones
+
+    def append(self, node: Node, client_id: str, spent: Spent) -> None:
+        if node.ended and client_id not in node.messages:
+            return
+        message = said("hello", client_id=client_id)
+        answer = self.api.append(node.id, message, usage=spent.record(self.tag))
+        assert answer.replayed == (client_id in node.messages)
+        if client_id not in node.messages:
+            node.spend(spent)
+            node.messages.add(client_id)
+
+    def children(self, node: Node) -> list[Node]:
+        return [it for it in self.nodes if it.parent is node]
+
+    def subtree(self, node: Node) -> list[Spent]:
+        below = [it for child in self.children(node) for it in self.subtree(child)]
+        return node.own + node.inherited + below
+
+    def end(self, node: Node) -> None:
+        deleted = self.api.end(node.id).deleted
+        node.ended = True
+        assert deleted == (node.kind == SUBAGENT and node.lifecycle == EPHEMERAL)
+        if deleted:
+            self.forget(node)
+
+    def delete(self, node: Node) -> None:
+        self.api.delete(node.id)
+        self.forget(node)
+
+    def forget(self, node: Node) -> None:
+        heir = node.parent
+        going = [node]
+        for it in going:
+            for child in self.children(it):
+                if child.kind == SUBAGENT and child.lifecycle != DETACHED:
+                    going.append(child)
+                else:
+                    child.parent, child.kind = None, 0
+        for it in going:
+            left = it.own + it.inherited
+            if heir is not None:
+                heir.inherited += left
+            else:
+                self.all += left
+            self.nodes.remove(it)
+
+    def clear(self, node: Node) -> None:
+        if not node.ended:
+            self.api.messages.ClearMessages(v1.ClearMessagesRequest(session_id=node.id))
+            node.messages.clear()
+
+    def fork(self, node: Node) -> None:
+        fork = self.api.fork(node.id)
+        self.nodes.append(Node(fork.id, node, 3, LINKED, messages=set(node.messages)))
+
+    def check(self) -> None:
+        for node in self.nodes:
+            own = self.api.spent(node.id, group_by=DAY_AND_MODEL)
+            assert told(own.groups, self.tag) == sums(node.own)
+            whole = self.api.spent(node.id, group_by=DAY_AND_MODEL, include_descendants=True)
+            assert told(whole.groups, self.tag) == sums(self.subtree(node))
+            session = self.api.get(node.id)
+            assert session.usage.own == own.total
+            assert session.usage.subtree == whole.total
+            rounds = self.api.spent(node.id, group_by=ROUND).groups
+            assert {
+                (g.round_index, g.model.removeprefix(self.tag)): g.usage.total_tokens
+                for g in rounds
+            } == by_round(node.own)
+        everything = self.all + [it for n in self.nodes for it in n.own + n.inherited]
+        assert told(self.of_tenant(), self.tag) == sums(everything)
+
+    def of_tenant(self) -> list[v1.UsageGroup]:
+        found, token = list[v1.UsageGroup](), ""
+        while not found or token:
+            page = self.api.spent(group_by=DAY_AND_MODEL, page_size=1000, page_token=token)
+            found += page.groups
+            token = page.next_page_token
+        return found
+
+
+def by_round(spent: list[Spent]) -> dict[tuple[int, str], int]:
+    found: Counter[tuple[int, str]] = Counter()
+    for it in spent:
+        if it.round is not None:
+            found[it.round, it.model] += it.tokens
+    return dict(found)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_P11_every_sum_is_what_was_recorded_whatever_happens_to_sessions(
+    api: Api, data: st.DataObject
+) -> None:
+    world = World(api)
+    named = {name: data.draw(spending()) for name in ("r1", "r2")}
+    for _ in range(data.draw(st.integers(3, 25))):
+        if not world.nodes:
+            world.create(None, 0, LINKED)
+        node = data.draw(st.sampled_from(world.nodes))
+        match data.draw(st.sampled_from("rrrraaacccedfx")):
+            case "r":
+                plain = st.tuples(spending(), st.just(""))
+                known = st.sampled_from(sorted(named)).map(lambda name: (named[name], name))
+                world.record(node, data.draw(st.lists(plain | known, min_size=1, max_size=4)))
+            case "a":
+                client_id = data.draw(st.sampled_from(["m1", "m2", "m3"]))
+                world.append(node, client_id, data.draw(spending()))
+            case "c":
+                kind = data.draw(st.sampled_from([SUBAGENT, SUBAGENT, CONTINUATION]))
+                world.create(node, kind, data.draw(st.sampled_from([EPHEMERAL, LINKED, DETACHED])))
+            case "e":
+                world.end(node)
+            case "d":
+                world.delete(node)
+            case "f":
+                world.fork(node)
+            case "x":
+                world.clear(node)
+    world.check()
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(costs=st.lists(st.tuples(money, money), min_size=1, max_size=40))
+def test_B_token_and_cost_counters_are_exact_decimals(
+    api: Api, costs: list[tuple[str, str]]
+) -> None:
+    id = api.create().id
+    records = [
+        v1.UsageRecord(usage=v1.Usage(costs=[v1.Cost(estimated=one, actual=other)]))
+        for one, other in costs
+    ]
+    half = len(records) // 2
+    for part in (records[:half], records[half:]):
+        if part:
+            api.spend(id, *part)
+    found = api.get(id).usage.own.costs[0]
+    assert found.estimated == text([one for one, _ in costs])
+    assert found.actual == text([other for _, other in costs])
