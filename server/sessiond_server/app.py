@@ -16,6 +16,7 @@ from sessiond_server.config import Settings, SettingsError
 from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
+from sessiond_server.jobs.archiving import archive_jobs
 from sessiond_server.jobs.attachments import UploadSweep
 from sessiond_server.jobs.indexing import IndexJob
 from sessiond_server.jobs.retention import RetentionJob
@@ -176,6 +177,7 @@ async def _jobs(
     settings: Settings, database: Database, index: IndexJob | None
 ) -> AsyncIterator[None]:
     jobs: list[Job] = [
+        *archive_jobs(settings, database),
         UploadSweep(database, every=settings.attachment_timeout),
         RetentionJob(database, retention_io.stored_rule, settings.retention_interval),
     ]
@@ -218,7 +220,7 @@ def _listen(
             batcher,
             Searches(database, settings.search_timeout, None if index is None else index.wake),
         ),
-        ContextServicer(database),
+        ContextServicer(database, settings.archive_segment_messages),
         feeds,
         AttachmentServicer(
             database,

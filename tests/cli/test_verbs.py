@@ -297,3 +297,23 @@ def test_rm_without_a_question_takes_whole_ids_alone(cli: Cli, talk: str) -> Non
 def test_rm_of_several_deletes_none_if_one_is_unknown(cli: Cli, talk: str) -> None:
     cli.refused("rm", "--yes", talk, "nowhere")
     assert cli.json("rm", "--yes", talk)[0]["message_count"] == 8
+
+
+def test_P6_archive_and_restore_change_nothing_that_is_shown(cli: Cli, talk: str) -> None:
+    shown = cli.ok("show", talk)
+    assert cli.ok("archive", talk, "--keep", "4") == "archived 4 messages; everything before 5 is\n"
+    assert cli.json("archive", talk, "--keep", "4")["message_count"] == 0
+    assert cli.ok("show", talk) == shown
+    assert "archived: 1–4" in cli.ok("tail", talk)
+    assert cli.json("restore", talk) == {
+        "archived_before_seq": 0,
+        "message_count": 4,
+        "more": False,
+    }
+    assert cli.ok("restore", talk) == "restored 0 messages; nothing is archived\n"
+    rows = cli.ok("archive", talk, "--list").splitlines()
+    assert len(rows) == 3
+    assert [row.split()[2] for row in rows[1:]] == ["restored", "archived"]
+    assert (
+        "nothing was archived" in cli("archive", cli.ok("create", "new").strip(), "--list").stderr
+    )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from tests.model.driver import Stubs
+from tests.support.postgres import Databases
 from tests.support.processes import ServerProcess
 
 settings.register_profile("model", deadline=None, derandomize=False, print_blob=True)
@@ -20,3 +21,14 @@ def stubs(server: ServerProcess) -> Iterator[Stubs]:
     opened = Stubs(server.target)
     yield opened
     opened.channel.close()
+
+
+@pytest.fixture(scope="session")
+def archiving_stubs(databases: Databases) -> Iterator[Stubs]:
+    """The services of a server that archives in segments of a few messages."""
+    server = ServerProcess(SESSIOND_DSN=databases.migrated(), SESSIOND_ARCHIVE_SEGMENT_MESSAGES="3")
+    opened = Stubs(server.target)
+    yield opened
+    opened.channel.close()
+    assert server.stop() == 0
+    assert not server.bugs()

@@ -179,13 +179,14 @@ class Log:
 
     def unsuited(self, after: int, to: int) -> bool:
         """Whether a later compaction stands where these messages come back, or holds a result of theirs."""
-        back = [m for seq, m in self.messages.items() if after < seq <= to]
-        ids = {call.id for message in back for call in message.tool_calls}
+        back = {seq: m for seq, m in self.messages.items() if after < seq <= to}
+        ids = {(call.id, seq) for seq, m in back.items() for call in m.tool_calls}
         return any(
             c.touches(after + 1, to)
             or any(
-                c.from_seq <= seq <= c.to_seq and m.tool_call_id in ids
+                c.from_seq <= seq <= c.to_seq and m.tool_call_id == call_id and call < seq
                 for seq, m in self.messages.items()
+                for call_id, call in ids
             )
             for c in self.counting()
             if c.note_seq > to

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from sessiond import v1
+from tests.model.archives import Archives
 from tests.model.contents import payloads
 from tests.model.driver import Stubs
 from tests.model.finding import Deletions, Searches
@@ -41,6 +42,10 @@ class Everything(Appends, Retries, Leases, Hiding, Forks, Searches, Deletions):
     """All of it."""
 
 
+class Archiving(Appends, Retries, Hiding, Forks, Archives):
+    """What archiving mustn't change."""
+
+
 @pytest.mark.timeout(600)
 def test_P1_P3_P4_P5_appends_in_every_mode_are_what_the_model_says(stubs: Stubs) -> None:
     run(Writing, stubs, examples=10, steps=20)
@@ -54,6 +59,19 @@ def test_P6_P7_P8_contexts_now_and_of_the_past_are_what_the_model_says(stubs: St
 @pytest.mark.timeout(600)
 def test_P6_P11_searches_find_what_is_there_and_deletions_leave_nothing(stubs: Stubs) -> None:
     run(Finding, stubs, examples=10, steps=25)
+
+
+@pytest.mark.timeout(600)
+def test_P4_P6_P7_P8_archived_histories_are_what_the_model_says(archiving_stubs: Stubs) -> None:
+    run(Archiving, archiving_stubs, examples=10, steps=25)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_P4_P6_P7_P8_long_archived_histories_are_what_the_model_says(
+    archiving_stubs: Stubs,
+) -> None:
+    run(Archiving, archiving_stubs, examples=150, steps=60)
 
 
 @pytest.mark.long

@@ -75,6 +75,7 @@ def _full(api: Api) -> str:
     update = v1.UpdateMessagesRequest(session_id=id)
     update.updates.add(message=v1.Message(seq=3, model="m")).update_mask.paths.append("model")
     api.messages.UpdateMessages(update)
+    api.contexts.ArchiveMessages(v1.ArchiveMessagesRequest(session_id=id, before_seq=3))
     api.lease(id, seconds=1)
     api.upload(id, b"the same for all")
     api.upload(id, id.encode() * 20_000, id)

@@ -155,9 +155,20 @@ JOIN LATERAL (
     FROM message AS m
     WHERE m.bucket = h.bucket AND m.session_key = h.session_key
 ) AS m ON true
-WHERE (m.messages, m.first, coalesce(m.last, h.next_seq - 1), m.calls)
-    IS DISTINCT FROM (h.message_count, h.first_seq, h.next_seq - 1, h.tool_call_count)
-    OR h.next_seq - h.first_seq <> m.messages
+JOIN LATERAL (
+    SELECT coalesce(sum(last_seq - first_seq + 1), 0) AS messages,
+        coalesce(min(first_seq), h.first_seq) AS first, coalesce(max(last_seq) + 1, h.first_seq) AS behind
+    FROM message_segment AS s
+    WHERE s.bucket = h.bucket AND s.session_key = h.session_key
+) AS s ON true
+WHERE (s.first, s.behind, m.first, coalesce(m.last, h.next_seq - 1), m.messages + s.messages)
+    IS DISTINCT FROM (
+        h.first_seq, greatest(h.first_seq, h.archived_before_seq),
+        CASE WHEN m.messages = 0 THEN h.first_seq ELSE s.behind END,
+        h.next_seq - 1, h.message_count
+    )
+    OR h.next_seq - h.first_seq <> h.message_count
+    OR (s.messages = 0 AND m.calls <> h.tool_call_count)
 UNION ALL
 SELECT 'a recall without its session, or one that rests while it shouldn''t', count(*)
 FROM recall AS r LEFT JOIN session AS s USING (bucket, session_key)

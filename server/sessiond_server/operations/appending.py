@@ -52,7 +52,7 @@ class Appending:
             head = await heads.lock(connection, append.key)
             if head is None:
                 raise SessionNotFound(append.session_id)
-        known = await appends.known(connection, append.key, append.rows)
+        known = await appends.known(connection, head, append.rows)
         new = unknown_rows(append.rows, known, skip_known=append.skip_known)
         if not new:
             seqs = [known[row.client_id].seq for row in append.rows]
@@ -62,7 +62,7 @@ class Appending:
         if append.expected_next_seq not in (0, head.next_seq):
             raise NextSeqMismatch(append.expected_next_seq, head.next_seq)
         rest = Append(append.session_id, append.key, new, writer_token=append.writer_token)
-        stored = await appends.store(connection, [rest])
+        stored = await appends.store(connection, [rest], looked=True)
         if not stored:
             raise WriterLeaseLost(append.session_id)  # it ended since the look above
         if append.usage is not None:

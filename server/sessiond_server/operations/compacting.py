@@ -74,19 +74,24 @@ async def plan(
 ) -> Planned:
     """Propose a range, and take the lease (holder, duration) with it if one is wanted."""
 
-    async def work(connection: Connection) -> Planned:
-        if lease is None:
-            head = await reading.head_of(connection, session_id, key)
-        else:
-            head = await gate.lock(connection, session_id, key)
-            if head.compactor_holder != lease[0]:
-                gate.check_compactor(session_id, head, "", await heads.now(connection))
+    async def look(connection: Connection, head: Head) -> Planned:
         context, calls = await _outline(connection, session_id, key)
-        planned = _planned(calls, context.spans, goal, head)
-        if lease is None or planned.nothing:
+        return _planned(calls, context.spans, goal, head)
+
+    if lease is None:
+        async with database.snapshot() as connection:
+            return await look(connection, await reading.head_of(connection, session_id, key))
+    holder, duration = lease
+
+    async def work(connection: Connection) -> Planned:
+        head = await gate.lock(connection, session_id, key)
+        if head.compactor_holder != holder:
+            gate.check_compactor(session_id, head, "", await heads.now(connection))
+        planned = await look(connection, head)
+        if planned.nothing:
             return planned
         token = f"compaction-{secrets.token_urlsafe(18)}"
-        expire_time = await heads.set_compactor(connection, key, token, *lease)
+        expire_time = await heads.set_compactor(connection, key, token, holder, duration)
         return replace(planned, lease_token=token, lease_expire_time=expire_time)
 
     return await database.transact(work)
@@ -112,7 +117,7 @@ async def _outline(
     if context is None:
         raise SessionNotFound(session_id)
     pieces = segments(context.spans, context.first_seq, context.next_seq - 1)
-    items = await contexts.outline(connection, key, pieces, limit=_ALL)
+    items = await contexts.outline(connection, key, pieces, limit=_ALL, border=context.border)
     waiting = await messages.open_tool_calls(connection, key, (0, 0), _ALL)
     return context, ToolCalls(items, {call.seq for call in waiting})
 
@@ -122,7 +127,7 @@ async def compact(database: Database, wanted: Compact) -> tuple[CompactionRow, b
 
     async def work(connection: Connection) -> tuple[CompactionRow, bool, int]:
         head = await gate.lock(connection, wanted.session_id, wanted.key)
-        replayed = await _replayed(connection, wanted)
+        replayed = await _replayed(connection, wanted, head)
         if replayed is not None:
             return replayed, True, head.next_seq
         now = await heads.now(connection)
@@ -136,9 +141,9 @@ async def compact(database: Database, wanted: Compact) -> tuple[CompactionRow, b
     return await database.transact(work)
 
 
-async def _replayed(connection: Connection, wanted: Compact) -> CompactionRow | None:
+async def _replayed(connection: Connection, wanted: Compact, head: Head) -> CompactionRow | None:
     """The compaction that a retry means (P4)."""
-    known = await appends.known(connection, wanted.key, [wanted.note])
+    known = await appends.known(connection, head, [wanted.note])
     if not known:
         return None
     stored = known[wanted.note.client_id]
@@ -157,7 +162,7 @@ async def _compact(connection: Connection, wanted: Compact, head: Head) -> Compa
     replaced = calls.items[first : last + 1]
     note_seq = head.next_seq
     rest = Append(wanted.session_id, wanted.key, [wanted.note], writer_token=wanted.writer_token)
-    if not await appends.store(connection, [rest], note=True):
+    if not await appends.store(connection, [rest], note=True, looked=True):
         raise WriterLeaseLost(wanted.session_id)  # it ended since the look before
     span = Span(replaced[0].position, _end(replaced[-1], context.spans), note_seq)
     await contexts.add_compacted_span(connection, wanted.key, span)

@@ -42,6 +42,8 @@ class Selection:
     as_of_seq: int
     next_seq: int
     details: bytes
+    border: int
+    """Where the archive ends."""
 
 
 async def select(connection: Connection, wanted: Wanted) -> Selection:
@@ -51,12 +53,15 @@ async def select(connection: Connection, wanted: Wanted) -> Selection:
         raise SessionNotFound(wanted.session_id)
     pieces = await _pieces(connection, wanted, context)
     if wanted.as_of_seq:
-        totals = await contexts.totals(connection, wanted.key, pieces, as_of_seq=wanted.as_of_seq)
+        totals = await contexts.totals(
+            connection, wanted.key, pieces, as_of_seq=wanted.as_of_seq, border=context.border
+        )
     else:
         totals = context.message_count, context.token_count
     count, tokens = totals
     if wanted.max_tokens or wanted.max_messages:
-        pieces, count, tokens = await _limited(connection, wanted, pieces, totals)
+        outline = _Outline(connection, wanted, pieces, context.border)
+        pieces, count, tokens = await _limited(outline, wanted, pieces, totals)
     return Selection(
         pieces,
         count,
@@ -65,6 +70,7 @@ async def select(connection: Connection, wanted: Wanted) -> Selection:
         wanted.as_of_seq or context.next_seq - 1,
         context.next_seq,
         context.details,
+        context.border,
     )
 
 
@@ -80,9 +86,12 @@ async def _pieces(connection: Connection, wanted: Wanted, context: ContextMap) -
 class _Outline:
     """The context's outline, fetched backwards as far as it is asked for."""
 
-    def __init__(self, connection: Connection, wanted: Wanted, pieces: list[Segment]) -> None:
+    def __init__(
+        self, connection: Connection, wanted: Wanted, pieces: list[Segment], border: int
+    ) -> None:
         self._connection = connection
         self._wanted = wanted
+        self._border = border
         self._pieces = pieces
         self._left = pieces[::-1]
         self._size = _OUTLINE_FIRST
@@ -113,14 +122,14 @@ class _Outline:
             limit=limit,
             descending=descending,
             as_of_seq=self._wanted.as_of_seq,
+            border=self._border,
         )
 
 
 async def _limited(
-    connection: Connection, wanted: Wanted, pieces: list[Segment], totals: tuple[int, int]
+    outline: _Outline, wanted: Wanted, pieces: list[Segment], totals: tuple[int, int]
 ) -> tuple[list[Segment], int, int]:
     """The leading system messages and the newest others that fit, without tearing a tool call apart."""
-    outline = _Outline(connection, wanted, pieces)
     head = await outline.beginning()
     head_tokens = sum(item.tokens for item in head)
     newest: list[Item] = []
@@ -159,11 +168,23 @@ async def pages(
     while left:
         if wanted.as_of_seq:
             page, places = await messages.context_page_as_of(
-                connection, wanted.key, left, wanted.as_of_seq, limit=_PAGE, max_bytes=max_bytes
+                connection,
+                wanted.key,
+                left,
+                wanted.as_of_seq,
+                limit=_PAGE,
+                max_bytes=max_bytes,
+                border=selection.border,
             )
         else:
             page, places = await messages.context_page(
-                connection, wanted.key, left, Filters(), limit=_PAGE, max_bytes=max_bytes
+                connection,
+                wanted.key,
+                left,
+                Filters(),
+                limit=_PAGE,
+                max_bytes=max_bytes,
+                border=selection.border,
             )
         if page.messages:
             marks = await messages.marks(connection, wanted.key, page.messages)

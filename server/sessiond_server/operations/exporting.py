@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import asyncpg
@@ -126,11 +127,12 @@ async def _messages(
     database: Database, found: Exported, low: int, high: int, max_bytes: int
 ) -> AsyncIterator[StoredMessage]:
     while low <= high:
-        async with database.connection() as connection:
-            seqs = Seqs(low, high, found.next_change)
-            page = await transfers.messages(
-                connection, found.row.key, seqs, limit=_PAGE, max_bytes=max_bytes
+        seqs = Seqs(low, high, found.next_change)
+        page = await database.read(
+            partial(
+                transfers.messages, key=found.row.key, seqs=seqs, limit=_PAGE, max_bytes=max_bytes
             )
+        )
         if not page or page[0].seq != low:
             raise Gone
         for message in page:

@@ -28,6 +28,14 @@ async def lock(connection: Connection, session_id: str, key: SessionKey) -> Head
     return head
 
 
+async def read(connection: Connection, session_id: str, key: SessionKey) -> Head:
+    """The head of a session that exists, as it is in this snapshot."""
+    head = await heads.read(connection, key)
+    if head is None:
+        raise SessionNotFound(session_id)
+    return head
+
+
 async def lock_for_change(
     connection: Connection,
     session_id: str,

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from sessiond_server.errors import ClientIdReused, ImportConflict, InvalidFields, invalid
-from sessiond_server.operations import hiding
+from sessiond_server.operations import archiving, hiding
 from sessiond_server.sessions import visibility
 from sessiond_server.sessions.transfers import (
     Change,
@@ -23,7 +23,7 @@ from sessiond_server.sessions.transfers import (
     Undo,
 )
 from sessiond_server.sessions.visibility import PartialOverlap, hidden_spans
-from sessiond_server.store import changes, contexts, transfers
+from sessiond_server.store import archived, changes, contexts, transfers
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
@@ -276,6 +276,7 @@ class LogImport:
     async def _store(self) -> None:
         connection, key, head = self._connection, self._key, self._head
         if self._messages:
+            await self._check_archived()
             try:
                 await transfers.add_messages(connection, key, self._messages)
             except asyncpg.UniqueViolationError as error:
@@ -285,10 +286,20 @@ class LogImport:
         for record in self._records:
             await transfers.add_record(connection, key, record)
         if self._hidden:
+            archiving.check_restored(head, head.first_seq)
             grown = replace(head, next_seq=self.next_seq)
             await hiding.derive(connection, key, grown, rewound_changed=self._rewound)
         if self._hidden or self.next_change != head.next_change:
             await transfers.set_next_change(connection, key, self.next_change)
+
+    async def _check_archived(self) -> None:
+        """Client ids of archived messages are taken too (P4)."""
+        if self._head.has_archive:
+            ids = [message.client_id for message in self._messages]
+            first = self._head.first_seq
+            taken = await archived.by_client_ids(self._connection, self._key, first, ids)
+            for client_id, message in taken.items():
+                raise ClientIdReused(client_id, message.seq)
 
 
 def _compaction_span(item: Compaction) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from sessiond_server.errors import ImportConflict, invalid
-from sessiond_server.operations import gate
+from sessiond_server.operations import archiving, gate
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.import_log import Counts, LogImport
 from sessiond_server.sessions import titles
@@ -76,7 +76,7 @@ async def apply(
         touch(key)
         return replace(begun, counts=log.counts)
 
-    return await database.transact(work)
+    return await archiving.transact(database, wanted.new.session_id, wanted.new.key, work)
 
 
 async def _begin(connection: Connection, wanted: Wanted) -> Applied:

@@ -95,9 +95,9 @@ class Indexer:
             todo += [w.session.key for w in works if w.page.more or w.session.key not in written]
 
     async def _gather(self, keys: Sequence[SessionKey], ends: dict[SessionKey, int]) -> list[_Work]:
-        found: list[_Work] = []
-        room, size = _MESSAGES, _BYTES
-        async with self.database.connection() as connection:
+        async def gather(connection: Connection) -> list[_Work]:
+            found: list[_Work] = []
+            room, size = _MESSAGES, _BYTES
             for session in await search.to_index(connection, keys):
                 work = _Work(session, Page([], more=False), session.after, [])
                 if session.after < ends.setdefault(session.key, session.next_seq - 1):
@@ -108,7 +108,9 @@ class Indexer:
                     size -= sum(len(m.payload) for m in work.page.messages)
                 if work.through > session.after or work.names_title:
                     found.append(work)
-        return found
+            return found
+
+        return await self.database.read(gather)
 
     async def _page(self, connection: Connection, session: ToIndex, room: int, size: int) -> Page:
         """The next messages, one at least."""

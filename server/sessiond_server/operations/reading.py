@@ -63,14 +63,16 @@ async def page(connection: Connection, reading: Reading) -> Read:
         return Read([], Marks(set(), {}, {}), None)
     if reading.view == CONTEXT:
         return await _context_page(connection, reading, low, high)
-    return await _log_page(connection, reading, low, high)
+    return await _log_page(connection, reading, low, high, head.archived_before_seq)
 
 
 def size_of(messages: Sequence[StoredMessage]) -> int:
     return sum(len(message.payload) for message in messages)
 
 
-async def _log_page(connection: Connection, reading: Reading, low: int, high: int) -> Read:
+async def _log_page(
+    connection: Connection, reading: Reading, low: int, high: int, border: int
+) -> Read:
     found: list[StoredMessage] = []
     size, more = 0, False
     while low <= high and len(found) < reading.limit and not more:
@@ -83,6 +85,7 @@ async def _log_page(connection: Connection, reading: Reading, low: int, high: in
             limit=reading.limit - len(found),
             max_bytes=reading.max_bytes - size,
             descending=reading.descending,
+            border=border,
         )
         size += size_of(got.messages)
         if found and size > reading.max_bytes:  # a first message comes whatever its size
@@ -112,7 +115,7 @@ async def _ranges(
 
 
 async def _context_page(connection: Connection, reading: Reading, low: int, high: int) -> Read:
-    pieces = await _context_segments(connection, reading, low, high)
+    pieces, border = await _context_segments(connection, reading, low, high)
     got, places = await messages.context_page(
         connection,
         reading.key,
@@ -121,6 +124,7 @@ async def _context_page(connection: Connection, reading: Reading, low: int, high
         limit=reading.limit,
         max_bytes=reading.max_bytes,
         descending=reading.descending,
+        border=border,
     )
     following = None
     if got.more:
@@ -134,11 +138,13 @@ async def _context_page(connection: Connection, reading: Reading, low: int, high
 
 async def _context_segments(
     connection: Connection, reading: Reading, low: int, high: int
-) -> list[Segment]:
+) -> tuple[list[Segment], int]:
+    """The part of the context, and where the archive ends."""
     context = await contexts.context_map(connection, reading.key)
     if context is None:
         raise SessionNotFound(reading.session_id)
-    return between(segments(context.spans, context.first_seq, context.next_seq - 1), low, high)
+    found = segments(context.spans, context.first_seq, context.next_seq - 1)
+    return between(found, low, high), context.border
 
 
 async def page_around(connection: Connection, reading: Reading) -> tuple[Read, int | None]:
@@ -176,7 +182,7 @@ async def position_at(
     head = await head_of(connection, session_id, key)
     if descending:
         time = min(time, _LAST_TIME) + timedelta(microseconds=1)
-    found = await messages.seq_at_time(connection, key, head.first_seq, head.next_seq, time)
+    found = await messages.seq_at_time(connection, key, head, time)
     return found - 1 if descending else found
 
 

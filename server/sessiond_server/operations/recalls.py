@@ -280,7 +280,7 @@ async def _append(
     connection: Connection, wanted: Completion, head: Head, row: MessageRow, now: datetime
 ) -> int:
     """Append the message under the head's lock, unless the worker did so itself (P4); its seq."""
-    known = (await appends.known(connection, wanted.key, [row])).get(row.client_id)
+    known = (await appends.known(connection, head, [row])).get(row.client_id)
     if known is not None:
         if not known.same:
             raise ClientIdReused(row.client_id, known.seq)
@@ -288,7 +288,7 @@ async def _append(
     gate.check_open(wanted.session_id, head)
     gate.check_writer(wanted.session_id, head, wanted.writer_token, now)
     append = Append(wanted.session_id, wanted.key, [row], writer_token=wanted.writer_token)
-    stored = await appends.store(connection, [append])
+    stored = await appends.store(connection, [append], looked=True)
     if not stored:
         raise WriterLeaseLost(wanted.session_id)  # it ended since the look above
     return stored[0]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import asyncpg
 
 from sessiond_server.errors import MessageNotFound, invalid
 from sessiond_server.operations import gate, indexing
 from sessiond_server.operations.indexing import Read
-from sessiond_server.sessions.visibility import segments
+from sessiond_server.sessions import visibility
+from sessiond_server.store import archive, archived, contexts, heads, messages, segments
 from sessiond_server.store import changes as changes_log
-from sessiond_server.store import contexts, heads, messages
+from sessiond_server.store.crossing import Row, column
 from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Marks, Revision, StoredMessage
+from sessiond_server.store.segments import FullMessage
+
+_SEGMENTS = 32
+"""How many segments one call may rewrite, or nearly so: each takes some milliseconds under the lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +46,17 @@ async def update(
     async def work(connection: Connection) -> tuple[list[StoredMessage], Marks]:
         head = await gate.lock_for_change(connection, session_id, key, writer_token=writer_token)
         seqs = [change.seq for change in changes]
-        if (size := await messages.size(connection, key, seqs)) > max_bytes:
-            raise invalid("updates", f"are of messages of {size} bytes, more than {max_bytes}")
-        current = await messages.to_update(connection, key, seqs)
+        current = await _current(connection, head, seqs, max_bytes)
         for change in changes:
             if change.seq not in current:
                 raise MessageNotFound(change.seq, head.first_seq, head.next_seq)
         revisions = [
-            change.revise(change.seq, current[change.seq]["payload"]) for change in changes
+            change.revise(change.seq, column(current[change.seq], "payload")) for change in changes
         ]
-        changed = [r for r in revisions if r.payload != current[r.seq]["payload"]]
+        changed = [r for r in revisions if r.payload != column(current[r.seq], "payload")]
         if changed:
-            await messages.revise(
-                connection,
-                key,
-                changed,
-                change_no=head.next_change,
-                effective_seq=head.next_seq,
-            )
-            versions = [(_current(current[r.seq]), _stored(r, current[r.seq])) for r in changed]
+            await _revise(connection, head, current, changed)
+            versions = [(_before(current[r.seq]), _stored(r, current[r.seq])) for r in changed]
             await indexing.revised(connection, key, versions, read)
             await _recount(connection, key)
             await changes_log.record(
@@ -73,17 +69,50 @@ async def update(
     return await database.transact(work)
 
 
-def _current(row: asyncpg.Record) -> StoredMessage:
-    return StoredMessage(row["seq"], row["create_time"], row["note"], row["payload"])
+def _before(row: Row) -> StoredMessage:
+    return StoredMessage(
+        column(row, "seq"), column(row, "create_time"), column(row, "note"), column(row, "payload")
+    )
 
 
-def _stored(revision: Revision, current: asyncpg.Record) -> StoredMessage:
-    return StoredMessage(revision.seq, current["create_time"], current["note"], revision.payload)
+async def _current(
+    connection: Connection, head: Head, seqs: Sequence[int], max_bytes: int
+) -> Mapping[int, Row]:
+    """The current versions by seq."""
+    below = [seq for seq in seqs if seq < head.archived_before_seq]
+    if len({seq // segments.MESSAGES for seq in below}) > _SEGMENTS:
+        raise invalid("updates", f"are of archived messages in more than {_SEGMENTS} places")
+    found: dict[int, Row] = {}
+    if below:
+        there = await archived.by_seqs(connection, head.key, below)
+        found |= {seq: there[seq] for seq in below if seq in there}
+    size = sum(len(column(row, "payload")) for row in found.values())
+    size += await messages.size(connection, head.key, seqs)
+    if size > max_bytes:
+        raise invalid("updates", f"are of messages of {size} bytes, more than {max_bytes}")
+    return found | await messages.to_update(connection, head.key, seqs)
+
+
+async def _revise(
+    connection: Connection, head: Head, current: Mapping[int, Row], changed: Sequence[Revision]
+) -> None:
+    numbers = {"change_no": head.next_change, "effective_seq": head.next_seq}
+    in_table = [r for r in changed if r.seq >= head.archived_before_seq]
+    await messages.revise(connection, head.key, in_table, **numbers)
+    old = {seq: row for seq, row in current.items() if isinstance(row, FullMessage)}
+    in_segments = [r for r in changed if r.seq in old]
+    await archive.revise(connection, head.key, old, in_segments, **numbers)
+
+
+def _stored(revision: Revision, current: Row) -> StoredMessage:
+    return StoredMessage(
+        revision.seq, column(current, "create_time"), column(current, "note"), revision.payload
+    )
 
 
 async def _recount(connection: Connection, key: SessionKey) -> None:
     context = await contexts.context_map(connection, key)
     assert context is not None
-    pieces = segments(context.spans, context.first_seq, context.next_seq - 1)
-    count, tokens = await contexts.totals(connection, key, pieces)
+    pieces = visibility.segments(context.spans, context.first_seq, context.next_seq - 1)
+    count, tokens = await contexts.totals(connection, key, pieces, border=context.border)
     await contexts.set_counters(connection, key, count, tokens)

@@ -8,7 +8,7 @@ from sessiond_server.errors import (
     RewindNotUndoable,
     SeqOutOfRange,
 )
-from sessiond_server.operations import gate, hiding
+from sessiond_server.operations import archiving, gate, hiding
 from sessiond_server.sessions.visibility import PartialOverlap, Rewind, rewound_spans, segments
 from sessiond_server.store import attachments, changes, contexts, heads, sessions
 from sessiond_server.store.contexts import RewindRow
@@ -42,6 +42,7 @@ async def rewind(
         _, rewinds = await contexts.history(connection, key)
         if not segments(rewound_spans(rewinds), max(after_seq + 1, head.first_seq), head.last_seq):
             return await _same(connection, key, rewinds, after_seq, head)
+        archiving.check_restored(head, after_seq + 1)
         new = Rewind(head.next_change, after_seq, head.last_seq, head.next_seq)
         await contexts.insert_rewind(connection, key, new, author)
         await hiding.derive(connection, key, head, rewound_changed=True)
@@ -49,7 +50,7 @@ async def rewind(
         await changes.record(connection, key, changes.REWOUND, reference=new.rewind_id)
         return await _read(connection, key, new.rewind_id)
 
-    return await database.transact(work)
+    return await archiving.transact(database, session_id, key, work)
 
 
 async def _same(
@@ -96,6 +97,7 @@ async def undo(
             writer_token=writer_token,
             expected_next_seq=expected_next_seq,
         )
+        archiving.check_restored(head, row.after_seq + 1)
         await contexts.undo_rewind(connection, key, row.rewind_id, head.next_seq)
         try:
             await hiding.derive(connection, key, head, rewound_changed=True)
@@ -108,7 +110,7 @@ async def undo(
         await changes.record(connection, key, changes.UNDONE, reference=row.rewind_id)
         return await _read(connection, key, row.rewind_id)
 
-    return await database.transact(work)
+    return await archiving.transact(database, session_id, key, work)
 
 
 async def clear(

@@ -16,7 +16,7 @@ from sessiond_server.sessions import passages
 from sessiond_server.sessions.passages import Searched, Snippet
 from sessiond_server.sessions.queries import Query
 from sessiond_server.store import messages, search
-from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.database import ArchiveNeeded, Connection, Database
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Filters as MessageFilters
 from sessiond_server.store.messages import Marks, StoredMessage
@@ -90,7 +90,13 @@ async def search_messages(database: Database, wanted: Search, read: Read) -> Hit
             page, following, cut = await _page(connection, replace(wanted, filters=filters))
         except asyncpg.QueryCanceledError as error:
             raise SearchTooCostly(wanted.timeout) from error
-        hits = await _shown(connection, wanted, page, read)
+        hits: list[Hit] | None
+        try:
+            hits = await _shown(connection, wanted, page, read)
+        except ArchiveNeeded:
+            hits = None
+    if hits is None:
+        hits = await database.read_archived(lambda archived: _shown(archived, wanted, page, read))
     return Hits(hits, following, cut, through, complete)
 
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from sessiond.v1 import context_service_pb2 as rpc
 from sessiond.v1 import message_pb2 as pb
 from sessiond.v1 import session_pb2
-from sessiond_server.operations import compacting, context, reading, writers
+from sessiond_server.operations import archiving, compacting, context, reading, writers
 from sessiond_server.operations.context import Selection, Wanted
 from sessiond_server.rpc import access, checks, limits, messages_in, messages_out, page_tokens
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions.planning import Goal
-from sessiond_server.store import contexts
+from sessiond_server.store import archive, contexts
 from sessiond_server.store.appends import MessageRow
+from sessiond_server.store.archive import ArchiveRow
 from sessiond_server.store.contexts import CompactionRow
 from sessiond_server.store.database import Database
 
@@ -28,6 +29,7 @@ class ContextServicer:
     """Contexts, compactions and leases over gRPC."""
 
     database: Database
+    segment_messages: int
 
     async def GetContext(self, request: rpc.GetContextRequest, _: Context) -> AsyncIterator[bytes]:
         session_id = checks.session_id(request.session_id)
@@ -124,6 +126,63 @@ class ContextServicer:
         return rpc.ListCompactionsResponse(
             compactions=[compaction_out(row) for row in rows[:size]],
             next_page_token=page_tokens.encode([rows[size - 1].note_seq], call)
+            if len(rows) > size
+            else "",
+        )
+
+    async def ArchiveMessages(
+        self, request: rpc.ArchiveMessagesRequest, _: Context
+    ) -> rpc.ArchiveMessagesResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.seq("before_seq", request.before_seq)
+            check.not_negative("keep_recent_messages", request.keep_recent_messages)
+            check.text("author", request.author)
+        moved = await archiving.archive_messages(
+            self.database,
+            session_id,
+            access.key_of(session_id),
+            before_seq=request.before_seq,
+            keep_recent=request.keep_recent_messages,
+            author=request.author,
+            segment_messages=self.segment_messages,
+        )
+        return rpc.ArchiveMessagesResponse(
+            archived_before_seq=moved.border, message_count=moved.messages, more=moved.more
+        )
+
+    async def RestoreMessages(
+        self, request: rpc.RestoreMessagesRequest, _: Context
+    ) -> rpc.RestoreMessagesResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.seq("from_seq", request.from_seq)
+            check.text("author", request.author)
+        moved = await archiving.restore_messages(
+            self.database,
+            session_id,
+            access.key_of(session_id),
+            from_seq=request.from_seq,
+            author=request.author,
+        )
+        return rpc.RestoreMessagesResponse(
+            archived_before_seq=moved.border, message_count=moved.messages, more=moved.more
+        )
+
+    async def ListArchives(
+        self, request: rpc.ListArchivesRequest, _: Context
+    ) -> rpc.ListArchivesResponse:
+        session_id = checks.session_id(request.session_id)
+        size = checks.page_size(request, limits.RECORD_PAGE)
+        call = page_tokens.call_of("ListArchives", request)
+        before = page_tokens.before(request.page_token, call)
+        key = access.key_of(session_id)
+        async with self.database.connection() as connection:
+            await reading.head_of(connection, session_id, key)
+            rows = await archive.list_records(connection, key, before, size + 1)
+        return rpc.ListArchivesResponse(
+            archives=[archive_out(row) for row in rows[:size]],
+            next_page_token=page_tokens.encode([rows[size - 1].archive_id], call)
             if len(rows) > size
             else "",
         )
@@ -253,6 +312,19 @@ def _compact(request: rpc.CompactSessionRequest, session_id: str) -> compacting.
         lease_token=request.lease_token,
         expected_next_seq=request.expected_next_seq,
         writer_token=request.writer_token,
+    )
+
+
+def archive_out(row: ArchiveRow) -> rpc.Archive:
+    return rpc.Archive(
+        archive_id=row.archive_id,
+        restored=row.restored,
+        from_seq=row.from_seq,
+        to_seq=row.to_seq,
+        message_bytes=row.message_bytes,
+        stored_bytes=row.stored_bytes,
+        author=row.author,
+        create_time=timestamp(row.create_time),
     )
 
 

@@ -9,13 +9,13 @@ from sessiond_server.errors import SessionNotFound
 from sessiond_server.feed.source import Batch, Place, Version, Watched
 from sessiond_server.feed.watching import Beginning
 from sessiond_server.rpc import access, feed_frames, limits
-from sessiond_server.rpc.context_service import compaction_out
+from sessiond_server.rpc.context_service import archive_out, compaction_out
 from sessiond_server.rpc.feed_frames import Step, event_field, mark
 from sessiond_server.rpc.message_service import rewind_out
 from sessiond_server.rpc.messages_out import as_field, encoded
 from sessiond_server.rpc.recalls_io import recall_out
 from sessiond_server.rpc.sessions_io import session_out
-from sessiond_server.store import changes, contexts, messages, recalls, sessions
+from sessiond_server.store import archive, changes, contexts, messages, recalls, sessions
 from sessiond_server.store.changes import Happened, Start
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
@@ -35,32 +35,9 @@ class StoreSource:
         self._database = database
 
     async def read(self, watched: Watched, place: Place, from_seq: int) -> Batch | None:
-        async with self._database.connection() as connection:
-            page = await changes.page(
-                connection,
-                watched.key,
-                place.seq,
-                place.change_no,
-                limit=limits.FRAME_EVENTS + 1,
-                max_bytes=limits.PAGE_BYTES,
-            )
-            if page is None or page.incarnation != watched.incarnation:
-                return None
-            items = page.items[: limits.FRAME_EVENTS]
-            ends = _ends(page.items, len(items), page.more)
-            if page.more and len(items) == len(page.items):
-                last_change = max(place.change_no, *(item.change_no for item in items))
-                ends[-1] = await _ends_with(connection, watched.key, items[-1], last_change)
-            steps: list[Step] = []
-            behind = place
-            for item, end in zip(items, ends, strict=True):
-                behind = _behind(behind, item)
-                told = item.seq >= from_seq and not _told_later(item, items)
-                events = await _events(connection, watched.key, item) if told else []
-                child = item.child_id if item.kind == changes.CHILD else ""
-                steps.append(Step(item.seq, behind, events, end, child, item.client_id))
-        version = Version(page.incarnation, page.next_seq, page.next_change)
-        return Batch(feed_frames.pack(watched, place, steps), page.more, version)
+        return await self._database.read(
+            lambda connection: _read(connection, watched, place, from_seq)
+        )
 
     async def versions(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, Version]:
         async with self._database.connection() as connection:
@@ -82,18 +59,23 @@ class StoreSource:
         return _beginning(session_id, await self._start(session_id, None), 0)
 
     async def _start(self, session_id: str, seq: int | None, before_seq: int = 2**62) -> Start:
-        async with self._database.connection() as connection:
+        async def work(connection: Connection) -> Start | None:
             key = await access.find_key(connection, session_id)
-            start = await changes.start(connection, key, seq=seq, before_seq=before_seq)
+            return await changes.start(connection, key, seq=seq, before_seq=before_seq)
+
+        start = await self._database.read(work)
         if start is None:
             raise SessionNotFound(session_id)
         return start
 
     async def at(self, session_id: str, place: Place) -> Start | None:
         """What stands at a place; `None` if there is no such session."""
-        async with self._database.connection() as connection:
+
+        async def work(connection: Connection) -> Start | None:
             key = await access.find_key(connection, session_id)
             return await changes.start(connection, key, seq=place.seq, change_no=place.change_no)
+
+        return await self._database.read(work)
 
     async def descendants(self, session_id: str) -> list[str]:
         """The sessions that come from one."""
@@ -101,6 +83,36 @@ class StoreSource:
             return await changes.descendants(
                 connection, access.tenant(), session_id, limits.WATCH_DESCENDANTS
             )
+
+
+async def _read(
+    connection: Connection, watched: Watched, place: Place, from_seq: int
+) -> Batch | None:
+    page = await changes.page(
+        connection,
+        watched.key,
+        place.seq,
+        place.change_no,
+        limit=limits.FRAME_EVENTS + 1,
+        max_bytes=limits.PAGE_BYTES,
+    )
+    if page is None or page.incarnation != watched.incarnation:
+        return None
+    items = page.items[: limits.FRAME_EVENTS]
+    ends = _ends(page.items, len(items), page.more)
+    if page.more and len(items) == len(page.items):
+        last_change = max(place.change_no, *(item.change_no for item in items))
+        ends[-1] = await _ends_with(connection, watched.key, items[-1], last_change)
+    steps: list[Step] = []
+    behind = place
+    for item, end in zip(items, ends, strict=True):
+        behind = _behind(behind, item)
+        told = item.seq >= from_seq and not _told_later(item, items)
+        events = await _events(connection, watched.key, item) if told else []
+        child = item.child_id if item.kind == changes.CHILD else ""
+        steps.append(Step(item.seq, behind, events, end, child, item.client_id))
+    version = Version(page.incarnation, page.next_seq, page.next_change)
+    return Batch(feed_frames.pack(watched, place, steps), page.more, version)
 
 
 def _beginning(session_id: str, start: Start, from_seq: int) -> Beginning:
@@ -210,6 +222,9 @@ async def _change(connection: Connection, key: SessionKey, item: Happened) -> rp
         return rpc.FeedEvent(child_created=child)
     if item.kind == changes.RECALL:
         return await _recall_event(connection, key, item)
+    if item.kind == changes.ARCHIVED:
+        moved = await archive.read_record(connection, key, item.reference)
+        return None if moved is None else rpc.FeedEvent(messages_archived=archive_out(moved))
     return None  # a newer release records it
 
 

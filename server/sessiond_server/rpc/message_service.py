@@ -10,7 +10,7 @@ from sessiond.v1 import message_service_pb2 as rpc
 from sessiond_server.errors import invalid
 from sessiond_server.operations import reading, revising, rewinding
 from sessiond_server.operations.creating import NewSession
-from sessiond_server.operations.reading import Reading
+from sessiond_server.operations.reading import Read, Reading
 from sessiond_server.rpc import (
     access,
     checks,
@@ -32,8 +32,8 @@ from sessiond_server.store import contexts, messages
 from sessiond_server.store.appends import Ack, Append
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.contexts import RewindRow
-from sessiond_server.store.database import Database
-from sessiond_server.store.messages import Filters, Revision
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.messages import Filters, OpenCall, Revision, StoredMessage
 
 UPDATABLE = frozenset(
     {
@@ -92,11 +92,13 @@ class MessageServicer:
             async with self.database.connection() as connection:
                 return await lineage_pages.answer(connection, request, _wanted(request))
         reading_, call, around = await self._reading(request)
-        async with self.database.connection() as connection:
+
+        async def work(connection: Connection) -> tuple[Read, int | None]:
             if around:
-                read, previous = await reading.page_around(connection, reading_)
-            else:
-                read, previous = await reading.page(connection, reading_), None
+                return await reading.page_around(connection, reading_)
+            return await reading.page(connection, reading_), None
+
+        read, previous = await self.database.read(work)
         answer = rpc.ListMessagesResponse(
             next_page_token=_token(reading_.descending, read.next_position, call),
             previous_page_token=_token(True, previous, call),
@@ -126,10 +128,11 @@ class MessageServicer:
 
     async def _position(self, request: rpc.ListMessagesRequest, wanted: Reading) -> int:
         time = checks.moment(request.from_time)
-        async with self.database.connection() as connection:
-            return await reading.position_at(
+        return await self.database.read(
+            lambda connection: reading.position_at(
                 connection, wanted.session_id, wanted.key, time, descending=wanted.descending
             )
+        )
 
     async def GetMessage(
         self, request: rpc.GetMessageRequest, _: Context
@@ -143,13 +146,14 @@ class MessageServicer:
                 check.client_id("client_id", request.client_id)
             else:
                 check.seq("seq", request.seq, least=1)
-        async with self.database.connection() as connection:
-            found, marks = await reading.message(
+        found, marks = await self.database.read(
+            lambda connection: reading.message(
                 connection,
                 session_id,
                 access.key_of(session_id),
                 request.client_id if which == "client_id" else request.seq,
             )
+        )
         return rpc.GetMessageResponse(message=messages_out.decoded(found, marks))
 
     async def UpdateMessages(
@@ -260,10 +264,13 @@ class MessageServicer:
             seq, position = page_tokens.decode(request.page_token, call, int, int)
             after = (int(seq or 0), int(position or 0))
         key = access.key_of(session_id)
-        async with self.database.connection() as connection:
+
+        async def work(connection: Connection) -> tuple[list[OpenCall], list[StoredMessage]]:
             await reading.head_of(connection, session_id, key)
             found = await messages.open_tool_calls(connection, key, after, size + 1)
-            stored = await reading.holders(connection, key, found, limits.PAGE_BYTES)
+            return found, await reading.holders(connection, key, found, limits.PAGE_BYTES)
+
+        found, stored = await self.database.read(work)
         holders = {
             m.seq: (timestamp(m.create_time), pb.Message.FromString(m.payload)) for m in stored
         }

@@ -126,8 +126,9 @@ class SessionServicer:
         order: Order = (
             "create_time" if request.order_by == rpc.SESSION_ORDER_CREATE_TIME else "listed_time"
         )
-        async with self.database.connection() as connection:
-            rows, more = await finding.list_page(connection, filters, order, after, size, text)
+        rows, more = await self.database.read(
+            lambda connection: finding.list_page(connection, filters, order, after, size, text)
+        )
         answer, used, full = rpc.ListSessionsResponse(), 0, request.view == pb.SESSION_VIEW_FULL
         for row, preview, place in rows:
             summary = sessions_io.summary(row, preview, full=full)

@@ -167,6 +167,7 @@ def session_out(row: SessionRow, *, full: bool = True) -> pb.Session:
             lifecycle=row.lifecycle,  # type: ignore[arg-type]
             next_seq=row.next_seq,
             first_seq=row.first_seq,
+            archived_before_seq=row.archived_before_seq,
             message_count=row.message_count,
             tool_call_count=row.tool_call_count,
             context_message_count=row.context_message_count,

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import asyncpg
 
 from sessiond_server.sessions.usage import Record
+from sessiond_server.store import archived
 from sessiond_server.store.database import Connection
+from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 from sessiond_server.store.touched import touch
@@ -81,10 +83,11 @@ def _future() -> asyncio.Future[Ack]:
 
 
 async def store(
-    connection: Connection, appends: Sequence[Append], *, note: bool = False
+    connection: Connection, appends: Sequence[Append], *, note: bool = False, looked: bool = False
 ) -> dict[int, int]:
     """Store the appends that are allowed; the first seq of each, by its place. An append whose place isn't
-    among them was left out whole.
+    among them was left out whole, for instance because one of its client ids may be that of an archived
+    message, unless these are `looked` up already, under the session's lock.
 
     Raises asyncpg's `UniqueViolationError`, and stores nothing, when a session has one of the client ids.
     """
@@ -103,6 +106,7 @@ async def store(
         tools,
         payloads,
         note,
+        looked,
     )
     touch(*(append.key for append in appends))
     return {row[0] - 1: row[1] for row in stored}
@@ -129,11 +133,31 @@ class Known(NamedTuple):
     """Whether it has the content that is sent now."""
 
 
-async def known(
-    connection: Connection, key: SessionKey, rows: Sequence[MessageRow]
-) -> dict[str, Known]:
-    """Which of the messages the session has, by client id."""
+async def known(connection: Connection, head: Head, rows: Sequence[MessageRow]) -> dict[str, Known]:
+    """Which of the messages the session has, archived ones too, by client id; its head is locked."""
     found: list[asyncpg.Record] = await connection.fetch(
-        query("known_messages"), *key, [r.client_id for r in rows], [r.payload for r in rows]
+        query("known_messages"), *head.key, [r.client_id for r in rows], [r.payload for r in rows]
     )
-    return {row[0]: Known(row[1], row[2]) for row in found}
+    there = {row[0]: Known(row[1], row[2]) for row in found}
+    if head.has_archive and len(there) < len(rows):
+        there |= await _archived(connection, head, [r for r in rows if r.client_id not in there])
+    return there
+
+
+async def _archived(
+    connection: Connection, head: Head, rows: Sequence[MessageRow]
+) -> dict[str, Known]:
+    found = await archived.by_client_ids(
+        connection, head.key, head.first_seq, [row.client_id for row in rows]
+    )
+    if not found:
+        return {}
+    first = await connection.fetch(
+        query("first_versions"), *head.key, [message.seq for message in found.values()]
+    )
+    payloads = {row["seq"]: row["payload"] for row in first}
+    return {
+        row.client_id: Known(message.seq, payloads.get(message.seq, message.payload) == row.payload)
+        for row in rows
+        if (message := found.get(row.client_id)) is not None
+    }

@@ -9,12 +9,15 @@ from uuid import UUID
 
 import asyncpg
 
+from sessiond_server.store import archived
+from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 from sessiond_server.store.touched import touch
 
 UPDATED, COMPACTED, REVERTED, REWOUND, UNDONE, CLEARED, FACTS, CHILD, RECALL = range(1, 10)
+ARCHIVED = 10
 """Kinds of changes, as they are stored."""
 KEPT = (FACTS, CHILD, RECALL)
 """Those that aren't about messages, and stay when the messages are cleared."""
@@ -67,7 +70,14 @@ async def start(
     """A place: behind a seq (`None` is the last) and a change (`None` is the last made before the message
     `before_seq`). `None` if there is no such session."""
     row = await connection.fetchrow(query("feed_start"), *key, seq, change_no, before_seq)
-    return None if row is None else Start(*row)
+    if row is None:
+        return None
+    values = dict(row)
+    border, at = values.pop("archived_before_seq"), row["seq"]
+    if row["first_seq"] <= at < border:
+        message = (await archived.by_seqs(connection, key, [at])).get(at)
+        values["seq_time"] = message and message.create_time
+    return Start(**values)
 
 
 class Happened(NamedTuple):
@@ -106,9 +116,52 @@ async def page(
     if not rows:
         return None
     first = rows[0]
-    items = [Happened(*row[3:14]) for row in rows] if first["seq"] is not None else []
+    items = [Happened(*row[4:15]) for row in rows] if first["seq"] is not None else []
     more = bool(items) and (len(items) == limit or first["available"] > len(items))
+    if seq + 1 < first["archived_before_seq"]:
+        before = await _archived(
+            connection, key, seq + 1, first["archived_before_seq"], limit, max_bytes
+        )
+        items, more = _merged(*before, items, more, limit, max_bytes)
     return Page(first["incarnation"], first["next_seq"], first["next_change"], items, more)
+
+
+async def _archived(
+    connection: Connection, key: SessionKey, from_seq: int, border: int, limit: int, max_bytes: int
+) -> tuple[list[Happened], bool]:
+    """Archived messages from a seq on, up to one more than fit a page, and whether these aren't all."""
+    found: list[Happened] = []
+    size = 0
+    async for messages in archived.pieces(connection, key, from_seq, border - 1):
+        for m in messages:
+            if len(found) > limit or size > max_bytes:
+                return found, True
+            size += len(m.payload) + ROW_BYTES
+            found.append(
+                Happened(m.seq, 0, m.create_time, m.note, m.payload, 0, 0, None, "", 0, m.client_id)
+            )
+    return found, False
+
+
+def _merged(
+    before: list[Happened],
+    more_before: bool,
+    items: list[Happened],
+    more: bool,
+    limit: int,
+    max_bytes: int,
+) -> tuple[list[Happened], bool]:
+    """A page of archived messages and of what the tables have, in order: as far as both are known."""
+    ends = [found[-1][:2] for found, cut in ((before, more_before), (items, more)) if cut]
+    merged = sorted([*before, *items], key=lambda item: item[:2])
+    if ends:
+        merged = [item for item in merged if item[:2] <= min(ends)]
+    size = 0
+    for place, item in enumerate(merged):
+        size += len(item.payload or b"") + ROW_BYTES
+        if place == limit or (place and size > max_bytes):
+            return merged[:place], True
+    return merged, bool(ends)
 
 
 class Version(NamedTuple):

@@ -10,8 +10,11 @@ from uuid import UUID
 
 import asyncpg
 
+from sessiond_server.sessions import visibility
 from sessiond_server.sessions.toolcalls import Item
 from sessiond_server.sessions.visibility import Compaction, Rewind, Segment, Span
+from sessiond_server.store import archived, crossing
+from sessiond_server.store.crossing import Found, Reading, column
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
@@ -22,6 +25,8 @@ class ContextMap(NamedTuple):
 
     first_seq: int
     next_seq: int
+    border: int
+    """Where the archive ends."""
     message_count: int
     token_count: int
     details: bytes
@@ -36,6 +41,7 @@ async def context_map(connection: Connection, key: SessionKey) -> ContextMap | N
     return ContextMap(
         row["first_seq"],
         row["next_seq"],
+        row["archived_before_seq"],
         row["context_message_count"],
         row["context_token_count"],
         row["details"],
@@ -50,22 +56,23 @@ async def history(connection: Connection, key: SessionKey) -> tuple[list[Compact
     return [Compaction(*row) for row in compactions], [Rewind(*row) for row in rewinds]
 
 
-def _items(rows: list[asyncpg.Record], segments: Sequence[Segment]) -> list[Item]:
-    found = []
-    for row in rows:
-        segment = segments[row["segment"] - 1]
-        found.append(
+def _items(found: list[Found], segments: Sequence[Segment]) -> list[Item]:
+    items = []
+    for each in found:
+        segment = segments[each.piece]
+        seq, calls = column(each.row, "seq"), column(each.row, "tool_call_ids")
+        items.append(
             Item(
-                position=segment.position if segment.note else row["seq"],
-                seq=row["seq"],
-                note=row["note"],
-                role=row["role"],
-                tokens=row["token_count"],
-                calls=tuple(row["tool_call_ids"] or ()),
-                answers=row["tool_call_id"],
+                position=segment.position if segment.note else seq,
+                seq=seq,
+                note=column(each.row, "note"),
+                role=column(each.row, "role"),
+                tokens=column(each.row, "token_count"),
+                calls=tuple(calls or ()),
+                answers=column(each.row, "tool_call_id"),
             )
         )
-    return found
+    return items
 
 
 async def outline(
@@ -76,20 +83,30 @@ async def outline(
     limit: int,
     descending: bool = False,
     as_of_seq: int = 0,
+    border: int,
 ) -> list[Item]:
-    """Messages of the context without their contents, from segments in the order of reading."""
-    columns = (
-        [s.low for s in segments],
-        [s.high for s in segments],
-        [s.note for s in segments],
-    )
+    """Messages of the context without their contents, from segments in the order of reading; archived ones as
+    well, so all must be read from one state."""
     direction = "descending" if descending else "ascending"
-    if as_of_seq:
-        text = query(f"context_outline_as_of_{direction}")
-        rows = await connection.fetch(text, *key, *columns, as_of_seq, limit)
-    else:
-        rows = await connection.fetch(query(f"context_outline_{direction}"), *key, *columns, limit)
-    return _items(rows, segments)
+    text = query(f"context_outline{'_as_of' if as_of_seq else ''}_{direction}")
+
+    async def hot(pieces: list[Segment], limit: int, _: int) -> list[asyncpg.Record]:
+        columns = [s.low for s in pieces], [s.high for s in pieces], [s.note for s in pieces]
+        return await connection.fetch(
+            text, *key, *columns, *((as_of_seq,) if as_of_seq else ()), limit
+        )
+
+    reading = Reading(
+        connection,
+        key,
+        segments,
+        lambda message, piece: message.in_context and message.note == piece.note,
+        hot,
+        descending,
+        as_of_seq=as_of_seq,
+    )
+    found, _ = await reading.page(border, limit)
+    return _items(found, segments)
 
 
 async def replace_spans(
@@ -122,9 +139,28 @@ async def _insert_spans(
 
 
 async def totals(
-    connection: Connection, key: SessionKey, segments: Sequence[Segment], *, as_of_seq: int = 0
+    connection: Connection,
+    key: SessionKey,
+    segments: Sequence[Segment],
+    *,
+    as_of_seq: int = 0,
+    border: int,
 ) -> tuple[int, int]:
-    """How many messages and tokens segments hold, or held as of a seq."""
+    """How many messages and tokens segments hold, or held as of a seq; archived ones as well, so all must be
+    read from one state."""
+    count = tokens = 0
+    for below, run in crossing.runs(segments, border, descending=False):
+        parts = [part for _, part in run]
+        found = await (_archived_totals if below else _hot_totals)(
+            connection, key, parts, as_of_seq
+        )
+        count, tokens = count + found[0], tokens + found[1]
+    return count, tokens
+
+
+async def _hot_totals(
+    connection: Connection, key: SessionKey, segments: Sequence[Segment], as_of_seq: int
+) -> tuple[int, int]:
     columns = ([s.low for s in segments], [s.high for s in segments], [s.note for s in segments])
     if as_of_seq:
         row = await connection.fetchrow(query("context_totals_as_of"), *key, *columns, as_of_seq)
@@ -132,6 +168,34 @@ async def totals(
         row = await connection.fetchrow(query("context_totals"), *key, *columns)
     assert row is not None
     return row["messages"], row["tokens"]
+
+
+async def _archived_totals(
+    connection: Connection, key: SessionKey, segments: Sequence[Segment], as_of_seq: int
+) -> tuple[int, int]:
+    """From what is kept beside segments as far as these lie within, else from their messages."""
+    plain = [s for s in segments if not s.note]
+    rows = await connection.fetch(
+        query("segment_totals"),
+        *key,
+        [s.low for s in plain],
+        [s.high for s in plain],
+        as_of_seq or None,
+    )
+    count = sum(row["context_messages"] for row in rows)
+    tokens = sum(row["context_tokens"] for row in rows)
+    left = [s for s in segments if s.note]
+    for segment in plain:
+        within = [Span(r[0], r[1]) for r in rows if segment.low <= r[0] <= segment.high]
+        left += visibility.segments(within, segment.low, segment.high)
+    for segment in left:
+        async for messages in archived.pieces(connection, key, segment.low, segment.high):
+            if as_of_seq:
+                messages = await archived.as_of(connection, key, messages, as_of_seq)
+            counted = [m for m in messages if m.in_context and m.note == segment.note]
+            count += len(counted)
+            tokens += sum(message.token_count for message in counted)
+    return count, tokens
 
 
 async def set_counters(

@@ -51,6 +51,10 @@ CONFLICTS = (
 ATTEMPTS = 5
 
 
+class ArchiveNeeded(Exception):
+    """What is to be read has been archived, at least in part: it has to be read from one snapshot."""
+
+
 def known_columns(row_type: type[Result], record: asyncpg.Record) -> Result:
     """A row of the columns that this release knows; a newer one may have added others."""
     return row_type(**{name: record[name] for name in row_type.__slots__})  # type: ignore[attr-defined]
@@ -116,6 +120,8 @@ class Database:
         self._waiting = 0
         self._waiting_for_snapshots = 0
         self._snapshots = asyncio.Semaphore(max(1, connections // 2))
+        self._archived_reads = asyncio.Semaphore(max(1, connections // 4))
+        self._waiting_for_archive = 0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.on_change: Callable[[Collection[SessionKey]], None] = lambda keys: None
 
@@ -174,6 +180,30 @@ class Database:
                 yield connection
         finally:
             self._snapshots.release()
+
+    async def read(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Do `work`, which only reads; once more, from a snapshot, if it needs archived messages."""
+        try:
+            async with self.connection() as connection:
+                return await work(connection)
+        except ArchiveNeeded:
+            return await self.read_archived(work)
+
+    async def read_archived(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Do `work`, which reads archived messages, in a snapshot. At most a quarter of the connections serve
+        this, and the queue for them is bounded like the other."""
+        if self._waiting_for_archive >= self.connections + self._queue:
+            raise ReadQueueFull(self._queue)
+        self._waiting_for_archive += 1
+        try:
+            async with (
+                self._archived_reads,
+                self.connection() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                return await work(connection)
+        finally:
+            self._waiting_for_archive -= 1
 
     async def transact(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Do `work` in a transaction; again, from its beginning, when another one got in its way."""

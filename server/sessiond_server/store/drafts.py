@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sessiond_server.store.database import Database
+from sessiond_server.store import archived, heads
+from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 
@@ -62,6 +63,14 @@ class DraftTable:
 
     async def appended(self, key: SessionKey, client_ids: Collection[str]) -> set[str]:
         """Which of these client ids a session has."""
-        async with self._database.connection() as connection:
+
+        async def work(connection: Connection) -> set[str]:
             rows = await connection.fetch(query("appended_among"), *key, list(client_ids))
-        return {row[0] for row in rows}
+            found = {row[0] for row in rows}
+            left = [client_id for client_id in client_ids if client_id not in found]
+            head = await heads.read(connection, key) if left else None
+            if head is None or not head.has_archive:
+                return found
+            return found | set(await archived.by_client_ids(connection, key, head.first_seq, left))
+
+        return await self._database.read(work)

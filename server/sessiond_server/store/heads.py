@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -38,10 +38,27 @@ class Head:
     compactor_token: str
     compactor_holder: str
     compactor_expire_time: datetime
+    archived_before_seq: int
+
+    @property
+    def key(self) -> SessionKey:
+        return SessionKey(self.bucket, self.session_key)
 
     @property
     def last_seq(self) -> int:
         return self.next_seq - 1
+
+    @property
+    def first_hot_seq(self) -> int:
+        """The first seq that isn't archived."""
+        return max(self.first_seq, self.archived_before_seq)
+
+    def with_border(self, seq: int) -> Head:
+        return replace(self, archived_before_seq=seq)
+
+    @property
+    def has_archive(self) -> bool:
+        return self.archived_before_seq > self.first_seq
 
 
 async def lock(connection: Connection, key: SessionKey) -> Head | None:

@@ -9,8 +9,12 @@ from typing import NamedTuple
 import asyncpg
 
 from sessiond_server.sessions.visibility import Segment, Span
+from sessiond_server.store import archived, crossing, heads
+from sessiond_server.store.crossing import Found, Reading, Row
 from sessiond_server.store.database import Connection
+from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.segments import FullMessage
 from sessiond_server.store.sql import query
 
 
@@ -30,18 +34,18 @@ class Filters(NamedTuple):
     roles: list[int] | None = None
     kinds: list[int] | None = None
 
+    def take(self, message: FullMessage) -> bool:
+        """Whether a message's role and kind are wanted."""
+        return (self.roles is None or message.role in self.roles) and (
+            self.kinds is None or message.kind in self.kinds
+        )
+
 
 class Page(NamedTuple):
     """Messages, and whether there are more behind them."""
 
     messages: list[StoredMessage]
     more: bool
-
-
-def _page(rows: list[asyncpg.Record], limit: int) -> Page:
-    messages = [StoredMessage(r["seq"], r["create_time"], r["note"], r["payload"]) for r in rows]
-    more = bool(rows) and (rows[0]["available"] > limit or rows[0]["available"] > len(rows))
-    return Page(messages[:limit], more)
 
 
 async def page(
@@ -53,20 +57,66 @@ async def page(
     limit: int,
     max_bytes: int,
     descending: bool,
+    border: int | None = None,
 ) -> Page:
-    """A page of the log from ranges of seqs, which come in the order of reading."""
-    rows = await connection.fetch(
-        query("list_messages_descending" if descending else "list_messages_ascending"),
-        *key,
-        [r[0] for r in ranges],
-        [r[1] for r in ranges],
-        filters.transcript,
+    """A page of the log from ranges of seqs, which come in the order of reading, archived or not.
+
+    `border` is the session's `archived_before_seq` if it is known. Below it is read from one state alone: in
+    a snapshot, under the session's lock, or in `Database.read`, to which this raises `ArchiveNeeded`.
+    """
+
+    async def hot(pieces: list[Segment], limit: int, max_bytes: int) -> list[asyncpg.Record]:
+        rows = await connection.fetch(
+            query("list_messages_descending" if descending else "list_messages_ascending"),
+            *key,
+            [piece.low for piece in pieces],
+            [piece.high for piece in pieces],
+            filters.transcript,
+            filters.roles,
+            filters.kinds,
+            limit,
+            max_bytes,
+        )
+        return _there(connection, rows, pieces)
+
+    pieces = [Segment(low, high, note=False, position=low) for low, high in ranges]
+    reading = Reading(
+        connection,
+        key,
+        pieces,
+        lambda message, _: (
+            filters.take(message) and (message.in_transcript or not filters.transcript)
+        ),
+        hot,
+        descending,
         filters.roles,
         filters.kinds,
-        limit + 1,
-        max_bytes,
     )
-    return _page(rows, limit)
+    found, more = await _read(reading, border, limit, max_bytes)
+    return Page([_stored(each.row) for each in found], more)
+
+
+def _there(
+    connection: Connection, rows: list[asyncpg.Record], pieces: Sequence[Segment]
+) -> list[asyncpg.Record]:
+    """The rows of a statement that says where the border is, but for the one that says nothing else."""
+    if rows:
+        crossing.check(connection, pieces, rows[0]["archived_before_seq"])
+    return [row for row in rows if row["seq"] is not None]
+
+
+async def _read(
+    reading: Reading, border: int | None, limit: int, max_bytes: int
+) -> tuple[list[Found], bool]:
+    known = await crossing.border_of(reading.connection, reading.key, border)
+    crossing.check(reading.connection, reading.pieces, known)
+    return await reading.page(known, limit, max_bytes)
+
+
+def _stored(row: Row) -> StoredMessage:
+    if isinstance(row, FullMessage):
+        return StoredMessage(row.seq, row.create_time, row.note, row.payload)
+    return StoredMessage(row["seq"], row["create_time"], row["note"], row["payload"])
 
 
 async def context_page(
@@ -78,20 +128,49 @@ async def context_page(
     limit: int,
     max_bytes: int,
     descending: bool = False,
+    border: int | None = None,
 ) -> tuple[Page, list[Segment]]:
-    """A page of the context from segments in the order of reading, and the segment of each message."""
-    rows = await connection.fetch(
-        query("context_page_descending" if descending else "context_page_ascending"),
-        *key,
-        [s.low for s in segments],
-        [s.high for s in segments],
-        [s.note for s in segments],
+    """A page of the context from segments in the order of reading, and the segment of each message. As for
+    `page`, archived messages are read from one state alone."""
+
+    async def hot(pieces: list[Segment], limit: int, max_bytes: int) -> list[asyncpg.Record]:
+        rows = await connection.fetch(
+            query("context_page_descending" if descending else "context_page_ascending"),
+            *key,
+            [s.low for s in pieces],
+            [s.high for s in pieces],
+            [s.note for s in pieces],
+            filters.roles,
+            filters.kinds,
+            limit,
+            max_bytes,
+        )
+        return _there(connection, rows, pieces)
+
+    reading = Reading(
+        connection,
+        key,
+        segments,
+        lambda message, piece: filters.take(message) and _shown(message, piece),
+        hot,
+        descending,
         filters.roles,
         filters.kinds,
-        limit + 1,
-        max_bytes,
     )
-    return _page(rows, limit), [segments[r["segment"] - 1] for r in rows[:limit]]
+    found, more = await _read(reading, border, limit, max_bytes)
+    return _context(found, more, segments)
+
+
+def _shown(message: FullMessage, piece: Segment) -> bool:
+    return message.in_context and message.note == piece.note
+
+
+def _context(
+    found: list[Found], more: bool, segments: Sequence[Segment]
+) -> tuple[Page, list[Segment]]:
+    return Page([_stored(each.row) for each in found], more), [
+        segments[each.piece] for each in found
+    ]
 
 
 async def context_page_as_of(
@@ -102,41 +181,62 @@ async def context_page_as_of(
     *,
     limit: int,
     max_bytes: int,
+    border: int | None = None,
 ) -> tuple[Page, list[Segment]]:
     """The same of the context as of a seq, each message in its version of then."""
-    rows = await connection.fetch(
-        query("context_page_as_of"),
-        *key,
-        [s.low for s in segments],
-        [s.high for s in segments],
-        [s.note for s in segments],
-        as_of_seq,
-        limit + 1,
-        max_bytes,
-    )
-    return _page(rows, limit), [segments[r["segment"] - 1] for r in rows[:limit]]
+
+    async def hot(pieces: list[Segment], limit: int, max_bytes: int) -> list[asyncpg.Record]:
+        return await connection.fetch(
+            query("context_page_as_of"),
+            *key,
+            [s.low for s in pieces],
+            [s.high for s in pieces],
+            [s.note for s in pieces],
+            as_of_seq,
+            limit,
+            max_bytes,
+        )
+
+    reading = Reading(connection, key, segments, _shown, hot, as_of_seq=as_of_seq)
+    found, more = await _read(reading, border, limit, max_bytes)
+    return _context(found, more, segments)
 
 
 async def by_seq(connection: Connection, key: SessionKey, seq: int) -> StoredMessage | None:
     row = await connection.fetchrow(query("message_by_seq"), *key, seq)
-    return None if row is None else StoredMessage(*row)
+    if row is not None:
+        return StoredMessage(*row)
+    message = (await archived.by_seqs(connection, key, [seq])).get(seq)
+    return None if message is None else _stored(message)
 
 
 async def by_client_id(
     connection: Connection, key: SessionKey, client_id: str
 ) -> StoredMessage | None:
     row = await connection.fetchrow(query("message_by_client_id"), *key, client_id)
-    return None if row is None else StoredMessage(*row)
+    if row is not None:
+        return StoredMessage(*row)
+    archived.require_one_state(connection)
+    head = await heads.read(connection, key)
+    if head is None or not head.has_archive:
+        return None
+    found = await archived.by_client_ids(connection, key, head.first_seq, [client_id])
+    return _stored(found[client_id]) if found else None
 
 
-async def seq_at_time(
-    connection: Connection, key: SessionKey, first_seq: int, next_seq: int, time: datetime
-) -> int:
-    """The first seq appended at a time or later; `next_seq` if none was."""
+async def seq_at_time(connection: Connection, key: SessionKey, head: Head, time: datetime) -> int:
+    """The first seq appended at a time or later; the next seq if none was."""
+    if head.has_archive:
+        seq = await archived.seq_at_time(connection, key, time)
+        if seq is not None:
+            return seq
     found: int | None = await connection.fetchval(
-        query("seq_at_time"), *key, first_seq, next_seq, time
+        query("seq_at_time"), *key, head.first_hot_seq, head.next_seq, time
     )
-    return next_seq if found is None else found
+    if found is None:  # what it looked at has gone meanwhile
+        archived.require_one_state(connection)
+        return head.next_seq
+    return found
 
 
 async def rewound_from(
@@ -182,7 +282,7 @@ async def marks(
 
 
 async def size(connection: Connection, key: SessionKey, seqs: Sequence[int]) -> int:
-    """How many bytes messages take together."""
+    """How many bytes messages that aren't archived take together."""
     total: int = await connection.fetchval(query("size_of_messages"), *key, list(seqs))
     return total
 
@@ -190,7 +290,7 @@ async def size(connection: Connection, key: SessionKey, seqs: Sequence[int]) -> 
 async def to_update(
     connection: Connection, key: SessionKey, seqs: Sequence[int]
 ) -> dict[int, asyncpg.Record]:
-    """The current versions of messages by their seq."""
+    """The current versions of messages that aren't archived, by their seq."""
     rows = await connection.fetch(query("messages_to_update"), *key, list(seqs))
     return {row["seq"]: row for row in rows}
 
@@ -214,7 +314,9 @@ async def revise(
     change_no: int,
     effective_seq: int,
 ) -> None:
-    """Replace versions of messages and keep the old ones."""
+    """Replace versions of messages that aren't archived, and keep the old ones."""
+    if not revisions:
+        return
     columns = [list(column) for column in zip(*revisions, strict=True)]
     await connection.execute(query("save_revisions"), *key, columns[0], change_no, effective_seq)
     await connection.execute(query("replace_messages"), *key, *columns)

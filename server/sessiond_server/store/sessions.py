@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from sessiond_server.store import attachments, search
+from sessiond_server.store import archive, archived, attachments, search
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_bucket
+from sessiond_server.store.segments import FullMessage
 from sessiond_server.store.sql import QUERIES, query
 
 NO_PARENT, SUBAGENT, CONTINUATION, FORK = 0, 1, 2, 3
@@ -59,6 +60,7 @@ class SessionRow:
     context_message_count: int
     context_token_count: int
     activity_time: datetime
+    archived_before_seq: int
     open_tool_call_count: int
     usage_json: str | None
     billing_json: str | None
@@ -219,19 +221,63 @@ async def list_page(
     return [(SessionKey(r[0], r[1]), ListPlace(r[2], r[3], r[1])) for r in rows]
 
 
+_BEGINNING = 4096
+_WINDOW = 32
+_ROLES = {True: (3,), False: (3, 4)}
+_COUNTS = {True: 2, False: 8}
+"""How much of a message, in how many messages at either end, in which roles, and how many of these: as the
+query says it."""
+
+
 async def previews(
     connection: Connection, rows: Sequence[SessionRow]
 ) -> list[tuple[int, bool, bytes]]:
     """For each session (counted from 1) the beginnings of the messages among which its first and last
     texts are; those of the opening are marked and come in descending order like the others."""
-    found = await connection.fetch(
+    if any(row.archived_before_seq > row.first_seq for row in rows):
+        archived.require_one_state(connection)
+    records = await connection.fetch(
         query("list_previews"),
         [row.bucket for row in rows],
         [row.session_key for row in rows],
         [row.first_seq for row in rows],
         [row.next_seq for row in rows],
     )
-    return [(r["place"], r["opening"], r["beginning"]) for r in found]
+    borders = {record["place"]: record["archived_before_seq"] for record in records}
+    hot: dict[tuple[int, bool], list[bytes]] = {}
+    for record in records:
+        if record["seq"] is not None:
+            place = (record["place"], record["opening"])
+            hot.setdefault(place, []).append(record["beginning"])
+    for place, border in borders.items():
+        row = rows[place - 1]
+        if border > row.first_seq:
+            for opening in (False, True):
+                found = await _archived_preview(connection, row, border, opening=opening)
+                there = hot.get((place, opening), [])
+                count = _COUNTS[opening]
+                hot[place, opening] = (
+                    (there + found)[-count:] if opening else (there + found)[:count]
+                )
+    return [
+        (place, opening, beginning)
+        for (place, opening), beginnings in sorted(hot.items())
+        for beginning in beginnings
+    ]
+
+
+async def _archived_preview(
+    connection: Connection, row: SessionRow, border: int, *, opening: bool
+) -> list[bytes]:
+    """The archived part of a preview, in descending order."""
+    low = row.first_seq if opening else max(row.first_seq, row.next_seq - _WINDOW)
+    high = min(border - 1, row.first_seq + _WINDOW - 1 if opening else row.next_seq - 1)
+    found: list[FullMessage] = []
+    if low <= high:
+        async for messages in archived.pieces(connection, row.key, low, high, descending=True):
+            found += [m for m in messages if m.role in _ROLES[opening] and m.in_transcript]
+    kept = found[-_COUNTS[opening] :] if opening else found[: _COUNTS[opening]]
+    return [message.payload[:_BEGINNING] for message in kept]
 
 
 async def within(
@@ -359,6 +405,7 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
         await connection.execute(query("release_title"), *place, row["title"], row["session_id"])
     await attachments.delete_all(connection, keys)
     await search.lock(connection, keys)
+    await archive.release_dictionaries(connection, keys)
     await connection.execute(query("delete_session_rows"), buckets, uuids)
     await attachments.delete_uploads(connection, keys)  # no more can begin now
     return messages
@@ -367,13 +414,18 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
 async def clear(connection: Connection, key: SessionKey, *, keep_changes: Collection[int]) -> None:
     """Delete everything of a session but the session itself, its attachments, and changes of these kinds."""
     await search.lock(connection, [key], changed=True)
+    await archive.release_dictionaries(connection, [key])
     await connection.execute(query("clear_session_rows"), *key, list(keep_changes))
 
 
 async def copy_history(
-    connection: Connection, source: SessionKey, target: SessionKey, at_seq: int | None
+    connection: Connection,
+    source: SessionKey,
+    target: SessionKey,
+    at_seq: int | None,
+    archived: tuple[int, int],
 ) -> None:
     """Give a new session the history of another one, as it was right after `at_seq` or as it is, and its
-    attachments."""
-    await connection.execute(query("copy_session_rows"), *source, *target, at_seq)
+    attachments. What is archived of the history has been copied: so many messages and tool calls."""
+    await connection.execute(query("copy_session_rows"), *source, *target, at_seq, *archived)
     await attachments.copy(connection, source, target)

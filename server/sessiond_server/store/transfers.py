@@ -17,6 +17,8 @@ from sessiond_server.sessions.transfers import (
     Rewind,
     Undo,
 )
+from sessiond_server.store import archived, crossing
+from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import StoredMessage
@@ -63,8 +65,24 @@ class Seqs(NamedTuple):
 async def messages(
     connection: Connection, key: SessionKey, seqs: Seqs, *, limit: int, max_bytes: int
 ) -> list[StoredMessage]:
+    """The first messages of a stretch; those that are archived apart from the others."""
     rows = await connection.fetch(query("transfer_messages"), *key, *seqs, limit, max_bytes)
-    return [StoredMessage(*row) for row in rows]
+    if rows and rows[0]["seq"] == seqs.low:
+        return [StoredMessage(*row) for row in rows]
+    found: list[StoredMessage] = []
+    async for messages in archived.pieces(connection, key, seqs.low, seqs.high):
+        ends = messages[0].seq, messages[-1].seq
+        versions = await connection.fetch(
+            query("versions_before_change"), *key, *ends, seqs.before_change
+        )
+        payloads = {row["seq"]: row["payload"] for row in versions}
+        for m in messages:
+            payload = payloads.get(m.seq, m.payload)
+            max_bytes -= len(payload) + ROW_BYTES
+            if len(found) == limit or (found and max_bytes < 0):
+                return found
+            found.append(StoredMessage(m.seq, m.create_time, m.note, payload))
+    return found
 
 
 async def revisions(
@@ -131,11 +149,30 @@ async def equal_messages(
     rows = await connection.fetch(
         query("equal_messages"), *key, [m.seq for m in messages], [m.payload for m in messages]
     )
-    return {row[0] for row in rows}
+    border = await crossing.border_of(connection, key, None)
+    return {row[0] for row in rows} | await _equal_archived(
+        connection, key, [m for m in messages if m.seq < border]
+    )
+
+
+async def _equal_archived(
+    connection: Connection, key: SessionKey, messages: Sequence[Message]
+) -> set[int]:
+    if not messages:
+        return set()
+    there = await archived.by_seqs(connection, key, [m.seq for m in messages])
+    rows = await connection.fetch(
+        query("equal_versions"), *key, [m.seq for m in messages], [m.payload for m in messages]
+    )
+    same = {m.seq for m in messages if m.seq in there and there[m.seq].payload == m.payload}
+    return same | {row[0] for row in rows}
 
 
 async def last_time(connection: Connection, key: SessionKey, seq: int) -> datetime | None:
     time: datetime | None = await connection.fetchval(query("last_message_time"), *key, seq)
+    if time is None:
+        found = await archived.by_seqs(connection, key, [seq])
+        return found[seq].create_time if seq in found else None
     return time
 
 

@@ -216,6 +216,76 @@ def list_compactions(
     )
 
 
+@unary(
+    _rpc("ArchiveMessages", v1.ArchiveMessagesRequest, v1.ArchiveMessagesResponse),
+    whole,
+)
+def archive_messages(
+    session_id: str, *, before_seq: int = 0, keep_recent_messages: int = 0, author: str = ""
+) -> v1.ArchiveMessagesRequest:
+    """Moves the beginning of the log into compressed segments. Nothing that can be read changes.
+
+    The border moves up to the nearest place at or before the one asked for where every tool call
+    before it has its result. Asking again changes nothing.
+
+    Args:
+        session_id: The session's id.
+        before_seq: Messages before this seq are archived; 0 is all.
+        keep_recent_messages: How many of the newest messages stay as they are in any case.
+        author: Who does it, for the record.
+
+    Returns an `ArchiveMessagesResponse`: where the archive ends, how many messages this call moved,
+    and whether there is `more` to archive by calling again.
+
+    Example:
+        while client.archive_messages("trip", keep_recent_messages=1000).more:
+            pass
+    """
+    return v1.ArchiveMessagesRequest(
+        session_id=session_id,
+        before_seq=before_seq,
+        keep_recent_messages=keep_recent_messages,
+        author=author,
+    )
+
+
+@unary(
+    _rpc("RestoreMessages", v1.RestoreMessagesRequest, v1.RestoreMessagesResponse),
+    whole,
+)
+def restore_messages(
+    session_id: str, *, from_seq: int = 0, author: str = ""
+) -> v1.RestoreMessagesRequest:
+    """Moves messages back from the archive. Nobody needs to: what reaches into it does so by itself.
+
+    Args:
+        session_id: The session's id.
+        from_seq: Messages from this seq on are restored, with some before them; 0 is all.
+        author: Who does it, for the record.
+
+    Returns a `RestoreMessagesResponse`: where the archive ends, how many messages this call moved,
+    and whether there is `more` to restore by calling again.
+    """
+    return v1.RestoreMessagesRequest(session_id=session_id, from_seq=from_seq, author=author)
+
+
+@paged(
+    _rpc("ListArchives", v1.ListArchivesRequest, v1.ListArchivesResponse),
+    lambda page: page.archives,
+)
+def list_archives(
+    session_id: str, *, page_size: int = 0, page_token: str = ""
+) -> v1.ListArchivesRequest:
+    """Iterates over the moves of a session's messages into the archive and back, the newest first.
+
+    Args:
+        session_id: The session's id.
+        page_size: Moves a page: 0 is 100, at most 1000.
+        page_token: Where to begin: the `next_page_token` of a page.
+    """
+    return v1.ListArchivesRequest(session_id=session_id, page_size=page_size, page_token=page_token)
+
+
 @unary(_rpc("ReleaseLease", v1.ReleaseLeaseRequest, v1.ReleaseLeaseResponse), lambda answer: None)
 def release_lease(session_id: str, lease_token: str) -> v1.ReleaseLeaseRequest:
     """Gives up a compaction lease. Releasing one that is over changes nothing."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sessiond.cli import (
+    archive_verbs,
     attachment_verbs,
     context_verbs,
     feed_verbs,
@@ -53,6 +54,7 @@ for group in (
     feed_verbs,
     context_verbs,
     transfer_verbs,
+    archive_verbs,
     keeping_verbs,
     usage_verbs,
 ):

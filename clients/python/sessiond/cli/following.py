@@ -184,7 +184,7 @@ def _time(timed: tuple[int, Event]) -> int:
 def _stamp(event: Event) -> Timestamp:
     value: Any = event.value
     match event.kind:
-        case "message_appended" | "compacted" | "rewound":
+        case "message_appended" | "compacted" | "rewound" | "messages_archived":
             found = value.create_time
         case "compaction_reverted":
             found = value.revert_time

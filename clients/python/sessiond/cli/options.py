@@ -173,6 +173,15 @@ AfterSeq = Annotated[
 Undo = Annotated[bool, typer.Option("--undo", help="Bring back what a rewind hid.")]
 RewindId = Annotated[int, typer.Option("--id", min=0, help="Which to undo; 0 is the newest.")]
 
+# The archive
+ArchiveBefore = Annotated[
+    int, typer.Option("--before", min=0, help="Messages before this seq; 0 is all.")
+]
+ArchiveKeep = Annotated[int, typer.Option("--keep", min=0, help="How many of the newest stay.")]
+RestoreFrom = Annotated[
+    int, typer.Option("--from", min=0, help="Messages from this seq on; 0 is all.")
+]
+
 # Files
 Format = Annotated[FileFormat, typer.Option("--format", help="The files' format.")]
 UpdateMetadata = Annotated[

@@ -35,6 +35,9 @@ from sessiond.v1.attachment_service_pb2_grpc import AttachmentServiceStub as Att
 from sessiond.v1.attachment_service_pb2_grpc import add_AttachmentServiceServicer_to_server as add_AttachmentServiceServicer_to_server
 from sessiond.v1.context_service_pb2 import AcquireWriterRequest as AcquireWriterRequest
 from sessiond.v1.context_service_pb2 import AcquireWriterResponse as AcquireWriterResponse
+from sessiond.v1.context_service_pb2 import Archive as Archive
+from sessiond.v1.context_service_pb2 import ArchiveMessagesRequest as ArchiveMessagesRequest
+from sessiond.v1.context_service_pb2 import ArchiveMessagesResponse as ArchiveMessagesResponse
 from sessiond.v1.context_service_pb2 import CompactSessionRequest as CompactSessionRequest
 from sessiond.v1.context_service_pb2 import CompactSessionResponse as CompactSessionResponse
 from sessiond.v1.context_service_pb2 import Compaction as Compaction
@@ -42,6 +45,8 @@ from sessiond.v1.context_service_pb2 import CompactionPlan as CompactionPlan
 from sessiond.v1.context_service_pb2 import ContextTotals as ContextTotals
 from sessiond.v1.context_service_pb2 import GetContextRequest as GetContextRequest
 from sessiond.v1.context_service_pb2 import GetContextResponse as GetContextResponse
+from sessiond.v1.context_service_pb2 import ListArchivesRequest as ListArchivesRequest
+from sessiond.v1.context_service_pb2 import ListArchivesResponse as ListArchivesResponse
 from sessiond.v1.context_service_pb2 import ListCompactionsRequest as ListCompactionsRequest
 from sessiond.v1.context_service_pb2 import ListCompactionsResponse as ListCompactionsResponse
 from sessiond.v1.context_service_pb2 import NothingToCompact as NothingToCompact
@@ -53,6 +58,8 @@ from sessiond.v1.context_service_pb2 import ReleaseWriterRequest as ReleaseWrite
 from sessiond.v1.context_service_pb2 import ReleaseWriterResponse as ReleaseWriterResponse
 from sessiond.v1.context_service_pb2 import RenewWriterRequest as RenewWriterRequest
 from sessiond.v1.context_service_pb2 import RenewWriterResponse as RenewWriterResponse
+from sessiond.v1.context_service_pb2 import RestoreMessagesRequest as RestoreMessagesRequest
+from sessiond.v1.context_service_pb2 import RestoreMessagesResponse as RestoreMessagesResponse
 from sessiond.v1.context_service_pb2 import RevertCompactionRequest as RevertCompactionRequest
 from sessiond.v1.context_service_pb2 import RevertCompactionResponse as RevertCompactionResponse
 from sessiond.v1.context_service_pb2_grpc import ContextServiceServicer as ContextServiceServicer

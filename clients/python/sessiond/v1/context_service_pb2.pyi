@@ -811,3 +811,241 @@ class ReleaseWriterResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseWriterResponse: _TypeAlias = ReleaseWriterResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveMessagesRequest(_message.Message):
+    """ArchiveMessagesRequest says what to archive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    BEFORE_SEQ_FIELD_NUMBER: _builtins.int
+    KEEP_RECENT_MESSAGES_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    before_seq: _builtins.int
+    """Messages before this seq are archived; 0 is all. One beyond the end is the end."""
+    keep_recent_messages: _builtins.int
+    """How many of the newest messages stay as they are in any case. Not negative."""
+    author: _builtins.str
+    """Who does it, for the record: at most 256 characters."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        before_seq: _builtins.int = ...,
+        keep_recent_messages: _builtins.int = ...,
+        author: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "before_seq", b"before_seq", "keep_recent_messages", b"keep_recent_messages", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveMessagesRequest: _TypeAlias = ArchiveMessagesRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveMessagesResponse(_message.Message):
+    """ArchiveMessagesResponse says where the archive ends now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARCHIVED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    archived_before_seq: _builtins.int
+    """Messages before this seq are archived; 0 if none are. It is less than what was asked for where a tool call
+    waits for its result.
+    """
+    message_count: _builtins.int
+    """How many messages this call archived."""
+    more: _builtins.bool
+    """Whether it stopped after 10 s with more to archive: send it again."""
+    def __init__(
+        self,
+        *,
+        archived_before_seq: _builtins.int = ...,
+        message_count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_before_seq", b"archived_before_seq", "message_count", b"message_count", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveMessagesResponse: _TypeAlias = ArchiveMessagesResponse  # noqa: Y015
+
+@_typing.final
+class RestoreMessagesRequest(_message.Message):
+    """RestoreMessagesRequest says what to restore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    FROM_SEQ_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    from_seq: _builtins.int
+    """Messages from this seq on are restored, and those before them that are in one segment with them, or that
+    a tool call and its result bind to them; 0 is all.
+    """
+    author: _builtins.str
+    """Who does it, for the record: at most 256 characters."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        from_seq: _builtins.int = ...,
+        author: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "from_seq", b"from_seq", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreMessagesRequest: _TypeAlias = RestoreMessagesRequest  # noqa: Y015
+
+@_typing.final
+class RestoreMessagesResponse(_message.Message):
+    """RestoreMessagesResponse says where the archive ends now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARCHIVED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
+    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    archived_before_seq: _builtins.int
+    """Messages before this seq are archived; 0 if none are."""
+    message_count: _builtins.int
+    """How many messages this call restored."""
+    more: _builtins.bool
+    """Whether it stopped after 10 s with more to restore: send it again."""
+    def __init__(
+        self,
+        *,
+        archived_before_seq: _builtins.int = ...,
+        message_count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_before_seq", b"archived_before_seq", "message_count", b"message_count", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreMessagesResponse: _TypeAlias = RestoreMessagesResponse  # noqa: Y015
+
+@_typing.final
+class ListArchivesRequest(_message.Message):
+    """ListArchivesRequest says whose moves of messages to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    page_size: _builtins.int
+    """How many to answer: 0 is 100, at most 1,000."""
+    page_token: _builtins.str
+    """Where the page before this one ended, as its answer says."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListArchivesRequest: _TypeAlias = ListArchivesRequest  # noqa: Y015
+
+@_typing.final
+class ListArchivesResponse(_message.Message):
+    """ListArchivesResponse is a page of moves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARCHIVES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty if there is none."""
+    @_builtins.property
+    def archives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Archive]:
+        """The moves, the newest first. One call makes several if it moves many messages."""
+
+    def __init__(
+        self,
+        *,
+        archives: _abc.Iterable[Global___Archive] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archives", b"archives", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListArchivesResponse: _TypeAlias = ListArchivesResponse  # noqa: Y015
+
+@_typing.final
+class Archive(_message.Message):
+    """Archive is a move of messages into the archive or out of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARCHIVE_ID_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    FROM_SEQ_FIELD_NUMBER: _builtins.int
+    TO_SEQ_FIELD_NUMBER: _builtins.int
+    MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    archive_id: _builtins.int
+    """Its number, unique in the session and growing."""
+    restored: _builtins.bool
+    """Whether the messages were restored."""
+    from_seq: _builtins.int
+    """The first seq of the messages."""
+    to_seq: _builtins.int
+    """The last one."""
+    message_bytes: _builtins.int
+    """How many bytes they are."""
+    stored_bytes: _builtins.int
+    """How many bytes they are in the archive."""
+    author: _builtins.str
+    """Who did it; `policy` if the service itself did, empty if it did for a rewind."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        archive_id: _builtins.int = ...,
+        restored: _builtins.bool = ...,
+        from_seq: _builtins.int = ...,
+        to_seq: _builtins.int = ...,
+        message_bytes: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
+        author: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_id", b"archive_id", "author", b"author", "create_time", b"create_time", "from_seq", b"from_seq", "message_bytes", b"message_bytes", "restored", b"restored", "stored_bytes", b"stored_bytes", "to_seq", b"to_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Archive: _TypeAlias = Archive  # noqa: Y015

@@ -65,6 +65,21 @@ class ContextServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_context__service__pb2.ListCompactionsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_context__service__pb2.ListCompactionsResponse.FromString,
                 _registered_method=True)
+        self.ArchiveMessages = channel.unary_unary(
+                '/sessiond.v1.ContextService/ArchiveMessages',
+                request_serializer=sessiond_dot_v1_dot_context__service__pb2.ArchiveMessagesRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_context__service__pb2.ArchiveMessagesResponse.FromString,
+                _registered_method=True)
+        self.RestoreMessages = channel.unary_unary(
+                '/sessiond.v1.ContextService/RestoreMessages',
+                request_serializer=sessiond_dot_v1_dot_context__service__pb2.RestoreMessagesRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_context__service__pb2.RestoreMessagesResponse.FromString,
+                _registered_method=True)
+        self.ListArchives = channel.unary_unary(
+                '/sessiond.v1.ContextService/ListArchives',
+                request_serializer=sessiond_dot_v1_dot_context__service__pb2.ListArchivesRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_context__service__pb2.ListArchivesResponse.FromString,
+                _registered_method=True)
         self.ReleaseLease = channel.unary_unary(
                 '/sessiond.v1.ContextService/ReleaseLease',
                 request_serializer=sessiond_dot_v1_dot_context__service__pb2.ReleaseLeaseRequest.SerializeToString,
@@ -137,6 +152,34 @@ class ContextServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ArchiveMessages(self, request, context):
+        """ArchiveMessages moves the beginning of the log out of the table that appends touch, into compressed
+        segments. It changes nothing that can be read, watched, forked or written, only what it costs: archived
+        messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
+        the nearest place at or before the one that was asked for where every tool call before it has its result.
+        What is archived stays so; asking again changes nothing. Sessions in any state can be archived, while others
+        write to them. It works in small transactions, one after the other: one that is interrupted can be sent
+        again, and goes on where it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreMessages(self, request, context):
+        """RestoreMessages moves messages back from the archive. Nobody needs to: rewinds that reach into the archive
+        do it by themselves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListArchives(self, request, context):
+        """ListArchives lists what was archived and restored, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReleaseLease(self, request, context):
         """ReleaseLease gives up a compaction lease. Releasing one that is over changes nothing.
         """
@@ -196,6 +239,21 @@ def add_ContextServiceServicer_to_server(servicer, server):
                     servicer.ListCompactions,
                     request_deserializer=sessiond_dot_v1_dot_context__service__pb2.ListCompactionsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_context__service__pb2.ListCompactionsResponse.SerializeToString,
+            ),
+            'ArchiveMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveMessages,
+                    request_deserializer=sessiond_dot_v1_dot_context__service__pb2.ArchiveMessagesRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_context__service__pb2.ArchiveMessagesResponse.SerializeToString,
+            ),
+            'RestoreMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreMessages,
+                    request_deserializer=sessiond_dot_v1_dot_context__service__pb2.RestoreMessagesRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_context__service__pb2.RestoreMessagesResponse.SerializeToString,
+            ),
+            'ListArchives': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListArchives,
+                    request_deserializer=sessiond_dot_v1_dot_context__service__pb2.ListArchivesRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_context__service__pb2.ListArchivesResponse.SerializeToString,
             ),
             'ReleaseLease': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseLease,
@@ -359,6 +417,87 @@ class ContextService(object):
             '/sessiond.v1.ContextService/ListCompactions',
             sessiond_dot_v1_dot_context__service__pb2.ListCompactionsRequest.SerializeToString,
             sessiond_dot_v1_dot_context__service__pb2.ListCompactionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ContextService/ArchiveMessages',
+            sessiond_dot_v1_dot_context__service__pb2.ArchiveMessagesRequest.SerializeToString,
+            sessiond_dot_v1_dot_context__service__pb2.ArchiveMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ContextService/RestoreMessages',
+            sessiond_dot_v1_dot_context__service__pb2.RestoreMessagesRequest.SerializeToString,
+            sessiond_dot_v1_dot_context__service__pb2.RestoreMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListArchives(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ContextService/ListArchives',
+            sessiond_dot_v1_dot_context__service__pb2.ListArchivesRequest.SerializeToString,
+            sessiond_dot_v1_dot_context__service__pb2.ListArchivesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,21 @@ class ContextServiceStub:
     """
     ListCompactions: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ListCompactionsRequest, _context_service_pb2.ListCompactionsResponse]
     """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+    ArchiveMessages: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ArchiveMessagesRequest, _context_service_pb2.ArchiveMessagesResponse]
+    """ArchiveMessages moves the beginning of the log out of the table that appends touch, into compressed
+    segments. It changes nothing that can be read, watched, forked or written, only what it costs: archived
+    messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
+    the nearest place at or before the one that was asked for where every tool call before it has its result.
+    What is archived stays so; asking again changes nothing. Sessions in any state can be archived, while others
+    write to them. It works in small transactions, one after the other: one that is interrupted can be sent
+    again, and goes on where it was.
+    """
+    RestoreMessages: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.RestoreMessagesRequest, _context_service_pb2.RestoreMessagesResponse]
+    """RestoreMessages moves messages back from the archive. Nobody needs to: rewinds that reach into the archive
+    do it by themselves.
+    """
+    ListArchives: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ListArchivesRequest, _context_service_pb2.ListArchivesResponse]
+    """ListArchives lists what was archived and restored, the newest first."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ReleaseLeaseRequest, _context_service_pb2.ReleaseLeaseResponse]
     """ReleaseLease gives up a compaction lease. Releasing one that is over changes nothing."""
     AcquireWriter: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.AcquireWriterRequest, _context_service_pb2.AcquireWriterResponse]
@@ -105,6 +120,21 @@ class ContextServiceAsyncStub(ContextServiceStub):
     """
     ListCompactions: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ListCompactionsRequest, _context_service_pb2.ListCompactionsResponse]  # type: ignore[assignment]
     """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+    ArchiveMessages: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ArchiveMessagesRequest, _context_service_pb2.ArchiveMessagesResponse]  # type: ignore[assignment]
+    """ArchiveMessages moves the beginning of the log out of the table that appends touch, into compressed
+    segments. It changes nothing that can be read, watched, forked or written, only what it costs: archived
+    messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
+    the nearest place at or before the one that was asked for where every tool call before it has its result.
+    What is archived stays so; asking again changes nothing. Sessions in any state can be archived, while others
+    write to them. It works in small transactions, one after the other: one that is interrupted can be sent
+    again, and goes on where it was.
+    """
+    RestoreMessages: _aio.UnaryUnaryMultiCallable[_context_service_pb2.RestoreMessagesRequest, _context_service_pb2.RestoreMessagesResponse]  # type: ignore[assignment]
+    """RestoreMessages moves messages back from the archive. Nobody needs to: rewinds that reach into the archive
+    do it by themselves.
+    """
+    ListArchives: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ListArchivesRequest, _context_service_pb2.ListArchivesResponse]  # type: ignore[assignment]
+    """ListArchives lists what was archived and restored, the newest first."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ReleaseLeaseRequest, _context_service_pb2.ReleaseLeaseResponse]  # type: ignore[assignment]
     """ReleaseLease gives up a compaction lease. Releasing one that is over changes nothing."""
     AcquireWriter: _aio.UnaryUnaryMultiCallable[_context_service_pb2.AcquireWriterRequest, _context_service_pb2.AcquireWriterResponse]  # type: ignore[assignment]
@@ -178,6 +208,39 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_context_service_pb2.ListCompactionsResponse, _abc.Awaitable[_context_service_pb2.ListCompactionsResponse]]:
         """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ArchiveMessages(
+        self,
+        request: _context_service_pb2.ArchiveMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_context_service_pb2.ArchiveMessagesResponse, _abc.Awaitable[_context_service_pb2.ArchiveMessagesResponse]]:
+        """ArchiveMessages moves the beginning of the log out of the table that appends touch, into compressed
+        segments. It changes nothing that can be read, watched, forked or written, only what it costs: archived
+        messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
+        the nearest place at or before the one that was asked for where every tool call before it has its result.
+        What is archived stays so; asking again changes nothing. Sessions in any state can be archived, while others
+        write to them. It works in small transactions, one after the other: one that is interrupted can be sent
+        again, and goes on where it was.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreMessages(
+        self,
+        request: _context_service_pb2.RestoreMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_context_service_pb2.RestoreMessagesResponse, _abc.Awaitable[_context_service_pb2.RestoreMessagesResponse]]:
+        """RestoreMessages moves messages back from the archive. Nobody needs to: rewinds that reach into the archive
+        do it by themselves.
+        """
+
+    @_abc_1.abstractmethod
+    def ListArchives(
+        self,
+        request: _context_service_pb2.ListArchivesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_context_service_pb2.ListArchivesResponse, _abc.Awaitable[_context_service_pb2.ListArchivesResponse]]:
+        """ListArchives lists what was archived and restored, the newest first."""
 
     @_abc_1.abstractmethod
     def ReleaseLease(

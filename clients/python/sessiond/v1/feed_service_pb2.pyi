@@ -225,6 +225,7 @@ class FeedEvent(_message.Message):
     DRAFT_CHANGED_FIELD_NUMBER: _builtins.int
     DRAFT_ENDED_FIELD_NUMBER: _builtins.int
     RECALL_CHANGED_FIELD_NUMBER: _builtins.int
+    MESSAGES_ARCHIVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_appended(self) -> _message_pb2.Message:
         """A message was appended. It is sent as it is now, without what hides it (`rewound`,
@@ -300,6 +301,10 @@ class FeedEvent(_message.Message):
     def recall_changed(self) -> Global___RecallChanged:
         """A recall was created, completed, skipped or cancelled. Claims aren't told."""
 
+    @_builtins.property
+    def messages_archived(self) -> _context_service_pb2.Archive:
+        """Messages were archived or restored. Nothing else that a watcher gets depends on it."""
+
     def __init__(
         self,
         *,
@@ -320,12 +325,13 @@ class FeedEvent(_message.Message):
         draft_changed: Global___DraftChanged | None = ...,
         draft_ended: Global___DraftEnded | None = ...,
         recall_changed: Global___RecallChanged | None = ...,
+        messages_archived: _context_service_pb2.Archive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "recall_changed", b"recall_changed", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_archived", b"messages_archived", "messages_cleared", b"messages_cleared", "recall_changed", b"recall_changed", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "recall_changed", b"recall_changed", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_archived", b"messages_archived", "messages_cleared", b"messages_cleared", "recall_changed", b"recall_changed", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_undone", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended", "recall_changed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_undone", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended", "recall_changed", "messages_archived"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -202,6 +202,7 @@ class Session(_message.Message):
     SPAWN_DEPTH_FIELD_NUMBER: _builtins.int
     LIFECYCLE_FIELD_NUMBER: _builtins.int
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
+    ARCHIVED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
     CONTEXT_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
@@ -255,6 +256,8 @@ class Session(_message.Message):
     """
     next_seq: _builtins.int
     """The seq that the next message will get. Set by the server, like all counters."""
+    archived_before_seq: _builtins.int
+    """Messages before this seq are archived, which no reader needs to know; 0 if none are. Set by the server."""
     message_count: _builtins.int
     """How many messages the log holds, rewound ones and notes included."""
     tool_call_count: _builtins.int
@@ -330,6 +333,7 @@ class Session(_message.Message):
         spawn_depth: _builtins.int = ...,
         lifecycle: Global___Lifecycle.ValueType = ...,
         next_seq: _builtins.int = ...,
+        archived_before_seq: _builtins.int = ...,
         message_count: _builtins.int = ...,
         tool_call_count: _builtins.int = ...,
         context_message_count: _builtins.int = ...,
@@ -346,7 +350,7 @@ class Session(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_activity_time", b"last_activity_time", "metadata", b"metadata", "parent", b"parent", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "profile", b"profile", "root_id", b"root_id", "round_index", b"round_index", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_before_seq", b"archived_before_seq", "config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "profile", b"profile", "root_id", b"root_id", "round_index", b"round_index", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,7 +3,9 @@
 -- are locked in key order before anything is decided, since two batches would deadlock otherwise, and
 -- conditions are tested against the locked rows. A client id that the session has already violates its
 -- key: nothing is looked up for messages that are new, as nearly all are. What is left out or violates
--- is looked at one by one, see operations/appending.py.
+-- is looked at one by one, see operations/appending.py. Client ids of archived messages are looked up, unless $10
+-- says that this is done: a call is left out where one may be there, and where the border has moved since this
+-- statement began, since it sees the segments of then.
 WITH call AS MATERIALIZED (
     SELECT bucket, session_key, expected_seq, writer_token, call_no
     FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[])
@@ -19,6 +21,37 @@ head AS MATERIALIZED (
         FOR UPDATE
     ) AS h
 ),
+met AS MATERIALIZED (
+    SELECT c.call_no
+    FROM unnest($5::text[], $6::bigint[]) AS i (client_id, facts)
+    JOIN call AS c ON c.call_no = i.facts >> 47
+    JOIN head AS h ON h.bucket = c.bucket AND h.session_key = c.session_key
+    CROSS JOIN LATERAL (
+        SELECT ARRAY[
+            ('x' || left(encode(sha256(convert_to(h.session_key::text || i.client_id, 'UTF8')), 'hex'), 8))
+                ::bit(32)::integer
+        ] AS client_key
+    ) AS k
+    WHERE h.archived_before_seq > h.first_seq
+        AND (
+            EXISTS (
+                SELECT
+                FROM message_segment AS s
+                WHERE s.bucket = h.bucket AND s.session_key = h.session_key
+                    AND s.first_seq < h.first_seq + 4096 AND s.client_keys @> k.client_key
+            )
+            OR EXISTS (
+                SELECT
+                FROM (
+                    SELECT s.bucket, s.session_key
+                    FROM message_segment AS s
+                    WHERE s.indexed_client_keys @> k.client_key
+                    OFFSET 0
+                ) AS s
+                WHERE s.bucket = h.bucket AND s.session_key = h.session_key
+            )
+        )
+),
 allowed AS MATERIALIZED (
     SELECT c.call_no, h.bucket, h.session_key, h.next_seq, h.activity_time
     FROM call AS c
@@ -29,6 +62,18 @@ allowed AS MATERIALIZED (
             WHEN '' THEN h.writer_expire_time <= clock_timestamp()
             ELSE c.writer_token = h.writer_token AND h.writer_expire_time > clock_timestamp()
         END
+        AND (
+            h.archived_before_seq <= h.first_seq
+            OR $10::boolean
+            OR (
+                h.archived_before_seq = (
+                    SELECT o.archived_before_seq
+                    FROM session_head AS o
+                    WHERE o.bucket = h.bucket AND o.session_key = h.session_key
+                )
+                AND c.call_no <> ALL (SELECT m.call_no FROM met AS m)
+            )
+        )
 ),
 added AS MATERIALIZED (
     SELECT

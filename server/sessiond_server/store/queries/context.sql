@@ -1,7 +1,8 @@
 -- name: context_map
 -- What the context is made of, in one look: counters, prompt, and what is hidden in it now.
 SELECT
-    h.first_seq, h.next_seq, h.context_message_count, h.context_token_count, s.details,
+    h.first_seq, h.next_seq, h.archived_before_seq, h.context_message_count, h.context_token_count,
+    s.details,
     (
         SELECT array_agg(ARRAY[p.from_seq, p.to_seq, coalesce(p.note_seq, 0)] ORDER BY p.from_seq)
         FROM hidden_span AS p
@@ -27,9 +28,11 @@ ORDER BY rewind_id;
 
 -- name: context_page
 -- A page of the context in its order: $3 … $5 the segments (from, to, whether it is a note), $6 only
--- messages in these roles, $7 of these kinds, $8 the size, $9 how many bytes at most.
-SELECT segment, seq, create_time, note, payload, available
-FROM (
+-- messages in these roles, $7 of these kinds, $8 the size, $9 how many bytes at most. A row without a seq
+-- says that there is nothing; each says where the archive's border was then.
+SELECT m.segment, m.seq, m.create_time, m.note, m.payload, m.available, h.archived_before_seq
+FROM session_head AS h
+LEFT JOIN LATERAL (
     SELECT
         m.*,
         count(*) OVER () AS available,
@@ -53,9 +56,9 @@ FROM (
         LIMIT $8
     ) AS m
     WINDOW page AS (ORDER BY m.segment, m.seq :direction ROWS UNBOUNDED PRECEDING)
-) AS m
-WHERE place = 1 OR bytes <= $9
-ORDER BY segment, seq :direction;
+) AS m ON m.place = 1 OR m.bytes <= $9
+WHERE h.bucket = $1 AND h.session_key = $2
+ORDER BY m.segment, m.seq :direction;
 
 -- name: context_page_as_of
 -- A page of the context as of message $6: each message in the version that was valid then.
@@ -200,10 +203,21 @@ SELECT
     EXISTS (
         SELECT
         FROM hidden_span AS p
-        JOIN message AS m
-            ON m.bucket = $1 AND m.session_key = $2 AND m.seq = c.note_seq AND m.in_context
         WHERE p.bucket = $1 AND p.session_key = $2 AND p.kind = 1 AND p.from_seq = c.from_seq
             AND p.note_seq = c.note_seq
+    ) AND coalesce(
+        (
+            SELECT m.in_context
+            FROM message AS m
+            WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = c.note_seq
+        ),
+        (
+            SELECT s.silent_notes IS NULL OR c.note_seq <> ALL(s.silent_notes)
+            FROM message_segment AS s
+            WHERE s.bucket = $1 AND s.session_key = $2 AND s.first_seq <= c.note_seq
+            ORDER BY s.first_seq DESC
+            LIMIT 1
+        )
     ) AS in_context
 FROM compaction AS c
 WHERE c.bucket = $1 AND c.session_key = $2 AND c.note_seq = $3;
@@ -215,10 +229,21 @@ SELECT
     EXISTS (
         SELECT
         FROM hidden_span AS p
-        JOIN message AS m
-            ON m.bucket = $1 AND m.session_key = $2 AND m.seq = c.note_seq AND m.in_context
         WHERE p.bucket = $1 AND p.session_key = $2 AND p.kind = 1 AND p.from_seq = c.from_seq
             AND p.note_seq = c.note_seq
+    ) AND coalesce(
+        (
+            SELECT m.in_context
+            FROM message AS m
+            WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = c.note_seq
+        ),
+        (
+            SELECT s.silent_notes IS NULL OR c.note_seq <> ALL(s.silent_notes)
+            FROM message_segment AS s
+            WHERE s.bucket = $1 AND s.session_key = $2 AND s.first_seq <= c.note_seq
+            ORDER BY s.first_seq DESC
+            LIMIT 1
+        )
     ) AS in_context
 FROM compaction AS c
 WHERE c.bucket = $1 AND c.session_key = $2 AND c.note_seq < $3
@@ -276,7 +301,7 @@ WHERE c.bucket = $1 AND c.session_key = $2 AND c.note_seq > $4 AND c.revert_time
             JOIN message AS r
                 ON r.bucket = $1 AND r.session_key = $2 AND r.tool_call_id = call.id COLLATE "C"
             WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq > $3 AND m.seq <= $4
-                AND r.seq BETWEEN c.from_seq AND c.to_seq
+                AND r.seq BETWEEN c.from_seq AND c.to_seq AND r.seq > m.seq
         )
     )
 ORDER BY c.note_seq

@@ -1,16 +1,18 @@
 -- name: list_messages
 -- A page of the log, without the ranges that the caller skips: $3, $4 the ranges to read in order, $5 only
 -- the transcript, $6 roles, $7 kinds, $8 the size, $9 how many bytes at most. `available` counts what
--- there is, up to the size, so that a page cut by its bytes says that there is more.
-SELECT seq, create_time, note, payload, available
-FROM (
+-- there is, up to the size, so that a page cut by its bytes says that there is more. A row without a seq
+-- says that there is nothing; each says where the archive's border was then.
+SELECT m.seq, m.create_time, m.note, m.payload, m.available, m.segment, h.archived_before_seq
+FROM session_head AS h
+LEFT JOIN LATERAL (
     SELECT
-        m.seq, m.create_time, m.note, m.payload,
+        m.*,
         count(*) OVER () AS available,
         row_number() OVER page AS place,
         sum(octet_length(m.payload) + 64) OVER page AS bytes
     FROM (
-        SELECT m.*
+        SELECT m.*, r.place AS segment
         FROM unnest($3::bigint[], $4::bigint[]) WITH ORDINALITY AS r (low, high, place)
         CROSS JOIN LATERAL (
             SELECT m.seq, m.create_time, m.note, m.payload
@@ -26,9 +28,15 @@ FROM (
         LIMIT $8
     ) AS m
     WINDOW page AS (ORDER BY m.seq :direction ROWS UNBOUNDED PRECEDING)
-) AS m
-WHERE place = 1 OR bytes <= $9
-ORDER BY seq :direction;
+) AS m ON m.place = 1 OR m.bytes <= $9
+WHERE h.bucket = $1 AND h.session_key = $2
+ORDER BY m.seq :direction;
+
+-- name: read_border
+-- Below which seq a session's messages are archived.
+SELECT archived_before_seq
+FROM session_head
+WHERE bucket = $1 AND session_key = $2;
 
 -- name: message_by_seq
 -- One message.
@@ -108,7 +116,7 @@ WHERE bucket = $1 AND session_key = $2 AND note_seq = ANY($3::bigint[]);
 
 -- name: size_of_messages
 -- What an update would have to hold in memory.
-SELECT coalesce(sum(octet_length(payload)), 0)::bigint
+SELECT coalesce(sum(octet_length(payload)), 0)::bigint AS size
 FROM message
 WHERE bucket = $1 AND session_key = $2 AND seq = ANY($3::bigint[]);
 

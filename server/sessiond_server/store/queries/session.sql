@@ -254,6 +254,14 @@ log_totals AS (
 recalls AS (
     DELETE FROM recall AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
+segments AS (
+    DELETE FROM message_segment AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+archives AS (
+    DELETE FROM message_archive AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
 heads AS (
     DELETE FROM session_head AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 )
@@ -295,17 +303,24 @@ spans AS (
 entries AS (
     DELETE FROM search_entry WHERE bucket = $1 AND session_key = $2 AND seq > 0
 ),
+segments AS (
+    DELETE FROM message_segment WHERE bucket = $1 AND session_key = $2
+),
+archives AS (
+    DELETE FROM message_archive WHERE bucket = $1 AND session_key = $2
+),
 changes AS (
     DELETE FROM session_change WHERE bucket = $1 AND session_key = $2 AND kind <> ALL($3::smallint[])
 )
 UPDATE session_head
 SET first_seq = next_seq, next_change = next_change + 1, message_count = 0, tool_call_count = 0,
-    context_message_count = 0, context_token_count = 0
+    context_message_count = 0, context_token_count = 0, archived_before_seq = 0
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: copy_session_rows
 -- A fork's history as it was right after message $5, or all of it as it stands when $5 is null. A message
--- that was changed later is copied as it was then.
+-- that was changed later is copied as it was then. What is archived of it is copied beforehand: $6 messages
+-- with $7 tool calls.
 WITH messages AS (
     INSERT INTO message (
         bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript,
@@ -362,7 +377,7 @@ UPDATE session_head AS h
 SET first_seq = o.first_seq,
     next_seq = coalesce($5 + 1, o.next_seq),
     next_change = o.next_change,
-    message_count = total.messages,
-    tool_call_count = total.calls
+    message_count = total.messages + $6::bigint,
+    tool_call_count = total.calls + $7::bigint
 FROM total, session_head AS o
 WHERE h.bucket = $3 AND h.session_key = $4 AND o.bucket = $1 AND o.session_key = $2;

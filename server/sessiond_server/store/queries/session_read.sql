@@ -3,7 +3,7 @@
 SELECT
     s.*, s.labels::text AS labels_json,
     h.first_seq, h.next_seq, h.message_count, h.tool_call_count, h.context_message_count,
-    h.context_token_count, h.activity_time,
+    h.context_token_count, h.activity_time, h.archived_before_seq,
     (
         SELECT count(*)
         FROM waiting_tool_call AS w
@@ -115,11 +115,12 @@ JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket
 
 -- name: list_previews
 -- What a list shows of each session's conversation: the beginnings of messages among which the first and the
--- last text is.
-SELECT k.place, m.beginning, m.opening
+-- last text is. A row without a seq says that there is nothing; each says where the session's archive ends.
+SELECT k.place, h.archived_before_seq, m.seq, m.beginning, m.opening
 FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::bigint[])
     WITH ORDINALITY AS k (bucket, session_key, first_seq, next_seq, place)
-CROSS JOIN LATERAL (
+JOIN session_head AS h USING (bucket, session_key)
+LEFT JOIN LATERAL (
     (
         SELECT m.seq, substring(m.payload FROM 1 FOR 4096) AS beginning, true AS opening
         FROM message AS m
@@ -139,7 +140,7 @@ CROSS JOIN LATERAL (
         ORDER BY m.seq DESC
         LIMIT 8
     )
-) AS m
+) AS m ON true
 ORDER BY k.place, m.opening, m.seq DESC;
 
 -- name: continued

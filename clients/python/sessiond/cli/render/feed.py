@@ -258,6 +258,10 @@ def _given_up(made: Any) -> tuple[str, str]:
     return "✕", "draft given up"
 
 
+def _archived(made: Any) -> tuple[str, str]:
+    return "▤", f"{'restored' if made.restored else 'archived'}: {span(made.from_seq, made.to_seq)}"
+
+
 _WORDS: dict[str, Callable[[Any], tuple[str, str]]] = {
     "message_updated": _updated,
     "compacted": _compacted,
@@ -267,6 +271,7 @@ _WORDS: dict[str, Callable[[Any], tuple[str, str]]] = {
     "messages_cleared": _cleared,
     "child_created": _child,
     "recall_changed": _recall,
+    "messages_archived": _archived,
     "session_deleted": _deleted,
     "draft_ended": _given_up,
 }

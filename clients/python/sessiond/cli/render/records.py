@@ -1,4 +1,4 @@
-"""Lists of compactions and rewinds."""
+"""Lists of compactions, rewinds, and moves into the archive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.text import Text
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line, span
 from sessiond.cli.render.times import relative
-from sessiond.v1.context_service_pb2 import Compaction
+from sessiond.v1.context_service_pb2 import Archive, Compaction
 from sessiond.v1.message_service_pb2 import Rewind
 
 
@@ -29,6 +29,27 @@ def rewinds_lines(
     """A line per rewind: id, what it hid, who, when, whether it counts."""
     at = now or datetime.now(UTC)
     return columns(("BY", "ID", "HID", "MADE", "STATE"), [_rewind(it, at) for it in rewinds], width)
+
+
+def archives_lines(
+    archives: Iterable[Archive], width: int, now: datetime | None = None
+) -> Iterator[Text]:
+    """A line per move of messages: id, which way, range, sizes, who, when."""
+    at = now or datetime.now(UTC)
+    names = ("BY", "ID", "WAY", "RANGE", "BYTES", "STORED", "MADE")
+    return columns(names, [_archive(it, at) for it in archives], width)
+
+
+def _archive(it: Archive, now: datetime) -> list[Text]:
+    return _cells(
+        it.author,
+        str(it.archive_id),
+        "restored" if it.restored else "archived",
+        span(it.from_seq, it.to_seq),
+        f"{it.message_bytes:,}",
+        f"{it.stored_bytes:,}",
+        relative(it.create_time, now),
+    )
 
 
 def _compaction(it: Compaction, now: datetime) -> list[Text]:
