@@ -13,6 +13,7 @@ import grpc
 
 import sessiond
 from sessiond import Client, v1
+from tests.support.attachments import BAD
 from tests.support.processes import ServerProcess
 
 SHARED = random.Random(5).randbytes(3_000_000)
@@ -38,6 +39,14 @@ def numbers(dsn: str) -> dict[str, int]:
             await connection.close()
 
     return asyncio.run(count())
+
+
+async def bad(dsn: str) -> list[str]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [row["what"] for row in await connection.fetch(BAD) if row["number"]]
+    finally:
+        await connection.close()
 
 
 def content(name: str) -> bytes:
@@ -94,6 +103,7 @@ def test_P2_P11_killed_uploads_are_whole_or_gone(
         assert acknowledged <= there
         for name in there:
             assert replica.read_attachment("s", name) == content(name)
+        assert asyncio.run(bad(dsn)) == []
         _wait_for_the_sweep(dsn, len(there), len({content(name) for name in there}))
         for name in names:
             answer = replica.upload_attachment("s", content(name), attachment_id=name)
@@ -135,6 +145,7 @@ def test_P2_an_upload_survives_that_its_postgres_is_lost(
         thread.join()
         for it in stored:
             assert client.read_attachment("s", it.id) == SHARED
+        assert asyncio.run(bad(dsn)) == []
         assert {it.id for it in stored} <= {it.id for it in client.list_attachments("s")}
 
 

@@ -22,6 +22,7 @@ from tests.rpc.api import Api, answering, calling, said
 from tests.rpc.refusals import breaches, refusal, refusal_in_stream
 from tests.rpc.requests import Requests
 from tests.rpc.world import make_world
+from tests.support.attachments import BAD
 from tests.support.processes import ServerProcess
 
 METHODS = sorted(
@@ -183,7 +184,8 @@ WHERE s.title IS DISTINCT FROM t.title
 async def _half_done(dsn: str) -> dict[str, int]:
     connection = await asyncpg.connect(dsn)
     try:
-        return {r["what"]: r["number"] for r in await connection.fetch(HALF_DONE) if r["number"]}
+        found = [*await connection.fetch(HALF_DONE), *await connection.fetch(BAD)]
+        return {r["what"]: r["number"] for r in found if r["number"]}
     finally:
         await connection.close()
 

@@ -11,8 +11,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def timestamp(time: datetime) -> Timestamp:
-    """A time of the database's."""
-    since = time - _EPOCH
+    """A time of the database's. The driver takes the last one of all for infinity, which has no zone."""
+    since = time.replace(tzinfo=UTC) - _EPOCH
     return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
 
 
