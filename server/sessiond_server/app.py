@@ -41,6 +41,7 @@ from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.sessions_io import with_model
 from sessiond_server.rpc.transfer_service import TransferServicer
 from sessiond_server.rpc.usage_service import UsageServicer
+from sessiond_server.rpc.watermark_service import WatermarkServicer
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.database import UNAVAILABLE, Database
 from sessiond_server.store.drafts import DraftTable
@@ -233,6 +234,7 @@ def _listen(
         AdminServicer(database),
         TransferServicer(database),
         RecallServicer.on(database, most_waiting=settings.read_queue),
+        WatermarkServicer(database),
         Access(database) if settings.auth == "keys" else None,
     )
     try:

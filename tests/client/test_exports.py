@@ -19,6 +19,7 @@ from sessiond._requests import (
     sessions,
     transfers,
     usage,
+    watermarks,
 )
 
 ERRORS = {
@@ -113,6 +114,10 @@ NAMES = ERRORS | {
     "with_client_ids",
 }
 METHODS = {
+    "claim_stale_sessions",
+    "list_watermarks",
+    "get_watermark",
+    "set_watermark",
     "extend_recall_claim",
     "complete_recall",
     "claim_due_recalls",
@@ -225,6 +230,7 @@ def rpcs() -> dict[str, Rpc[Any, Any]]:
         transfers,
         session_logs,
         recalls,
+        watermarks,
     )
     found = [value for module in modules for value in vars(module).values()]
     calls = [value.rpc for value in found if isinstance(value, Unary | Paged | Streamed)]
@@ -246,6 +252,7 @@ def test_every_rpc_of_the_contract_has_its_call() -> None:
             v1.ListSessionLogsRequest,
             v1.SetRetentionPolicyRequest,
             v1.GetRecallRequest,
+            v1.GetWatermarkRequest,
         )
     }
     methods = {

@@ -51,6 +51,7 @@ class Api:
         self.admin = v1.AdminServiceStub(channel)
         self.transfers = v1.TransferServiceStub(channel)
         self.recalls = v1.RecallServiceStub(channel)
+        self.watermarks = v1.WatermarkServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:
         """A session with these facts."""

@@ -47,6 +47,21 @@ def more_pending_recalls_than_may_be(api: Api) -> Expected:
 
 
 @case("CLAIM_LOST")
+def setting_a_watermark_with_the_token_of_nobody(api: Api) -> Expected:
+    id = api.talk(1)
+    request = v1.SetWatermarkRequest(session_id=id, consumer="c", seq=1, claim_token="nobody's")
+    return refused(lambda: api.watermarks.SetWatermark(request)), {"session_id": id}
+
+
+@case("SEQ_OUT_OF_RANGE")
+def setting_a_watermark_beyond_the_end(api: Api) -> Expected:
+    id = api.talk(1)
+    request = v1.SetWatermarkRequest(session_id=id, consumer="c", seq=2)
+    found = refused(lambda: api.watermarks.SetWatermark(request))
+    return found, {"field": "seq", "seq": 2, "first_seq": 1, "next_seq": 2}
+
+
+@case("CLAIM_LOST")
 def completing_a_recall_that_was_cancelled(api: Api) -> Expected:
     recall = api.recall(api.talk(), type=(kind := new("type")))
     (claim,) = api.claim(kind)

@@ -45,6 +45,9 @@ _LIKELY = {
     "sessiond.v1.ExtendRecallClaimRequest.claim_token": 1.0,
     "sessiond.v1.GetRecallRequest.recall_id": 1.0,
     "sessiond.v1.SkipRecallRequest.recall_id": 1.0,
+    "sessiond.v1.ClaimStaleSessionsRequest.consumer": 1.0,
+    "sessiond.v1.GetWatermarkRequest.consumer": 1.0,
+    "sessiond.v1.SetWatermarkRequest.consumer": 1.0,
     "sessiond.v1.ReleaseLeaseRequest.lease_token": 1.0,
     "sessiond.v1.ReleaseWriterRequest.writer_token": 1.0,
     "sessiond.v1.RenewWriterRequest.writer_token": 1.0,
@@ -127,6 +130,7 @@ class Requests:
             "rewind_id": lambda: self._int(0, 4),
             "name": lambda: self.random.choice(["text", "policy-a", "policy-b"]),
             "recall_id": lambda: self.random.choice(["r1", "r2", "done"]),
+            "consumer": lambda: self.random.choice(["memory", "titles"]),
             "claim_token": lambda: self._pick(self.world.tokens, 0.2),
         }
         self._by_full_name: dict[str, Callable[[], Any]] = {

@@ -87,6 +87,8 @@ def _full(api: Api) -> str:
     while api.search("message", session_id=id).indexed_through < 9:
         assert time.monotonic() < until
     api.recall(id, delay=3600)
+    mark = v1.SetWatermarkRequest(session_id=id, consumer="memory", seq=1)
+    api.watermarks.SetWatermark(mark)
     return id
 
 
@@ -177,7 +179,7 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     left = {name for name, count in _rows(dsn, id, key).items() if count}
     of_usage = {"usage_sum", "usage_round", "usage_billing", "session_request", "session_log_total"}
     of_search = {"search_entry", "search_progress"}
-    kept = {"session", "session_head", "session_title", "session_change", "recall"}
+    kept = {"session", "session_head", "session_title", "session_change", "recall", "watermark"}
     kept |= of_usage | of_search
     assert left == {*kept, "attachment"}
     clear.delete_attachments = True

@@ -114,6 +114,10 @@ _LIMITS = {
     "CLAIMS": "claims of a call",
     "CLAIM_LEASE_SECONDS": "time of a claim that is left out",
     "WAIT_SECONDS": "wait",
+    "CONSUMERS": "consumers",
+    "IDLE_SPAN_SECONDS": "idle time",
+    "IDLE_SECONDS": "idle time that is left out",
+    "STALE_LEASE_SECONDS": "time of a session's claim that is left out",
 }
 _OTHERWISE = {
     "IMPORT_AHEAD",
@@ -179,6 +183,7 @@ def test_limits_in_other_words() -> None:
         "currency": limits.CURRENCY_FORM,
         "watch id": limits.WATCH_ID_FORM.replace("at most ", ""),
         "recall id": limits.RECALL_ID_FORM,
+        "consumer": limits.CLIENT_ID_FORM,
     }
     for row, form in forms.items():
         assert rows[row].replace("`", "") == form.removeprefix("must be ")

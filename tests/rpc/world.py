@@ -96,7 +96,14 @@ def _recalls(api: Api, world: World, id: str) -> None:
         if name == "done":
             api.complete(claim)
     listed = api.recalls.ListRecalls(v1.ListRecallsRequest(page_size=1))
-    world.page_tokens.append(listed.next_page_token)
+    for consumer in ("memory", "titles"):
+        mark = v1.SetWatermarkRequest(session_id=id, consumer=consumer, seq=1)
+        api.watermarks.SetWatermark(mark)
+    marks = v1.ListWatermarksRequest(session_id=id, page_size=1)
+    world.page_tokens += [
+        listed.next_page_token,
+        api.watermarks.ListWatermarks(marks).next_page_token,
+    ]
 
 
 def make_world(channel: grpc.Channel) -> World:

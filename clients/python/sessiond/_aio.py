@@ -43,6 +43,7 @@ from sessiond._requests import (
     transfers,
     usage,
     values,
+    watermarks,
 )
 from sessiond._status import error_from_call
 from sessiond._stream_aio import AsyncAppendStream
@@ -477,6 +478,10 @@ class AsyncClient(_Caller):
     claim_due_recalls = _unary(recalls.claim_due_recalls)
     complete_recall = _unary(recalls.complete_recall)
     extend_recall_claim = _unary(recalls.extend_recall_claim)
+    set_watermark = _unary(watermarks.set_watermark)
+    get_watermark = _unary(watermarks.get_watermark)
+    list_watermarks = _listed(watermarks.list_watermarks)
+    claim_stale_sessions = _unary(watermarks.claim_stale_sessions)
 
     append_session_log = _unary(session_logs.append_session_log)
     list_session_logs = _listed(session_logs.list_session_logs)

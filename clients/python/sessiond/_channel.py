@@ -74,6 +74,10 @@ SAFE_TO_REPEAT = {
         "CancelRecall": "one that is over stays as it is",
         "CompleteRecall": "the claim's token is known again",
     },
+    "sessiond.v1.WatermarkService": {
+        "GetWatermark": "reads",
+        "ListWatermarks": "reads",
+    },
 }
 
 # These are sent again after RESOURCE_EXHAUSTED alone, which says that nothing was done. After
@@ -106,6 +110,10 @@ UNSAFE_TO_REPEAT = {
         "SkipRecall": "without a trigger time, the second would skip the next time as well",
         "ClaimDueRecalls": "the second would claim others; the first ones wait for their lease's end",
         "ExtendRecallClaim": "a claim that was given up isn't the caller's any more",
+    },
+    "sessiond.v1.WatermarkService": {
+        "SetWatermark": "the second may take it back again, if it may decrease",
+        "ClaimStaleSessions": "the second would claim others; the first ones wait for their lease's end",
     },
 }
 

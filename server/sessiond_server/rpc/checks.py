@@ -44,6 +44,10 @@ class Checks:
         if not limits.REQUEST_ID.fullmatch(value):
             self.wrong(field, limits.REQUEST_ID_FORM)
 
+    def consumer(self, field: str, value: str) -> None:
+        if not limits.CLIENT_ID.fullmatch(value):
+            self.wrong(field, limits.CLIENT_ID_FORM)
+
     def recall_id(self, field: str, value: str) -> None:
         if not limits.RECALL_ID.fullmatch(value):
             self.wrong(field, limits.RECALL_ID_FORM)

@@ -22,6 +22,7 @@ from sessiond.v1 import (
     session_service_pb2,
     transfer_service_pb2,
     usage_service_pb2,
+    watermark_service_pb2,
 )
 from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
@@ -37,6 +38,7 @@ from sessiond_server.rpc.session_log_service import SessionLogServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.transfer_service import TransferServicer
 from sessiond_server.rpc.usage_service import UsageServicer
+from sessiond_server.rpc.watermark_service import WatermarkServicer
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", limits.RECEIVE_BYTES),
@@ -59,6 +61,7 @@ SERVICES = {
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     transfer_service_pb2.DESCRIPTOR.services_by_name["TransferService"],
     recall_service_pb2.DESCRIPTOR.services_by_name["RecallService"],
+    watermark_service_pb2.DESCRIPTOR.services_by_name["WatermarkService"],
 }
 
 
@@ -76,6 +79,7 @@ class RpcServer:
     admin: AdminServicer
     transfers: TransferServicer
     recalls: RecallServicer
+    watermarks: WatermarkServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
@@ -99,6 +103,7 @@ class RpcServer:
             "AdminService": self.admin,
             "TransferService": self.transfers,
             "RecallService": self.recalls,
+            "WatermarkService": self.watermarks,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)

@@ -17,7 +17,7 @@ from sessiond_server.sessions.transfers import (
     Rewind,
     Undo,
 )
-from sessiond_server.store import archived, crossing
+from sessiond_server.store import archived, crossing, watermarks
 from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
@@ -225,3 +225,4 @@ async def set_next_change(connection: Connection, key: SessionKey, number: int) 
 
 async def finish(connection: Connection, key: SessionKey, activity_time: datetime) -> None:
     await connection.execute(query("finish_import"), *key, activity_time)
+    await watermarks.offer(connection, key)

@@ -246,6 +246,19 @@ from sessiond.v1.usage_service_pb2 import UsageGrouping as UsageGrouping
 from sessiond.v1.usage_service_pb2_grpc import UsageServiceServicer as UsageServiceServicer
 from sessiond.v1.usage_service_pb2_grpc import UsageServiceStub as UsageServiceStub
 from sessiond.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server as add_UsageServiceServicer_to_server
+from sessiond.v1.watermark_service_pb2 import ClaimStaleSessionsRequest as ClaimStaleSessionsRequest
+from sessiond.v1.watermark_service_pb2 import ClaimStaleSessionsResponse as ClaimStaleSessionsResponse
+from sessiond.v1.watermark_service_pb2 import GetWatermarkRequest as GetWatermarkRequest
+from sessiond.v1.watermark_service_pb2 import GetWatermarkResponse as GetWatermarkResponse
+from sessiond.v1.watermark_service_pb2 import ListWatermarksRequest as ListWatermarksRequest
+from sessiond.v1.watermark_service_pb2 import ListWatermarksResponse as ListWatermarksResponse
+from sessiond.v1.watermark_service_pb2 import SetWatermarkRequest as SetWatermarkRequest
+from sessiond.v1.watermark_service_pb2 import SetWatermarkResponse as SetWatermarkResponse
+from sessiond.v1.watermark_service_pb2 import StaleSession as StaleSession
+from sessiond.v1.watermark_service_pb2 import Watermark as Watermark
+from sessiond.v1.watermark_service_pb2_grpc import WatermarkServiceServicer as WatermarkServiceServicer
+from sessiond.v1.watermark_service_pb2_grpc import WatermarkServiceStub as WatermarkServiceStub
+from sessiond.v1.watermark_service_pb2_grpc import add_WatermarkServiceServicer_to_server as add_WatermarkServiceServicer_to_server
 
 if TYPE_CHECKING:
     from sessiond.v1.admin_service_pb2_grpc import AdminServiceAsyncStub as AdminServiceAsyncStub
@@ -258,3 +271,4 @@ if TYPE_CHECKING:
     from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub as SessionServiceAsyncStub
     from sessiond.v1.transfer_service_pb2_grpc import TransferServiceAsyncStub as TransferServiceAsyncStub
     from sessiond.v1.usage_service_pb2_grpc import UsageServiceAsyncStub as UsageServiceAsyncStub
+    from sessiond.v1.watermark_service_pb2_grpc import WatermarkServiceAsyncStub as WatermarkServiceAsyncStub

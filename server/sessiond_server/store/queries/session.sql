@@ -251,6 +251,9 @@ log_totals AS (
     DELETE FROM session_log_total AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
+watermarks AS (
+    DELETE FROM watermark AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
 recalls AS (
     DELETE FROM recall AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
@@ -269,7 +272,7 @@ DELETE FROM session AS t USING gone
 WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key;
 
 -- name: clear_session_rows
--- Everything but the session itself, its attachments and recalls. Of its changes those stay that aren't about
+-- Everything but the session itself, its attachments, recalls and watermarks. Of its changes those stay that aren't about
 -- messages: $3 are their kinds.
 WITH messages AS (
     DELETE FROM message WHERE bucket = $1 AND session_key = $2

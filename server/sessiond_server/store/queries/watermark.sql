@@ -1,0 +1,184 @@
+-- name: read_watermark
+-- A consumer's watermark in a session.
+SELECT *, clock_timestamp() AS now
+FROM watermark
+WHERE bucket = $1 AND session_key = $2 AND consumer = $3;
+
+-- name: list_watermarks
+-- A page of a session's watermarks, behind a consumer.
+SELECT *, clock_timestamp() AS now
+FROM watermark
+WHERE bucket = $1 AND session_key = $2 AND consumer > $3
+ORDER BY consumer
+LIMIT $4;
+
+-- name: lock_watermark
+-- A claim may change it meanwhile, even under the head's lock.
+SELECT *, clock_timestamp() AS now
+FROM watermark
+WHERE bucket = $1 AND session_key = $2 AND consumer = $3
+FOR UPDATE;
+
+-- name: count_watermarks
+-- How many a session has, for the limit.
+SELECT count(*)
+FROM watermark
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: insert_watermark
+-- The first that is said of a consumer in a session.
+INSERT INTO watermark (
+    bucket, session_key, consumer, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
+    claim_worker, claim_count, done_token, update_time
+)
+SELECT
+    s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, $4, $5,
+    clock_timestamp(), '', '', 0, '', clock_timestamp()
+FROM session AS s
+WHERE s.bucket = $1 AND s.session_key = $2
+RETURNING *, clock_timestamp() AS now;
+
+-- name: set_watermark
+-- A watermark that is locked. Whoever's claim this ends ($6) is remembered, so that it can be said twice.
+UPDATE watermark
+SET seq = $4, queued = $5, update_time = clock_timestamp(),
+    ready_time = CASE WHEN $6 <> '' OR claim_token = '' THEN clock_timestamp() ELSE ready_time END,
+    claim_token = CASE WHEN $6 <> '' THEN '' ELSE claim_token END,
+    claim_worker = CASE WHEN $6 <> '' THEN '' ELSE claim_worker END,
+    claim_count = CASE WHEN $6 <> '' THEN 0 ELSE claim_count END,
+    done_token = CASE WHEN $6 <> '' THEN $6 ELSE done_token END
+WHERE bucket = $1 AND session_key = $2 AND consumer = $3
+RETURNING *, clock_timestamp() AS now;
+
+-- name: count_consumers
+-- How many a tenant has, for the limit.
+SELECT count(*)
+FROM watermark_consumer
+WHERE tenant = $1;
+
+-- name: consumer_exists
+-- Whether a consumer has claimed before.
+SELECT EXISTS (
+    SELECT
+    FROM watermark_consumer
+    WHERE bucket = $1 AND tenant = $2 AND consumer = $3
+);
+
+-- name: insert_consumer
+-- A new one begins with the first session that there is.
+INSERT INTO watermark_consumer (bucket, tenant, consumer, scanned_time)
+VALUES ($1, $2, $3, '1900-01-01T00:00:00Z')
+ON CONFLICT (bucket, tenant, consumer) DO NOTHING;
+
+-- name: lock_consumer
+-- One call at a time looks for what is new; the others don't wait for it.
+SELECT scanned_time, statement_timestamp() AS now
+FROM watermark_consumer
+WHERE bucket = $1 AND tenant = $2 AND consumer = $3
+FOR UPDATE SKIP LOCKED;
+
+-- name: move_consumer
+-- How far it has looked.
+UPDATE watermark_consumer
+SET scanned_time = $4
+WHERE bucket = $1 AND tenant = $2 AND consumer = $3;
+
+-- name: listed_sessions
+-- Sessions listed behind $3 up to $4, $5 or a few more of those pinned and of those not, and whether they
+-- aren't queued for the consumer ($2) though they hold messages past its watermark.
+SELECT
+    s.bucket, s.session_key, s.pinned, s.listed_time,
+    h.next_seq - 1 > coalesce(w.seq, 0) AND NOT coalesce(w.queued, false) AS wanted
+FROM (VALUES (false), (true)) AS p (pinned)
+CROSS JOIN LATERAL (
+    SELECT s.bucket, s.session_key, s.pinned, s.listed_time
+    FROM session AS s
+    WHERE s.tenant = $1 AND s.pinned = p.pinned AND s.listed_time > $3 AND s.listed_time <= $4
+    ORDER BY s.listed_time
+    FETCH FIRST ($5::bigint) ROWS WITH TIES
+) AS s
+JOIN session_head AS h ON h.bucket = s.bucket AND h.session_key = s.session_key
+LEFT JOIN watermark AS w
+    ON w.bucket = s.bucket AND w.session_key = s.session_key AND w.consumer = $2;
+
+-- name: queue_sessions
+-- Sessions are kept from being deleted meanwhile, which no append notices: it locks no key.
+INSERT INTO watermark AS w (
+    bucket, session_key, consumer, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
+    claim_worker, claim_count, done_token, update_time
+)
+SELECT
+    s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
+    statement_timestamp(), '', '', 0, '', NULL
+FROM (
+    SELECT s.*
+    FROM session AS s
+    JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key)
+    ORDER BY s.bucket, s.session_key
+    FOR KEY SHARE OF s
+) AS s
+ON CONFLICT (bucket, session_key, consumer) DO UPDATE
+SET queued = true, ready_time = excluded.ready_time, child = excluded.child
+WHERE NOT w.queued;
+
+-- name: offer_session
+-- A session whose place in lists lies in the past, where no consumer looks again.
+INSERT INTO watermark AS w (
+    bucket, session_key, consumer, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
+    claim_worker, claim_count, done_token, update_time
+)
+SELECT
+    s.bucket, s.session_key, c.consumer, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
+    statement_timestamp(), '', '', 0, '', NULL
+FROM session AS s
+JOIN watermark_consumer AS c ON c.tenant = s.tenant
+WHERE s.bucket = $1 AND s.session_key = $2
+ON CONFLICT (bucket, session_key, consumer) DO UPDATE
+SET queued = true, ready_time = excluded.ready_time
+WHERE NOT w.queued;
+
+-- name: due_sessions
+-- What waits and is due, with what decides whether it is handed out; $3 are the values of `child`.
+SELECT
+    w.*, statement_timestamp() AS now, h.next_seq, h.activity_time, s.source, s.profile, s.title
+FROM unnest($3::boolean[]) AS c (child)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM watermark AS w
+    WHERE w.tenant = $1 AND w.consumer = $2 AND w.child = c.child AND w.queued
+        AND w.ready_time <= statement_timestamp()
+    ORDER BY w.ready_time
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+) AS w
+JOIN session_head AS h ON h.bucket = w.bucket AND h.session_key = w.session_key
+JOIN session AS s ON s.bucket = w.bucket AND s.session_key = w.session_key
+ORDER BY w.ready_time
+LIMIT $4;
+
+-- name: due_sessions_of_owner
+-- Likewise of an owner ($5).
+SELECT
+    w.*, statement_timestamp() AS now, h.next_seq, h.activity_time, s.source, s.profile, s.title
+FROM (
+    SELECT *
+    FROM watermark AS w
+    WHERE w.tenant = $1 AND w.consumer = $2 AND w.owner = $5 AND w.child = ANY($3::boolean[]) AND w.queued
+        AND w.ready_time <= statement_timestamp()
+    ORDER BY w.ready_time
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+) AS w
+JOIN session_head AS h ON h.bucket = w.bucket AND h.session_key = w.session_key
+JOIN session AS s ON s.bucket = w.bucket AND s.session_key = w.session_key
+ORDER BY w.ready_time;
+
+-- name: settle_sessions
+-- What became of sessions that were due and are locked: claimed, with a token; due later; or done.
+UPDATE watermark AS w
+SET queued = c.queued, ready_time = c.ready_time, claim_token = c.token,
+    claim_worker = CASE c.token WHEN '' THEN '' ELSE $7 END,
+    claim_count = CASE c.token WHEN '' THEN w.claim_count ELSE least(w.claim_count, 2147483646) + 1 END
+FROM unnest($1::smallint[], $2::uuid[], $4::boolean[], $5::timestamptz[], $6::text[])
+    AS c (bucket, session_key, queued, ready_time, token)
+WHERE w.bucket = c.bucket AND w.session_key = c.session_key AND w.consumer = $3;

@@ -1,0 +1,188 @@
+"""How far consumers have come in sessions, and the queue of those that wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sessiond_server.store.database import Connection, known_columns
+from sessiond_server.store.keys import SessionKey, owner_bucket
+from sessiond_server.store.sql import query
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkRow:
+    """A row of `watermark`, and the database's time."""
+
+    bucket: int
+    session_key: UUID
+    consumer: str
+    session_id: str
+    owner: str
+    seq: int
+    queued: bool
+    ready_time: datetime
+    claim_token: str
+    claim_worker: str
+    claim_count: int
+    done_token: str
+    update_time: datetime | None
+    now: datetime
+
+
+async def read(connection: Connection, key: SessionKey, consumer: str) -> WatermarkRow | None:
+    row = await connection.fetchrow(query("read_watermark"), *key, consumer)
+    return None if row is None else known_columns(WatermarkRow, row)
+
+
+async def lock(connection: Connection, key: SessionKey, consumer: str) -> WatermarkRow | None:
+    row = await connection.fetchrow(query("lock_watermark"), *key, consumer)
+    return None if row is None else known_columns(WatermarkRow, row)
+
+
+async def page(
+    connection: Connection, key: SessionKey, after: str, limit: int
+) -> list[WatermarkRow]:
+    """Watermarks of a session, by consumer."""
+    rows = await connection.fetch(query("list_watermarks"), *key, after, limit)
+    return [known_columns(WatermarkRow, row) for row in rows]
+
+
+async def count(connection: Connection, key: SessionKey) -> int:
+    found: int = await connection.fetchval(query("count_watermarks"), *key)
+    return found
+
+
+async def insert(
+    connection: Connection, key: SessionKey, consumer: str, seq: int, *, queued: bool
+) -> WatermarkRow:
+    """Set the first watermark of a consumer in a session that is locked."""
+    row = await connection.fetchrow(query("insert_watermark"), *key, consumer, seq, queued)
+    assert row is not None
+    return known_columns(WatermarkRow, row)
+
+
+async def set_seq(
+    connection: Connection, key: SessionKey, consumer: str, seq: int, token: str, *, queued: bool
+) -> WatermarkRow:
+    """Set a watermark that is locked; with the token of its claim, end that."""
+    row = await connection.fetchrow(query("set_watermark"), *key, consumer, seq, queued, token)
+    assert row is not None
+    return known_columns(WatermarkRow, row)
+
+
+async def add_consumer(connection: Connection, tenant: str, consumer: str, most: int) -> bool:
+    """Make a consumer known; false if there are `most` others."""
+    place = (owner_bucket(tenant, consumer), tenant, consumer)
+    if await connection.fetchval(query("consumer_exists"), *place):
+        return True
+    if await connection.fetchval(query("count_consumers"), tenant) >= most:
+        return False
+    await connection.execute(query("insert_consumer"), *place)
+    return True
+
+
+async def lock_consumer(
+    connection: Connection, tenant: str, consumer: str
+) -> tuple[datetime, datetime] | None:
+    """Up to where the consumer has looked, and the time; `None` while another call looks."""
+    row = await connection.fetchrow(
+        query("lock_consumer"), owner_bucket(tenant, consumer), tenant, consumer
+    )
+    return None if row is None else (row["scanned_time"], row["now"])
+
+
+async def move_consumer(
+    connection: Connection, tenant: str, consumer: str, scanned_time: datetime
+) -> None:
+    place = (owner_bucket(tenant, consumer), tenant, consumer)
+    await connection.execute(query("move_consumer"), *place, scanned_time)
+
+
+class Listed(NamedTuple):
+    """A session at its place in lists, and whether it is to be queued."""
+
+    bucket: int
+    session_key: UUID
+    pinned: bool
+    listed_time: datetime
+    wanted: bool
+
+
+async def listed(
+    connection: Connection,
+    tenant: str,
+    consumer: str,
+    after: datetime,
+    until: datetime,
+    limit: int,
+) -> list[Listed]:
+    """The sessions that were listed between two times, the earliest first; of those pinned and of those not
+    `limit` each, or a few more of the same time."""
+    rows = await connection.fetch(query("listed_sessions"), tenant, consumer, after, until, limit)
+    return [Listed(*row) for row in rows]
+
+
+async def queue(connection: Connection, keys: Sequence[SessionKey], consumer: str) -> None:
+    """Have sessions wait for a consumer."""
+    await connection.execute(
+        query("queue_sessions"), [key.bucket for key in keys], [key.key for key in keys], consumer
+    )
+
+
+async def offer(connection: Connection, key: SessionKey) -> None:
+    """Have a locked session wait for all consumers, since its place in lists lies in the past."""
+    await connection.execute(query("offer_session"), *key)
+
+
+@dataclass(frozen=True, slots=True)
+class DueSession:
+    """A session that waits for a consumer and is due."""
+
+    bucket: int
+    session_key: UUID
+    session_id: str
+    owner: str
+    source: str
+    profile: str
+    title: str
+    seq: int
+    claim_count: int
+    ready_time: datetime
+    next_seq: int
+    activity_time: datetime
+    now: datetime
+
+
+async def lock_due(
+    connection: Connection, tenant: str, consumer: str, owner: str, limit: int, *, children: bool
+) -> list[DueSession]:
+    """Sessions that wait and are due, and that no other call locks."""
+    kinds = [False, True] if children else [False]
+    name = "due_sessions_of_owner" if owner else "due_sessions"
+    found = await connection.fetch(
+        query(name), tenant, consumer, kinds, limit, *([owner] if owner else [])
+    )
+    return [known_columns(DueSession, row) for row in found]
+
+
+class Settled(NamedTuple):
+    """What became of a session that was due: claimed, with a token; due later; or done."""
+
+    bucket: int
+    session_key: UUID
+    queued: bool
+    ready_time: datetime
+    token: str
+
+
+async def settle(
+    connection: Connection, consumer: str, worker: str, settled: Sequence[Settled]
+) -> None:
+    buckets, keys, queued, times, tokens = map(list, zip(*settled, strict=True))
+    await connection.execute(
+        query("settle_sessions"), buckets, keys, consumer, queued, times, tokens, worker
+    )
