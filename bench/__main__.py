@@ -12,7 +12,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from bench import feeds, flat, report
+from bench import feeds, flat, report, search
 from bench.loads import Direct, Echo, Service
 from bench.measure import Ratio, compare
 from bench.processes import servers
@@ -50,6 +50,8 @@ async def _run(effort: Effort, only: set[str]) -> list[Ratio]:
             found.append(ratio)
         await service.close()
         await echo.close()
+    if not only or any("search" in name or "indexing" in name for name in only):
+        found += await search.ratios(effort.rounds, effort.seconds, effort.latency_calls)
     return found
 
 

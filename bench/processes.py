@@ -40,19 +40,19 @@ def process(ready: str, *arguments: str, **environment: str) -> Iterator[str]:
 
 
 @contextmanager
-def sessiond(dsn: str) -> Iterator[str]:
-    """The address of a server on a Postgres."""
-    settings = {"SESSIOND_DSN": dsn, "SESSIOND_LISTEN": "127.0.0.1:0"}
+def sessiond(dsn: str, **more: str) -> Iterator[str]:
+    """The address of a server on a Postgres, with more settings."""
+    settings = {"SESSIOND_DSN": dsn, "SESSIOND_LISTEN": "127.0.0.1:0", **more}
     with process(_SESSIOND_READY, "sessiond_server", "serve", **settings) as address:
         yield address
 
 
 @contextmanager
 def servers() -> Iterator[tuple[str, str, str]]:
-    """The DSN of the Postgres, the addresses of the service and of the echo."""
+    """The DSN of the Postgres, the addresses of the service, which doesn't index, and of the echo."""
     with (
         process(postgres.READY, "bench.postgres") as dsn,
-        sessiond(dsn) as service,
+        sessiond(dsn, SESSIOND_SEARCH="false") as service,
         process(echo.READY, "bench.echo") as echo_address,
     ):
         yield dsn, service, echo_address

@@ -33,7 +33,9 @@ The echo is a bare RPC that gives back the bytes it gets, in the same kind of se
 indexes, in the same batches (`bench/loads.py`). AppendStream goes through the client library, unary appends
 through the bare stub. The sessions of a million messages are filled by SQL (`bench/flat.py`). Watchers run in
 a process of their own (`bench/watchers.py`); the bare stream sends frames of the same size; the other replica
-is a second server on the same Postgres (`bench/feeds.py`).
+is a second server on the same Postgres (`bench/feeds.py`). These servers run without search. What
+indexing takes from appends is measured by itself, on a server that is behind with indexing all the time, and
+searches go over 1,000,000 messages made from real conversations (`bench/search.py`).
 
 What isn't reached, and where its time goes: [profile](profile.md).
 """

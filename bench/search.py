@@ -6,13 +6,17 @@ import gzip
 import itertools
 import json
 import os
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from bench import postgres, report
 from bench.loads import RUN, Service
+from bench.measure import Ratio, median_latency, throughput
+from bench.processes import process, sessiond
 from sessiond import from_openai, v1
 from sessiond_server.rpc import messages_in, passages_in
 from sessiond_server.sessions import passages
@@ -20,10 +24,10 @@ from sessiond_server.store import search
 from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 
 MESSAGES = 1_000_000
-QUERIES = ("refund paris", "gold certificate", "baggage insurance", '"travel insurance" cancel*')
+QUERIES = ("gold certificate", "baggage insurance", "flight cancelled", "reservation passengers")
 """Of two words each that are in thousands of messages."""
 
-_WORKERS = 16
+_WORKERS = 64
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 _POOL = """
@@ -152,3 +156,77 @@ async def prepare(service: Service, dsn: str, count: int = MESSAGES) -> int:
     finally:
         await connection.close()
     return copies
+
+
+async def ratios(rounds: int, seconds: float, times: int) -> list[Ratio]:
+    """All of it, on a Postgres of its own."""
+    with process(postgres.READY, "bench.postgres") as dsn:
+        with sessiond(dsn) as address:
+            service = Service(address)
+            await service.make_sessions(_WORKERS)
+            owners = await prepare(service, dsn)
+            found = await latencies(service, owners, rounds, times)
+            await service.close()
+        found += await appends(dsn, rounds, seconds)
+    for ratio in found:
+        report.line(ratio)
+    return found
+
+
+async def latencies(service: Service, owners: int, rounds: int, times: int) -> list[Ratio]:
+    """The p50 of queries within one owner's sessions, and over all, in milliseconds."""
+    wheres = {
+        "search_owner_ms": "a search of two words in one owner's sessions, p50 in ms",
+        "search_all_ms": "a search of two words in all of 1,000,000 messages, p50 in ms",
+        "search_newest_ms": "the same, the newest first, p50 in ms",
+    }
+    found = []
+    for name, what in wheres.items():
+        ratio = Ratio(name, what, None, at_most=True)
+        for _ in range(rounds):
+            seconds = await median_latency(_query(service, name, owners), times)
+            ratio.values.append(seconds * 1000)
+        ratio.scale = "; ".join(QUERIES)
+        found.append(ratio)
+    return found
+
+
+def _query(service: Service, where: str, owners: int) -> Callable[[], Awaitable[object]]:
+    queries, numbers = itertools.cycle(QUERIES), itertools.cycle(range(owners))
+
+    async def search_once() -> None:
+        request = v1.SearchMessagesRequest(query=next(queries))
+        if where == "search_owner_ms":
+            request.owner = _owner(next(numbers))
+        elif where == "search_newest_ms":
+            request.order_by = v1.SearchOrder.SEARCH_ORDER_NEWEST
+        answer = await service.messages.SearchMessages(request)
+        assert answer.hits
+
+    return search_once
+
+
+async def appends(dsn: str, rounds: int, seconds: float) -> list[Ratio]:
+    """Appends while messages are indexed, over appends without search. Each is measured on a server of its
+    own, and one that indexes is behind all the time."""
+    found = [
+        Ratio("indexing_vs_none", "AppendStream, 64 sessions: with indexing / without", 0.8),
+        Ratio("indexing_vs_none_unary", "append of 1 message, 64 callers: likewise", 0.8),
+    ]
+    for _ in range(rounds):
+        rates = {}
+        for indexing in ("false", "true"):
+            with sessiond(dsn, SESSIOND_SEARCH=indexing) as address:
+                service = Service(address)
+                async with service.client.append_stream() as stream:
+                    pipelined = service.pipelined(stream)
+                    await throughput(pipelined, _WORKERS, seconds / 4)
+                    streamed = await throughput(pipelined, _WORKERS, seconds)
+                unary = await throughput(service.unary(1), _WORKERS, seconds)
+                rates[indexing] = streamed, unary
+                await service.close()
+        for place, ratio in enumerate(found):
+            ours, theirs = rates["true"][place], rates["false"][place]
+            ratio.values.append(ours / theirs)
+            ratio.scale = f"{ours:,.0f} and {theirs:,.0f} messages/s"
+    return found

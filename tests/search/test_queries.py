@@ -49,7 +49,7 @@ def document(text: str) -> str:
     return " ".join(passages.documents([Passage(TEXT, text)]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(naive.texts(), min_size=1, max_size=8),
     st.lists(naive.queries(), min_size=1, max_size=4),
@@ -68,7 +68,7 @@ def test_what_is_found_is_what_a_naive_search_finds(
             assert all(low < high for low, high in marks)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(SOUP, SOUP)
 @example('"', "-")
 @example("OR OR NOT AND", "'a' & !b:*")
@@ -88,7 +88,7 @@ def test_P14_no_text_is_an_error(matches: Matches, query: str, text: str) -> Non
         assert 0 <= low < high <= len(shown.text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40))
 def test_a_text_is_found_however_it_is_written(text: str) -> None:
     """Composed, decomposed and compatibility forms are the same words, in any case."""

@@ -103,7 +103,8 @@ def scope_of_role(role: int) -> str:
     return f"'=r{role}'"
 
 
-def _scoped(entry: Entry) -> str:
+def full_document(entry: Entry) -> str:
+    """An entry's document with its scope."""
     return " ".join(
         (
             entry.document,
@@ -163,7 +164,7 @@ async def forget(connection: Connection, ranges: Sequence[tuple[SessionKey, int,
 async def write(connection: Connection, entries: Sequence[Entry]) -> None:
     """Add entries. Without positions in them, Postgres takes the words of the scope as they are."""
     if entries:
-        scoped = (entry._replace(document=_scoped(entry)) for entry in entries)
+        scoped = (entry._replace(document=full_document(entry)) for entry in entries)
         columns = [list(column) for column in zip(*scoped, strict=True)]
         await connection.execute(query("write_entries"), *columns)
 
