@@ -199,6 +199,38 @@ def test_P12_a_watch_of_a_tree_shows_the_owners_sessions_alone(keyed: Keyed) -> 
         assert told == [(own, "before"), (own, "later")]
 
 
+def test_P12_the_usage_of_a_tree_is_that_of_the_owners_sessions_alone(keyed: Keyed) -> None:
+    root, own, others = (f"s-{uuid4()}" for _ in range(3))
+    with keyed.client(keyed.ada) as ada, keyed.client(keyed.service) as service:
+        ada.create_session(root)
+        ada.create_session(own, parent_id=root, parent_kind="subagent")
+        service.create_session(others, owner="bob", parent_id=root, parent_kind="subagent")
+        for id, tokens in ((root, 1), (own, 10), (others, 100)):
+            service.record_usage(id, sessiond.usage_record(input_tokens=tokens))
+        for client, tokens in ((ada, 11), (service, 111)):
+            assert client.get_session(root).usage.subtree.input_tokens == tokens
+            groups = list(client.list_usage(root, "session", include_descendants=True))
+            assert sum(group.usage.input_tokens for group in groups) == tokens
+            assert (others in {group.session_id for group in groups}) == (client is service)
+        with pytest.raises(sessiond.PermissionDenied):
+            ada.get_usage()
+        with pytest.raises(sessiond.SessionNotFound):
+            ada.get_usage(others)
+
+
+def test_A_planning_logs_are_read_with_the_permission_admin(keyed: Keyed) -> None:
+    id = f"s-{uuid4()}"
+    with keyed.client(keyed.service) as service:
+        service.create_session(id)
+        key = make_key(keyed.dsn, "--permissions", "read,write")
+        with keyed.client(key) as agent:
+            agent.append_session_log(id, v1.SessionLogRecord(content=b"{}", kind="plan"))
+            with pytest.raises(sessiond.PermissionDenied) as raised:
+                list(agent.list_session_logs(id))
+            assert raised.value.metadata == {"permission": "admin"}
+        assert [it.content for it in service.list_session_logs(id)] == [b"{}"]
+
+
 def test_P12_a_lineage_ends_before_somebody_elses_session(keyed: Keyed) -> None:
     ids = [uuid4().hex for _ in range(3)]
     with keyed.client(keyed.ada) as ada, keyed.client(keyed.service) as service:

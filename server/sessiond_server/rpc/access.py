@@ -103,7 +103,9 @@ def permission(method: str) -> str:
     return READ if name.startswith(_READS) else WRITE
 
 
-_ADMIN = frozenset({"PruneSessions", "GetStats", "ReindexSessions", "ImportSessions"})
+_ADMIN = frozenset(
+    {"PruneSessions", "GetStats", "ReindexSessions", "ImportSessions", "ListSessionLogs"}
+)
 
 
 class Access:

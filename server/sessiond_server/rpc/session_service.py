@@ -93,13 +93,11 @@ class SessionServicer:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.enum("view", request.view, _VIEWS)
-        async with self.database.connection() as connection:
-            key = access.key_of(session_id)
-            row = await ending.read(connection, session_id, key)
-            subtree = await summing.subtree(
-                connection, access.tenant(), access.owner(), session_id, key
-            )
         full = request.view != pb.SESSION_VIEW_BASIC
+        scope = (access.tenant(), access.owner(), session_id, access.key_of(session_id))
+        async with self.database.connection() as connection:
+            row = await ending.read(connection, session_id, access.key_of(session_id))
+            subtree = await summing.subtree(connection, *scope) if full else None
         session = sessions_io.session_out(row, full=full)
         if subtree:
             session.usage.subtree.CopyFrom(usage_io.usage_out(subtree))

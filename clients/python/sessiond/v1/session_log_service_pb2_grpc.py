@@ -64,7 +64,8 @@ class SessionLogServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSessionLogs(self, request, context):
-        """ListSessionLogs pages through a session's records, in either direction.
+        """ListSessionLogs pages through a session's records, in either direction. Where API keys are wanted, it
+        takes one with the permission `admin`: what an agent notes isn't for those whom it talks to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class SessionLogServiceStub:
     has ended or is archived takes records too, and no writer lease is needed.
     """
     ListSessionLogs: _grpc.UnaryUnaryMultiCallable[_session_log_service_pb2.ListSessionLogsRequest, _session_log_service_pb2.ListSessionLogsResponse]
-    """ListSessionLogs pages through a session's records, in either direction."""
+    """ListSessionLogs pages through a session's records, in either direction. Where API keys are wanted, it
+    takes one with the permission `admin`: what an agent notes isn't for those whom it talks to.
+    """
 
 @_typing.type_check_only
 class SessionLogServiceAsyncStub(SessionLogServiceStub):
@@ -56,7 +58,9 @@ class SessionLogServiceAsyncStub(SessionLogServiceStub):
     has ended or is archived takes records too, and no writer lease is needed.
     """
     ListSessionLogs: _aio.UnaryUnaryMultiCallable[_session_log_service_pb2.ListSessionLogsRequest, _session_log_service_pb2.ListSessionLogsResponse]  # type: ignore[assignment]
-    """ListSessionLogs pages through a session's records, in either direction."""
+    """ListSessionLogs pages through a session's records, in either direction. Where API keys are wanted, it
+    takes one with the permission `admin`: what an agent notes isn't for those whom it talks to.
+    """
 
 class SessionLogServiceServicer(metaclass=_abc_1.ABCMeta):
     """SessionLogService keeps an agent's own records of a session: raw plans, decisions, traces. They are beside
@@ -80,6 +84,8 @@ class SessionLogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_log_service_pb2.ListSessionLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_log_service_pb2.ListSessionLogsResponse, _abc.Awaitable[_session_log_service_pb2.ListSessionLogsResponse]]:
-        """ListSessionLogs pages through a session's records, in either direction."""
+        """ListSessionLogs pages through a session's records, in either direction. Where API keys are wanted, it
+        takes one with the permission `admin`: what an agent notes isn't for those whom it talks to.
+        """
 
 def add_SessionLogServiceServicer_to_server(servicer: SessionLogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -228,8 +228,8 @@ class SessionUsage(_message.Message):
 
     @_builtins.property
     def subtree(self) -> Global___Usage:
-        """What it and the sessions that come from it used, deleted ones included. Only in answers of GetSession,
-        whose cost grows with the number of these sessions.
+        """What it and the sessions that come from it used, deleted ones included. Only in answers of GetSession
+        in the full view, whose cost grows with the number of these sessions.
         """
 
     @_builtins.property

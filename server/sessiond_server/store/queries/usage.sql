@@ -211,8 +211,12 @@ WITH RECURSIVE tree AS (
     UNION ALL
     SELECT c.bucket, c.session_key, c.session_id
     FROM tree AS t
-    JOIN session AS c ON c.tenant = $12 AND c.parent_id = t.session_id
-    WHERE $13::text IS NULL OR c.owner = $13
+    CROSS JOIN LATERAL (
+        SELECT c.bucket, c.session_key, c.session_id
+        FROM session AS c
+        WHERE c.tenant = $12 AND c.parent_id = t.session_id AND ($13::text IS NULL OR c.owner = $13)
+        OFFSET 0 -- parent by parent, rather than through all that have one
+    ) AS c
 )
 SELECT *
 FROM (
