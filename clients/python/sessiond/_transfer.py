@@ -201,6 +201,8 @@ class Incoming:
         self._attempts += 1
         if not (passing(error) or interrupted) or isinstance(error, Cancelled):
             raise error
+        if self.attachment is None and self._attempts >= ATTEMPTS:
+            raise error
         if self._timeout is not None and time.monotonic() - self._heard > self._timeout:
             raise error
         return pause(min(self._attempts, ATTEMPTS), error)
