@@ -28,6 +28,9 @@ def everything(client: Client, session_id: str) -> dict[str, Any]:
         "compactions": list(client.list_compactions(session_id)),
         "rewinds": list(client.list_rewinds(session_id)),
         "open calls": list(client.list_open_tool_calls(session_id)),
+        "usage": client.get_usage(session_id),
+        "rounds": list(client.list_usage(session_id, group_by="round")),
+        "days": list(client.list_usage(session_id, group_by="day_and_model")),
         "feed": told(client, session_id),
     }
 

@@ -14,6 +14,7 @@ from sessiond_server.errors import SessionNotFound
 from sessiond_server.sessions.transfers import (
     Change,
     Compaction,
+    Kept,
     Revert,
     Rewind,
     Undo,
@@ -75,6 +76,7 @@ class Exported(NamedTuple):
     row: SessionRow
     next_change: int
     records: Records
+    kept: list[Kept]
 
 
 class Revised(NamedTuple):
@@ -87,7 +89,7 @@ class Gone(Exception):
     """The session was deleted or cleared while it was read."""
 
 
-Happened = StoredMessage | Revised | Compaction | Revert | Rewind | Undo | Change
+Happened = StoredMessage | Revised | Kept | Compaction | Revert | Rewind | Undo | Change
 
 
 async def look(database: Database, tenant: str, session_id: str) -> Exported | None:
@@ -99,7 +101,8 @@ async def look(database: Database, tenant: str, session_id: str) -> Exported | N
         if row is None or head is None:
             return None
         records = await transfers.records(connection, key, head.next_seq, head.next_change)
-        return Exported(row, head.next_change, records)
+        kept = await transfers.kept(connection, key)
+        return Exported(row, head.next_change, records, kept)
 
 
 async def log(
@@ -119,6 +122,8 @@ async def log(
             yield thing
     async for message in _messages(database, found, seq, found.row.next_seq - 1, max_bytes):
         yield message
+    for kept in found.kept:
+        yield kept
     if not await _still_there(database, found):
         raise Gone
 

@@ -13,14 +13,19 @@ from sessiond_server.errors import ClientIdReused, ImportConflict, InvalidFields
 from sessiond_server.operations import archiving, hiding
 from sessiond_server.sessions import visibility
 from sessiond_server.sessions.transfers import (
+    BillingFacts,
     Change,
     Compaction,
     Item,
+    Kept,
     Message,
     Revert,
     Revision,
     Rewind,
+    SeenRequest,
     Undo,
+    UsageRound,
+    UsageSum,
 )
 from sessiond_server.sessions.visibility import PartialOverlap, hidden_spans
 from sessiond_server.store import archived, changes, contexts, transfers
@@ -29,6 +34,7 @@ from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
 
 _HIDING = (Compaction, Revert, Rewind, Undo)
+_KEPT = (UsageSum, UsageRound, BillingFacts, SeenRequest)
 
 
 @dataclass(slots=True)
@@ -58,6 +64,7 @@ class LogImport:
         self._messages: list[Message] = []
         self._revisions: list[Revision] = []
         self._records: list[transfers.Record] = []
+        self._kept: list[Kept] = []
         self._compactions: dict[int, visibility.Compaction] = {}
         self._rewinds: dict[int, visibility.Rewind] = {}
         self._open_note = 0
@@ -78,8 +85,10 @@ class LogImport:
         for item in items:
             if self._open_note and not isinstance(item, Compaction):
                 raise self._wrong("note", f"message {self._open_note} is a note without compaction")
-            known = self._handlers[type(item)](item)
-            self._count(isinstance(item, Message), known)
+            if isinstance(item, _KEPT):
+                self._kept.append(item)
+            else:
+                self._count(isinstance(item, Message), self._handlers[type(item)](item))
         if self._open_note:
             raise self._wrong("note", f"message {self._open_note} is a note without compaction")
         self._check_hidden()
@@ -285,6 +294,8 @@ class LogImport:
             await transfers.add_revisions(connection, key, self._revisions)
         for record in self._records:
             await transfers.add_record(connection, key, record)
+        for kept in self._kept:
+            self._count(False, not await transfers.keep(connection, key, kept))
         if self._hidden:
             archiving.check_restored(head, head.first_seq)
             grown = replace(head, next_seq=self.next_seq)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond.v1 import message_pb2, session_pb2
+from sessiond.v1 import message_pb2, session_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.errors import invalid
 from sessiond_server.operations.importing import End, Wanted
 from sessiond_server.rpc import checks, limits, messages_in, sessions_io
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.usage_io import BILLING, COUNTS
 from sessiond_server.sessions.transfers import (
+    BillingFacts,
     Change,
     Compaction,
     Item,
@@ -25,8 +29,13 @@ from sessiond_server.sessions.transfers import (
     Revert,
     Revision,
     Rewind,
+    SeenRequest,
     Undo,
+    UsageRound,
+    UsageSum,
 )
+from sessiond_server.sessions.usage import Amounts
+from sessiond_server.store import requests
 from sessiond_server.store.appends import MessageRow
 from sessiond_server.store.heads import ACTIVE
 from sessiond_server.store.transfers import Origin
@@ -34,6 +43,9 @@ from sessiond_server.store.transfers import Origin
 _STATES = frozenset(session_pb2.SessionState.values())
 _PARENT_KINDS = frozenset(session_pb2.ParentKind.values()) - {session_pb2.PARENT_KIND_UNSPECIFIED}
 _CHANGE_KINDS = frozenset(pb.TransferChangeKind.values()) - {pb.TRANSFER_CHANGE_KIND_UNSPECIFIED}
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_SUM = re.compile(r"\d{1,30}(\.\d{1,12})?", re.ASCII)
+_REQUEST_KINDS = frozenset({requests.USAGE, requests.LOG})
 _NEEDED = {"kind", "in_context", "in_transcript"}
 
 
@@ -229,6 +241,75 @@ def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
     )
 
 
+def _usage(record: pb.TransferUsage, where: str, check: Checks) -> UsageSum | UsageRound:
+    day = _day(record.day, f"{where}.day", check)
+    check.text(f"{where}.model", record.model)
+    if record.currency and not limits.CURRENCY.fullmatch(record.currency):
+        check.wrong(f"{where}.currency", limits.CURRENCY_FORM)
+    for field in COUNTS:
+        check.seq(f"{where}.usage.{field}", getattr(record.usage, field))
+    for field in ("record_count", "estimated_count", "actual_count"):
+        check.seq(f"{where}.{field}", getattr(record, field))
+    check.count(f"{where}.usage.costs", len(record.usage.costs), 1)
+    cost = record.usage.costs[0] if record.usage.costs else usage_pb2.Cost()
+    amounts = Amounts._make(
+        [
+            record.record_count,
+            *(getattr(record.usage, field) for field in COUNTS),
+            record.estimated_count,
+            _money(cost.estimated, f"{where}.usage.costs[0].estimated", check),
+            record.actual_count,
+            _money(cost.actual, f"{where}.usage.costs[0].actual", check),
+        ]
+    )
+    key = record.model, day, record.currency
+    if not record.HasField("round_index"):
+        return UsageSum(record.inherited, day, record.model, record.currency, amounts)
+    check.not_negative(f"{where}.round_index", record.round_index)
+    if record.inherited:
+        check.wrong(f"{where}.inherited", "must be left out of a round")
+    time = _time(record.record_time, f"{where}.record_time", check)
+    return UsageRound(record.round_index, *key, time, amounts)
+
+
+def _day(text: str, field: str, check: Checks) -> date:
+    try:
+        if not _DAY.fullmatch(text):
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        check.wrong(field, "must be a day such as 2026-01-31")
+        return date.min
+
+
+def _money(text: str, field: str, check: Checks) -> Decimal:
+    if text and not _SUM.fullmatch(text):
+        check.wrong(
+            field, "must be a decimal of at most 30 digits before the point and 12 behind it"
+        )
+        return Decimal(0)
+    return Decimal(text or 0)
+
+
+def _billing(record: pb.TransferBilling, where: str, check: Checks) -> BillingFacts:
+    check.text(f"{where}.model", record.model)
+    for field in BILLING:
+        most = limits.BASE_URL if field == "base_url" else limits.SHORT_TEXT
+        check.text(f"{where}.billing.{field}", getattr(record.billing, field), most)
+    return BillingFacts((record.model, *(getattr(record.billing, field) for field in BILLING)))
+
+
+def _request(record: pb.TransferRequest, where: str, check: Checks) -> SeenRequest:
+    check.enum(f"{where}.kind", record.kind, _REQUEST_KINDS)
+    check.request_id(f"{where}.request_id", record.request_id)
+    if not record.request_id:
+        check.wrong(f"{where}.request_id", "is required")
+    if not 1 <= len(record.digest) <= 32:
+        check.wrong(f"{where}.digest", "must be 1–32 bytes")
+    check.seq(f"{where}.result", record.result)
+    return SeenRequest(record.kind, record.request_id, record.digest, record.result)
+
+
 def end(record: pb.TransferEnd, where: str, message_count: int) -> End:
     """Where a session ends of which so many messages came. Raises `InvalidFields`."""
     with Checks() as check:
@@ -251,4 +332,7 @@ _ITEMS: dict[str, Callable[[Any, str, Checks], Item]] = {
     "rewind": _rewind,
     "undo": _undo,
     "change": _change,
+    "usage": _usage,
+    "billing": _billing,
+    "request": _request,
 }

@@ -5,20 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sessiond.v1 import context_service_pb2, message_service_pb2
+from sessiond.v1 import context_service_pb2, message_service_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.operations.exporting import Exported
 from sessiond_server.rpc import sessions_io
 from sessiond_server.rpc.times import timestamp
-from sessiond_server.sessions.transfers import Change, Compaction, Revert, Rewind, Undo
+from sessiond_server.rpc.usage_io import BILLING, usage_out
+from sessiond_server.sessions.transfers import (
+    BillingFacts,
+    Change,
+    Compaction,
+    Revert,
+    Rewind,
+    SeenRequest,
+    Undo,
+    UsageRound,
+    UsageSum,
+)
+from sessiond_server.sessions.usage import Amounts
 from sessiond_server.store.messages import StoredMessage
 
 
 def session(found: Exported) -> pb.TransferRecord:
     """The record that begins a session."""
+    facts = sessions_io.session_out(found.row)
+    facts.ClearField("usage")
     return pb.TransferRecord(
         session=pb.TransferSession(
-            session=sessions_io.session_out(found.row),
+            session=facts,
             create_request_id=found.row.create_request_id,
         )
     )
@@ -123,10 +137,56 @@ def _change(found: Change) -> pb.TransferRecord:
     )
 
 
+def _amounts(amounts: Amounts, currency: str) -> dict[str, Any]:
+    """What sums of days and rounds have in common."""
+    return {
+        "usage": usage_out({currency: amounts}),
+        "currency": currency,
+        "record_count": amounts.record_count,
+        "estimated_count": amounts.estimated_count,
+        "actual_count": amounts.actual_count,
+    }
+
+
+def _usage(found: UsageSum) -> pb.TransferRecord:
+    sums = pb.TransferUsage(
+        day=found.day.isoformat(),
+        model=found.model,
+        inherited=found.inherited,
+        **_amounts(found.amounts, found.currency),
+    )
+    return pb.TransferRecord(usage=sums)
+
+
+def _round(found: UsageRound) -> pb.TransferRecord:
+    sums = pb.TransferUsage(
+        day=found.day.isoformat(),
+        model=found.model,
+        round_index=found.round_index,
+        record_time=timestamp(found.record_time),
+        **_amounts(found.amounts, found.currency),
+    )
+    return pb.TransferRecord(usage=sums)
+
+
+def _billing(found: BillingFacts) -> pb.TransferRecord:
+    model, *facts = found.facts
+    billing = usage_pb2.Billing(**dict(zip(BILLING, facts, strict=True)))
+    return pb.TransferRecord(billing=pb.TransferBilling(billing=billing, model=model))
+
+
+def _request(found: SeenRequest) -> pb.TransferRecord:
+    return pb.TransferRecord(request=pb.TransferRequest(**found._asdict()))
+
+
 _ITEMS: dict[type[Any], Callable[[Any], pb.TransferRecord]] = {
     Compaction: _compaction,
     Revert: _revert,
     Rewind: _rewind,
     Undo: _undo,
     Change: _change,
+    UsageSum: _usage,
+    UsageRound: _round,
+    BillingFacts: _billing,
+    SeenRequest: _request,
 }

@@ -14,7 +14,7 @@ from sessiond_server.sessions.usage import Amounts, Record, decimal_text
 from sessiond_server.store.sessions import SessionRow
 
 _DEFAULT_CURRENCY = "USD"
-_COUNTS = (
+COUNTS = (
     "model_calls",
     "input_tokens",
     "output_tokens",
@@ -23,7 +23,7 @@ _COUNTS = (
     "reasoning_tokens",
     "total_tokens",
 )
-_BILLING = ("provider", "base_url", "mode", "cost_status", "cost_source", "pricing_version")
+BILLING = ("provider", "base_url", "mode", "cost_status", "cost_source", "pricing_version")
 _LARGEST = 2**63 - 1
 
 
@@ -32,7 +32,7 @@ def record_in(record: pb.UsageRecord, where: str, check: Checks) -> Record | Non
     wrong = len(check.violations)
     _check_usage(record.usage, f"{where}.usage", check)
     check.text(f"{where}.model", record.model)
-    for field in _BILLING:
+    for field in BILLING:
         most = limits.BASE_URL if field == "base_url" else limits.SHORT_TEXT
         check.text(f"{where}.billing.{field}", getattr(record.billing, field), most)
     check.not_negative(f"{where}.round_index", record.round_index)
@@ -51,7 +51,7 @@ def record_in(record: pb.UsageRecord, where: str, check: Checks) -> Record | Non
         round_index=record.round_index if record.HasField("round_index") else None,
         set_round=record.set_round,
         time=checks.moment(record.time) if record.HasField("time") else None,
-        billing=tuple(getattr(record.billing, field) for field in _BILLING),
+        billing=tuple(getattr(record.billing, field) for field in BILLING),
         request_id=record.request_id,
         digest=hashlib.blake2b(
             record.SerializeToString(deterministic=True), digest_size=16
@@ -60,7 +60,7 @@ def record_in(record: pb.UsageRecord, where: str, check: Checks) -> Record | Non
 
 
 def _check_usage(usage: pb.Usage, where: str, check: Checks) -> None:
-    for field in _COUNTS:
+    for field in COUNTS:
         if not 0 <= getattr(usage, field) <= limits.USAGE_COUNT:
             check.wrong(f"{where}.{field}", f"must be 0 to {limits.USAGE_COUNT}")
     check.count(f"{where}.costs", len(usage.costs), 1)
@@ -91,7 +91,7 @@ def _amounts(usage: pb.Usage, cost: pb.Cost) -> Amounts:
 def usage_out(sums: Mapping[str, Amounts]) -> pb.Usage:
     """Sums by currency."""
     usage = pb.Usage()
-    for field in _COUNTS:
+    for field in COUNTS:
         total = sum(int(getattr(amounts, field)) for amounts in sums.values())
         setattr(usage, field, min(total, _LARGEST))
     for currency, amounts in sorted(sums.items()):
@@ -115,5 +115,5 @@ def session_usage(row: SessionRow) -> pb.SessionUsage | None:
         for currency, *amounts in json.loads(row.usage_json or "[]")
     }
     facts = json.loads(row.billing_json or "[]")
-    billing = pb.Billing(**dict(zip(_BILLING, facts, strict=False)))
+    billing = pb.Billing(**dict(zip(BILLING, facts, strict=False)))
     return pb.SessionUsage(own=usage_out(sums), billing=billing)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
+
+from sessiond_server.sessions.usage import Amounts
 
 
 class Message(NamedTuple):
@@ -94,7 +96,46 @@ class Change(NamedTuple):
         )
 
 
-Item = Message | Revision | Compaction | Revert | Rewind | Undo | Change
+class UsageSum(NamedTuple):
+    """A sum of usage by day, model and currency."""
+
+    inherited: bool
+    day: date
+    model: str
+    currency: str
+    amounts: Amounts
+
+
+class UsageRound(NamedTuple):
+    """The same of a round."""
+
+    round_index: int
+    model: str
+    day: date
+    currency: str
+    record_time: datetime
+    amounts: Amounts
+
+
+class BillingFacts(NamedTuple):
+    """How usage is paid for, the first model first."""
+
+    facts: tuple[str, ...]
+
+
+class SeenRequest(NamedTuple):
+    """A request id that the session has seen."""
+
+    kind: int
+    request_id: str
+    digest: bytes
+    result: int
+
+
+Kept = UsageSum | UsageRound | BillingFacts | SeenRequest
+"""What has no place in the order of things: it is there already, or is added."""
+
+Item = Kept | Message | Revision | Compaction | Revert | Rewind | Undo | Change
 """One thing of a log."""
 
 

@@ -9,15 +9,21 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from sessiond_server.sessions.transfers import (
+    BillingFacts,
     Change,
     Compaction,
+    Kept,
     Message,
     Revert,
     Revision,
     Rewind,
+    SeenRequest,
     Undo,
+    UsageRound,
+    UsageSum,
 )
-from sessiond_server.store import archived, crossing, watermarks
+from sessiond_server.sessions.usage import Amounts
+from sessiond_server.store import archived, crossing, usage, watermarks
 from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
@@ -226,3 +232,32 @@ async def set_next_change(connection: Connection, key: SessionKey, number: int) 
 async def finish(connection: Connection, key: SessionKey, activity_time: datetime) -> None:
     await connection.execute(query("finish_import"), *key, activity_time)
     await watermarks.offer(connection, key)
+
+
+async def kept(connection: Connection, key: SessionKey) -> list[Kept]:
+    """What a session has beside its log."""
+    sums = await connection.fetch(query("transfer_usage"), *key)
+    rounds = await connection.fetch(query("transfer_usage_rounds"), *key)
+    billing = await usage.billing(connection, key)
+    seen = await connection.fetch(query("transfer_requests"), *key)
+    return [
+        *(UsageSum._make([*row[:4], Amounts(*row[4:])]) for row in sums),
+        *(UsageRound._make([*row[:5], Amounts(*row[5:])]) for row in rounds),
+        *([] if billing is None else [BillingFacts(billing)]),
+        *(SeenRequest(*row) for row in seen),
+    ]
+
+
+_KEPT: dict[type[Any], str] = {
+    UsageSum: "import_usage_sum",
+    UsageRound: "import_usage_round",
+    BillingFacts: "import_billing",
+    SeenRequest: "import_request",
+}
+
+
+async def keep(connection: Connection, key: SessionKey, item: Kept) -> bool:
+    """Add something unless it is there; whether it wasn't."""
+    *plain, last = item
+    values = [*plain, *last] if isinstance(last, tuple) else [*plain, last]
+    return bool(await connection.fetchval(query(_KEPT[type(item)]), *key, *values))

@@ -13,6 +13,7 @@ from sessiond.v1 import context_service_pb2 as _context_service_pb2
 from sessiond.v1 import error_pb2 as _error_pb2
 from sessiond.v1 import message_service_pb2 as _message_service_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
+from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -270,6 +271,9 @@ class TransferRecord(_message.Message):
     UNDO_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    BILLING_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___TransferSession:
         """Begins a session."""
@@ -306,6 +310,18 @@ class TransferRecord(_message.Message):
     def end(self) -> Global___TransferEnd:
         """Ends a session."""
 
+    @_builtins.property
+    def usage(self) -> Global___TransferUsage:
+        """A sum of what the session used."""
+
+    @_builtins.property
+    def billing(self) -> Global___TransferBilling:
+        """How that is paid for."""
+
+    @_builtins.property
+    def request(self) -> Global___TransferRequest:
+        """A request id that the session has seen."""
+
     def __init__(
         self,
         *,
@@ -318,12 +334,15 @@ class TransferRecord(_message.Message):
         undo: Global___TransferUndo | None = ...,
         change: Global___TransferChange | None = ...,
         end: Global___TransferEnd | None = ...,
+        usage: Global___TransferUsage | None = ...,
+        billing: Global___TransferBilling | None = ...,
+        request: Global___TransferRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "change", b"change", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "change", b"change", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "revert", "rewind", "undo", "change", "end"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "revert", "rewind", "undo", "change", "end", "usage", "billing", "request"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -613,6 +632,134 @@ class TransferChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferChange: _TypeAlias = TransferChange  # noqa: Y015
+
+@_typing.final
+class TransferUsage(_message.Message):
+    """TransferUsage is a sum of what a session used: of a day, a model and a currency, or of a round of these.
+    The sums of rounds are parts of those of days. A sum that is there already is left as it is.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGE_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    ESTIMATED_COUNT_FIELD_NUMBER: _builtins.int
+    ACTUAL_COUNT_FIELD_NUMBER: _builtins.int
+    INHERITED_FIELD_NUMBER: _builtins.int
+    ROUND_INDEX_FIELD_NUMBER: _builtins.int
+    RECORD_TIME_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """The day (UTC), as `2026-01-31`. Required."""
+    model: _builtins.str
+    """The model; empty is usage without one."""
+    currency: _builtins.str
+    """The currency of the sum; empty if it is one without costs."""
+    record_count: _builtins.int
+    """How many records were summed up."""
+    estimated_count: _builtins.int
+    """Of how many of these the estimated cost is known."""
+    actual_count: _builtins.int
+    """Of how many the billed cost is known."""
+    inherited: _builtins.bool
+    """Whether deleted sessions that came from this one used it. Not of rounds."""
+    round_index: _builtins.int
+    """The round, if it is a round's."""
+    @_builtins.property
+    def usage(self) -> _usage_pb2.Usage:
+        """What was used, with at most one cost."""
+
+    @_builtins.property
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last recorded, of rounds."""
+
+    def __init__(
+        self,
+        *,
+        usage: _usage_pb2.Usage | None = ...,
+        day: _builtins.str = ...,
+        model: _builtins.str = ...,
+        currency: _builtins.str = ...,
+        record_count: _builtins.int = ...,
+        estimated_count: _builtins.int = ...,
+        actual_count: _builtins.int = ...,
+        inherited: _builtins.bool = ...,
+        round_index: _builtins.int | None = ...,
+        record_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_index", b"_round_index", "record_time", b"record_time", "round_index", b"round_index", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_index", b"_round_index", "actual_count", b"actual_count", "currency", b"currency", "day", b"day", "estimated_count", b"estimated_count", "inherited", b"inherited", "model", b"model", "record_count", b"record_count", "record_time", b"record_time", "round_index", b"round_index", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__round_index: _TypeAlias = _typing.Literal["round_index"]  # noqa: Y015
+    _WhichOneofArgType__round_index: _TypeAlias = _typing.Literal["_round_index", b"_round_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__round_index) -> _WhichOneofReturnType__round_index | None: ...
+
+Global___TransferUsage: _TypeAlias = TransferUsage  # noqa: Y015
+
+@_typing.final
+class TransferBilling(_message.Message):
+    """TransferBilling is how a session's usage is paid for. What is there already is left as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BILLING_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model of the first record that had one."""
+    @_builtins.property
+    def billing(self) -> _usage_pb2.Billing:
+        """The facts."""
+
+    def __init__(
+        self,
+        *,
+        billing: _usage_pb2.Billing | None = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferBilling: _TypeAlias = TransferBilling  # noqa: Y015
+
+@_typing.final
+class TransferRequest(_message.Message):
+    """TransferRequest is a request id that a session has seen, so that what was asked for isn't done again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    kind: _builtins.int
+    """Of what it is: 1 usage, 2 session logs."""
+    request_id: _builtins.str
+    """The id. Required."""
+    digest: _builtins.bytes
+    """A digest of what was asked for: 1–32 bytes."""
+    result: _builtins.int
+    """What came of it."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        result: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "kind", b"kind", "request_id", b"request_id", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferRequest: _TypeAlias = TransferRequest  # noqa: Y015
 
 @_typing.final
 class TransferEnd(_message.Message):

@@ -293,3 +293,90 @@ UPDATE session AS s
 SET listed_time = greatest(s.listed_time, head.listed_time)
 FROM head
 WHERE s.bucket = head.bucket AND s.session_key = head.session_key;
+
+-- name: transfer_usage
+-- The sums of a session's usage: its own by day, and those of deleted ones that came from it.
+SELECT
+    inherited, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+FROM usage_sum
+WHERE bucket = $1 AND session_key = $2
+ORDER BY inherited, day, model, currency;
+
+-- name: transfer_usage_rounds
+-- The same by rounds.
+SELECT
+    round_index, model, day, currency, record_time, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+FROM usage_round
+WHERE bucket = $1 AND session_key = $2
+ORDER BY round_index, model, day, currency;
+
+-- name: transfer_requests
+-- The request ids that a session has seen.
+SELECT kind, request_id, digest, result
+FROM session_request
+WHERE bucket = $1 AND session_key = $2
+ORDER BY kind, request_id;
+
+-- name: import_usage_sum
+-- A sum, unless there is one; its tenant has used as much more.
+WITH added AS (
+    INSERT INTO usage_sum (
+        bucket, session_key, inherited, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+        reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+    )
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+    ON CONFLICT (bucket, session_key, inherited, day, model, currency) DO NOTHING
+    RETURNING *
+)
+INSERT INTO usage_of_tenant (
+    bucket, tenant, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+)
+SELECT
+    s.bucket, s.tenant, a.day, a.model, a.currency, a.record_count, a.model_calls, a.input_tokens, a.output_tokens,
+    a.cache_read_tokens, a.cache_write_tokens, a.reasoning_tokens, a.total_tokens,
+    a.estimated_count, a.estimated, a.actual_count, a.actual
+FROM session AS s
+JOIN added AS a USING (bucket, session_key)
+ON CONFLICT (bucket, tenant, day, model, currency) DO UPDATE
+SET record_count = usage_of_tenant.record_count + excluded.record_count,
+    model_calls = usage_of_tenant.model_calls + excluded.model_calls,
+    input_tokens = usage_of_tenant.input_tokens + excluded.input_tokens,
+    output_tokens = usage_of_tenant.output_tokens + excluded.output_tokens,
+    cache_read_tokens = usage_of_tenant.cache_read_tokens + excluded.cache_read_tokens,
+    cache_write_tokens = usage_of_tenant.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = usage_of_tenant.reasoning_tokens + excluded.reasoning_tokens,
+    total_tokens = usage_of_tenant.total_tokens + excluded.total_tokens,
+    estimated_count = usage_of_tenant.estimated_count + excluded.estimated_count,
+    estimated = usage_of_tenant.estimated + excluded.estimated,
+    actual_count = usage_of_tenant.actual_count + excluded.actual_count,
+    actual = usage_of_tenant.actual + excluded.actual
+RETURNING true;
+
+-- name: import_usage_round
+-- The sum of a round, unless there is one.
+INSERT INTO usage_round (
+    bucket, session_key, round_index, model, day, currency, record_time, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+ON CONFLICT (bucket, session_key, round_index, model, day, currency) DO NOTHING
+RETURNING true;
+
+-- name: import_billing
+-- How usage is paid for, unless that is known.
+INSERT INTO usage_billing (
+    bucket, session_key, model, provider, base_url, mode, cost_status, cost_source, pricing_version
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (bucket, session_key) DO NOTHING
+RETURNING true;
+
+-- name: import_request
+-- A request id, unless it was seen.
+INSERT INTO session_request (bucket, session_key, kind, request_id, digest, result)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (bucket, session_key, kind, request_id) DO NOTHING
+RETURNING true;
