@@ -97,6 +97,14 @@ def _message(at: str, item: dict[str, Any]) -> v1.Message:
     return message
 
 
+def fitted(message: v1.Message, item: Mapping[str, Any]) -> None:
+    """Makes `to_openai` give a dict for a message whose fields are set already."""
+    message.extensions.pop(EXTRA, None)
+    patch = difference(_plain(message), dict(item))
+    if patch is not None:
+        message.extensions[EXTRA] = _encode("message", patch)
+
+
 def _dict(at: str, message: v1.Message) -> dict[str, Any]:
     try:
         plain = _plain(message)

@@ -44,7 +44,7 @@ _STATES = frozenset(session_pb2.SessionState.values())
 _PARENT_KINDS = frozenset(session_pb2.ParentKind.values()) - {session_pb2.PARENT_KIND_UNSPECIFIED}
 _CHANGE_KINDS = frozenset(pb.TransferChangeKind.values()) - {pb.TRANSFER_CHANGE_KIND_UNSPECIFIED}
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_SUM = re.compile(r"\d{1,30}(\.\d{1,12})?", re.ASCII)
+_SUM = re.compile(r"\d{1,30}(\.\d{1,30})?", re.ASCII)
 _REQUEST_KINDS = frozenset({requests.USAGE, requests.LOG})
 _NEEDED = {"kind", "in_context", "in_transcript"}
 
@@ -285,7 +285,7 @@ def _day(text: str, field: str, check: Checks) -> date:
 def _money(text: str, field: str, check: Checks) -> Decimal:
     if text and not _SUM.fullmatch(text):
         check.wrong(
-            field, "must be a decimal of at most 30 digits before the point and 12 behind it"
+            field, "must be a decimal of at most 30 digits before the point and 30 behind it"
         )
         return Decimal(0)
     return Decimal(text or 0)

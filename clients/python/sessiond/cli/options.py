@@ -38,6 +38,9 @@ class FileFormat(StrEnum):
     """A file format for sessions."""
 
     OPENAI = "openai"
+    NATIVE = "native"
+    HERMES = "hermes"
+    POWER_LOOP = "power-loop"
 
 
 class ViewName(StrEnum):
@@ -180,6 +183,12 @@ ArchiveBefore = Annotated[
 ArchiveKeep = Annotated[int, typer.Option("--keep", min=0, help="How many of the newest stay.")]
 RestoreFrom = Annotated[
     int, typer.Option("--from", min=0, help="Messages from this seq on; 0 is all.")
+]
+WithLineage = Annotated[
+    bool,
+    typer.Option(
+        "--lineage", help="With the sessions that these continue, and that continue them."
+    ),
 ]
 
 # Files

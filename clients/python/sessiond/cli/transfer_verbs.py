@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, cast
@@ -17,6 +17,8 @@ from sessiond.cli import options
 from sessiond.cli.exporter import View, all_ids, destination, export_sessions
 from sessiond.cli.import_run import ImportRun
 from sessiond.cli.importer import ImportOptions, SessionImporter, Summary
+from sessiond.cli.moving import Make, Moved, MoveRun, export_native, native, other_store
+from sessiond.cli.openai_files import FormatError
 from sessiond.cli.output import Format, write
 from sessiond.cli.patience import Patience
 from sessiond.cli.render.prose import harmless
@@ -40,6 +42,9 @@ _VIEWS: dict[options.ViewName, View] = {
     "import",
     "import --format openai sessions.jsonl.gz",
     "import - < sessions.jsonl",
+    "import --format native all.jsonl.gz",
+    "import --format hermes ~/.hermes/state.db",
+    "import --format power-loop sessions.db -o json",
 )
 def import_(
     run: Run,
@@ -53,13 +58,25 @@ def import_(
 ) -> None:
     """Imports sessions, or what is new of them. Safe to repeat and to interrupt at any point.
 
-    Each line of a file is a session:
+    openai: each line of a file is a session:
     {"id": ..., "metadata": {...}, "messages": [OpenAI-style messages]}.
-    A message is known by its session and position: only what follows the known ones is added. If a
-    message differs from the one imported before, or the conversation went on differently in the
-    store, its session is refused, others go on, and the exit code is 1.
+    A message is known by its session and position: only what follows the known ones is added.
+
+    native: what `export --format native` wrote, with everything that belongs to a session. A file
+    that was cut off or damaged is refused as a whole.
+
+    hermes, power-loop: the SQLite file of such a store, which is only read. The report says what had
+    no place of its own and is kept in metadata.
+
+    A session that differs from the one in the store is refused, others go on, and the exit code is 1.
     """
-    del file_format  # There is one so far.
+    if file_format is not options.FileFormat.OPENAI:
+        if owner or source != "import" or update_metadata:
+            raise typer.BadParameter(
+                "owner, source and metadata are those of the file, but for openai"
+            )
+        _move(run, files, file_format, retry_for, output)
+        return
     if sum(name == "-" for name in files) > 1:
         raise typer.BadParameter("stdin can be read only once")
     patience = Patience(retry_for, lambda error: note("the server went away; waiting for it …"))
@@ -74,6 +91,60 @@ def import_(
         note("interrupted; the import can be run again")
         raise
     _report(summary, output)
+
+
+def _move(
+    run: Run, files: list[str], kind: options.FileFormat, retry_for: float, output: Format
+) -> None:
+    """Imports whole sessions."""
+    patience = Patience(retry_for, lambda error: note("the server went away; waiting for it …"))
+    moved = Moved()
+    try:
+        for name in files:
+            with _opened(kind, name, moved) as (make, total), _progress(total) as (tick, say):
+                work = MoveRun(run.client, patience, tick, say)
+                work.moved = moved
+                work.run(make)
+    except FormatError as error:
+        raise Failure(f"{name}: {error}") from error
+    except KeyboardInterrupt:
+        note("interrupted; the import can be run again")
+        raise
+    _tell(moved, output)
+
+
+def _opened(
+    kind: options.FileFormat, name: str, moved: Moved
+) -> AbstractContextManager[tuple[Make, int]]:
+    if kind is options.FileFormat.NATIVE:
+        return native(name)
+    if name == "-":
+        raise typer.BadParameter("a store of another system is a file")
+    return other_store(kind.value, name, moved)
+
+
+def _tell(moved: Moved, output: Format) -> None:
+    if output is Format.TABLE:
+        print(
+            f"{moved.sessions:,} sessions ({moved.created:,} new): {moved.added:,} messages added,"
+            f" {moved.known:,} known before; {moved.records_added:,} other records added,"
+            f" {moved.records_known:,} known before"
+        )
+        for column, count in sorted(moved.in_metadata.items()):
+            print(f"  kept in metadata: {column}, {count:,} times")
+        for what, count in sorted(moved.notes.items()):
+            print(f"  {what}: {count:,}")
+        for id, title in moved.numbered_titles.items():
+            print(harmless(f"  the title of {id} was taken; it is {title!r} now"))
+    else:
+        write({**vars(moved), "errors": list(moved.errors)}, output)
+    if moved.facts_differ:
+        note(f"{moved.facts_differ:,} sessions have other facts in the store, which were kept")
+    if moved.parents_missing:
+        note(f"{moved.parents_missing:,} sessions have a parent that isn't there, and so none")
+    if moved.errors:
+        count = len(moved.errors)
+        raise Failure(f"{count:,} session{'' if count == 1 else 's'} refused", EXIT_FAILED)
 
 
 def _import_files(work: ImportRun, files: list[str]) -> Summary:
@@ -109,6 +180,8 @@ def _report(summary: Summary, output: Format) -> None:
     "export",
     "export --format openai --file sessions.jsonl.gz",
     "export 0198 'Trip to Lisbon' > two.jsonl",
+    "export --format native --file all.jsonl.gz",
+    "export --format native --lineage 'Trip to Lisbon' > trip.jsonl",
 )
 def export(
     run: Run,
@@ -118,18 +191,40 @@ def export(
     file_format: options.Format = options.FileFormat.OPENAI,
     file: options.ToFile = None,
     view: options.OnlyMessages = options.ViewName.TRANSCRIPT,
+    lineage: options.WithLineage = False,
 ) -> None:
-    """Exports sessions, a JSON line each: {"id", "metadata", "messages"}, as `import` takes them.
+    """Exports sessions, as `import` takes them. A file appears when it is whole, and never in part.
 
-    All sessions come in the order of their ids, named ones in the order given. A file appears when
-    it is whole, and never in part. What was imported comes back equal in every field.
+    openai: a JSON line each: {"id", "metadata", "messages"}. All sessions come in the order of their
+    ids, named ones in the order given. What was imported comes back equal in every field.
+
+    native: everything that belongs to a session, a JSON line for each record, with checksums. What
+    is imported into an empty store is equal to what was exported. --view has no meaning there.
     """
-    del file_format  # There is one so far.
+    if file_format is options.FileFormat.NATIVE:
+        _export_native(run, sessions or [], file, lineage=lineage)
+        return
+    if file_format is not options.FileFormat.OPENAI:
+        raise typer.BadParameter(f"sessions can't be exported as {file_format.value}")
+    if lineage:
+        raise typer.BadParameter("--lineage is for --format native")
     ids = [run.find(name).id for name in sessions] if sessions else all_ids(run.client)
     count = 0
     with destination(file) as stream, _progress(len(ids) if file else None) as (tick, _):
         for count, _id in enumerate(export_sessions(run.client, ids, _VIEWS[view], stream), 1):
             tick(count)
+    if file:
+        note(f"{count:,} sessions in {file}")
+
+
+def _export_native(run: Run, sessions: list[str], file: Path | None, *, lineage: bool) -> None:
+    ids = [run.find(name).id for name in sessions]
+    if lineage and not ids:
+        raise typer.BadParameter("--lineage needs the names of sessions")
+    count = 0
+    with destination(file) as stream:
+        for _ in export_native(run.client, ids, stream, lineage=lineage):
+            count += 1
     if file:
         note(f"{count:,} sessions in {file}")
 

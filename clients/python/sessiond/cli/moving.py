@@ -1,0 +1,196 @@
+"""The machinery of `import` and `export` where whole sessions move, as records."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from sessiond import Client, v1
+from sessiond.cli import native_files
+from sessiond.cli.openai_files import FormatError, decompressed
+from sessiond.cli.patience import Patience
+from sessiond.cli.sources import sqlite_file
+from sessiond.cli.sources.hermes import HermesReader
+from sessiond.cli.sources.making import Report
+from sessiond.cli.sources.power_loop import PowerLoopReader
+
+_IN_MEMORY = 8 << 20
+
+Make = Callable[[], Iterator[v1.TransferRecord]]
+
+
+@dataclass
+class Moved:
+    """What an import came to."""
+
+    sessions: int = 0
+    created: int = 0
+    added: int = 0
+    known: int = 0
+    records_added: int = 0
+    records_known: int = 0
+    facts_differ: int = 0
+    parents_missing: int = 0
+    numbered_titles: dict[str, str] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    in_metadata: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def add(self, outcome: v1.ImportOutcome) -> None:
+        """Counts a session in."""
+        if outcome.HasField("error"):
+            self.errors.append(f"session {outcome.session_id}: {_explained(outcome.error)}")
+            return
+        self.sessions += 1
+        self.created += outcome.created
+        self.added += outcome.messages_added
+        self.known += outcome.messages_known
+        self.records_added += outcome.records_added
+        self.records_known += outcome.records_known
+        self.facts_differ += outcome.facts_differ
+        self.parents_missing += outcome.parent_missing
+        if outcome.numbered_title:
+            self.numbered_titles[outcome.session_id] = outcome.numbered_title
+
+
+def _explained(error: v1.Error) -> str:
+    reason = v1.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
+    fields = "; ".join(f"{it.field}: {it.description}" for it in error.field_violations)
+    return f"{error.message}{' — ' if fields else ''}{fields} ({reason})"
+
+
+class MoveRun:
+    """Imports records. `on_record` is told how many were sent, `on_error` each refused session."""
+
+    def __init__(
+        self,
+        client: Client,
+        patience: Patience,
+        on_record: Callable[[int], None],
+        on_error: Callable[[str], None],
+    ) -> None:
+        self.moved = Moved()
+        self._client = client
+        self._patience = patience
+        self._on_record = on_record
+        self._on_error = on_error
+
+    def run(self, make: Make) -> None:
+        """Imports what `make` gives; again what is left of it when the server went away."""
+        done: set[str] = set()
+
+        def attempt() -> None:
+            for answer in self._client.import_sessions(self._left(make(), done)):
+                self._patience.call(lambda: None)  # as long as answers come, the server is there
+                for outcome in answer.outcomes:
+                    done.add(outcome.session_id)
+                    self.moved.add(outcome)
+                    if outcome.HasField("error"):
+                        self._on_error(self.moved.errors[-1])
+
+        self._patience.call(lambda: self._client.list_sessions_page(page_size=1))
+        self._patience.call(attempt)
+
+    def _left(
+        self, records: Iterator[v1.TransferRecord], done: set[str]
+    ) -> Iterator[v1.TransferRecord]:
+        """The records of the sessions that aren't done yet."""
+        skipped = False
+        done = set(done)
+        for count, record in enumerate(records, 1):
+            if record.HasField("session"):
+                skipped = record.session.session.id in done
+            if not skipped:
+                yield record
+            self._on_record(count)
+
+
+@contextmanager
+def native(name: str) -> Iterator[tuple[Make, int]]:
+    """A native file, checked to its end before anything of it is imported, and how many records it has."""
+    with contextlib.ExitStack() as stack:
+        if name == "-":
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            stream = cast("BinaryIO", copy)
+        else:
+            stream = stack.enter_context(Path(name).open("rb"))
+
+        def make() -> Iterator[v1.TransferRecord]:
+            return native_files.records(_lines(stream))
+
+        yield make, native_files.check(_lines(stream))
+
+
+def _lines(stream: Any) -> Iterator[bytes]:
+    stream.seek(0)
+    with open(stream.fileno(), "rb", closefd=False) as buffered:
+        buffered.seek(0)
+        try:
+            yield from decompressed(cast("Any", buffered))
+        except (EOFError, OSError) as error:
+            raise FormatError(f"can't be read to its end: {error}") from error
+
+
+_READERS: dict[str, type[HermesReader] | type[PowerLoopReader]] = {
+    "hermes": HermesReader,
+    "power-loop": PowerLoopReader,
+}
+
+
+@contextmanager
+def other_store(kind: str, name: str, moved: Moved) -> Iterator[tuple[Make, int]]:
+    """Another system's SQLite file; what has no place in it is counted when it has been read."""
+    report = Report()
+    with sqlite_file.opened(Path(name)) as database:
+        reader = _READERS[kind]
+
+        def make() -> Iterator[v1.TransferRecord]:
+            report.in_metadata.clear()
+            report.notes.clear()
+            return reader(database, report).records()
+
+        yield make, 0
+    moved.in_metadata = dict(Counter(moved.in_metadata) + report.in_metadata)
+    moved.notes = dict(Counter(moved.notes) + report.notes)
+
+
+def export_native(
+    client: Client, ids: Sequence[str], stream: BinaryIO, *, lineage: bool
+) -> Iterator[str]:
+    """Writes sessions to a stream; yields each id when it is written. One that is gone by its turn, or
+    goes while it is read, is left out."""
+    writer = native_files.Writer(stream)
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as waiting:
+        id = ""
+        for record in client.export_sessions(ids, lineage=lineage):
+            kind = record.WhichOneof("record")
+            if kind == "session":
+                id = record.session.session.id
+                waiting.seek(0)
+                waiting.truncate()
+            _put(waiting, record)
+            if kind == "end" and not record.end.gone:
+                waiting.seek(0)
+                for kept in _taken(waiting):
+                    writer.add(kept)
+                yield id
+    writer.close()
+
+
+def _put(waiting: Any, record: v1.TransferRecord) -> None:
+    encoded = record.SerializeToString()
+    waiting.write(len(encoded).to_bytes(8) + encoded)
+
+
+def _taken(waiting: Any) -> Iterator[v1.TransferRecord]:
+    while size := waiting.read(8):
+        yield v1.TransferRecord.FromString(waiting.read(int.from_bytes(size)))
