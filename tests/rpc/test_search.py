@@ -219,6 +219,36 @@ def test_compacted_messages_are_found_and_rewound_ones_when_asked_for(api: Api) 
     assert hit.seq == note
 
 
+def test_archived_messages_are_found_shown_and_indexed_anew(api: Api) -> None:
+    id = told(api, *(f"teapot {n}" for n in range(1, 7)))
+    request = v1.ArchiveMessagesRequest(session_id=id, keep_recent_messages=2)
+    assert api.contexts.ArchiveMessages(request).archived_before_seq == 5
+    for _ in range(2):
+        answer = api.search("teapot", session_id=id, context_before=1, context_after=1)
+        found = {hit.seq: hit for hit in answer.hits}
+        assert {seq: hit.archived for seq, hit in found.items()} == {
+            **dict.fromkeys((1, 2, 3, 4), True),
+            **dict.fromkeys((5, 6), False),
+        }
+        for seq, hit in found.items():
+            assert hit.snippet.text == f"teapot {seq}"
+            assert marked(hit) == ["teapot"]
+            assert [m.seq for m in hit.before] == ([seq - 1] if seq > 1 else [])
+            assert [m.text for m in hit.after] == ([f"teapot {seq + 1}"] if seq < 6 else [])
+        api.messages.ReindexSessions(v1.ReindexSessionsRequest(session_ids=[id]))
+        api.indexed(id)
+    update = v1.UpdateMessagesRequest(session_id=id)
+    change = update.updates.add(message=v1.Message(seq=2, reasoning="frobnicate"))
+    change.update_mask.paths.append("reasoning")
+    api.messages.UpdateMessages(update)
+    assert seqs(api.search("frobnicate teapot", session_id=id)) == [2]
+    fork = api.fork(id).id
+    api.indexed(fork)
+    assert seqs(api.search("teapot", session_id=fork)) == [1, 2, 3, 4, 5, 6]
+    api.messages.ClearMessages(v1.ClearMessagesRequest(session_id=id))
+    assert not api.search("teapot", session_id=id).hits
+
+
 def test_a_subtree_and_a_time(api: Api) -> None:
     word = new("w").replace("-", "")
     root = told(api, word)
@@ -349,3 +379,19 @@ def test_without_search_a_search_is_refused_and_later_all_is_found(own: Callable
     again = own()
     again.indexed(id)
     assert seqs(again.search("message", session_id=id)) == [1, 2, 3]
+
+
+def test_stats_say_what_is_not_indexed(own: Callable[..., Api]) -> None:
+    api = own(SESSIOND_SEARCH="false")
+    id = api.create(owner="ann").id
+    api.append(id, said("one"), said("two"))
+    api.create()
+    lag = api.sessions.GetStats(v1.GetStatsRequest())
+    assert (lag.unindexed_session_count, lag.unindexed_message_count) == (1, 2)
+    assert not lag.HasField("indexed_through_time")
+    of_nobody = api.sessions.GetStats(v1.GetStatsRequest(owner="bob"))
+    assert of_nobody.unindexed_message_count == 0
+    again = own()
+    again.indexed(id)
+    lag = again.sessions.GetStats(v1.GetStatsRequest(owner="ann"))
+    assert (lag.unindexed_session_count, lag.unindexed_message_count) == (0, 0)

@@ -57,6 +57,7 @@ class Hit:
     title: str
     found: Found
     message: StoredMessage
+    archived: bool
     searched: Searched
     marks: Marks
     snippet: Snippet
@@ -152,8 +153,9 @@ async def _shown(
     """The hits of what was found and is still there."""
     names = await search.names(connection, wanted.tenant, {found.key for found in page})
     spots = [(found.key, found.place.seq) for found in page if found.key in names]
-    stored = await search.messages_at(connection, spots)
-    for key, seqs in _missing(spots, stored).items():
+    hot = await search.messages_at(connection, spots)
+    stored = dict(hot)
+    for key, seqs in _missing(spots, hot).items():
         for message in await _stored(connection, key, seqs):
             stored[key, message.seq] = message
     marks = await search.marks_at(connection, spots)
@@ -169,6 +171,7 @@ async def _shown(
                     title,
                     found,
                     stored[spot],
+                    spot not in hot,
                     searched,
                     marks[found.key],
                     passages.snippet(searched.passages, wanted.query, wanted.around),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 
 from sessiond_server.errors import ReadQueueFull
-from sessiond_server.store import stats
+from sessiond_server.store import search, stats
 from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.search import Lag
 from sessiond_server.store.stats import Count
 
 SOURCES = 100
@@ -31,6 +33,8 @@ class Stats:
     partial: bool
     hot_bytes: int
     estimated: bool
+    lag: Lag
+    indexed_time: datetime | None
 
 
 class Counting:
@@ -87,6 +91,8 @@ async def _read(connection: Connection, tenant: str, owner: str | None) -> Stats
         total.sessions > _SESSIONS,
         size,
         estimated,
+        await search.lag(connection, tenant, owner, _SESSIONS),
+        await search.complete_time(connection),
     )
 
 

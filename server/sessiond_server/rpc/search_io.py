@@ -142,6 +142,7 @@ def _hit_out(hit: Hit) -> rpc.SearchHit:
         ),
         rewound=seq in hit.marks.rewound,
         compacted_by_seq=hit.marks.compacted_by.get(seq, 0),
+        archived=hit.archived,
         before=[_neighbor_out(message) for message in hit.before],
         after=[_neighbor_out(message) for message in hit.after],
     )

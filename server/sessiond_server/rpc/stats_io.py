@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.operations.stats import Stats
+from sessiond_server.rpc.times import optional_timestamp
 from sessiond_server.store.stats import Count
 
 
@@ -27,6 +28,9 @@ def stats_out(stats: Stats) -> rpc.GetStatsResponse:
         hot_bytes=stats.hot_bytes,
         hot_bytes_estimated=stats.estimated,
         partial=stats.partial,
+        unindexed_session_count=stats.lag.sessions,
+        unindexed_message_count=stats.lag.messages,
+        indexed_through_time=optional_timestamp(stats.indexed_time),
     )
 
 

@@ -210,9 +210,10 @@ class Lag(NamedTuple):
     messages: int
 
 
-async def lag(connection: Connection, tenant: str) -> Lag:
-    """How much of a tenant isn't indexed yet; it looks at all sessions."""
-    row = await connection.fetchrow(query("search_lag"), tenant, ENTRY_VERSION)
+async def lag(connection: Connection, tenant: str, owner: str | None, sessions: int) -> Lag:
+    """How much of a tenant, or of an owner, isn't indexed yet, of so many sessions that it looks at."""
+    values = (tenant, owner, sessions, ENTRY_VERSION)
+    row = await connection.fetchrow(query("search_lag"), *values)
     assert row is not None
     return Lag(row[0], row[1])
 

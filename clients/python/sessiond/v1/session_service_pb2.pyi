@@ -769,6 +769,9 @@ class GetStatsResponse(_message.Message):
     HOT_BYTES_FIELD_NUMBER: _builtins.int
     HOT_BYTES_ESTIMATED_FIELD_NUMBER: _builtins.int
     PARTIAL_FIELD_NUMBER: _builtins.int
+    UNINDEXED_SESSION_COUNT_FIELD_NUMBER: _builtins.int
+    UNINDEXED_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    INDEXED_THROUGH_TIME_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
     """How many sessions there are, sub-agents' and archived ones included."""
     subagent_session_count: _builtins.int
@@ -785,6 +788,10 @@ class GetStatsResponse(_message.Message):
     """Whether `hot_bytes` is an estimate, from about so many messages chosen at random."""
     partial: _builtins.bool
     """Whether there are more than a million sessions, of which a million are counted."""
+    unindexed_session_count: _builtins.int
+    """How many sessions hold messages that aren't indexed for search yet."""
+    unindexed_message_count: _builtins.int
+    """How many messages aren't indexed for search yet."""
     @_builtins.property
     def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateStats]:
         """The sessions by state; states without one are left out."""
@@ -796,6 +803,12 @@ class GetStatsResponse(_message.Message):
     @_builtins.property
     def other_sources(self) -> Global___SourceStats:
         """The sessions of all other sources together; absent if there are none. Its `source` is empty."""
+
+    @_builtins.property
+    def indexed_through_time(self) -> _timestamp_pb2.Timestamp:
+        """Everything that was appended before this time is indexed for search; absent until the server has
+        looked at all sessions for the first time, and where it runs without search.
+        """
 
     def __init__(
         self,
@@ -810,10 +823,13 @@ class GetStatsResponse(_message.Message):
         hot_bytes: _builtins.int = ...,
         hot_bytes_estimated: _builtins.bool = ...,
         partial: _builtins.bool = ...,
+        unindexed_session_count: _builtins.int = ...,
+        unindexed_message_count: _builtins.int = ...,
+        indexed_through_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["other_sources", b"other_sources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["indexed_through_time", b"indexed_through_time", "other_sources", b"other_sources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hot_bytes", b"hot_bytes", "hot_bytes_estimated", b"hot_bytes_estimated", "message_count", b"message_count", "other_sources", b"other_sources", "partial", b"partial", "session_count", b"session_count", "sources", b"sources", "states", b"states", "subagent_session_count", b"subagent_session_count", "tool_call_count", b"tool_call_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hot_bytes", b"hot_bytes", "hot_bytes_estimated", b"hot_bytes_estimated", "indexed_through_time", b"indexed_through_time", "message_count", b"message_count", "other_sources", b"other_sources", "partial", b"partial", "session_count", b"session_count", "sources", b"sources", "states", b"states", "subagent_session_count", b"subagent_session_count", "tool_call_count", b"tool_call_count", "unindexed_message_count", b"unindexed_message_count", "unindexed_session_count", b"unindexed_session_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

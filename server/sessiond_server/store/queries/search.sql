@@ -118,19 +118,23 @@ ON CONFLICT (bucket, entry_version) DO UPDATE
 SET complete_time = greatest(s.complete_time, excluded.complete_time);
 
 -- name: search_lag
--- Sessions of a tenant that aren't indexed to their end, and how many messages aren't.
-SELECT
-    count(*) AS sessions,
-    coalesce(sum(h.next_seq - 1 - greatest(
-        CASE WHEN p.entry_version = $2 THEN p.indexed_seq END, h.first_seq - 1
-    )), 0)::bigint AS messages
-FROM session AS s
+-- Sessions of a tenant or an owner that aren't indexed to their end, and how many messages aren't, among $3
+-- sessions.
+SELECT count(*) AS sessions, coalesce(sum(l.messages), 0)::bigint AS messages
+FROM (
+    SELECT bucket, session_key
+    FROM session
+    WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
+    LIMIT $3
+) AS s
 JOIN session_head AS h USING (bucket, session_key)
 LEFT JOIN search_progress AS p USING (bucket, session_key)
-WHERE s.tenant = $1
-    AND h.next_seq - 1 > greatest(
-        CASE WHEN p.entry_version = $2 THEN p.indexed_seq END, h.first_seq - 1
-    );
+CROSS JOIN LATERAL (
+    SELECT h.next_seq - 1 - greatest(
+        CASE WHEN p.entry_version = $4 THEN p.indexed_seq END, h.first_seq - 1
+    ) AS messages
+) AS l
+WHERE l.messages > 0;
 
 -- name: search_settings
 -- For the search at hand alone: plans are made for its words, from the index of words, and it ends in time.

@@ -33,6 +33,11 @@ def stats_lines(stats: GetStatsResponse) -> Iterator[Text]:
         yield Text(f"{name:12}", style="dim").append(f"{count:,}", style="bold")
     about = "about " if stats.hot_bytes_estimated else ""
     yield Text("size        ", style="dim").append(f"{about}{size(stats.hot_bytes)}", style="bold")
+    if stats.unindexed_message_count:
+        line = Text("unindexed   ", style="dim").append(
+            f"{stats.unindexed_message_count:,}", style="bold"
+        )
+        yield line.append(f"  messages of {stats.unindexed_session_count:,} sessions", style="dim")
 
 
 def sources_lines(stats: GetStatsResponse, width: int) -> Iterator[Text]:
