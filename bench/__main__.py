@@ -12,7 +12,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from bench import feeds, flat, report, search
+from bench import archive, feeds, flat, report, search
 from bench.loads import Direct, Echo, Service
 from bench.measure import Ratio, compare
 from bench.processes import servers
@@ -48,6 +48,10 @@ async def _run(effort: Effort, only: set[str]) -> list[Ratio]:
         for ratio in await _feeds(effort, only, service, dsn, service_address, echo_address):
             report.line(ratio)
             found.append(ratio)
+        if archive.there() and (not only or any(name.startswith("archived") for name in only)):
+            for ratio in await archive.ratios(dsn, effort.rounds, effort.latency_calls):
+                report.line(ratio)
+                found.append(ratio)
         await service.close()
         await echo.close()
     if not only or any("search" in name or "indexing" in name for name in only):

@@ -1,0 +1,118 @@
+"""The archive: what real conversations take in it, and what reading them from it costs.
+
+The conversations are those of an airline's agent with tool calls, several times over: so that what an empty
+table takes on disk doesn't count, and so that they are more than the server keeps expanded in memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from bench.measure import Ratio, compare_latency
+from bench.processes import sessiond
+from sessiond import AsyncClient, from_openai
+
+_BESIDE = Path(__file__).parents[2] / "shared" / "data"
+_DATA = Path(os.environ.get("SESSIOND_TEST_DATA", _BESIDE)) / "airline_sessions.jsonl.gz"
+_COPIES = 12
+_DATABASE = "archive"
+
+_HOT = ("message", "open_tool_call")
+_ARCHIVED = ("message_segment", "segment_dictionary", "message_archive")
+
+
+def there() -> bool:
+    return _DATA.is_file()
+
+
+def _conversations() -> list[list[dict[str, Any]]]:
+    with gzip.open(_DATA, "rt", encoding="utf-8") as lines:
+        return [json.loads(line)["messages"] for line in lines]
+
+
+async def _bytes(connection: asyncpg.Connection[asyncpg.Record], tables: tuple[str, ...]) -> int:
+    """What tables take with their indexes and TOAST."""
+    await connection.execute("VACUUM (ANALYZE)")
+    total: int = await connection.fetchval(
+        "SELECT sum(pg_total_relation_size(name::regclass))::bigint FROM unnest($1::text[]) AS name",
+        list(tables),
+    )
+    return total
+
+
+async def ratios(dsn: str, rounds: int, times: int) -> list[Ratio]:
+    """What archived conversations take, and the p50 of reading a page of one, both over hot ones."""
+    admin = await asyncpg.connect(dsn)
+    await admin.execute(f"CREATE DATABASE {_DATABASE}")
+    await admin.close()
+    own = re.sub(r"(://[^/?]*/)[^?]*", rf"\g<1>{_DATABASE}", dsn)
+    with sessiond(own, SESSIOND_SEARCH="false") as address:
+        connection = await asyncpg.connect(own)
+        async with AsyncClient(address) as client:
+            found = [await _sizes(client, connection), await _pages(client, rounds, times)]
+        await connection.close()
+    return found
+
+
+async def _fill(client: AsyncClient, kind: str, conversations: list[list[dict[str, Any]]]) -> None:
+    for copy, (number, conversation) in itertools.product(range(_COPIES), enumerate(conversations)):
+        name = f"{kind}-{copy}-{number}"
+        await client.create_session(name)
+        await client.append(name, from_openai(conversation))
+
+
+async def _sizes(client: AsyncClient, connection: asyncpg.Connection[asyncpg.Record]) -> Ratio:
+    conversations = _conversations()
+    await _fill(client, "cold", conversations)
+    hot = await _bytes(connection, _HOT)
+    changes = await _bytes(connection, ("session_change",))
+    for copy, number in itertools.product(range(_COPIES), range(len(conversations))):
+        await client.archive_messages(f"cold-{copy}-{number}")
+    archived = await _bytes(connection, _ARCHIVED)
+    archived += await _bytes(connection, ("session_change",)) - changes
+    return Ratio(
+        "archived_bytes_vs_hot",
+        f"bytes on disk of {len(conversations)} real conversations, {_COPIES} times each: archived / hot",
+        0.2,
+        at_most=True,
+        values=[archived / hot],
+        scale=f"{archived / 2**20:,.1f} and {hot / 2**20:,.1f} MiB",
+    )
+
+
+async def _pages(client: AsyncClient, rounds: int, times: int) -> Ratio:
+    conversations = _conversations()
+    await _fill(client, "hot", conversations)
+    return await compare_latency(
+        Ratio(
+            "archived_page_vs_hot",
+            "page of a real conversation, p50: archived, not cached / hot",
+            2,
+            at_most=True,
+        ),
+        _reader(client, "cold", len(conversations)),
+        _reader(client, "hot", len(conversations)),
+        rounds=rounds,
+        times=times,
+    )
+
+
+def _reader(client: AsyncClient, kind: str, count: int) -> Callable[[], Awaitable[object]]:
+    """Reads one conversation after the other, so that each is read again only after all others."""
+    names = itertools.cycle([f"{kind}-{copy}-{n}" for copy in range(_COPIES) for n in range(count)])
+
+    async def read() -> object:
+        page = await client.list_messages_page(next(names), view="all")
+        assert page.messages
+        return page
+
+    return read
