@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -252,6 +253,49 @@ def test_P2_P4_a_synchronous_stream_rides_out_a_restart(dsn: str, start_server: 
         assert [future.result().first_seq for future in futures] == list(range(1, 401))
         texts = [message.text for message in client.list_messages(id)]
     assert texts == [str(n) for n in range(400)]
+
+
+async def test_usage_goes_with_appends_and_streams_and_is_read_by_group(
+    server: ServerProcess,
+) -> None:
+    id = uuid7()
+    turn = sessiond.usage_record(
+        model="m", input_tokens=10, output_tokens=2, estimated_cost=Decimal("0.10"), round_index=1
+    )
+    async with sessiond.AsyncClient(server.target) as client:
+        await client.create_session(id)
+        await client.append(id, said("a"), usage=turn)
+        async with client.append_stream() as stream:
+            acks = [stream.append(id, said(n), usage=turn) for n in range(3)]
+            assert [(await ack).first_seq for ack in acks] == [2, 3, 4]
+        answer = await client.record_usage(id, [turn, sessiond.usage_record(total_tokens=5)])
+        assert answer.usage.own.total_tokens == 65
+        found = await client.get_usage(id)
+        assert [cost.estimated for cost in found.total.costs] == ["0.5"]
+        groups = [group async for group in client.list_usage(id, "round", page_size=1)]
+        assert [(it.round_index, it.model, it.usage.total_tokens) for it in groups] == [
+            (1, "m", 60)
+        ]
+    with sessiond.Client(server.target) as other:
+        session = other.get_session(id)
+        assert (session.model, session.usage.own) == ("m", found.total)
+
+
+def test_A_planning_logs_over_both_clients(server: ServerProcess) -> None:
+    id = uuid7()
+    with sessiond.Client(server.target) as client:
+        client.create_session(id)
+        for n in range(5):
+            record = v1.SessionLogRecord(content=b'{"n":  %d}' % n, kind="plan")
+            client.append_session_log(id, record, request_id=f"r{n}")
+        assert client.append_session_log(id, record, request_id="r4").replayed
+        found = list(client.list_session_logs(id, order="descending", page_size=2))
+        assert [it.log_seq for it in found] == [5, 4, 3, 2, 1]
+        assert found[-1].content == b'{"n":  0}'
+        page = client.list_session_logs_page(id, kinds=["plan"], page_size=2)
+        assert len(page.records) == 2
+        with pytest.raises(sessiond.RequestIdReused):
+            client.append_session_log(id, found[0], request_id="r1")
 
 
 async def test_a_unix_socket_is_a_target(

@@ -253,6 +253,25 @@ def test_P11_the_tenant_remembers_what_deleted_sessions_used(api: Api) -> None:
     assert not api.get(again).HasField("usage")
 
 
+def test_P11_what_a_pruned_session_used_is_not_forgotten(api: Api) -> None:
+    root, source = api.create().id, new("source")
+    child = api.child(root, source=source).id
+    api.spend(child, used(4))
+    api.end(child)
+    rule = v1.RetentionRule(sources=[source], include_subagents=True)
+    rule.older_than.FromMicroseconds(1)
+    request = v1.PruneSessionsRequest(rule=rule)
+    pruned = list[str]()
+    for _ in range(1000):
+        page = api.sessions.PruneSessions(request)
+        pruned += [it.session_id for it in page.sessions]
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    assert pruned == [child]
+    assert api.spent(root, include_descendants=True).total.input_tokens == 4
+
+
 def test_B_compacting_clearing_and_forking_change_no_usage(api: Api) -> None:
     id = api.talk(6)
     api.spend(id, used(5, round_index=1, billing={"provider": "p"}, request_id="r"))

@@ -58,7 +58,8 @@ class Appending:
             seqs = [known[row.client_id].seq for row in append.rows]
             return Ack(seqs, head.next_seq, replayed=True)
         gate.check_open(append.session_id, head)
-        gate.check_writer(append.session_id, head, append.writer_token, await heads.now(connection))
+        now = await heads.now(connection)
+        gate.check_writer(append.session_id, head, append.writer_token, now)
         if append.expected_next_seq not in (0, head.next_seq):
             raise NextSeqMismatch(append.expected_next_seq, head.next_seq)
         rest = Append(append.session_id, append.key, new, writer_token=append.writer_token)
@@ -66,7 +67,7 @@ class Appending:
         if not stored:
             raise WriterLeaseLost(append.session_id)  # it ended since the look above
         if append.usage is not None:
-            await self._recording.count(connection, append.key, [append.usage])
+            await self._recording.count(connection, append.key, [append.usage], now)
         following = itertools.count(stored[0])
         seqs = [
             known[row.client_id].seq if row.client_id in known else next(following)

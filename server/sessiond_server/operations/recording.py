@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from sessiond_server.errors import RequestIdReused, invalid
 from sessiond_server.operations import gate
@@ -34,7 +35,8 @@ class Recording:
 
         async def work(connection: Connection) -> tuple[SessionRow, int]:
             await gate.lock(connection, session_id, key)
-            replayed = await self.count(connection, key, records)
+            now = await heads.now(connection)
+            replayed = await self.count(connection, key, records, now)
             return await read(connection, session_id, key), replayed
 
         try:
@@ -43,7 +45,7 @@ class Recording:
             raise invalid("records", TOO_LARGE) from error
 
     async def count(
-        self, connection: Connection, key: SessionKey, records: Sequence[Record]
+        self, connection: Connection, key: SessionKey, records: Sequence[Record], now: datetime
     ) -> int:
         """Count records in a transaction that has locked the session; how many were counted before."""
         new = await _unseen(connection, key, records)
@@ -51,7 +53,7 @@ class Recording:
             return len(records)
         set_rounds = {it.round_index for it in new if it.set_round and it.round_index is not None}
         stored = await usage.rounds(connection, key, set_rounds) if set_rounds else {}
-        found = rules.changes(new, stored, await heads.now(connection))
+        found = rules.changes(new, stored, now)
         await usage.add(connection, key, found)
         await self._fill_in(connection, key, new)
         return len(records) - len(new)
