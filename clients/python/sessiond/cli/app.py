@@ -15,11 +15,13 @@ from sessiond.cli import (
     feed_verbs,
     keeping_verbs,
     message_verbs,
+    recall_verbs,
     retention_verbs,
     search_verbs,
     session_verbs,
     transfer_verbs,
     usage_verbs,
+    watermark_verbs,
 )
 from sessiond.cli.terminal import EXIT_USAGE
 from sessiond.cli.verbs import Target, Timeout, unwrapped
@@ -66,6 +68,8 @@ app.add_typer(
 )
 
 app.add_typer(retention_verbs.app, name="retention")
+app.add_typer(recall_verbs.app, name="recall")
+app.add_typer(watermark_verbs.app, name="watermark")
 
 
 def _version(wanted: bool) -> None:

@@ -27,6 +27,15 @@ class State(StrEnum):
     ARCHIVED = "archived"
 
 
+class RecallState(StrEnum):
+    """Where a recall stands."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    ANY = "any"
+
+
 class Order(StrEnum):
     """What `ls` orders by."""
 

@@ -39,11 +39,8 @@ def plain(message: Message) -> Json:
     if isinstance(message, Struct):
         return plain_struct(message)
     if isinstance(message, SessionSummary):
-        return {
-            **_fields(message.session),
-            "preview": message.preview,
-            "opening": message.opening,
-        }
+        own = _fields(message)
+        return {**cast("dict[str, Any]", own.pop("session")), **own}
     if message.DESCRIPTOR.file.package == "google.protobuf":
         return json_format.MessageToDict(message)
     return _fields(message)

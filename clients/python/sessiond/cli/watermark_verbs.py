@@ -1,0 +1,97 @@
+"""Verbs on watermarks: watermark ls, set, claim."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sessiond.cli import arguments, options
+from sessiond.cli.output import Format, plain, write, write_all
+from sessiond.cli.render.recalls import stale_lines, watermarks_lines
+from sessiond.cli.terminal import Run, note
+from sessiond.cli.verbs import Output, SessionName, unwrapped, verb
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="How far consumers have come in sessions, and which sessions wait for them.",
+    epilog=unwrapped("Example: $ sessionctl watermark claim titles --idle 30min"),
+    rich_markup_mode="rich",
+)
+
+Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's name.")]
+Seq = Annotated[int, typer.Argument(min=0, help="The last seq that it has worked on.")]
+Token = Annotated[str, typer.Option(help="The claim's token, from `watermark claim`.")]
+Back = Annotated[bool, typer.Option("--back", help="Let it go back: work on messages again.")]
+Idle = Annotated[str, typer.Option(help="Only sessions without activity for so long.")]
+Count = Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="At most so many.")]
+Lease = Annotated[str, typer.Option(help="How long the claims last.")]
+Worker = Annotated[str, typer.Option(help="Who claims, for those who look.")]
+Children = Annotated[bool, typer.Option("--children", help="With sub-agents' sessions.")]
+
+
+@verb(app, "ls", "watermark ls 0198")
+def ls(run: Run, session: SessionName, output: Output = Format.TABLE) -> None:
+    """Lists how far consumers have come in a session."""
+    found = run.client.list_watermarks(run.find(session).id)
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in found), output)
+    rows = list(found)
+    if not rows:
+        return note("no watermarks")
+    for line in watermarks_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)
+
+
+@verb(
+    app,
+    "set",
+    "watermark set 0198 memory 42 --token TOKEN",
+    "watermark set 0198 memory 0 --back",
+)
+def set_watermark(
+    run: Run,
+    session: SessionName,
+    consumer: Consumer,
+    seq: Seq,
+    token: Token = "",
+    back: Back = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Says up to where a consumer has worked. A watermark goes back only with --back."""
+    mark = run.client.set_watermark(
+        run.find(session).id, consumer, seq, claim_token=token, allow_decrease=back
+    )
+    if output is not Format.TABLE:
+        return write(plain(mark), output)
+    print(f"{mark.consumer}: {mark.seq} of {mark.next_seq - 1}")
+
+
+@verb(app, "claim", "watermark claim titles --idle 30min -n 10", "watermark claim memory -o jsonl")
+def claim(
+    run: Run,
+    consumer: Consumer,
+    idle: Idle = "30min",
+    limit: Count = 1,
+    lease: Lease = "5min",
+    worker: Worker = "sessionctl",
+    children: Children = False,
+    owner: options.OnlyOwner = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Claims idle sessions with messages past a consumer's watermark, each for this worker alone."""
+    answer = run.client.claim_stale_sessions(
+        consumer,
+        idle_for=arguments.duration(idle),
+        max_count=limit,
+        lease_ttl=arguments.duration(lease),
+        worker=worker,
+        include_children=children,
+        owner=owner,
+    )
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in answer.sessions), output)
+    if not answer.sessions:
+        return note("there may be more: ask again" if answer.more else "nothing to do")
+    for line in stale_lines(answer.sessions, run.console.width):
+        run.console.print(line, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""`sessionctl recall` and `sessionctl watermark`, over a real server."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from sessiond.cli.app import app
+from tests.cli.command import Cli
+
+
+@pytest.fixture
+def talk(cli: Cli) -> str:
+    cli.ok("append", "talk", "--create", "Book me a flight.")
+    return "talk"
+
+
+def test_A_recalls_from_the_command_line(cli: Cli, talk: str) -> None:
+    due = cli.ok("recall", "create", talk, "0s", "Is it cheaper now?", "--type", "fare").strip()
+    later = cli.ok("recall", "create", talk, "2h", "Again?", "--every", "1d", "--id", "r2").strip()
+    assert later == "r2"
+    assert cli.json("ls")[0]["pending_recall_time"]
+    lines = cli.ok("recall", "ls").splitlines()
+    assert lines[0].split() == ["RECALL", "ID", "SESSION", "TYPE", "DUE", "EVERY", "STATE"]
+    assert "Is it cheaper now?" in lines[1]
+    assert "1 d" in lines[2]
+    (claim,) = cli.json("recall", "claim", "--type", "fare", "--worker", "me")
+    assert (claim["recall"]["id"], claim["recall"]["claim"]["worker"]) == (due, "me")
+    assert "claimed by me" in cli.ok("recall", "show", talk, due)
+    assert "nothing is due" in cli("recall", "claim").stderr
+    done = cli.ok("recall", "done", talk, due, claim["claim_token"], "--append")
+    assert done.endswith("appended message 2\n")
+    assert cli.json("show", talk)["messages"][-1]["kind"] == "recall"
+    assert "(CLAIM_LOST)" in cli.refused("recall", "done", talk, due, "other")
+    assert [it["id"] for it in cli.json("recall", "ls", talk, "--state", "completed")] == [due]
+    assert "skipped    1" in cli.ok("recall", "skip", talk, "r2")
+    assert cli.json("recall", "cancel", talk, "r2")["state"] == "cancelled"
+    assert "no recalls" in cli("recall", "ls").stderr
+    assert [it["id"] for it in cli.json("recall", "ls", "--state", "any")] == [due, "r2"]
+
+
+def test_recall_times_are_durations_or_times(cli: Cli, talk: str) -> None:
+    made = cli.json("recall", "create", talk, "2031-05-01T09:30+02:00", "Hello", "--replace")
+    assert made["recall"]["trigger_time"] == "2031-05-01T07:30:00Z"
+    assert "isn't a duration" in cli.refused("recall", "create", talk, "tomorrow", code=2)
+    again = cli("recall", "create", talk, "1h", "--replace")
+    assert "1 others cancelled" in again.stderr
+
+
+def test_A_stale_sessions_from_the_command_line(cli: Cli, talk: str) -> None:
+    cli.ok("append", talk, "Hello?")
+    assert cli.json("watermark", "claim", "titles") == []
+    (stale,) = cli.json("watermark", "claim", "titles", "--idle", "0s")
+    assert (stale["session_id"], stale["watermark_seq"], stale["next_seq"]) == (talk, 0, 3)
+    assert "nothing to do" in cli("watermark", "claim", "titles", "--idle", "0s").stderr
+    token = stale["claim_token"]
+    assert cli.ok("watermark", "set", talk, "titles", "2", "--token", token) == "titles: 2 of 2\n"
+    lines = cli.ok("watermark", "ls", talk).splitlines()
+    assert lines[1].split()[:3] == ["titles", "2", "0"]
+    assert cli.ok("watermark", "set", talk, "titles", "0") == "titles: 2 of 2\n"
+    assert cli.ok("watermark", "set", talk, "titles", "1", "--back") == "titles: 1 of 2\n"
+    assert "2–2" in cli.ok("watermark", "claim", "titles", "--idle", "0s")
+
+
+def test_tail_tells_of_recalls(cli: Cli, talk: str) -> None:
+    cli.ok("recall", "create", talk, "1h", "Look again", "--id", "r1")
+    cli.ok("recall", "cancel", talk, "r1")
+    told = cli.ok("tail", talk)
+    assert "recall r1 (Look again) created" in told
+    assert "recall r1 (Look again) cancelled" in told
+
+
+@pytest.mark.parametrize("group", ["recall", "watermark"])
+def test_every_verb_of_the_group_has_help_with_an_example(group: str) -> None:
+    (found,) = (it.typer_instance for it in app.registered_groups if it.name == group)
+    assert found is not None
+    for command in found.registered_commands:
+        assert command.name is not None
+        done = CliRunner().invoke(app, [group, command.name, "--help"], prog_name="sessionctl")
+        assert done.exit_code == 0
+        assert f"$ sessionctl {group} {command.name}" in done.output
