@@ -56,7 +56,7 @@ class Appending:
         new = unknown_rows(append.rows, known, skip_known=append.skip_known)
         if not new:
             seqs = [known[row.client_id].seq for row in append.rows]
-            return Ack(seqs, head.next_seq, replayed=True)
+            return Ack(seqs, head.next_seq, replayed=True, archived=head.has_archive)
         gate.check_open(append.session_id, head)
         now = await heads.now(connection)
         gate.check_writer(append.session_id, head, append.writer_token, now)
@@ -73,7 +73,7 @@ class Appending:
             known[row.client_id].seq if row.client_id in known else next(following)
             for row in append.rows
         ]
-        return Ack(seqs, head.next_seq + len(new), replayed=False)
+        return Ack(seqs, head.next_seq + len(new), replayed=False, archived=head.has_archive)
 
 
 def unknown_rows(

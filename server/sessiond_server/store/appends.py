@@ -14,7 +14,7 @@ from sessiond_server.store import archived
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
-from sessiond_server.store.sql import query
+from sessiond_server.store.sql import QUERIES, query
 from sessiond_server.store.touched import touch
 
 _CALL_NUMBER_SHIFT = 47
@@ -54,6 +54,8 @@ class Ack(NamedTuple):
     seqs: Sequence[int]
     next_seq: int
     replayed: bool
+    archived: bool = False
+    """Whether the session is known to have an archive."""
 
 
 def join_tools(calls: Sequence[str], answers: str) -> str:
@@ -82,12 +84,22 @@ def _future() -> asyncio.Future[Ack]:
     return asyncio.get_running_loop().create_future()
 
 
+_LOOKS = "c.call_no <> ALL (SELECT m.call_no FROM met AS m)"
+QUERIES["append_messages_plain"] = QUERIES["append_messages"].replace(_LOOKS, "false")
+
+
 async def store(
-    connection: Connection, appends: Sequence[Append], *, note: bool = False, looked: bool = False
+    connection: Connection,
+    appends: Sequence[Append],
+    *,
+    note: bool = False,
+    looked: bool = False,
+    archives: bool = False,
 ) -> dict[int, int]:
     """Store the appends that are allowed; the first seq of each, by its place. An append whose place isn't
     among them was left out whole, for instance because one of its client ids may be that of an archived
-    message, unless these are `looked` up already, under the session's lock.
+    message, unless these are `looked` up already, under the session's lock. Without `archives` those to
+    sessions with an archive are left out, too.
 
     Raises asyncpg's `UniqueViolationError`, and stores nothing, when a session has one of the client ids.
     """
@@ -96,7 +108,7 @@ async def store(
     )
     places = [place for place, append in enumerate(appends, start=1) for _ in append.rows]
     stored = await connection.fetch(
-        query("append_messages"),
+        query("append_messages" if archives else "append_messages_plain"),
         [append.key.bucket for append in appends],
         [append.key.key for append in appends],
         [append.expected_next_seq for append in appends],

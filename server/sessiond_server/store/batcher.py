@@ -39,6 +39,8 @@ CROWD_WINDOW = 0.1
 REPLAYS = 10.0
 """Seconds after a replay in which batches are searched for more of them before they are stored: one that is
 met while storing undoes the work for its whole batch."""
+ARCHIVES = 100_000
+"""How many sessions with an archive are remembered: batches with these look client ids up in it."""
 PLAN = 15.0
 """Seconds after which a lane has its statement planned anew."""
 
@@ -137,22 +139,28 @@ class _Batch:
 
 
 async def _store_without_replays(
-    connection: asyncpg.Connection[asyncpg.Record], batch: list[Append], with_usage: set[int]
+    connection: asyncpg.Connection[asyncpg.Record],
+    batch: list[Append],
+    with_usage: set[int],
+    archives: bool,
 ) -> dict[int, int]:
     replays = await with_known_messages(connection, batch)
-    return await _store_others(connection, batch, replays | with_usage)
+    return await _store_others(connection, batch, replays | with_usage, archives)
 
 
 async def _store_others(
-    connection: asyncpg.Connection[asyncpg.Record], batch: list[Append], left_out: Collection[int]
+    connection: asyncpg.Connection[asyncpg.Record],
+    batch: list[Append],
+    left_out: Collection[int],
+    archives: bool,
 ) -> dict[int, int]:
     """Store what isn't left out; the first seqs by the places in the batch."""
     if not left_out:
-        return await store(connection, batch)
+        return await store(connection, batch, archives=archives)
     places = [place for place in range(len(batch)) if place not in left_out]
     if not places:
         return {}
-    stored = await store(connection, [batch[place] for place in places])
+    stored = await store(connection, [batch[place] for place in places], archives=archives)
     return {places[place]: seq for place, seq in stored.items()}
 
 
@@ -196,6 +204,8 @@ class _Lane:
         self._resolving: set[asyncio.Task[None]] = set()  # a loop holds its tasks only weakly
         self._arrived = asyncio.Event()
         self._stopping = False
+        self._archived: set[SessionKey] = set()
+        """Sessions with an archive, as far as it was met."""
         self._crowd = _Crowd()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._plan_until = 0.0
@@ -294,9 +304,10 @@ class _Lane:
         for attempt in range(ATTEMPTS):
             try:
                 connection = await self._connected()
+                archives = any(append.key in self._archived for append in batch)
                 if asyncio.get_running_loop().time() < self._replays_until:
-                    return await _store_without_replays(connection, batch, with_usage)
-                return await _store_others(connection, batch, with_usage)
+                    return await _store_without_replays(connection, batch, with_usage, archives)
+                return await _store_others(connection, batch, with_usage, archives)
             except asyncpg.UniqueViolationError:
                 self._replays_until = asyncio.get_running_loop().time() + REPLAYS
             except CONFLICTS:
@@ -335,7 +346,10 @@ class _Lane:
     async def _finish(self, append: Append) -> None:
         try:
             if not append.answer.done():
-                self._answer(append, await self._resolve(append))
+                ack = await self._resolve(append)
+                if ack.archived:
+                    self._learn(append.key)
+                self._answer(append, ack)
             else:
                 self._release(append)
         except Exception as error:
@@ -343,6 +357,11 @@ class _Lane:
         finally:
             self._queue.extendleft(reversed(self._held.pop(append.key)))
             self._arrived.set()
+
+    def _learn(self, key: SessionKey) -> None:
+        if len(self._archived) >= ARCHIVES:
+            self._archived.clear()
+        self._archived.add(key)
 
     def _answer(self, append: Append, ack: Ack) -> None:
         self._release(append)

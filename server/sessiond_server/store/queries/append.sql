@@ -5,7 +5,8 @@
 -- key: nothing is looked up for messages that are new, as nearly all are. What is left out or violates
 -- is looked at one by one, see operations/appending.py. Client ids of archived messages are looked up, unless $10
 -- says that this is done: a call is left out where one may be there, and where the border has moved since this
--- statement began, since it sees the segments of then.
+-- statement began, since it sees the segments of then. A variant leaves out all calls to sessions with an archive,
+-- and so costs less to begin.
 WITH call AS MATERIALIZED (
     SELECT bucket, session_key, expected_seq, writer_token, call_no
     FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[])
