@@ -23,6 +23,7 @@ from sessiond_server.jobs.attachments import UploadSweep
 from sessiond_server.operations import attaching, creating, ending, forking
 from sessiond_server.operations.attaching import AttachmentLimits, NewAttachment, Uploading
 from sessiond_server.operations.creating import NewSession
+from sessiond_server.operations.importing_files import FileImport
 from sessiond_server.store import attachments
 from sessiond_server.store.attachments import AttachmentRow
 from sessiond_server.store.database import Database
@@ -289,14 +290,20 @@ async def test_attachments_move_from_a_session_to_another(database: Database) ->
     for content in contents:
         await upload(database, "from", content)
     await ending.end(database, "to", target, "over")
-    limits = replace(LIMITS, session_count=1, session_bytes=1)
 
     async def move(row: AttachmentRow, sha256: bytes) -> bool:
         given = uploading(database, "to", row.attachment_id).new
         new = replace(given, name=row.name, create_time=row.create_time)
-        async with database.snapshot() as connection:
-            pieces = attachments.pieces(connection, row)
-            return await attaching.import_from(database, new, pieces, sha256, limits)
+        moving = FileImport(database, new, row.size, sha256)
+        try:
+            await moving.begin()
+            content = await download(database, "from", row)
+            pieces = [content[at : at + 250_000] for at in range(0, len(content), 250_000)]
+            done = [await moving.add(piece) for piece in pieces or [b""]]
+            assert done == [False] * (len(done) - 1) + [True]
+            return not moving.known
+        finally:
+            await moving.close()
 
     async with database.connection() as connection:
         rows, _ = await attachments.list_page(connection, source, limit=10)

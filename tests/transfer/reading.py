@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from sessiond import Client, v1
@@ -31,6 +32,10 @@ def everything(client: Client, session_id: str) -> dict[str, Any]:
         "usage": client.get_usage(session_id),
         "rounds": list(client.list_usage(session_id, group_by="round")),
         "days": list(client.list_usage(session_id, group_by="day_and_model")),
+        "attachments": [
+            (it, hashlib.sha256(client.read_attachment(session_id, it.id)).digest())
+            for it in client.list_attachments(session_id)
+        ],
         "feed": told(client, session_id),
     }
 

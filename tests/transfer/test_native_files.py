@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import sessiond
 from sessiond import Client, message_update, v1
 from sessiond.cli import native_files
 from sessiond.cli.openai_files import FormatError
@@ -70,6 +72,8 @@ def eventful(client: Client, name: str) -> str:
             )
         ],
     )
+    for path, content in (("a/b.bin", bytes(range(256)) * 10_000), ("none", b""), ("x", b"x")):
+        client.upload_attachment(id, content, name=path, metadata={"n": 1}, disposition="inline")
     client.create_session(f"{name}-2", parent_id=id, parent_kind="continuation", owner="ann")
     client.create_session(
         f"{name}-0", parent_id=id, parent_kind="subagent", spawn_tool_call_id="c", owner="ann"
@@ -244,3 +248,53 @@ def test_D_import_goes_on_when_the_server_was_killed(
     assert one == other
     counted = into.json("import", "--format", "native", str(file))
     assert (counted["added"], counted["known"]) == (0, 3206)
+
+
+def _records(old: Client, name: str, content: bytes) -> list[v1.TransferRecord]:
+    """A session with an attachment, as it is exported."""
+    id = old.create_session(name).id
+    old.append(id, [said("see")])
+    old.upload_attachment(id, content, attachment_id="it", name="a/x")
+    return list(old.export_sessions([id]))
+
+
+def _outcome(new: Client, records: list[v1.TransferRecord]) -> v1.ImportOutcome:
+    (outcome,) = (it for answer in new.import_sessions(records) for it in answer.outcomes)
+    return outcome
+
+
+def test_D_import_of_attachments_that_differ_or_break_off(
+    old: Client, new: Client, target: ServerProcess
+) -> None:
+    """Nothing half comes of them, and the session is refused; what is there already is known."""
+    content = random.Random(1).randbytes(2_500_000)
+    records = _records(old, "files", content)
+    kinds = [record.WhichOneof("record") for record in records]
+    assert kinds == ["session", "message", "attachment", "chunk", "chunk", "end"]
+
+    def changed(place: int, **chunk: bytes | bool) -> list[v1.TransferRecord]:
+        copies = [v1.TransferRecord.FromString(it.SerializeToString()) for it in records]
+        if not chunk:
+            del copies[place]
+        for name, value in chunk.items():
+            setattr(copies[place].chunk, name, value)
+        return copies
+
+    more = changed(4, chunk=records[4].chunk.chunk + b"x")
+    for wrong in (changed(3), changed(2), changed(4), changed(4, chunk=b"x" * 402_848), more):
+        outcome = _outcome(new, wrong)
+        assert outcome.error.reason == v1.ErrorReason.ERROR_REASON_INVALID_FIELD, outcome
+        assert list(new.list_attachments("files")) == []
+    assert not _outcome(new, changed(4, chunk=b"", gone=True)).HasField("error")
+    assert list(new.list_attachments("files")) == []
+    assert _outcome(new, records).records_added == 1
+    assert _outcome(new, records).records_known == 1
+    assert new.read_attachment("files", "it") == content
+    new.delete_attachment("files", "it")
+    new.upload_attachment("files", b"other", attachment_id="it")
+    conflict = _outcome(new, records).error
+    assert conflict.reason == v1.ErrorReason.ERROR_REASON_IMPORT_CONFLICT
+    assert new.read_attachment("files", "it") == b"other"
+    cut = iter(records[:4])
+    with pytest.raises(sessiond.InvalidField):
+        list(new.import_sessions(cut))

@@ -17,7 +17,6 @@ from sessiond_server.errors import (
     AttachmentTypeRefused,
     DatabaseUnavailable,
     Refused,
-    invalid,
 )
 from sessiond_server.operations import gate
 from sessiond_server.operations.ending import read as read_session
@@ -250,33 +249,6 @@ async def insert(
         new.create_time,
     )
     return replace(row, create_time=await attachments.insert(connection, row))
-
-
-async def import_from(
-    database: Database,
-    new: NewAttachment,
-    content: AsyncIterator[bytes],
-    sha256: bytes,
-    limits: AttachmentLimits,
-) -> bool:
-    """Store an attachment that comes from an export, whatever its session's state; false if it is there
-    already. Raises `AttachmentIdReused` if it is there with other bytes, and `InvalidFields` if the bytes
-    aren't those of the sum."""
-    upload = Uploading(database, new, limits, importing=True)
-    stored = await upload.begin(0)
-    if stored is not None:
-        replay(stored, sha256)
-        return False
-    try:
-        async for piece in content:
-            await upload.add(piece)
-        if upload.sha256 != sha256:
-            raise invalid(
-                "sha256", f"is {sha256.hex()}, but that of the bytes is {upload.sha256.hex()}"
-            )
-        return not (await upload.finish())[1]
-    finally:
-        await upload.close()
 
 
 async def give_up(connection: Connection, upload: Upload) -> None:

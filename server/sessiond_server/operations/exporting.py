@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import asyncpg
 
-from sessiond_server.errors import SessionNotFound
+from sessiond_server.errors import AttachmentNotFound, SessionNotFound
+from sessiond_server.operations import attaching
 from sessiond_server.sessions.transfers import (
     Change,
     Compaction,
@@ -20,7 +21,8 @@ from sessiond_server.sessions.transfers import (
     Undo,
     parents_first,
 )
-from sessiond_server.store import changes, heads, sessions, transfers
+from sessiond_server.store import attachments, changes, heads, sessions, transfers
+from sessiond_server.store.attachments import AttachmentRow
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey, session_key
 from sessiond_server.store.messages import StoredMessage
@@ -28,6 +30,7 @@ from sessiond_server.store.sessions import SessionRow
 from sessiond_server.store.transfers import Records, Seqs
 
 _PAGE = 1000
+_FILES = 100
 _REVISIONS = 16
 _NEVER = math.inf
 
@@ -89,7 +92,22 @@ class Gone(Exception):
     """The session was deleted or cleared while it was read."""
 
 
-Happened = StoredMessage | Revised | Kept | Compaction | Revert | Rewind | Undo | Change
+class ExportedFile(NamedTuple):
+    """An attachment with the first of its bytes."""
+
+    row: AttachmentRow
+    chunk: bytes
+
+
+class FileChunk(NamedTuple):
+    """More of its bytes, or that it was deleted meanwhile."""
+
+    chunk: bytes
+    gone: bool = False
+
+
+Event = Compaction | Revert | Rewind | Undo | Change
+Happened = Event | StoredMessage | Revised | Kept | ExportedFile | FileChunk
 
 
 async def look(database: Database, tenant: str, session_id: str) -> Exported | None:
@@ -124,8 +142,35 @@ async def log(
         yield message
     for kept in found.kept:
         yield kept
+    async for piece in _files(database, found):
+        yield piece
     if not await _still_there(database, found):
         raise Gone
+
+
+async def _files(database: Database, found: Exported) -> AsyncIterator[ExportedFile | FileChunk]:
+    """The attachments by name; nothing is held between their blocks."""
+    after, more = "", True
+    while more:
+        async with database.connection() as connection:
+            rows, more = await attachments.list_page(
+                connection, found.row.key, after=after, limit=_FILES
+            )
+        for row in rows:
+            begun = False
+            try:
+                async for block in attaching.blocks(
+                    database, found.row.session_id, row, 0, row.size
+                ):
+                    yield FileChunk(block) if begun else ExportedFile(row, block)
+                    begun = True
+            except AttachmentNotFound:
+                if begun:
+                    yield FileChunk(b"", gone=True)
+            else:
+                if not begun:
+                    yield ExportedFile(row, b"")
+            after = row.name
 
 
 async def _messages(

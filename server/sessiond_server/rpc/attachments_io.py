@@ -20,20 +20,24 @@ _DISPOSITIONS = frozenset(pb.Disposition.values())
 
 def new_attachment(request: rpc.UploadAttachmentRequest) -> NewAttachment:
     """The facts of an upload's first frame, completed with what it leaves out."""
-    given = request.attachment
     with Checks() as check:
         check.session_id("session_id", request.session_id)
-        if given.id:
-            check.client_id("attachment.id", given.id)
-        check.text("attachment.mime_type", given.mime_type)
-        if given.mime_type and not limits.MIME_TYPE.fullmatch(given.mime_type):
-            check.wrong("attachment.mime_type", limits.MIME_TYPE_FORM)
-        check.enum("attachment.disposition", given.disposition, _DISPOSITIONS)
-        check.struct("attachment.metadata", given.metadata)
-        name = _name(given, check)
+        return described(request.attachment, "attachment", request.session_id, check)
+
+
+def described(given: pb.Attachment, where: str, session_id: str, check: Checks) -> NewAttachment:
+    """An attachment as its facts say; `check` gets what is wrong with them."""
+    if given.id:
+        check.client_id(f"{where}.id", given.id)
+    check.text(f"{where}.mime_type", given.mime_type)
+    if given.mime_type and not limits.MIME_TYPE.fullmatch(given.mime_type):
+        check.wrong(f"{where}.mime_type", limits.MIME_TYPE_FORM)
+    check.enum(f"{where}.disposition", given.disposition, _DISPOSITIONS)
+    check.struct(f"{where}.metadata", given.metadata)
+    name = _name(given, where, check)
     return NewAttachment(
-        session_id=request.session_id,
-        key=access.key_of(request.session_id),
+        session_id=session_id,
+        key=access.key_of(session_id),
         tenant=access.tenant(),
         attachment_id=given.id or str(uuid_utils.uuid7()),
         name=name,
@@ -43,15 +47,15 @@ def new_attachment(request: rpc.UploadAttachmentRequest) -> NewAttachment:
     )
 
 
-def _name(given: pb.Attachment, check: Checks) -> str:
+def _name(given: pb.Attachment, where: str, check: Checks) -> str:
     if len(given.name) > limits.ATTACHMENT_NAME:
         most = limits.ATTACHMENT_NAME
-        check.wrong("attachment.name", f"must be at most {most} characters, has {len(given.name)}")
+        check.wrong(f"{where}.name", f"must be at most {most} characters, has {len(given.name)}")
         return ""
     try:
         return file_names.safe_path(given.name or file_names.named_after(given.mime_type))
     except UnsafeName as error:
-        check.wrong("attachment.name", str(error))
+        check.wrong(f"{where}.name", str(error))
         return ""
 
 

@@ -9,6 +9,7 @@ from sessiond.v1 import transfer_service_pb2 as rpc
 from sessiond_server.errors import Refused, ShuttingDown, invalid
 from sessiond_server.operations import importing
 from sessiond_server.operations.importing import Applied, End, Wanted
+from sessiond_server.operations.importing_files import FileImport
 from sessiond_server.rpc import limits, transfer_in
 from sessiond_server.rpc.errors import CODES, in_stream
 from sessiond_server.sessions.transfers import Item, Message
@@ -30,6 +31,9 @@ class _Session:
         self.bytes = 0
         self.messages = 0
         self.incarnation: UUID | None = None
+        self.file: FileImport | None = None
+        """An attachment whose bytes haven't all come."""
+        self.file_records = 0
         self._run = 0
 
     @property
@@ -98,21 +102,27 @@ class ImportStream:
     async def answers(
         self, requests: AsyncIterator[rpc.ImportSessionsRequest]
     ) -> AsyncIterator[rpc.ImportSessionsResponse]:
-        async for request in requests:
-            if self.closing:
-                raise ShuttingDown
-            if not 1 <= len(request.records) <= limits.TRANSFER_RECORDS:
-                raise invalid("records", f"must have 1 to {limits.TRANSFER_RECORDS}")
-            for place, record in enumerate(request.records):
-                await self._take(record, f"records[{place}]")
-                self._count += 1
-            if self._outcomes or self._stored:
-                yield self._answer()
-        if self._session is not None:
-            raise invalid("records", f"end within session {self._session.outcome.session_id!r}")
+        try:
+            async for request in requests:
+                if self.closing:
+                    raise ShuttingDown
+                if not 1 <= len(request.records) <= limits.TRANSFER_RECORDS:
+                    raise invalid("records", f"must have 1 to {limits.TRANSFER_RECORDS}")
+                for place, record in enumerate(request.records):
+                    await self._take(record, f"records[{place}]")
+                    self._count += 1
+                if self._outcomes or self._stored:
+                    yield self._answer()
+            if self._session is not None:
+                raise invalid("records", f"end within session {self._session.outcome.session_id!r}")
+        finally:
+            if self._session is not None:
+                await self._forget_file(self._session)
 
     def _answer(self) -> rpc.ImportSessionsResponse:
-        waiting = len(self._session.items) if self._session else 0
+        waiting = 0
+        if self._session is not None:
+            waiting = len(self._session.items) + self._session.file_records
         answer = rpc.ImportSessionsResponse(
             record_count=self._count - waiting, outcomes=self._outcomes
         )
@@ -130,7 +140,12 @@ class ImportStream:
         if kind is None:
             raise invalid(where, "must hold a record")
         try:
-            if kind == "end":
+            if session.file is not None and kind != "chunk":
+                raise invalid(where, "must be the next bytes of the attachment before it")
+            if kind in ("attachment", "chunk"):
+                if not session.failed:
+                    await self._take_file(session, record, f"{where}.{kind}")
+            elif kind == "end":
                 if not session.failed:
                     await self._store(
                         session, transfer_in.end(record.end, f"{where}.end", session.messages)
@@ -141,6 +156,7 @@ class ImportStream:
                     await self._store(session, None)
                 session.add(item, record.ByteSize())
         except Refused as error:
+            await self._forget_file(session)
             self._fail(session, error)
         if kind == "end":
             self._finish(session)
@@ -156,6 +172,36 @@ class ImportStream:
             self._fail(self._session, error)
         else:
             self._session = _Session(session_id, wanted)
+
+    async def _take_file(self, session: _Session, record: rpc.TransferRecord, where: str) -> None:
+        """The beginning of an attachment, or more of its bytes."""
+        if record.WhichOneof("record") == "attachment":
+            if session.items or session.incarnation is None:
+                await self._store(session, None)
+            session.file = transfer_in.attachment(
+                record.attachment, where, session.outcome.session_id, self._database
+            )
+            await session.file.begin()
+            data = transfer_in.chunk(record.attachment, where)
+        else:
+            data = transfer_in.chunk(record.chunk, where)
+        if session.file is None:
+            raise invalid(where, "must follow an attachment")
+        if record.chunk.gone:
+            await self._forget_file(session)
+        elif await session.file.add(data):
+            session.outcome.records_known += session.file.known
+            session.outcome.records_added += not session.file.known
+            session.file, session.file_records = None, 0
+            self._stored = True
+        else:
+            session.file_records += 1
+
+    async def _forget_file(self, session: _Session) -> None:
+        if session.file is not None:
+            file, session.file = session.file, None
+            session.file_records = 0
+            await file.close()
 
     async def _store(self, session: _Session, end: End | None) -> None:
         assert session.wanted is not None

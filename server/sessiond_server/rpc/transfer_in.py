@@ -17,7 +17,8 @@ from sessiond.v1 import message_pb2, session_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.errors import invalid
 from sessiond_server.operations.importing import End, Wanted
-from sessiond_server.rpc import checks, limits, messages_in, sessions_io
+from sessiond_server.operations.importing_files import FileImport
+from sessiond_server.rpc import attachments_io, checks, limits, messages_in, sessions_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.usage_io import BILLING, COUNTS
 from sessiond_server.sessions.transfers import (
@@ -37,6 +38,7 @@ from sessiond_server.sessions.transfers import (
 from sessiond_server.sessions.usage import Amounts
 from sessiond_server.store import requests
 from sessiond_server.store.appends import MessageRow
+from sessiond_server.store.database import Database
 from sessiond_server.store.heads import ACTIVE
 from sessiond_server.store.transfers import Origin
 
@@ -308,6 +310,32 @@ def _request(record: pb.TransferRequest, where: str, check: Checks) -> SeenReque
         check.wrong(f"{where}.digest", "must be 1–32 bytes")
     check.seq(f"{where}.result", record.result)
     return SeenRequest(record.kind, record.request_id, record.digest, record.result)
+
+
+def attachment(
+    record: pb.TransferAttachment, where: str, session_id: str, database: Database
+) -> FileImport:
+    """An attachment that begins. Raises `InvalidFields`."""
+    given, inside = record.attachment, f"{where}.attachment"
+    with Checks() as check:
+        new = attachments_io.described(given, inside, session_id, check)
+        for field in ("id", "name"):
+            if not getattr(given, field):
+                check.wrong(f"{inside}.{field}", "is required")
+        check.seq(f"{inside}.size", given.size)
+        if len(given.sha256) != 32:
+            check.wrong(f"{inside}.sha256", f"must be 32 bytes, has {len(given.sha256)}")
+        if not given.HasField("create_time"):
+            check.wrong(f"{inside}.create_time", "is required")
+        created = _time(given.create_time, f"{inside}.create_time", check)
+    return FileImport(database, replace(new, create_time=created), given.size, given.sha256)
+
+
+def chunk(record: pb.TransferAttachment | pb.TransferChunk, where: str) -> bytes:
+    """The bytes of a record. Raises `InvalidFields`."""
+    with Checks() as check:
+        check.size(f"{where}.chunk", len(record.chunk), limits.ATTACHMENT_FRAME_BYTES)
+    return record.chunk
 
 
 def end(record: pb.TransferEnd, where: str, message_count: int) -> End:

@@ -7,8 +7,9 @@ from typing import Any
 
 from sessiond.v1 import context_service_pb2, message_service_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
-from sessiond_server.operations.exporting import Exported
+from sessiond_server.operations.exporting import Exported, ExportedFile, FileChunk
 from sessiond_server.rpc import sessions_io
+from sessiond_server.rpc.attachments_io import attachment_out
 from sessiond_server.rpc.times import timestamp
 from sessiond_server.rpc.usage_io import BILLING, usage_out
 from sessiond_server.sessions.transfers import (
@@ -179,7 +180,18 @@ def _request(found: SeenRequest) -> pb.TransferRecord:
     return pb.TransferRecord(request=pb.TransferRequest(**found._asdict()))
 
 
+def _file(found: ExportedFile) -> pb.TransferRecord:
+    facts = attachment_out(found.row)
+    return pb.TransferRecord(attachment=pb.TransferAttachment(attachment=facts, chunk=found.chunk))
+
+
+def _chunk(found: FileChunk) -> pb.TransferRecord:
+    return pb.TransferRecord(chunk=pb.TransferChunk(chunk=found.chunk, gone=found.gone))
+
+
 _ITEMS: dict[type[Any], Callable[[Any], pb.TransferRecord]] = {
+    ExportedFile: _file,
+    FileChunk: _chunk,
     Compaction: _compaction,
     Revert: _revert,
     Rewind: _rewind,

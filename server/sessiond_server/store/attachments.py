@@ -6,7 +6,7 @@ after heads and in the order of their keys; an upload's row after both.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -227,10 +227,3 @@ async def read_chunks(
     bucket = chunk_bucket(content_id)
     rows = await connection.fetch(query("read_chunks"), bucket, content_id, first, last)
     return [row["content"] for row in rows]
-
-
-async def pieces(connection: Connection, row: AttachmentRow) -> AsyncIterator[bytes]:
-    """All bytes of an attachment, a chunk at a time; the caller keeps it from being deleted meanwhile."""
-    for number in range(-(-row.size // CHUNK)):
-        for chunk in await read_chunks(connection, row.content_id, number, number):
-            yield chunk

@@ -218,9 +218,11 @@ from sessiond.v1.transfer_service_pb2 import ExportSessionsResponse as ExportSes
 from sessiond.v1.transfer_service_pb2 import ImportOutcome as ImportOutcome
 from sessiond.v1.transfer_service_pb2 import ImportSessionsRequest as ImportSessionsRequest
 from sessiond.v1.transfer_service_pb2 import ImportSessionsResponse as ImportSessionsResponse
+from sessiond.v1.transfer_service_pb2 import TransferAttachment as TransferAttachment
 from sessiond.v1.transfer_service_pb2 import TransferBilling as TransferBilling
 from sessiond.v1.transfer_service_pb2 import TransferChange as TransferChange
 from sessiond.v1.transfer_service_pb2 import TransferChangeKind as TransferChangeKind
+from sessiond.v1.transfer_service_pb2 import TransferChunk as TransferChunk
 from sessiond.v1.transfer_service_pb2 import TransferCompaction as TransferCompaction
 from sessiond.v1.transfer_service_pb2 import TransferEnd as TransferEnd
 from sessiond.v1.transfer_service_pb2 import TransferMessage as TransferMessage

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import attachment_pb2 as _attachment_pb2
 from sessiond.v1 import context_service_pb2 as _context_service_pb2
 from sessiond.v1 import error_pb2 as _error_pb2
 from sessiond.v1 import message_service_pb2 as _message_service_pb2
@@ -274,6 +275,8 @@ class TransferRecord(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     BILLING_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___TransferSession:
         """Begins a session."""
@@ -322,6 +325,14 @@ class TransferRecord(_message.Message):
     def request(self) -> Global___TransferRequest:
         """A request id that the session has seen."""
 
+    @_builtins.property
+    def attachment(self) -> Global___TransferAttachment:
+        """An attachment, with the first of its bytes."""
+
+    @_builtins.property
+    def chunk(self) -> Global___TransferChunk:
+        """The bytes of an attachment that follow."""
+
     def __init__(
         self,
         *,
@@ -337,12 +348,14 @@ class TransferRecord(_message.Message):
         usage: Global___TransferUsage | None = ...,
         billing: Global___TransferBilling | None = ...,
         request: Global___TransferRequest | None = ...,
+        attachment: Global___TransferAttachment | None = ...,
+        chunk: Global___TransferChunk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "change", b"change", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "change", b"change", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "revert", "rewind", "undo", "change", "end", "usage", "billing", "request"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "revert", "rewind", "undo", "change", "end", "usage", "billing", "request", "attachment", "chunk"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -796,3 +809,61 @@ class TransferEnd(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferEnd: _TypeAlias = TransferEnd  # noqa: Y015
+
+@_typing.final
+class TransferAttachment(_message.Message):
+    """TransferAttachment is an attachment: its bytes are those in it and in the `chunk` records right behind it,
+    as many as its size says.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The first bytes, at most 1 MiB."""
+    @_builtins.property
+    def attachment(self) -> _attachment_pb2.Attachment:
+        """Its facts. `id`, `name`, `sha256` and `create_time` are required, and `size` unless it is 0. A name that
+        another attachment has is numbered, as in UploadAttachment; the server's limits don't hold.
+        """
+
+    def __init__(
+        self,
+        *,
+        attachment: _attachment_pb2.Attachment | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferAttachment: _TypeAlias = TransferAttachment  # noqa: Y015
+
+@_typing.final
+class TransferChunk(_message.Message):
+    """TransferChunk holds more bytes of the attachment before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next bytes, at most 1 MiB."""
+    gone: _builtins.bool
+    """Whether the attachment was deleted while it was exported: what came of it is to be forgotten."""
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+        gone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "gone", b"gone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferChunk: _TypeAlias = TransferChunk  # noqa: Y015
