@@ -13,8 +13,12 @@ import pytest
 
 import sessiond
 from sessiond import AsyncClient, v1
+from sessiond_server.jobs.indexing import IndexJob
+from sessiond_server.operations import searching
 from sessiond_server.operations.indexing import Indexer
-from sessiond_server.rpc import passages_in
+from sessiond_server.rpc import passages_in, search_io
+from sessiond_server.sessions.passages import Searched
+from sessiond_server.store import search
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import session_key
 from tests.access.keyed import make_key
@@ -49,7 +53,7 @@ async def test_P2_a_kill_while_messages_are_indexed_loses_no_entry(
 ) -> None:
     """What was indexed is, what wasn't will be, though nobody tells the next server of it."""
     count = "SELECT count(*) FROM search_entry"
-    for attempt in range(3):
+    for attempt in range(2):
         server = start_server(SESSIOND_DSN=dsn, SESSIOND_SEARCH_SHARE="0.01")
         before = await connection.fetchval(count)
         async with AsyncClient(server.target) as client:
@@ -90,7 +94,7 @@ async def test_entries_stay_right_whatever_happens_at_once(
 
     async def write(client: AsyncClient, seed: int) -> None:
         chance = random.Random(seed)
-        for _ in range(120):
+        for _ in range(60):
             try:
                 await _something(client, chance.choice(names), chance)
             except _REFUSED:
@@ -156,6 +160,69 @@ async def test_more_than_is_ranked_is_found_in_the_order_of_time(
             newest = client.search_messages("teapot", order_by="newest", page_size=100, **where)
             found = [(hit.session_id, hit.seq) async for hit in newest]
             assert found == [spot for spot in expected if spot[0] in there]
+
+
+async def test_what_is_old_is_found_though_there_is_much_of_it(
+    start_server: Start, dsn: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With small bounds: thirty messages that are older than what is looked at for the newest."""
+    monkeypatch.setattr(searching, "RANKED", 10)
+    monkeypatch.setattr(searching, "_WALKED", 20)
+    server = start_server(SESSIOND_DSN=dsn)
+    async with AsyncClient(server.target) as client:
+        for text, count in (("a teapot", 30), ("a cup", 45)):
+            await client.append(
+                "s", [said(text) for _ in range(count)], create_session=v1.Session()
+            )
+    await entries.settled(connection)
+    database = Database(dsn, connections=2, queue=10)
+    await database.open()
+
+    async def every(request: v1.SearchMessagesRequest) -> list[int]:
+        found: list[int] = []
+        while True:
+            wanted = search_io.search_in(request, 10)
+            hits = await searching.search_messages(database, wanted, passages_in.searched)
+            assert hits.only_newest or request.page_token
+            page = search_io.answer(hits, request)
+            found += [hit.seq for hit in page.hits]
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return found
+
+    best = await every(v1.SearchMessagesRequest(query="teapot", page_size=4))
+    assert len(best) == len(set(best)) == 10
+    newest = v1.SearchOrder.SEARCH_ORDER_NEWEST
+    for session_id in ("", "s"):
+        request = v1.SearchMessagesRequest(query="teapot", page_size=4, order_by=newest)
+        request.session_id = session_id
+        assert await every(request) == list(range(30, 0, -1))
+    await database.close()
+
+
+async def test_a_session_that_cannot_be_indexed_keeps_no_other_from_it(
+    start_server: Start, dsn: str, connection: Connection
+) -> None:
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_SEARCH="false")
+    async with AsyncClient(server.target) as client:
+        for number in range(5):
+            text = "poison" if number == 2 else "a teapot"
+            await client.append(f"s{number}", said(text), create_session=v1.Session())
+
+    def read(payload: bytes) -> Searched:
+        if b"poison" in payload:
+            raise ValueError("poison")
+        return passages_in.searched(payload)
+
+    database = Database(dsn, connections=2, queue=10)
+    await database.open()
+    await IndexJob(database, Indexer(database, read)).run()
+    assert await entries.lagging(connection) == 1
+    assert await search.complete_time(connection) is None
+    await IndexJob(database, Indexer(database, passages_in.searched)).run()
+    assert await entries.lagging(connection) == 0
+    assert await search.complete_time(connection) is not None
+    await database.close()
 
 
 async def test_P13_a_search_that_takes_too_long_is_refused(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import structlog
 
+from sessiond_server.errors import Refused
 from sessiond_server.operations.indexing import Indexer
 from sessiond_server.store import search
 from sessiond_server.store.database import Database
@@ -38,6 +39,7 @@ class IndexJob:
         self._changed: dict[SessionKey, None] = {}
         self._swept = _START
         self._sweep_time: datetime | None = None
+        self._whole = True  # whether the sweep could index whatever it found
 
     def wake(self, keys: Iterable[SessionKey]) -> None:
         """Sessions have changed. Every replica remembers them, since any may do the job next."""
@@ -51,7 +53,7 @@ class IndexJob:
             keys = list(self._changed)[:64]
             for key in keys:
                 del self._changed[key]
-            await self._indexer.index(keys)
+            await self._index(keys)
         swept = time.monotonic() + _SWEEP_SECONDS
         while await self._sweep() and time.monotonic() < swept:
             pass
@@ -62,11 +64,25 @@ class IndexJob:
             if self._sweep_time is None:
                 self._sweep_time = await search.settled_time(connection)
             lagging, last = await search.sweep(connection, self._swept, _SWEPT)
-        await self._indexer.index(lagging)
+        self._whole &= await self._index(lagging)
         if last is not None:
             self._swept = last
             return True
-        async with self._database.connection() as connection:
-            await search.set_complete_time(connection, self._sweep_time)
-        self._swept, self._sweep_time = _START, None
+        if self._whole:
+            async with self._database.connection() as connection:
+                await search.set_complete_time(connection, self._sweep_time)
+        self._swept, self._sweep_time, self._whole = _START, None, True
         return False
+
+    async def _index(self, keys: Sequence[SessionKey]) -> bool:
+        """Index sessions; whether all could be. One that can't be mustn't keep the others from it."""
+        try:
+            await self._indexer.index(keys)
+        except Refused:
+            raise
+        except Exception as error:
+            if len(keys) > 1:
+                return all([await self._index([key]) for key in keys])
+            log.error("session not indexed", session_key=str(keys[0].key), exc_info=error)
+            return False
+        return True

@@ -85,8 +85,8 @@ class Indexer:
         ends: dict[SessionKey, int] = {}
         todo = list(keys)
         while todo:
-            works = await self._gather(todo[:_SESSIONS], ends)
-            del todo[:_SESSIONS]
+            works, left = await self._gather(todo[:_SESSIONS], ends)
+            todo[:_SESSIONS] = left
             for work in works:
                 await self._make(work)
             started = time.perf_counter()
@@ -94,11 +94,18 @@ class Indexer:
             await self._pause(time.perf_counter() - started)
             todo += [w.session.key for w in works if w.page.more or w.session.key not in written]
 
-    async def _gather(self, keys: Sequence[SessionKey], ends: dict[SessionKey, int]) -> list[_Work]:
-        async def gather(connection: Connection) -> list[_Work]:
+    async def _gather(
+        self, keys: Sequence[SessionKey], ends: dict[SessionKey, int]
+    ) -> tuple[list[_Work], list[SessionKey]]:
+        """What the next transaction writes, and the sessions that it has no room for."""
+
+        async def gather(connection: Connection) -> tuple[list[_Work], list[SessionKey]]:
             found: list[_Work] = []
             room, size = _MESSAGES, _BYTES
-            for session in await search.to_index(connection, keys):
+            sessions = await search.to_index(connection, keys)
+            for place, session in enumerate(sessions):
+                if room <= 0 or size <= 0:
+                    return found, [left.key for left in sessions[place:]]
                 work = _Work(session, Page([], more=False), session.after, [])
                 if session.after < ends.setdefault(session.key, session.next_seq - 1):
                     work.page = await self._page(connection, session, room, size)
@@ -108,7 +115,7 @@ class Indexer:
                     size -= sum(len(m.payload) for m in work.page.messages)
                 if work.through > session.after or work.names_title:
                     found.append(work)
-            return found
+            return found, []
 
         return await self.database.read(gather)
 

@@ -132,6 +132,10 @@ async def _page(
         (found, count), older = await search.find_newest(
             connection, wanted.filters, asked, most, wanted.timeout, entries=_WALKED
         )
+        if count <= size and not asked.newest_first:
+            found, count = await search.find_many(
+                connection, wanted.filters, asked, RANKED, wanted.timeout, entries=_WALKED
+            )
     if not asked.newest_first:
         return found[:size], _last(found, size), True
     if older is not None:

@@ -341,10 +341,11 @@ def _variant(entries: str, *, ordered: bool) -> str:
 
 QUERIES |= {
     "search_all": _variant("search_entry", ordered=False),
+    "search_many": _variant(QUERIES["many_entries"], ordered=True),
     "search_newest": _variant(QUERIES["newest_entries"], ordered=True),
     "search_newest_of_sessions": _variant(QUERIES["newest_entries_of_sessions"], ordered=True),
 }
-for _part in ("search_entries", "newest_entries", "newest_entries_of_sessions"):
+for _part in ("search_entries", "many_entries", "newest_entries", "newest_entries_of_sessions"):
     del QUERIES[_part]
 
 
@@ -359,8 +360,24 @@ async def find(
 ) -> Candidates:
     """A page of what is found, unless there are `candidates` or more: then only that. In a transaction."""
     await _settings(connection, seconds, by_words=True)
-    values = [*_values(filters), *page.older_than, candidates, *page.values]
-    return _candidates(await connection.fetch(query("search_all"), *values))
+    return _candidates(
+        await connection.fetch(query("search_all"), *_page_values(filters, page, candidates))
+    )
+
+
+async def find_many(
+    connection: Connection,
+    filters: Filters,
+    page: PageOf,
+    candidates: int,
+    seconds: float,
+    *,
+    entries: int,
+) -> Candidates:
+    """A page of the newest of what is found, of so many entries at most as come first. In a transaction."""
+    await _settings(connection, seconds, by_words=True)
+    values = _page_values(filters, page, candidates)
+    return _candidates(await connection.fetch(query("search_many"), *values, entries))
 
 
 async def find_newest(
@@ -375,7 +392,8 @@ async def find_newest(
     """A page of what is found among so many of the newest entries, and where older ones begin if there are
     some. In a transaction."""
     await _settings(connection, seconds, by_words=False)
-    values = [*_values(filters), *page.older_than, candidates, *page.values]
+    values = _page_values(filters, page, candidates)
+    before = _before(filters, page)
     keys = filters.session_keys
     if keys is None:
         rows = await connection.fetch(query("search_newest"), *values, entries)
@@ -385,8 +403,21 @@ async def find_newest(
         buckets = [key.bucket for key in keys]
         rows = await connection.fetch(query("search_newest_of_sessions"), *values, entries, buckets)
         scope = (query("newest_walked_of_sessions"), *_columns(keys))  # type: ignore[assignment]
-    last = await connection.fetchrow(*scope, *page.older_than, entries)
-    return _candidates(rows), Place(*last) if last is not None else None
+    last = await connection.fetchrow(*scope, *before, entries)
+    if last is None or (filters.since is not None and last["create_time"] < filters.since):
+        return _candidates(rows), None
+    return _candidates(rows), Place(*last)
+
+
+def _before(filters: Filters, page: PageOf) -> Place:
+    """What all candidates are older than."""
+    if filters.until is None:
+        return page.older_than
+    return min(page.older_than, Place(filters.until, UUID(int=0), 0))
+
+
+def _page_values(filters: Filters, page: PageOf, candidates: int) -> list[object]:
+    return [*_values(filters), *_before(filters, page), candidates, *page.values]
 
 
 def _values(filters: Filters) -> list[object]:

@@ -203,6 +203,15 @@ FROM total AS t
 LEFT JOIN page AS p ON true
 ORDER BY p.sort_rank DESC, p.create_time DESC, p.session_key DESC, p.seq DESC;
 
+-- name: many_entries
+-- Among which to search when too much is found, but little among the newest: the first $22 of a scope.
+(
+    SELECT *
+    FROM search_entry AS e
+    WHERE e.document @@ $1::text::tsquery
+    LIMIT $22
+);
+
 -- name: newest_entries
 -- Among which to search when too much is found: the newest $22 of a tenant or an owner.
 (
