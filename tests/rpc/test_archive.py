@@ -197,7 +197,8 @@ def test_lists_searches_and_exports_show_archived_sessions_as_before(own: Api) -
         summary = own.sessions.ListSessions(v1.ListSessionsRequest()).sessions[0]
         summary.session.archived_before_seq = 0
         hits = own.search("fox", session_id=id, context_before=2, context_after=2).hits
-        assert len(hits) == 1
+        assert [hit.archived for hit in hits] == [own.get(id).archived_before_seq > hits[0].seq]
+        hits[0].archived = False
         listed = own.contexts.ListCompactions(v1.ListCompactionsRequest(session_id=id))
         exported = own.transfers.ExportSessions(v1.ExportSessionsRequest(session_ids=[id]))
         records = [record for frame in exported for record in frame.records]
@@ -218,6 +219,41 @@ def _lasting(records: list[v1.TransferRecord]) -> list[bytes]:
 
 
 PROMPT = " ".join(f"Rule {n}: never promise what you can't keep." for n in range(60))
+
+
+def test_stats_tell_what_is_archived_apart(own: Api) -> None:
+    id = own.talk(300)
+    before = own.sessions.GetStats(v1.GetStatsRequest())
+    _archive(own, id, before_seq=201)
+    after = own.sessions.GetStats(v1.GetStatsRequest())
+    assert (before.archived_message_count, after.archived_message_count) == (0, 200)
+    assert after.hot_bytes + after.archived_bytes == before.hot_bytes
+    assert 0 < after.archived_stored_bytes < after.archived_bytes
+    assert after.message_count == before.message_count
+
+
+def test_a_lineage_reads_on_through_archives(own: Api) -> None:
+    first = own.talk(12)
+    second = own.child(first, kind=v1.ParentKind.PARENT_KIND_CONTINUATION).id
+    own.append(second, *(said() for _ in range(9)))
+
+    def texts(around: int = 0) -> list[str]:
+        request = v1.ListMessagesRequest(session_id=second, lineage=True, page_size=5)
+        if around:
+            request.around_seq = around
+        found: list[str] = []
+        while True:
+            page = own.messages.ListMessages(request)
+            found += [m.client_id for m in page.messages]
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return found
+
+    before = texts(), texts(3)
+    assert len(before[0]) == 21
+    _archive(own, first)
+    _archive(own, second, keep_recent_messages=2)
+    assert (texts(), texts(3)) == before
 
 
 def test_P11_a_prompt_that_sessions_share_goes_with_the_last_of_them(own: Api, dsn: str) -> None:

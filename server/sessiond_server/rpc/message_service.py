@@ -89,8 +89,10 @@ class MessageServicer:
     async def ListMessages(self, request: rpc.ListMessagesRequest, _: Context) -> bytes:
         if request.lineage:
             _check_reading(request)
-            async with self.database.connection() as connection:
-                return await lineage_pages.answer(connection, request, _wanted(request))
+            wanted = _wanted(request)
+            return await self.database.read(
+                lambda connection: lineage_pages.answer(connection, request, wanted)
+            )
         reading_, call, around = await self._reading(request)
 
         async def work(connection: Connection) -> tuple[Read, int | None]:

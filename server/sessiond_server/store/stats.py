@@ -33,6 +33,23 @@ async def hot_bytes(connection: Connection, tenant: str, owner: str | None) -> i
     return size
 
 
+class Archived(NamedTuple):
+    """What is archived."""
+
+    messages: int
+    bytes: int
+    stored_bytes: int
+
+
+async def archived(
+    connection: Connection, tenant: str, owner: str | None, *, sessions: int
+) -> Archived:
+    """What is archived of so many sessions at most."""
+    row = await connection.fetchrow(query("archived_totals"), tenant, owner, sessions)
+    assert row is not None
+    return Archived(*row)
+
+
 async def mean_size(
     connection: Connection, tenant: str, owner: str | None, blocks: int
 ) -> float | None:

@@ -769,6 +769,9 @@ class GetStatsResponse(_message.Message):
     HOT_BYTES_FIELD_NUMBER: _builtins.int
     HOT_BYTES_ESTIMATED_FIELD_NUMBER: _builtins.int
     PARTIAL_FIELD_NUMBER: _builtins.int
+    ARCHIVED_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    ARCHIVED_BYTES_FIELD_NUMBER: _builtins.int
+    ARCHIVED_STORED_BYTES_FIELD_NUMBER: _builtins.int
     UNINDEXED_SESSION_COUNT_FIELD_NUMBER: _builtins.int
     UNINDEXED_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     INDEXED_THROUGH_TIME_FIELD_NUMBER: _builtins.int
@@ -788,6 +791,12 @@ class GetStatsResponse(_message.Message):
     """Whether `hot_bytes` is an estimate, from about so many messages chosen at random."""
     partial: _builtins.bool
     """Whether there are more than a million sessions, of which a million are counted."""
+    archived_message_count: _builtins.int
+    """How many messages are archived."""
+    archived_bytes: _builtins.int
+    """How many bytes these take, as they were encoded."""
+    archived_stored_bytes: _builtins.int
+    """How many bytes they take in the archive, compressed."""
     unindexed_session_count: _builtins.int
     """How many sessions hold messages that aren't indexed for search yet."""
     unindexed_message_count: _builtins.int
@@ -823,13 +832,16 @@ class GetStatsResponse(_message.Message):
         hot_bytes: _builtins.int = ...,
         hot_bytes_estimated: _builtins.bool = ...,
         partial: _builtins.bool = ...,
+        archived_message_count: _builtins.int = ...,
+        archived_bytes: _builtins.int = ...,
+        archived_stored_bytes: _builtins.int = ...,
         unindexed_session_count: _builtins.int = ...,
         unindexed_message_count: _builtins.int = ...,
         indexed_through_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["indexed_through_time", b"indexed_through_time", "other_sources", b"other_sources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hot_bytes", b"hot_bytes", "hot_bytes_estimated", b"hot_bytes_estimated", "indexed_through_time", b"indexed_through_time", "message_count", b"message_count", "other_sources", b"other_sources", "partial", b"partial", "session_count", b"session_count", "sources", b"sources", "states", b"states", "subagent_session_count", b"subagent_session_count", "tool_call_count", b"tool_call_count", "unindexed_message_count", b"unindexed_message_count", "unindexed_session_count", b"unindexed_session_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_bytes", b"archived_bytes", "archived_message_count", b"archived_message_count", "archived_stored_bytes", b"archived_stored_bytes", "hot_bytes", b"hot_bytes", "hot_bytes_estimated", b"hot_bytes_estimated", "indexed_through_time", b"indexed_through_time", "message_count", b"message_count", "other_sources", b"other_sources", "partial", b"partial", "session_count", b"session_count", "sources", b"sources", "states", b"states", "subagent_session_count", b"subagent_session_count", "tool_call_count", b"tool_call_count", "unindexed_message_count", b"unindexed_message_count", "unindexed_session_count", b"unindexed_session_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,6 +25,20 @@ FROM session AS s
 JOIN message AS m USING (bucket, session_key)
 WHERE s.tenant = $1 AND ($2::text IS NULL OR s.owner = $2);
 
+-- name: archived_totals
+-- What is archived of at most $3 sessions: messages, their bytes, and what they take compressed.
+SELECT
+    coalesce(sum(g.last_seq - g.first_seq + 1), 0)::bigint AS messages,
+    coalesce(sum(g.message_bytes), 0)::bigint AS bytes,
+    coalesce(sum(octet_length(g.content)), 0)::bigint AS stored_bytes
+FROM (
+    SELECT bucket, session_key
+    FROM session
+    WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
+    LIMIT $3
+) AS s
+JOIN message_segment AS g USING (bucket, session_key);
+
 -- name: hot_bytes_sampled
 -- The mean size of a message in blocks chosen at random, $3 of them at most.
 SELECT avg(octet_length(m.payload))::double precision

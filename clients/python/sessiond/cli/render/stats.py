@@ -33,6 +33,10 @@ def stats_lines(stats: GetStatsResponse) -> Iterator[Text]:
         yield Text(f"{name:12}", style="dim").append(f"{count:,}", style="bold")
     about = "about " if stats.hot_bytes_estimated else ""
     yield Text("size        ", style="dim").append(f"{about}{size(stats.hot_bytes)}", style="bold")
+    if stats.archived_message_count:
+        what = f"{stats.archived_message_count:,} messages, {size(stats.archived_bytes)}"
+        line = Text("archived    ", style="dim").append(what, style="bold")
+        yield line.append(f", {size(stats.archived_stored_bytes)} compressed")
     if stats.unindexed_message_count:
         line = Text("unindexed   ", style="dim").append(
             f"{stats.unindexed_message_count:,}", style="bold"
