@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond import v1
+from sessiond import Client, v1
 from tests.rpc.api import Api, new, refused, said
 from tests.support.processes import ServerProcess
 
@@ -310,6 +310,24 @@ def test_A_session_summary_says_when_a_recall_is_pending(api: Api) -> None:
     assert pending() == late.trigger_time
     api.cancel(late)
     assert pending() is None
+
+
+def test_A_recalls_stay_behind_when_their_session_is_moved(api: Api, server: ServerProcess) -> None:
+    """An export holds what was said, by recalls too, but not what is to happen at its origin."""
+    recall = api.recall(api.talk(), "now", type=(kind := new("type")), interval=HOUR)
+    api.complete(_claimed(api, recall), append_message=True)
+    api.skip(recall)
+    id = recall.session_id
+    with Client(server.target) as client:
+        records = list(client.export_sessions([id]))
+        before = [message.text for message in client.list_messages(id)]
+        client.delete_session(id)
+        answers = list(client.import_sessions(records))
+        (outcome,) = (outcome for answer in answers for outcome in answer.outcomes)
+        assert not outcome.HasField("error"), outcome.error
+        assert [message.text for message in client.list_messages(id)] == before
+        assert not list(client.list_recalls(id))
+    assert api.claim(kind) == []
 
 
 def test_P14_what_is_wrong_with_a_recall_is_named(api: Api) -> None:

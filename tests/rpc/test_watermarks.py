@@ -29,6 +29,7 @@ class Place:
 
     api: Api
     dsn: str
+    target: str
 
     def claim(
         self, consumer: str = "memory", *, idle: float = 30 * MINUTE, ttl: float = 600, **how: Any
@@ -77,7 +78,7 @@ class Place:
 def place(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Place]:
     server = start_server(SESSIOND_DSN=dsn)
     with grpc.insecure_channel(server.target) as channel:
-        yield Place(Api(channel), dsn)
+        yield Place(Api(channel), dsn, server.target)
     assert not server.bugs()
 
 
@@ -209,6 +210,29 @@ def test_A_stale_sessions_messages_within_a_minute_are_not_overlooked(place: Pla
     place.done(place.claim(idle=10)[id])
     place.wait(HOUR)
     assert place.claim(idle=10) == {}
+
+
+def test_A_stale_sessions_that_are_imported_are_not_overlooked(place: Place) -> None:
+    """Their place in lists lies in the past, where the consumer has looked already."""
+    id, other = place.api.talk(3), place.api.talk(1)
+    place.wait(HOUR)
+    with Client(place.target) as client:
+        records = list(client.export_sessions([id]))
+        for stale in place.claim().values():
+            place.done(stale)
+        client.delete_session(id)
+        place.wait(HOUR)
+        place.api.append(other, said())
+        place.wait(HOUR)
+        assert set(place.claim()) == {other}
+        list(client.import_sessions(records))
+    listed = (
+        "SELECT listed_time < scanned_time FROM session, watermark_consumer WHERE session_id = $1"
+    )
+    assert place.ask(listed, id), "or this test shows nothing"
+    place.wait(HOUR)
+    stale = place.claim()[id]
+    assert (stale.watermark_seq, stale.next_seq) == (0, 4)
 
 
 def test_A_name_from_the_first_messages(start_server: Any, dsn: str) -> None:
