@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,8 @@ import pytest
 
 from sessiond import Client, v1
 from sessiond_server.operations import watermarks as operation
+from sessiond_server.store import keys
+from sessiond_server.store.sql import query
 from tests.rpc.api import Api, new, refused, said
 from tests.support.processes import ServerProcess
 from tests.support.timeline import pass_time
@@ -371,3 +375,34 @@ def test_P15_more_sessions_than_a_look_holds_are_all_handed_out(place: Place) ->
         found += [it.session_id for it in answer.sessions]
         more = answer.more
     assert len(found) == len(set(found)) == count + 1
+
+
+def test_P15_plans_of_claims_read_no_table_whole(place: Place) -> None:
+    """Even where the statistics make a join of all heads look cheap."""
+    place.ask(_MANY, 3000, place.api.talk(1))
+    place.ask("ANALYZE")
+    now = datetime.now(UTC)
+    tenant, time = keys.DEFAULT_TENANT, now - timedelta(minutes=2)
+    statements: dict[str, list[object]] = {
+        "listed_sessions": [tenant, "memory", time, now, operation.PAGE],
+        "due_sessions": [tenant, "memory", [False, True], 100],
+        "due_sessions_of_owner": [tenant, "memory", [False], 100, "ann"],
+        "due_recalls": [tenant, 100],
+        "due_recalls_of_types": [tenant, 100, ["a", "b"]],
+        "next_due_recall": [tenant],
+    }
+
+    async def plans() -> dict[str, str]:
+        settings = {"plan_cache_mode": "force_generic_plan"}
+        connection = await asyncpg.connect(place.dsn, server_settings=settings)
+        try:
+            found = {}
+            for name, arguments in statements.items():
+                rows = await connection.fetch(f"EXPLAIN {query(name)}", *arguments)
+                found[name] = "\n".join(row[0] for row in rows)
+            return found
+        finally:
+            await connection.close()
+
+    for name, plan in asyncio.run(plans()).items():
+        assert not re.search(r"Seq Scan on (session|session_head)\b", plan), (name, plan)

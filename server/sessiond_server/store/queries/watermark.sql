@@ -85,10 +85,19 @@ WHERE bucket = $1 AND tenant = $2 AND consumer = $3;
 
 -- name: listed_sessions
 -- Sessions listed behind $3 up to $4, $5 or a few more of those pinned and of those not, and whether they
--- aren't queued for the consumer ($2) though they hold messages past its watermark.
+-- aren't queued for the consumer ($2) though they hold messages past its watermark. Subqueries, since a join
+-- might be planned to read all heads.
 SELECT
     s.bucket, s.session_key, s.pinned, s.listed_time,
-    h.next_seq - 1 > coalesce(w.seq, 0) AND NOT coalesce(w.queued, false) AS wanted
+    (
+        SELECT h.next_seq
+        FROM session_head AS h
+        WHERE h.bucket = s.bucket AND h.session_key = s.session_key
+    ) - 1 > coalesce((
+        SELECT CASE WHEN w.queued THEN 9223372036854775807 ELSE w.seq END
+        FROM watermark AS w
+        WHERE w.bucket = s.bucket AND w.session_key = s.session_key AND w.consumer = $2
+    ), 0) AS wanted
 FROM (VALUES (false), (true)) AS p (pinned)
 CROSS JOIN LATERAL (
     SELECT s.bucket, s.session_key, s.pinned, s.listed_time
@@ -96,10 +105,7 @@ CROSS JOIN LATERAL (
     WHERE s.tenant = $1 AND s.pinned = p.pinned AND s.listed_time > $3 AND s.listed_time <= $4
     ORDER BY s.listed_time
     FETCH FIRST ($5::bigint) ROWS WITH TIES
-) AS s
-JOIN session_head AS h ON h.bucket = s.bucket AND h.session_key = s.session_key
-LEFT JOIN watermark AS w
-    ON w.bucket = s.bucket AND w.session_key = s.session_key AND w.consumer = $2;
+) AS s;
 
 -- name: queue_sessions
 -- Sessions are kept from being deleted meanwhile, which no append notices: it locks no key.
@@ -151,8 +157,18 @@ CROSS JOIN LATERAL (
     LIMIT $4
     FOR UPDATE SKIP LOCKED
 ) AS w
-JOIN session_head AS h ON h.bucket = w.bucket AND h.session_key = w.session_key
-JOIN session AS s ON s.bucket = w.bucket AND s.session_key = w.session_key
+CROSS JOIN LATERAL (
+    SELECT h.next_seq, h.activity_time
+    FROM session_head AS h
+    WHERE h.bucket = w.bucket AND h.session_key = w.session_key
+    LIMIT 1
+) AS h
+CROSS JOIN LATERAL (
+    SELECT s.source, s.profile, s.title
+    FROM session AS s
+    WHERE s.bucket = w.bucket AND s.session_key = w.session_key
+    LIMIT 1
+) AS s
 ORDER BY w.ready_time
 LIMIT $4;
 
@@ -169,8 +185,18 @@ FROM (
     LIMIT $4
     FOR UPDATE SKIP LOCKED
 ) AS w
-JOIN session_head AS h ON h.bucket = w.bucket AND h.session_key = w.session_key
-JOIN session AS s ON s.bucket = w.bucket AND s.session_key = w.session_key
+CROSS JOIN LATERAL (
+    SELECT h.next_seq, h.activity_time
+    FROM session_head AS h
+    WHERE h.bucket = w.bucket AND h.session_key = w.session_key
+    LIMIT 1
+) AS h
+CROSS JOIN LATERAL (
+    SELECT s.source, s.profile, s.title
+    FROM session AS s
+    WHERE s.bucket = w.bucket AND s.session_key = w.session_key
+    LIMIT 1
+) AS s
 ORDER BY w.ready_time;
 
 -- name: settle_sessions
