@@ -74,6 +74,15 @@ def eventful(client: Client, name: str) -> str:
     )
     for path, content in (("a/b.bin", bytes(range(256)) * 10_000), ("none", b""), ("x", b"x")):
         client.upload_attachment(id, content, name=path, metadata={"n": 1}, disposition="inline")
+    client.append_session_log(
+        id, v1.SessionLogRecord(kind="plan", content=b'{"a":\xff'), request_id="r"
+    )
+    client.append_session_log(id, v1.SessionLogRecord(kind="plan", round_index=3))
+    client.set_watermark(id, "memory", 4)
+    client.create_recall(
+        id, 3600.0, interval=60.0, message="wake up", comment="why", metadata={"a": 1}
+    )
+    client.cancel_recall(id, client.create_recall(id, 5000.0).recall.id)
     client.create_session(f"{name}-2", parent_id=id, parent_kind="continuation", owner="ann")
     client.create_session(
         f"{name}-0", parent_id=id, parent_kind="subagent", spawn_tool_call_id="c", owner="ann"

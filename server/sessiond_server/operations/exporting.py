@@ -16,12 +16,14 @@ from sessiond_server.sessions.transfers import (
     Change,
     Compaction,
     Kept,
+    LogRecord,
+    Recall,
     Revert,
     Rewind,
     Undo,
     parents_first,
 )
-from sessiond_server.store import attachments, changes, heads, sessions, transfers
+from sessiond_server.store import attachments, changes, heads, session_logs, sessions, transfers
 from sessiond_server.store.attachments import AttachmentRow
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey, session_key
@@ -144,6 +146,8 @@ async def log(
         yield kept
     async for piece in _files(database, found):
         yield piece
+    async for record in _beside(database, found.row.key, max_bytes):
+        yield record
     if not await _still_there(database, found):
         raise Gone
 
@@ -202,6 +206,36 @@ async def _revisions(
         if len(page) < _REVISIONS:
             return
         after = page[-1][0]
+
+
+async def _beside(
+    database: Database, key: SessionKey, max_bytes: int
+) -> AsyncIterator[LogRecord | Recall]:
+    """What may be a lot: records of the session's log, and recalls."""
+    after, more = 0, True
+    while more:
+        async with database.connection() as connection:
+            records, more = await session_logs.page(
+                connection,
+                key,
+                (after + 1, 2**62),
+                None,
+                limit=_PAGE,
+                max_bytes=max_bytes,
+                descending=False,
+            )
+        for record in records:
+            yield LogRecord(*record)
+            after = record.log_seq
+    recall_id = ""
+    while True:
+        async with database.connection() as connection:
+            page = await transfers.recalls(connection, key, recall_id, _REVISIONS)
+        for recall in page:
+            yield recall
+            recall_id = recall.recall_id
+        if len(page) < _REVISIONS:
+            return
 
 
 async def _still_there(database: Database, found: Exported) -> bool:

@@ -18,7 +18,10 @@ from sessiond_server.sessions.transfers import (
     Compaction,
     Item,
     Kept,
+    LogRecord,
+    Mark,
     Message,
+    Recall,
     Revert,
     Revision,
     Rewind,
@@ -34,7 +37,7 @@ from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
 
 _HIDING = (Compaction, Revert, Rewind, Undo)
-_KEPT = (UsageSum, UsageRound, BillingFacts, SeenRequest)
+_KEPT = (UsageSum, UsageRound, BillingFacts, SeenRequest, LogRecord, Mark, Recall)
 
 
 @dataclass(slots=True)
@@ -86,13 +89,18 @@ class LogImport:
             if self._open_note and not isinstance(item, Compaction):
                 raise self._wrong("note", f"message {self._open_note} is a note without compaction")
             if isinstance(item, _KEPT):
-                self._kept.append(item)
+                self._keep(item)
             else:
                 self._count(isinstance(item, Message), self._handlers[type(item)](item))
         if self._open_note:
             raise self._wrong("note", f"message {self._open_note} is a note without compaction")
         self._check_hidden()
         await self._store()
+
+    def _keep(self, item: Kept) -> None:
+        if isinstance(item, Mark) and item.seq >= self.next_seq:
+            raise self._wrong("watermark.seq", f"must be below {self.next_seq}, is {item.seq}")
+        self._kept.append(item)
 
     def _count(self, message: bool, known: bool) -> None:
         counts = self.counts

@@ -13,12 +13,19 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond.v1 import message_pb2, session_pb2, usage_pb2
+from sessiond.v1 import message_pb2, recall_service_pb2, session_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.errors import invalid
 from sessiond_server.operations.importing import End, Wanted
 from sessiond_server.operations.importing_files import FileImport
-from sessiond_server.rpc import attachments_io, checks, limits, messages_in, sessions_io
+from sessiond_server.rpc import (
+    attachments_io,
+    checks,
+    limits,
+    messages_in,
+    sessions_io,
+    transfer_beside,
+)
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.usage_io import BILLING, COUNTS
 from sessiond_server.sessions.transfers import (
@@ -44,6 +51,7 @@ from sessiond_server.store.transfers import Origin
 
 _STATES = frozenset(session_pb2.SessionState.values())
 _PARENT_KINDS = frozenset(session_pb2.ParentKind.values()) - {session_pb2.PARENT_KIND_UNSPECIFIED}
+_RECALL_CHANGES = frozenset(recall_service_pb2.RecallChange.values()) - {0}
 _CHANGE_KINDS = frozenset(pb.TransferChangeKind.values()) - {pb.TRANSFER_CHANGE_KIND_UNSPECIFIED}
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _SUM = re.compile(r"\d{1,30}(\.\d{1,30})?", re.ASCII)
@@ -226,19 +234,26 @@ def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
     check.count(f"{where}.seqs", len(record.seqs), limits.CALL_MESSAGES)
     for place, seq in enumerate(record.seqs[: limits.CALL_MESSAGES]):
         check.seq(f"{where}.seqs[{place}]", seq, least=1)
-    if record.child_id or record.kind == pb.TRANSFER_CHANGE_KIND_CHILD:
-        check.session_id(f"{where}.child_id", record.child_id)
-        check.enum(f"{where}.child_kind", record.child_kind, _PARENT_KINDS)
-    elif record.child_kind:
-        check.wrong(f"{where}.child_kind", "must be left out without a child")
+    child_id, child_kind = record.child_id, int(record.child_kind)
+    if record.kind == pb.TRANSFER_CHANGE_KIND_CHILD:
+        check.session_id(f"{where}.child_id", child_id)
+        check.enum(f"{where}.child_kind", child_kind, _PARENT_KINDS)
+    elif child_id or child_kind:
+        check.wrong(f"{where}.child_id", "must be left out without a child")
+    if record.kind == pb.TRANSFER_CHANGE_KIND_RECALL:
+        child_id, child_kind = record.recall_id, int(record.recall_change)
+        check.recall_id(f"{where}.recall_id", child_id)
+        check.enum(f"{where}.recall_change", child_kind, _RECALL_CHANGES)
+    elif record.recall_id or record.recall_change:
+        check.wrong(f"{where}.recall_id", "must be left out without a recall")
     return Change(
         record.change_no,
         record.after_seq,
         record.kind,
         record.reference,
         list(record.seqs) or None,
-        record.child_id,
-        record.child_kind,
+        child_id,
+        child_kind,
         _time(record.create_time, f"{where}.create_time", check),
     )
 
@@ -363,4 +378,7 @@ _ITEMS: dict[str, Callable[[Any, str, Checks], Item]] = {
     "usage": _usage,
     "billing": _billing,
     "request": _request,
+    "log": transfer_beside.log_in,
+    "watermark": transfer_beside.mark_in,
+    "recall": transfer_beside.recall_in,
 }

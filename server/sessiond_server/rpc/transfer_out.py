@@ -8,7 +8,7 @@ from typing import Any
 from sessiond.v1 import context_service_pb2, message_service_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.operations.exporting import Exported, ExportedFile, FileChunk
-from sessiond_server.rpc import sessions_io
+from sessiond_server.rpc import sessions_io, transfer_beside
 from sessiond_server.rpc.attachments_io import attachment_out
 from sessiond_server.rpc.times import timestamp
 from sessiond_server.rpc.usage_io import BILLING, usage_out
@@ -16,6 +16,9 @@ from sessiond_server.sessions.transfers import (
     BillingFacts,
     Change,
     Compaction,
+    LogRecord,
+    Mark,
+    Recall,
     Revert,
     Rewind,
     SeenRequest,
@@ -131,11 +134,17 @@ def _change(found: Change) -> pb.TransferRecord:
             kind=found.kind,  # type: ignore[arg-type]
             reference=found.reference,
             seqs=found.seqs,
-            child_id=found.child_id,
-            child_kind=found.child_kind,  # type: ignore[arg-type]
             create_time=timestamp(found.create_time),
+            **_about(found),
         )
     )
+
+
+def _about(found: Change) -> dict[str, Any]:
+    """The child or the recall that a change tells of."""
+    if found.kind == pb.TRANSFER_CHANGE_KIND_RECALL:
+        return {"recall_id": found.child_id, "recall_change": found.child_kind}
+    return {"child_id": found.child_id, "child_kind": found.child_kind}
 
 
 def _amounts(amounts: Amounts, currency: str) -> dict[str, Any]:
@@ -201,4 +210,7 @@ _ITEMS: dict[type[Any], Callable[[Any], pb.TransferRecord]] = {
     UsageRound: _round,
     BillingFacts: _billing,
     SeenRequest: _request,
+    LogRecord: transfer_beside.log_out,
+    Mark: transfer_beside.mark_out,
+    Recall: transfer_beside.recall_out,
 }

@@ -132,7 +132,46 @@ class SeenRequest(NamedTuple):
     result: int
 
 
-Kept = UsageSum | UsageRound | BillingFacts | SeenRequest
+class LogRecord(NamedTuple):
+    """A record of the session's log."""
+
+    log_seq: int
+    kind: str
+    round_index: int
+    content: bytes
+    origin_time: datetime | None
+    create_time: datetime
+
+
+class Mark(NamedTuple):
+    """How far a consumer has come."""
+
+    consumer: str
+    seq: int
+
+
+class Recall(NamedTuple):
+    """A recall without its claim."""
+
+    recall_id: str
+    type: str
+    state: int
+    first_time: datetime
+    interval_microseconds: int
+    occurrence: int
+    due_time: datetime
+    fired_count: int
+    missed_count: int
+    skipped_count: int
+    last_fire_time: datetime | None
+    last_message_seq: int
+    request_hash: bytes
+    details: bytes
+    create_time: datetime
+    update_time: datetime
+
+
+Kept = UsageSum | UsageRound | BillingFacts | SeenRequest | LogRecord | Mark | Recall
 """What has no place in the order of things: it is there already, or is added."""
 
 Item = Kept | Message | Revision | Compaction | Revert | Rewind | Undo | Change

@@ -13,7 +13,10 @@ from sessiond_server.sessions.transfers import (
     Change,
     Compaction,
     Kept,
+    LogRecord,
+    Mark,
     Message,
+    Recall,
     Revert,
     Revision,
     Rewind,
@@ -240,12 +243,19 @@ async def kept(connection: Connection, key: SessionKey) -> list[Kept]:
     rounds = await connection.fetch(query("transfer_usage_rounds"), *key)
     billing = await usage.billing(connection, key)
     seen = await connection.fetch(query("transfer_requests"), *key)
+    marks = await connection.fetch(query("transfer_marks"), *key)
     return [
         *(UsageSum._make([*row[:4], Amounts(*row[4:])]) for row in sums),
         *(UsageRound._make([*row[:5], Amounts(*row[5:])]) for row in rounds),
         *([] if billing is None else [BillingFacts(billing)]),
         *(SeenRequest(*row) for row in seen),
+        *(Mark(*row) for row in marks),
     ]
+
+
+async def recalls(connection: Connection, key: SessionKey, after: str, limit: int) -> list[Recall]:
+    rows = await connection.fetch(query("transfer_recalls"), *key, after, limit)
+    return [Recall(*row) for row in rows]
 
 
 _KEPT: dict[type[Any], str] = {
@@ -253,6 +263,9 @@ _KEPT: dict[type[Any], str] = {
     UsageRound: "import_usage_round",
     BillingFacts: "import_billing",
     SeenRequest: "import_request",
+    LogRecord: "import_log",
+    Mark: "import_mark",
+    Recall: "import_recall",
 }
 
 

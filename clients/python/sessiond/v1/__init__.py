@@ -226,6 +226,7 @@ from sessiond.v1.transfer_service_pb2 import TransferChunk as TransferChunk
 from sessiond.v1.transfer_service_pb2 import TransferCompaction as TransferCompaction
 from sessiond.v1.transfer_service_pb2 import TransferEnd as TransferEnd
 from sessiond.v1.transfer_service_pb2 import TransferMessage as TransferMessage
+from sessiond.v1.transfer_service_pb2 import TransferRecall as TransferRecall
 from sessiond.v1.transfer_service_pb2 import TransferRecord as TransferRecord
 from sessiond.v1.transfer_service_pb2 import TransferRequest as TransferRequest
 from sessiond.v1.transfer_service_pb2 import TransferRevert as TransferRevert
@@ -234,6 +235,7 @@ from sessiond.v1.transfer_service_pb2 import TransferRewind as TransferRewind
 from sessiond.v1.transfer_service_pb2 import TransferSession as TransferSession
 from sessiond.v1.transfer_service_pb2 import TransferUndo as TransferUndo
 from sessiond.v1.transfer_service_pb2 import TransferUsage as TransferUsage
+from sessiond.v1.transfer_service_pb2 import TransferWatermark as TransferWatermark
 from sessiond.v1.transfer_service_pb2_grpc import TransferServiceServicer as TransferServiceServicer
 from sessiond.v1.transfer_service_pb2_grpc import TransferServiceStub as TransferServiceStub
 from sessiond.v1.transfer_service_pb2_grpc import add_TransferServiceServicer_to_server as add_TransferServiceServicer_to_server

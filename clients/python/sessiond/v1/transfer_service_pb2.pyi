@@ -13,6 +13,8 @@ from sessiond.v1 import attachment_pb2 as _attachment_pb2
 from sessiond.v1 import context_service_pb2 as _context_service_pb2
 from sessiond.v1 import error_pb2 as _error_pb2
 from sessiond.v1 import message_service_pb2 as _message_service_pb2
+from sessiond.v1 import recall_service_pb2 as _recall_service_pb2
+from sessiond.v1 import session_log_service_pb2 as _session_log_service_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
@@ -50,6 +52,8 @@ class _TransferChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tr
     """Facts of the session were changed."""
     TRANSFER_CHANGE_KIND_CHILD: _TransferChangeKind.ValueType  # 8
     """A child was created."""
+    TRANSFER_CHANGE_KIND_RECALL: _TransferChangeKind.ValueType  # 9
+    """Something happened to a recall."""
 
 class TransferChangeKind(_TransferChangeKind, metaclass=_TransferChangeKindEnumTypeWrapper):
     """TransferChangeKind is what a change is."""
@@ -72,6 +76,8 @@ TRANSFER_CHANGE_KIND_FACTS: TransferChangeKind.ValueType  # 7
 """Facts of the session were changed."""
 TRANSFER_CHANGE_KIND_CHILD: TransferChangeKind.ValueType  # 8
 """A child was created."""
+TRANSFER_CHANGE_KIND_RECALL: TransferChangeKind.ValueType  # 9
+"""Something happened to a recall."""
 Global___TransferChangeKind: _TypeAlias = TransferChangeKind  # noqa: Y015
 
 @_typing.final
@@ -277,6 +283,9 @@ class TransferRecord(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___TransferSession:
         """Begins a session."""
@@ -333,6 +342,18 @@ class TransferRecord(_message.Message):
     def chunk(self) -> Global___TransferChunk:
         """The bytes of an attachment that follow."""
 
+    @_builtins.property
+    def log(self) -> _session_log_service_pb2.SessionLogRecord:
+        """A record of the session's log."""
+
+    @_builtins.property
+    def watermark(self) -> Global___TransferWatermark:
+        """How far a consumer has come in the session."""
+
+    @_builtins.property
+    def recall(self) -> Global___TransferRecall:
+        """A recall."""
+
     def __init__(
         self,
         *,
@@ -350,12 +371,15 @@ class TransferRecord(_message.Message):
         request: Global___TransferRequest | None = ...,
         attachment: Global___TransferAttachment | None = ...,
         chunk: Global___TransferChunk | None = ...,
+        log: _session_log_service_pb2.SessionLogRecord | None = ...,
+        watermark: Global___TransferWatermark | None = ...,
+        recall: Global___TransferRecall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "end", b"end", "log", b"log", "message", b"message", "recall", b"recall", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "end", b"end", "message", b"message", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "end", b"end", "log", b"log", "message", b"message", "recall", b"recall", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "revert", "rewind", "undo", "change", "end", "usage", "billing", "request", "attachment", "chunk"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "revert", "rewind", "undo", "change", "end", "usage", "billing", "request", "attachment", "chunk", "log", "watermark", "recall"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -604,6 +628,8 @@ class TransferChange(_message.Message):
     CHILD_ID_FIELD_NUMBER: _builtins.int
     CHILD_KIND_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    RECALL_ID_FIELD_NUMBER: _builtins.int
+    RECALL_CHANGE_FIELD_NUMBER: _builtins.int
     change_no: _builtins.int
     """Its number: above those of earlier changes."""
     after_seq: _builtins.int
@@ -618,6 +644,10 @@ class TransferChange(_message.Message):
     """The child that was created."""
     child_kind: _session_pb2.ParentKind.ValueType
     """In which way it comes from this session."""
+    recall_id: _builtins.str
+    """The recall that it is about."""
+    recall_change: _recall_service_pb2.RecallChange.ValueType
+    """What happened to it."""
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The messages that were updated. At most 1000."""
@@ -637,10 +667,12 @@ class TransferChange(_message.Message):
         child_id: _builtins.str = ...,
         child_kind: _session_pb2.ParentKind.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        recall_id: _builtins.str = ...,
+        recall_change: _recall_service_pb2.RecallChange.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "change_no", b"change_no", "child_id", b"child_id", "child_kind", b"child_kind", "create_time", b"create_time", "kind", b"kind", "reference", b"reference", "seqs", b"seqs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "change_no", b"change_no", "child_id", b"child_id", "child_kind", b"child_kind", "create_time", b"create_time", "kind", b"kind", "recall_change", b"recall_change", "recall_id", b"recall_id", "reference", b"reference", "seqs", b"seqs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,6 +805,70 @@ class TransferRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferRequest: _TypeAlias = TransferRequest  # noqa: Y015
+
+@_typing.final
+class TransferWatermark(_message.Message):
+    """TransferWatermark is how far a consumer has come. Claims don't move: they are for workers of the one store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """The consumer. Required."""
+    seq: _builtins.int
+    """The last seq that it is done with: not beyond the end."""
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferWatermark: _TypeAlias = TransferWatermark  # noqa: Y015
+
+@_typing.final
+class TransferRecall(_message.Message):
+    """TransferRecall is a recall. Its claim doesn't move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    OCCURRENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_HASH_FIELD_NUMBER: _builtins.int
+    occurrence: _builtins.int
+    """For which of its times it is due: first time plus so many intervals."""
+    request_hash: _builtins.bytes
+    """A digest of the request that made it, so that a retry finds it. At most 32 bytes."""
+    @_builtins.property
+    def recall(self) -> _recall_service_pb2.Recall:
+        """Its facts; `session_id`, `owner`, `trigger_time`, `resting` and `claim` are derived and therefore ignored."""
+
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was due for the first time. Required."""
+
+    def __init__(
+        self,
+        *,
+        recall: _recall_service_pb2.Recall | None = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        occurrence: _builtins.int = ...,
+        request_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "occurrence", b"occurrence", "recall", b"recall", "request_hash", b"request_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferRecall: _TypeAlias = TransferRecall  # noqa: Y015
 
 @_typing.final
 class TransferEnd(_message.Message):

@@ -27,8 +27,9 @@ if _version_not_supported:
 
 class TransferServiceStub(object):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them: what is exported and then imported into an empty store is equal in all that can be read of it,
-    but for `incarnation` and `etag`. The file format of the same records is in docs/migrating/native.md.
+    to them but leases and claims: what is exported and then imported into an empty store is equal
+    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    same records is in docs/migrating/native.md.
     """
 
     def __init__(self, channel):
@@ -51,8 +52,9 @@ class TransferServiceStub(object):
 
 class TransferServiceServicer(object):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them: what is exported and then imported into an empty store is equal in all that can be read of it,
-    but for `incarnation` and `etag`. The file format of the same records is in docs/migrating/native.md.
+    to them but leases and claims: what is exported and then imported into an empty store is equal
+    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    same records is in docs/migrating/native.md.
     """
 
     def ExportSessions(self, request, context):
@@ -104,8 +106,9 @@ def add_TransferServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TransferService(object):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them: what is exported and then imported into an empty store is equal in all that can be read of it,
-    but for `incarnation` and `etag`. The file format of the same records is in docs/migrating/native.md.
+    to them but leases and claims: what is exported and then imported into an empty store is equal
+    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    same records is in docs/migrating/native.md.
     """
 
     @staticmethod

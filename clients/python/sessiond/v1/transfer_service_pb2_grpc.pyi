@@ -28,8 +28,9 @@ GRPC_VERSION: str
 
 class TransferServiceStub:
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them: what is exported and then imported into an empty store is equal in all that can be read of it,
-    but for `incarnation` and `etag`. The file format of the same records is in docs/migrating/native.md.
+    to them but leases and claims: what is exported and then imported into an empty store is equal
+    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    same records is in docs/migrating/native.md.
     """
 
     @_typing.overload
@@ -58,8 +59,9 @@ class TransferServiceStub:
 @_typing.type_check_only
 class TransferServiceAsyncStub(TransferServiceStub):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them: what is exported and then imported into an empty store is equal in all that can be read of it,
-    but for `incarnation` and `etag`. The file format of the same records is in docs/migrating/native.md.
+    to them but leases and claims: what is exported and then imported into an empty store is equal
+    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    same records is in docs/migrating/native.md.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -84,8 +86,9 @@ class TransferServiceAsyncStub(TransferServiceStub):
 
 class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them: what is exported and then imported into an empty store is equal in all that can be read of it,
-    but for `incarnation` and `etag`. The file format of the same records is in docs/migrating/native.md.
+    to them but leases and claims: what is exported and then imported into an empty store is equal
+    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    same records is in docs/migrating/native.md.
     """
 
     @_abc_1.abstractmethod

@@ -380,3 +380,70 @@ INSERT INTO session_request (bucket, session_key, kind, request_id, digest, resu
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (bucket, session_key, kind, request_id) DO NOTHING
 RETURNING true;
+
+-- name: transfer_marks
+-- How far consumers have come in a session.
+SELECT consumer, seq
+FROM watermark
+WHERE bucket = $1 AND session_key = $2
+ORDER BY consumer;
+
+-- name: transfer_recalls
+-- A session's recalls without their claims, behind $3: $4 at most.
+SELECT
+    recall_id, type, state, first_time, interval_microseconds, occurrence, due_time, fired_count,
+    missed_count, skipped_count, last_fire_time, last_message_seq, request_hash, details, create_time,
+    update_time
+FROM recall
+WHERE bucket = $1 AND session_key = $2 AND recall_id > $3
+ORDER BY recall_id
+LIMIT $4;
+
+-- name: import_log
+-- A record of the log, unless there is one of its number.
+WITH added AS (
+    INSERT INTO session_log (
+        bucket, session_key, log_seq, kind, round_index, content, origin_time, create_time
+    )
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT (bucket, session_key, log_seq) DO NOTHING
+    RETURNING bucket, session_key, log_seq, octet_length(content) AS size
+)
+INSERT INTO session_log_total (bucket, session_key, next_log_seq, record_count, content_bytes)
+SELECT bucket, session_key, log_seq + 1, 1, size
+FROM added
+ON CONFLICT (bucket, session_key) DO UPDATE
+SET next_log_seq = greatest(session_log_total.next_log_seq, excluded.next_log_seq),
+    record_count = session_log_total.record_count + 1,
+    content_bytes = session_log_total.content_bytes + excluded.content_bytes
+RETURNING true;
+
+-- name: import_mark
+-- A watermark, unless the consumer has one in the session.
+INSERT INTO watermark (
+    bucket, session_key, consumer, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
+    claim_worker, claim_count, done_token, update_time
+)
+SELECT
+    s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, $4, false,
+    clock_timestamp(), '', '', 0, '', clock_timestamp()
+FROM session AS s
+WHERE s.bucket = $1 AND s.session_key = $2
+ON CONFLICT (bucket, session_key, consumer) DO NOTHING
+RETURNING true;
+
+-- name: import_recall
+-- A recall, unless there is one of its id. It rests if its session does.
+INSERT INTO recall (
+    bucket, session_key, recall_id, tenant, session_id, owner, type, state, held, first_time,
+    interval_microseconds, occurrence, due_time, ready_time, claimed_occurrence, claim_token,
+    claim_worker, claim_count, done_token, fired_count, missed_count, skipped_count, last_fire_time,
+    last_message_seq, request_hash, details, create_time, update_time
+)
+SELECT
+    s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, $4, $5, s.state <> 1, $6, $7, $8, $9, $9, 0,
+    '', '', 0, '', $10, $11, $12, $13, $14, $15, $16, $17, $18
+FROM session AS s
+WHERE s.bucket = $1 AND s.session_key = $2
+ON CONFLICT (bucket, session_key, recall_id) DO NOTHING
+RETURNING true;

@@ -11,24 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from sessiond import v1
-from sessiond._openai import from_openai
 from sessiond.cli.openai_files import FormatError
 from sessiond.cli.output import plain_struct
 from sessiond.cli.sources import making
 from sessiond.cli.sources.making import Clock, Extras, Report
+from sessiond.cli.sources.power_loop_messages import SYSTEM, MessageRow, json_object, nanos_of
 from sessiond.cli.sources.sqlite_file import Database, Row
-
-SYSTEM = "power_loop"
 
 _TABLES = ("sessions", "messages", "compactions", "usage_rounds", "session_state")
 _SESSION_COLUMNS = {
     *("session_id", "created_at", "updated_at", "system_prompt", "model", "config_json", "status"),
     *("kind", "parent_session_id", "spawn_tool_call_id", "spawn_depth", "lifecycle"),
     "metadata_json",
-}
-_MESSAGE_COLUMNS = {
-    *("session_id", "seq", "role", "name", "content", "tool_calls_json", "tool_call_id"),
-    *("round_index", "state", "meta_json", "created_at"),
 }
 _COMPACTION_COLUMNS = {
     *("session_id", "compact_seq", "note_seq", "from_seq", "to_seq", "before_tokens"),
@@ -49,8 +43,6 @@ _LIFECYCLES = {
     "linked": v1.Lifecycle.LIFECYCLE_LINKED,
     "detached": v1.Lifecycle.LIFECYCLE_DETACHED,
 }
-_ROLES = {"system", "developer", "user", "assistant", "tool"}
-_MILLI = 10**6
 
 
 class PowerLoopReader:
@@ -132,12 +124,6 @@ def _parent(row: Row) -> str | None:
     return None if parent is None else str(parent)
 
 
-def _nanos(milliseconds: Any) -> int | None:
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
-        return None
-    return making.nanoseconds(milliseconds / 1000) and int(milliseconds * _MILLI)
-
-
 class _Session:
     def __init__(self, reader: PowerLoopReader, row: Row, *, has_parent: bool, depth: int) -> None:
         self._reader = reader
@@ -192,9 +178,9 @@ class _Session:
             extras.keep("session_id", self._id)
             self._report.note("ids that sessions here can't have and that were replaced")
         first = next((it.message.create_time.ToNanoseconds() for it in log), 0)
-        created = _nanos(row.get("created_at"))
+        created = nanos_of(row.get("created_at"))
         created = first if created is None else created
-        updated = max(created, _nanos(row.get("updated_at")) or created)
+        updated = max(created, nanos_of(row.get("updated_at")) or created)
         session = v1.Session(
             id=id,
             source="power-loop",
@@ -257,7 +243,7 @@ class _Session:
         raw = self._row.get("metadata_json")
         if raw is None:
             return
-        found = _object(raw)
+        found = json_object(raw)
         if found is None or SYSTEM in found or making.too_large(found):
             self._extras.keep("metadata_json", raw)
             return
@@ -285,12 +271,12 @@ class _Session:
         hidden = {seq for it in compactions.values() for seq in range(it.from_seq, it.to_seq + 1)}
         for seq, row in enumerate(rows, 1):
             compaction = compactions.get(seq)
-            made = _Message(row, seq, self._report, note=compaction is not None)
+            made = MessageRow(row, seq, self._report, note=compaction is not None)
             message = made.message(compacted=seq in hidden)
             if message.tool_call_id in self._open:
                 self._pairs.append((self._open.pop(message.tool_call_id), seq))
             self._open.update((call.id, seq) for call in message.tool_calls)
-            created = self._clock.next(_nanos(row.get("created_at")))
+            created = self._clock.next(nanos_of(row.get("created_at")))
             yield making.message_record(message, seq, created, note=compaction is not None)
             if compaction is not None:
                 yield v1.TransferRecord(compaction=v1.TransferCompaction(compaction=compaction))
@@ -335,7 +321,7 @@ class _Session:
 
     def _compaction(self, row: Row, note: int, low: int, high: int) -> v1.Compaction:
         extras = Extras(SYSTEM, "compactions", self._report)
-        created = _nanos(row.get("created_at"))
+        created = nanos_of(row.get("created_at"))
         return v1.Compaction(
             note_seq=note,
             from_seq=low,
@@ -353,7 +339,7 @@ class _Session:
         if raw is None:
             return
         self._extras.keep("pending_json", raw)
-        found = _object(raw)
+        found = json_object(raw)
         calls = (found or {}).get("tool_calls")
         missing = [
             call
@@ -371,7 +357,7 @@ class _Session:
             "pending calls that no message holds, in an entry that the model doesn't see",
             len(missing),
         )
-        updated = _nanos(self._row.get("updated_at"))
+        updated = nanos_of(self._row.get("updated_at"))
         yield making.message_record(entry, count + 1, self._clock.next(updated))
 
     def _usage(self) -> Iterator[v1.TransferRecord]:
@@ -415,7 +401,7 @@ class _Session:
             if total is not None
             else prompt + used.output_tokens
         )
-        nanos = _nanos(row.get("created_at")) or _nanos(self._row.get("created_at")) or 0
+        nanos = nanos_of(row.get("created_at")) or nanos_of(self._row.get("created_at")) or 0
         return used, extras.short("model", row.get("model")), nanos
 
 
@@ -423,16 +409,6 @@ def _add(total: v1.TransferUsage, used: v1.Usage) -> None:
     total.record_count += 1
     for field, value in used.ListFields():
         setattr(total.usage, field.name, getattr(total.usage, field.name) + value)
-
-
-def _object(raw: Any) -> dict[str, Any] | None:
-    """A JSON text that holds an object which metadata can hold."""
-    try:
-        found = making.parsed(raw)
-        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _pending_call(call: dict[str, Any]) -> v1.ToolCall:
@@ -444,97 +420,3 @@ def _pending_call(call: dict[str, Any]) -> v1.ToolCall:
         name=making.clean(inner.get("name") or ""),
         arguments=arguments if isinstance(arguments, str) else json.dumps(arguments),
     )
-
-
-class _Message:
-    """One row of `messages`."""
-
-    def __init__(self, row: Row, seq: int, report: Report, *, note: bool) -> None:
-        self._row = row
-        self._seq = seq
-        self._report = report
-        self._note = note
-        self._extras = Extras(SYSTEM, "messages", report)
-        self._raw: dict[str, bytes] = {}
-
-    def message(self, *, compacted: bool) -> v1.Message:
-        """The message; `compacted` says whether a compaction hides it."""
-        row, extras = self._row, self._extras
-        role = row["role"] if row["role"] in _ROLES else "system"
-        message = from_openai([self._item(role)])[0]
-        message.client_id = f"power-loop:{row['seq']}"
-        name = extras.short("name", row.get("name"))
-        if role == "tool":
-            message.tool_name = name
-        else:
-            message.name = name
-        message.round_index = extras.count("round_index", row.get("round_index") or 0)
-        nanos = _nanos(row.get("created_at"))
-        if nanos is not None:
-            message.origin_time.CopyFrom(making.timestamp(nanos))
-        else:
-            extras.keep("created_at", row.get("created_at"))
-        self._flags(message, compacted)
-        self._finish(message)
-        return message
-
-    def _item(self, role: str) -> dict[str, Any]:
-        row = self._row
-        item: dict[str, Any] = {"role": role, "content": self._content()}
-        if row.get("tool_call_id") is not None:
-            item["tool_call_id"] = making.call_id(row["tool_call_id"])
-        if row.get("tool_calls_json") is not None:
-            try:
-                calls = making.parsed(row["tool_calls_json"])
-                json.dumps(calls, allow_nan=False, ensure_ascii=False).encode()
-                item["tool_calls"] = calls
-            except ValueError:
-                self._report.note("messages.tool_calls_json whose JSON is broken, kept as it is")
-                self._keep_raw("tool_calls_json")
-        return item
-
-    def _content(self) -> str | None:
-        content = self._row.get("content")
-        if content is None:
-            return None
-        if isinstance(content, bytes) or making.has_surrogates(str(content)):
-            self._keep_raw("content")
-        text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
-        return making.replaced(text)
-
-    def _keep_raw(self, column: str) -> None:
-        value = self._row[column]
-        raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
-        self._raw[f"power_loop.{column}"] = raw
-
-    def _flags(self, message: v1.Message, compacted: bool) -> None:
-        """Whether the model sees it: a compaction hides what it replaced, the flag hides the rest."""
-        state = self._row.get("state", "active")
-        message.in_context = state == "active" or (state == "compacted_out" and compacted)
-        message.in_transcript = not self._note
-        message.kind = v1.MessageKind.MESSAGE_KIND_NORMAL
-        if self._note:
-            message.kind = v1.MessageKind.MESSAGE_KIND_NOTE
-        if state not in ("active", "compacted_out") or (state == "active" and compacted):
-            self._extras.keep("state", state)
-        if state == "compacted_out" and not compacted:
-            self._report.note("messages that no compaction on record has compacted out")
-
-    def _finish(self, message: v1.Message) -> None:
-        row, extras = self._row, self._extras
-        extras.keep_unknown(row, _MESSAGE_COLUMNS)
-        if row["role"] not in _ROLES:
-            extras.keep("role", row["role"])
-        if row["seq"] != self._seq:
-            extras.keep("seq", row["seq"])
-        meta = _object(row.get("meta_json"))
-        if row.get("meta_json") is not None and (meta is None or SYSTEM in meta):
-            extras.keep("meta_json", row["meta_json"])
-            meta = None
-        for name, raw in self._raw.items():
-            message.extensions[name] = raw
-        values = {**(meta or {}), **({SYSTEM: extras.values} if extras.values else {})}
-        if values and making.too_large(values):
-            message.extensions["power_loop.columns"] = json.dumps(values).encode()
-        elif values:
-            message.metadata.CopyFrom(making.struct(values))
