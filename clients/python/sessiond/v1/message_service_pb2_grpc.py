@@ -201,7 +201,7 @@ class MessageServiceServicer(object):
         other texts without spaces are found by any piece of them.
 
         A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-        the newest 50,000 entries.
+        the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -90,7 +90,7 @@ class MessageServiceStub:
     other texts without spaces are found by any piece of them.
 
     A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-    the newest 50,000 entries.
+    the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
     """
     ReindexSessions: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ReindexSessionsRequest, _message_service_pb2.ReindexSessionsResponse]
     """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
@@ -160,7 +160,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     other texts without spaces are found by any piece of them.
 
     A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-    the newest 50,000 entries.
+    the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
     """
     ReindexSessions: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ReindexSessionsRequest, _message_service_pb2.ReindexSessionsResponse]  # type: ignore[assignment]
     """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
@@ -293,7 +293,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         other texts without spaces are found by any piece of them.
 
         A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-        the newest 50,000 entries.
+        the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
         """
 
     @_abc_1.abstractmethod
