@@ -46,6 +46,10 @@ class Archiving(Appends, Retries, Hiding, Forks, Archives):
     """What archiving mustn't change."""
 
 
+class FindingArchived(Appends, Hiding, Archives, Searches, Deletions):
+    """What is found in archives, and what is gone with them."""
+
+
 @pytest.mark.timeout(600)
 def test_P1_P3_P4_P5_appends_in_every_mode_are_what_the_model_says(stubs: Stubs) -> None:
     run(Writing, stubs, examples=10, steps=20)
@@ -62,6 +66,11 @@ def test_P6_P11_searches_find_what_is_there_and_deletions_leave_nothing(stubs: S
 
 
 @pytest.mark.timeout(600)
+def test_P6_P11_searches_and_deletions_mind_no_archive(archiving_stubs: Stubs) -> None:
+    run(FindingArchived, archiving_stubs, examples=8, steps=25)
+
+
+@pytest.mark.timeout(600)
 def test_P4_P6_P7_P8_archived_histories_are_what_the_model_says(archiving_stubs: Stubs) -> None:
     run(Archiving, archiving_stubs, examples=10, steps=25)
 
@@ -72,6 +81,7 @@ def test_P4_P6_P7_P8_long_archived_histories_are_what_the_model_says(
     archiving_stubs: Stubs,
 ) -> None:
     run(Archiving, archiving_stubs, examples=150, steps=60)
+    run(FindingArchived, archiving_stubs, examples=60, steps=50)
 
 
 @pytest.mark.long
