@@ -48,6 +48,7 @@ _SESSION_COLUMNS = {
 _MESSAGE_COLUMNS = {
     *("id", "session_id", "role", "content", "tool_call_id", "tool_calls", "tool_name"),
     *("timestamp", "token_count", "finish_reason", "reasoning", "reasoning_content"),
+    *("active", "compacted"),
     *_ITEMS,
 }
 _ROLES = {"system", "developer", "user", "assistant", "tool"}
@@ -390,8 +391,10 @@ class _Message:
             message.MergeFrom(making.hidden_entry(message.client_id))
         if not row.get("active", 1):
             message.in_context = message.in_transcript = False
+            extras.keep("active", row.get("active"))
         if row.get("compacted"):
             message.in_context = False
+            extras.keep("compacted", row["compacted"])
         nanos = making.nanoseconds(row.get("timestamp"))
         if nanos is not None:
             message.origin_time.CopyFrom(making.timestamp(nanos))
