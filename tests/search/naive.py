@@ -75,6 +75,10 @@ class Query:
     alternatives: tuple[tuple[tuple[Term, ...], tuple[Term, ...]], ...]
     written: str
 
+    @property
+    def terms(self) -> list[Term]:
+        return [term for both in self.alternatives for terms in both for term in terms]
+
     def finds(self, text: Text) -> bool:
         return any(
             all(term.found_in(text) for term in terms)
@@ -93,9 +97,12 @@ runs = st.one_of(words, words, rows)
 
 
 @st.composite
-def texts(draw: st.DrawFn) -> Text:
-    """A text with separators of all kinds between its runs."""
-    found = draw(st.lists(runs, max_size=10))
+def texts(draw: st.DrawFn, queries: Sequence[Query] = ()) -> Text:
+    """A text with separators of all kinds between its runs, and often with what is looked for in it."""
+    rows: list[tuple[Run, ...]] = [term.runs for query in queries for term in query.terms]
+    pieces = runs.map(lambda run: (run,))
+    some = st.one_of(pieces, st.sampled_from(rows), st.sampled_from(rows)) if rows else pieces
+    found = [run for row in draw(st.lists(some, max_size=6)) for run in row]
     written = draw(st.sampled_from(("", *_SEPARATORS)))
     for run in found:
         word = "".join(run)

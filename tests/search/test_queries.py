@@ -50,13 +50,11 @@ def document(text: str) -> str:
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.lists(naive.texts(), min_size=1, max_size=8),
-    st.lists(naive.queries(), min_size=1, max_size=4),
-)
+@given(st.lists(naive.queries(), min_size=1, max_size=4), st.data())
 def test_what_is_found_is_what_a_naive_search_finds(
-    matches: Matches, texts: list[naive.Text], wanted: list[naive.Query]
+    matches: Matches, wanted: list[naive.Query], data: st.DataObject
 ) -> None:
+    texts = data.draw(st.lists(naive.texts(wanted), min_size=1, max_size=8))
     documents = [document(text.written) for text in texts]
     for query in wanted:
         parsed = queries.parse(query.written)
