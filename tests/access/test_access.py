@@ -289,6 +289,20 @@ def test_a_key_that_makes_no_sense_is_refused(keyed: Keyed, arguments: tuple[str
     assert made.stderr.startswith(f"sessiond: {arguments[0]}")
 
 
+def test_streams_of_the_library_send_the_key(keyed: Keyed) -> None:
+    session_id = f"s-{uuid4()}"
+    with keyed.client(keyed.ada) as ada:
+        ada.create_session(session_id)
+        with ada.draft(session_id) as draft:
+            draft.text("hel")
+            draft.text("lo")
+            ada.append(session_id, said("hello", client_id=draft.client_id))
+        with ada.append_stream() as stream:
+            assert stream.append(session_id, said("on")).result().first_seq == 2
+        made = ada.upload_attachment(session_id, b"12345", name="five.txt").attachment
+        assert ada.read_attachment(session_id, made.id) == b"12345"
+
+
 def test_health_needs_no_key(keyed: Keyed) -> None:
     with grpc.insecure_channel(keyed.server.target) as channel:
         check = channel.unary_unary(

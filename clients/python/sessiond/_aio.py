@@ -16,7 +16,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -26,7 +25,7 @@ from google.protobuf.message import Message
 
 from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
-from sessiond._channel import call_metadata, channel_options, grpc_target
+from sessiond._channel import call_metadata, channel_options, grpc_target, with_metadata
 from sessiond._draft import PUBLISH
 from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import Cancelled, SessiondError
@@ -93,7 +92,7 @@ class _Link:
                 request_serializer=rpc.request.SerializeToString,
                 response_deserializer=rpc.response.FromString,
             )
-            found = self._callables[rpc.path] = partial(made, metadata=self._metadata)
+            found = self._callables[rpc.path] = with_metadata(made, self._metadata)
         return found
 
     def _open(self) -> grpc.aio.Channel:

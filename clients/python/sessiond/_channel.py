@@ -136,6 +136,26 @@ def call_metadata(api_key: str | None) -> tuple[tuple[str, str], ...] | None:
     return (("authorization", f"Bearer {key}"),) if key else None
 
 
+class _WithMetadata:
+    """A channel's callable that sends the same metadata with every call."""
+
+    def __init__(self, call: Any, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._call = call
+        self._metadata = metadata
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, metadata=self._metadata, **kwargs)
+
+    def future(self, *args: Any, **kwargs: Any) -> Any:
+        """The call, under way."""
+        return self._call.future(*args, metadata=self._metadata, **kwargs)
+
+
+def with_metadata(call: Any, metadata: tuple[tuple[str, str], ...] | None) -> Any:
+    """A channel's callable, with what is to be sent with every call."""
+    return call if metadata is None else _WithMetadata(call, metadata)
+
+
 def grpc_target(target: str | None) -> str:
     """The target as gRPC knows it: several addresses, separated by commas, are tried in turn."""
     target = target or default_target()

@@ -7,7 +7,6 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -16,7 +15,7 @@ from google.protobuf.message import Message
 
 from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
-from sessiond._channel import call_metadata, channel_options, grpc_target
+from sessiond._channel import call_metadata, channel_options, grpc_target, with_metadata
 from sessiond._draft import PUBLISH, Draft
 from sessiond._errors import SessiondError
 from sessiond._lease import WriterLease
@@ -64,7 +63,7 @@ class _Link:
                 request_serializer=rpc.request.SerializeToString,
                 response_deserializer=rpc.response.FromString,
             )
-            found = self._callables[rpc.path] = partial(made, metadata=self._metadata)
+            found = self._callables[rpc.path] = with_metadata(made, self._metadata)
         return found
 
 
