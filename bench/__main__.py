@@ -12,7 +12,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from bench import archive, feeds, flat, report, search
+from bench import archive, feeds, flat, lists, report, search
 from bench.loads import Direct, Echo, Service
 from bench.measure import Ratio, compare
 from bench.processes import servers
@@ -43,6 +43,11 @@ async def _run(effort: Effort, only: set[str]) -> list[Ratio]:
         if not only or any(name.startswith("flat") for name in only):
             await flat.prepare(service, dsn)
             for ratio in await flat.ratios(service, effort.rounds, effort.latency_calls):
+                report.line(ratio)
+                found.append(ratio)
+        if not only or any(name.startswith("list") for name in only):
+            await lists.prepare(service, dsn)
+            for ratio in await lists.ratios(service, effort.rounds, effort.latency_calls):
                 report.line(ratio)
                 found.append(ratio)
         for ratio in await _feeds(effort, only, service, dsn, service_address, echo_address):

@@ -10,10 +10,11 @@ import asyncpg
 from sessiond_server.errors import SearchTooCostly, SessionAmbiguous, SessionNotFound
 from sessiond_server.sessions import titles
 from sessiond_server.sessions.queries import Query
-from sessiond_server.store import recalls, search, sessions
+from sessiond_server.store import lists, recalls, search, sessions
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey, session_key
-from sessiond_server.store.sessions import ListFilters, ListPlace, Order, SessionRow
+from sessiond_server.store.lists import ListFilters, ListPlace, Order, Scope
+from sessiond_server.store.sessions import SessionRow
 
 _CANDIDATES = 20
 _ENTRIES = 5000
@@ -60,10 +61,11 @@ async def next_title(connection: Connection, tenant: str, title: str, owner: str
 @dataclass(slots=True)
 class Preview:
     """What a list shows of a session besides its facts: the beginnings of the messages among which its first
-    and last texts are, each the best one first, and what it waits for."""
+    and last texts are, each the best one first, how many children it has, and what it waits for."""
 
     opening: list[bytes]
     latest: list[bytes]
+    children: int
     recall_time: datetime | None = None
     """When its soonest pending recall is due."""
 
@@ -76,32 +78,72 @@ class TextFilter:
     seconds: float
 
 
-async def list_page(
-    connection: Connection,
-    filters: ListFilters,
-    order: Order,
-    after: ListPlace,
-    limit: int,
-    text: TextFilter | None = None,
-) -> tuple[list[tuple[SessionRow, Preview, ListPlace]], bool]:
-    """A page of sessions, each with its place, and whether there are more. It is cut where the sessions'
-    details take more than `_DETAILS_BYTES`."""
-    if text is None:
-        places = await sessions.list_page(connection, filters, order, after, limit + 1)
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What to list, in which order, from which place on. `subtree` is where the session is stored whose
+    descendants are listed; `owner` is whose children alone are counted."""
+
+    filters: ListFilters
+    order: Order
+    after: ListPlace
+    limit: int
+    subtree: SessionKey | None
+    owner: str | None
+    text: TextFilter | None
+    with_total: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of sessions, each with its place, whether there are more, and how many there are in all, and
+    whether these may not be all."""
+
+    rows: list[tuple[SessionRow, Preview, ListPlace]]
+    more: bool
+    total: tuple[int, bool]
+
+
+async def list_page(connection: Connection, wanted: Listing) -> Listed:
+    """A page. It is cut where the sessions' details take more than `_DETAILS_BYTES`."""
+    if wanted.text is None:
+        places, total = await _places(connection, wanted, Scope(wanted.subtree))
     else:
         try:
             async with connection.transaction():
-                having = await _having(connection, filters, text)
-                places = await sessions.list_page(
-                    connection, filters, order, after, limit + 1, having
-                )
+                having = await _having(connection, wanted.filters, wanted.text)
+                scope = Scope(wanted.subtree, having)
+                places, total = await _places(connection, wanted, scope)
         except asyncpg.QueryCanceledError as error:
-            raise SearchTooCostly(text.seconds) from error
-    by_key = dict(places[:limit])
+            raise SearchTooCostly(wanted.text.seconds) from error
+    by_key = dict(places[: wanted.limit])
     keys = await sessions.within(connection, list(by_key), _DETAILS_BYTES)
-    more = len(places) > len(keys)
     rows = await sessions.read_all(connection, keys)
-    previews = [Preview([], []) for _ in rows]
+    previews = await _previews(connection, rows, wanted)
+    shown = zip(rows, previews, strict=True)
+    return Listed(
+        [(row, preview, by_key[row.key]) for row, preview in shown],
+        len(places) > len(keys),
+        total,
+    )
+
+
+async def _places(
+    connection: Connection, wanted: Listing, scope: Scope
+) -> tuple[list[tuple[SessionKey, ListPlace]], tuple[int, bool]]:
+    places = await lists.list_page(
+        connection, wanted.filters, wanted.order, wanted.after, wanted.limit + 1, scope
+    )
+    if not wanted.with_total:
+        return places, (0, False)
+    return places, await lists.count(connection, wanted.filters, scope)
+
+
+async def _previews(
+    connection: Connection, rows: list[SessionRow], wanted: Listing
+) -> list[Preview]:
+    ids = [row.session_id for row in rows]
+    children = await lists.child_counts(connection, wanted.filters.tenant, wanted.owner, ids)
+    previews = [Preview([], [], children.get(id, 0)) for id in ids]
     for place, opening, beginning in await sessions.previews(connection, rows):
         preview = previews[place - 1]
         if opening:
@@ -111,9 +153,7 @@ async def list_page(
     times = await recalls.pending_times(connection, rows)
     for row, preview in zip(rows, previews, strict=True):
         preview.recall_time = times.get(row.key)
-    return [
-        (row, preview, by_key[row.key]) for row, preview in zip(rows, previews, strict=True)
-    ], more
+    return previews
 
 
 async def _having(

@@ -12,7 +12,7 @@ from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid, SearchDisabled
 from sessiond_server.operations import creating, ending, facts, finding, forking, pruning, summing
 from sessiond_server.operations.creating import NewSession
-from sessiond_server.operations.finding import TextFilter
+from sessiond_server.operations.finding import Listing, TextFilter
 from sessiond_server.operations.pruning import FIRST, Pruning
 from sessiond_server.operations.stats import Counting
 from sessiond_server.rpc import (
@@ -29,7 +29,8 @@ from sessiond_server.rpc import (
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.store.database import Database
-from sessiond_server.store.sessions import ListFilters, ListPlace, Order, SessionRow
+from sessiond_server.store.lists import ListFilters, ListPlace
+from sessiond_server.store.sessions import SessionRow
 
 UPDATABLE = frozenset(
     {
@@ -118,17 +119,22 @@ class SessionServicer:
     ) -> rpc.ListSessionsResponse:
         size = checks.page_size(request, limits.SESSION_PAGE)
         filters = _filters(request)
-        text = self._text(request)
         call = _token_call(request)
-        after = _place(request.page_token, call) if request.page_token else _FIRST_PLACE
-        order: Order = (
-            "create_time" if request.order_by == rpc.SESSION_ORDER_CREATE_TIME else "listed_time"
+        created = request.order_by == rpc.SESSION_ORDER_CREATE_TIME
+        wanted = Listing(
+            filters,
+            "create_time" if created else "listed_time",
+            _place(request.page_token, call) if request.page_token else _FIRST_PLACE,
+            size,
+            access.key_of(request.subtree_of) if request.subtree_of else None,
+            access.owner(),
+            self._text(request),
+            request.with_total,
         )
-        rows, more = await self.database.read(
-            lambda connection: finding.list_page(connection, filters, order, after, size, text)
-        )
+        page = await self.database.read(lambda connection: finding.list_page(connection, wanted))
+        more = page.more
         answer, used, full = rpc.ListSessionsResponse(), 0, request.view == pb.SESSION_VIEW_FULL
-        for row, preview, place in rows:
+        for row, preview, place in page.rows:
             summary = sessions_io.summary(row, preview, full=full)
             used += summary.ByteSize() + 16
             if answer.sessions and used > limits.PAGE_BYTES:
@@ -140,6 +146,7 @@ class SessionServicer:
             answer.next_page_token = page_tokens.encode(
                 [last.pinned, last.time.isoformat(), str(last.session_key)], call
             )
+        answer.total_size, answer.total_size_partial = page.total
         return answer
 
     def _text(self, request: rpc.ListSessionsRequest) -> TextFilter | None:

@@ -203,6 +203,7 @@ def summary(row: SessionRow, preview: Preview, *, full: bool) -> pb.SessionSumma
         preview=_first_text(preview.latest),
         opening=_first_text(preview.opening),
         pending_recall_time=optional_timestamp(preview.recall_time),
+        child_count=preview.children,
     )
 
 

@@ -14,7 +14,7 @@ from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 
 LOOKED_AT = 20_000
-"""Sessions that one look goes through at most."""
+"""Sessions that one look goes through at most; a number in its text, as in those of lists."""
 
 
 class PrunePlace(NamedTuple):
@@ -53,7 +53,6 @@ async def candidates(
         tenant,
         *after,
         cutoffs.created,
-        LOOKED_AT,
         rule.states,
         rule.sources,
         rule.exclude_sources,

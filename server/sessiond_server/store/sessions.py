@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
 from uuid import UUID
 
 from sessiond_server.store import archive, archived, attachments, search
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_bucket
 from sessiond_server.store.segments import FullMessage
-from sessiond_server.store.sql import QUERIES, query
+from sessiond_server.store.sql import query
 
 NO_PARENT, SUBAGENT, CONTINUATION, FORK = 0, 1, 2, 3
 """Values of `sessiond.v1.ParentKind`."""
@@ -144,81 +143,6 @@ async def creation_request(connection: Connection, key: SessionKey) -> str | Non
     """The request that made a session; `None` if there is no such session."""
     request_id: str | None = await connection.fetchval(query("session_exists"), *key)
     return request_id
-
-
-@dataclass(frozen=True, slots=True)
-class ListFilters:
-    """What to list; `None` is any. See `ListSessionsRequest`."""
-
-    tenant: str
-    owner: str | None
-    sources: list[str] | None
-    exclude_sources: list[str] | None
-    profile: str | None
-    parent_id: str | None
-    subtree_of: str | None
-    states: list[int]
-    labels_json: str | None
-    idle_since: datetime | None
-    include_children: bool
-
-
-class ListPlace(NamedTuple):
-    """The last row of a page."""
-
-    pinned: bool
-    time: datetime
-    session_key: UUID
-
-
-Order = Literal["listed_time", "create_time"]
-_SESSIONS, _TEXT = (
-    {"": "session AS s", "keys": QUERIES["listed_keys"]},
-    {"text": QUERIES["listed_text"]},
-)
-# An optional filter on the owner would keep the planner from the owner's index, so there are texts with and
-# without.
-_LISTS: dict[tuple[str, bool, str], str] = {
-    (order, owned, kind): QUERIES["list_sessions"]
-    .replace(":order_time", order)
-    .replace(":sessions", _SESSIONS.get(kind, "session AS s"))
-    .replace(":condition", _TEXT.get(kind, "true"))
-    .replace("($2::text IS NULL OR s.owner = $2)", "s.owner = $2" if owned else "$2::text IS NULL")
-    for order in ("listed_time", "create_time")
-    for owned in (False, True)
-    for kind in ("", "keys", "text")
-}
-QUERIES.update(
-    {
-        "_".join(("list_sessions", o, str(owned), kind)).strip("_"): sql
-        for (o, owned, kind), sql in _LISTS.items()
-    }
-)
-for _part in ("list_sessions", "listed_keys", "listed_text"):
-    del QUERIES[_part]
-
-
-async def list_page(
-    connection: Connection,
-    filters: ListFilters,
-    order: Order,
-    after: ListPlace,
-    limit: int,
-    text: Sequence[SessionKey] | str | None = None,
-) -> list[tuple[SessionKey, ListPlace]]:
-    """The keys of a page, each with its place: of all sessions, of these, or of those with a text that a
-    tsquery finds."""
-    more: list[object] = [text] if isinstance(text, str) else []
-    if text is not None and not isinstance(text, str):
-        more = [[key.bucket for key in text], [key.key for key in text]]
-    rows = await connection.fetch(
-        _LISTS[order, filters.owner is not None, ("", "text", "keys")[len(more)]],
-        *(getattr(filters, name) for name in ListFilters.__slots__),
-        *after,
-        limit,
-        *more,
-    )
-    return [(SessionKey(r[0], r[1]), ListPlace(r[2], r[3], r[1])) for r in rows]
 
 
 _BEGINNING = 4096

@@ -159,6 +159,7 @@ def list_sessions(
     order_by: values.SessionOrder | None = None,
     view: values.SessionView | None = None,
     text: str = "",
+    with_total: bool = False,
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.ListSessionsRequest:
@@ -180,6 +181,7 @@ def list_sessions(
         order_by: `last_activity` (the default), kept to the minute, or `create_time`.
         view: `basic` (the default) without system prompt, config and metadata, or `full`.
         text: Only with this in their title or in a message: words and phrases as in `search_messages`.
+        with_total: Whether to count them all as well: the `total_size` of `list_sessions_page`.
         page_size: Sessions a page: 0 is 50, at most 200.
         page_token: Where to begin: the `next_page_token` of a page with the same filters.
     """
@@ -199,6 +201,7 @@ def list_sessions(
         order_by=enum_value(v1.SessionOrder, "SESSION_ORDER_", order_by),
         view=enum_value(v1.SessionView, "SESSION_VIEW_", view),
         text=text,
+        with_total=with_total,
     )
 
 

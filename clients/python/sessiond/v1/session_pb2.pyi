@@ -400,12 +400,15 @@ class SessionSummary(_message.Message):
     PREVIEW_FIELD_NUMBER: _builtins.int
     OPENING_FIELD_NUMBER: _builtins.int
     PENDING_RECALL_TIME_FIELD_NUMBER: _builtins.int
+    CHILD_COUNT_FIELD_NUMBER: _builtins.int
     preview: _builtins.str
     """The beginning of the newest text of a user or an assistant, white space collapsed: at most 60
     characters, found among the last 32 messages.
     """
     opening: _builtins.str
     """The beginning of the first text of a user, likewise, found among the first 32 messages."""
+    child_count: _builtins.int
+    """How many children it has, sub-agents, continuations and forks alike; 1000 means so many or more."""
     @_builtins.property
     def session(self) -> Global___Session:
         """The session; without `system_prompt`, `config` and `metadata` in the basic view."""
@@ -421,10 +424,11 @@ class SessionSummary(_message.Message):
         preview: _builtins.str = ...,
         opening: _builtins.str = ...,
         pending_recall_time: _timestamp_pb2.Timestamp | None = ...,
+        child_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pending_recall_time", b"pending_recall_time", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["opening", b"opening", "pending_recall_time", b"pending_recall_time", "preview", b"preview", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["child_count", b"child_count", "opening", b"opening", "pending_recall_time", b"pending_recall_time", "preview", b"preview", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

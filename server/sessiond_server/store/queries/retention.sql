@@ -1,5 +1,5 @@
 -- name: prune_candidates
--- The oldest sessions that fit a rule, of pinned ones or of others. At most $6 are looked at, whether they fit or
+-- The oldest sessions that fit a rule, of pinned ones or of others. At most 20,000 are looked at, whether they fit or
 -- not; each row says how many were, and where the last of them stands, also when none fits.
 WITH looked_at AS MATERIALIZED (
     SELECT s.*
@@ -8,7 +8,7 @@ WITH looked_at AS MATERIALIZED (
         AND (s.create_time, s.session_key) > ($3::timestamptz, $4::uuid)
         AND s.create_time <= $5::timestamptz
     ORDER BY s.create_time, s.session_key
-    LIMIT $6
+    LIMIT 20000
 ),
 fitting AS (
     SELECT
@@ -16,17 +16,17 @@ fitting AS (
         h.next_change
     FROM looked_at AS s
     JOIN session_head AS h USING (bucket, session_key)
-    WHERE s.state = ANY($7::smallint[])
-        AND ($8::text[] IS NULL OR s.source = ANY($8))
-        AND ($9::text[] IS NULL OR s.source <> ALL($9))
-        AND ($10::text IS NULL OR s.owner = $10)
-        AND ($11::text IS NULL OR s.profile = $11)
-        AND ($12::text IS NULL OR s.labels @> $12::jsonb)
-        AND ($13::boolean OR s.parent_kind <> 1)
-        AND ($14::timestamptz IS NULL OR h.activity_time <= $14)
-        AND ($15::timestamptz IS NULL OR s.end_time <= $15)
+    WHERE s.state = ANY($6::smallint[])
+        AND ($7::text[] IS NULL OR s.source = ANY($7))
+        AND ($8::text[] IS NULL OR s.source <> ALL($8))
+        AND ($9::text IS NULL OR s.owner = $9)
+        AND ($10::text IS NULL OR s.profile = $10)
+        AND ($11::text IS NULL OR s.labels @> $11::jsonb)
+        AND ($12::boolean OR s.parent_kind <> 1)
+        AND ($13::timestamptz IS NULL OR h.activity_time <= $13)
+        AND ($14::timestamptz IS NULL OR s.end_time <= $14)
     ORDER BY s.create_time, s.session_key
-    LIMIT $16
+    LIMIT $15
 ),
 looking AS (
     SELECT count(*) AS looked
