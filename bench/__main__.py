@@ -47,7 +47,7 @@ async def _run(effort: Effort, only: set[str]) -> list[Ratio]:
                 found.append(ratio)
         if not only or any(name.startswith("list") for name in only):
             await lists.prepare(service, dsn)
-            for ratio in await lists.ratios(service, effort.rounds, effort.latency_calls):
+            async for ratio in lists.ratios(service, effort.rounds, effort.latency_calls):
                 report.line(ratio)
                 found.append(ratio)
         for ratio in await _feeds(effort, only, service, dsn, service_address, echo_address):

@@ -31,7 +31,8 @@ and Postgres (with fsync) share one machine, and the client runs in a process of
 The echo is a bare RPC that gives back the bytes it gets, in the same kind of server process
 (`bench/echo.py`). "Direct" is asyncpg writing the same rows into copies of the same tables with the same
 indexes, in the same batches (`bench/loads.py`). AppendStream goes through the client library, unary appends
-through the bare stub. The sessions of a million messages are filled by SQL (`bench/flat.py`). Watchers run in
+through the bare stub. The sessions of a million messages are filled by SQL (`bench/flat.py`), and so are the
+100,000 sessions of the lists (`bench/lists.py`). Watchers run in
 a process of their own (`bench/watchers.py`); the bare stream sends frames of the same size; the other replica
 is a second server on the same Postgres (`bench/feeds.py`). These servers run without search. What
 indexing takes from appends is measured by itself, on a server that is behind with indexing all the time, and

@@ -144,6 +144,19 @@ def test_a_lineage_keeps_the_views_and_filters(api: Api) -> None:
     assert assistants == [(ids[1], 6)]
 
 
+def test_a_lineage_reads_archived_messages_as_hot_ones(api: Api) -> None:
+    lengths = (40, 30, 20)
+    ids = chain(api, *lengths)
+    for id in ids[:2]:
+        moved = api.contexts.ArchiveMessages(v1.ArchiveMessagesRequest(session_id=id))
+        assert moved.message_count > 0
+    everything = told(ids, lengths)
+    for size in (7, 100):
+        assert read(api, ids[2], page_size=size, view=ALL) == everything
+        backwards = read(api, ids[2], page_size=size, view=ALL, order=DESCENDING)
+        assert backwards == everything[::-1]
+
+
 def test_only_what_a_session_continues_belongs_to_its_lineage(api: Api) -> None:
     (root,) = chain(api, 2)
     child = api.child(root).id

@@ -283,6 +283,7 @@ class ListSessionsRequest(_message.Message):
     ORDER_BY_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    WITH_TOTAL_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many sessions a page holds at most: 0 is 50, above 200 is 200, negative is refused."""
     page_token: _builtins.str
@@ -309,6 +310,10 @@ class ListSessionsRequest(_message.Message):
     """Only those that have this in their title, or in a message that isn't rewound: words and phrases as
     in `SearchMessagesRequest.query`, all of them in the title or all in one message. Titles and messages
     are indexed soon after they are committed.
+    """
+    with_total: _builtins.bool
+    """Whether to count as well how many sessions the list holds, on all pages together. NOTE cost: the count
+    looks at up to 200,000 sessions, whatever the size of the page, so ask for it once.
     """
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -348,10 +353,11 @@ class ListSessionsRequest(_message.Message):
         order_by: Global___SessionOrder.ValueType = ...,
         view: _session_pb2.SessionView.ValueType = ...,
         text: _builtins.str = ...,
+        with_total: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle_since", b"idle_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_sources", b"exclude_sources", "idle_since", b"idle_since", "include_children", b"include_children", "labels", b"labels", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "profile", b"profile", "sources", b"sources", "states", b"states", "subtree_of", b"subtree_of", "text", b"text", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_sources", b"exclude_sources", "idle_since", b"idle_since", "include_children", b"include_children", "labels", b"labels", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "profile", b"profile", "sources", b"sources", "states", b"states", "subtree_of", b"subtree_of", "text", b"text", "view", b"view", "with_total", b"with_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,8 +373,14 @@ class ListSessionsResponse(_message.Message):
 
     SESSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_PARTIAL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The token of the next page; empty at the end, and only there."""
+    total_size: _builtins.int
+    """With `with_total`: how many sessions the list holds, on all pages together."""
+    total_size_partial: _builtins.bool
+    """Whether there may be more than `total_size`, since not all could be looked at."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionSummary]:
         """The sessions."""
@@ -378,10 +390,12 @@ class ListSessionsResponse(_message.Message):
         *,
         sessions: _abc.Iterable[_session_pb2.SessionSummary] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+        total_size_partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions", "total_size", b"total_size", "total_size_partial", b"total_size_partial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

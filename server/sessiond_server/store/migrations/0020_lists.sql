@@ -10,6 +10,12 @@ DROP INDEX session_parent_idx;
 CREATE INDEX session_root_listed_idx
     ON session (tenant, root_id, pinned DESC, listed_time DESC, session_key DESC)
     WHERE parent_id IS NOT NULL;
+CREATE INDEX session_parent_created_idx
+    ON session (tenant, parent_id, pinned DESC, create_time DESC, session_key DESC)
+    WHERE parent_id IS NOT NULL;
+CREATE INDEX session_root_created_idx
+    ON session (tenant, root_id, pinned DESC, create_time DESC, session_key DESC)
+    WHERE parent_id IS NOT NULL;
 CREATE INDEX session_source_listed_idx
     ON session (tenant, source, pinned DESC, listed_time DESC, session_key DESC);
 CREATE INDEX session_profile_listed_idx
