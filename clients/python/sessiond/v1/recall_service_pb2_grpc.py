@@ -34,7 +34,7 @@ class RecallServiceStub(object):
 
     A recall rests while its session has ended or is archived: it isn't claimed. When the session is
     reopened, a recall that was due meanwhile is due at once. Deleting the session deletes its recalls,
-    clearing its messages leaves them, and a fork has none; nor are they exported.
+    clearing its messages leaves them, and a fork has none.
 
     The way to work: ClaimDueRecalls in a loop, with a `wait`; for each claim CompleteRecall with
     `append_message`, which puts the recall's message into the session in the same transaction, so
@@ -98,7 +98,7 @@ class RecallServiceServicer(object):
 
     A recall rests while its session has ended or is archived: it isn't claimed. When the session is
     reopened, a recall that was due meanwhile is due at once. Deleting the session deletes its recalls,
-    clearing its messages leaves them, and a fork has none; nor are they exported.
+    clearing its messages leaves them, and a fork has none.
 
     The way to work: ClaimDueRecalls in a loop, with a `wait`; for each claim CompleteRecall with
     `append_message`, which puts the recall's message into the session in the same transaction, so
@@ -228,7 +228,7 @@ class RecallService(object):
 
     A recall rests while its session has ended or is archived: it isn't claimed. When the session is
     reopened, a recall that was due meanwhile is due at once. Deleting the session deletes its recalls,
-    clearing its messages leaves them, and a fork has none; nor are they exported.
+    clearing its messages leaves them, and a fork has none.
 
     The way to work: ClaimDueRecalls in a loop, with a `wait`; for each claim CompleteRecall with
     `append_message`, which puts the recall's message into the session in the same transaction, so

@@ -35,7 +35,7 @@ class RecallServiceStub:
 
     A recall rests while its session has ended or is archived: it isn't claimed. When the session is
     reopened, a recall that was due meanwhile is due at once. Deleting the session deletes its recalls,
-    clearing its messages leaves them, and a fork has none; nor are they exported.
+    clearing its messages leaves them, and a fork has none.
 
     The way to work: ClaimDueRecalls in a loop, with a `wait`; for each claim CompleteRecall with
     `append_message`, which puts the recall's message into the session in the same transaction, so
@@ -85,7 +85,7 @@ class RecallServiceAsyncStub(RecallServiceStub):
 
     A recall rests while its session has ended or is archived: it isn't claimed. When the session is
     reopened, a recall that was due meanwhile is due at once. Deleting the session deletes its recalls,
-    clearing its messages leaves them, and a fork has none; nor are they exported.
+    clearing its messages leaves them, and a fork has none.
 
     The way to work: ClaimDueRecalls in a loop, with a `wait`; for each claim CompleteRecall with
     `append_message`, which puts the recall's message into the session in the same transaction, so
@@ -131,7 +131,7 @@ class RecallServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A recall rests while its session has ended or is archived: it isn't claimed. When the session is
     reopened, a recall that was due meanwhile is due at once. Deleting the session deletes its recalls,
-    clearing its messages leaves them, and a fork has none; nor are they exported.
+    clearing its messages leaves them, and a fork has none.
 
     The way to work: ClaimDueRecalls in a loop, with a `wait`; for each claim CompleteRecall with
     `append_message`, which puts the recall's message into the session in the same transaction, so
