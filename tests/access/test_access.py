@@ -228,7 +228,9 @@ def test_A_planning_logs_are_read_with_the_permission_admin(keyed: Keyed) -> Non
             with pytest.raises(sessiond.PermissionDenied) as raised:
                 list(agent.list_session_logs(id))
             assert raised.value.metadata == {"permission": "admin"}
+            assert "log" not in {it.WhichOneof("record") for it in agent.export_sessions([id])}
         assert [it.content for it in service.list_session_logs(id)] == [b"{}"]
+        assert "log" in {it.WhichOneof("record") for it in service.export_sessions([id])}
 
 
 def test_P12_a_lineage_ends_before_somebody_elses_session(keyed: Keyed) -> None:

@@ -95,6 +95,11 @@ def check_made(session_id: str, owner: str) -> None:
         raise SessionExists(session_id)
 
 
+def may(needed: str) -> bool:
+    """Whether the caller has a permission."""
+    return needed in _current().grant.permissions
+
+
 def permission(method: str) -> str:
     """What a caller needs for a method, `sessiond.v1.<service>/<method>`."""
     service, _, name = method.rpartition("/")

@@ -13,7 +13,7 @@ from sessiond_server.rpc import access, limits, transfer_out
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.import_stream import ImportStream
 from sessiond_server.rpc.registry import Context
-from sessiond_server.sessions.transfers import Change
+from sessiond_server.sessions.transfers import Change, LogRecord
 from sessiond_server.store.database import Database
 from sessiond_server.store.messages import StoredMessage
 
@@ -60,6 +60,8 @@ class TransferServicer:
         try:
             async for happened in exporting.log(self.database, found, _PIECE_BYTES):
                 if isinstance(happened, Change) and happened.kind not in _KINDS:
+                    continue
+                if isinstance(happened, LogRecord) and not access.may(access.ADMIN):
                     continue
                 count += isinstance(happened, StoredMessage)
                 yield transfer_out.item(happened)

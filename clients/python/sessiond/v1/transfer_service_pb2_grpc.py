@@ -61,7 +61,7 @@ class TransferServiceServicer(object):
         """ExportSessions streams sessions as records: parents before their children, the records of a session
         together, from its `session` to its `end`. Each session is read as it stands when its turn comes; one
         that is deleted or cleared while it is read ends with `gone`. With no filter at all it exports
-        everything. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
+        everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

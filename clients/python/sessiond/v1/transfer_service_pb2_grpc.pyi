@@ -41,7 +41,7 @@ class TransferServiceStub:
     """ExportSessions streams sessions as records: parents before their children, the records of a session
     together, from its `session` to its `end`. Each session is read as it stands when its turn comes; one
     that is deleted or cleared while it is read ends with `gone`. With no filter at all it exports
-    everything. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
+    everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
     """
     ImportSessions: _grpc.StreamStreamMultiCallable[_transfer_service_pb2.ImportSessionsRequest, _transfer_service_pb2.ImportSessionsResponse]
     """ImportSessions stores what ExportSessions streamed, or what was made in that form from another system's
@@ -69,7 +69,7 @@ class TransferServiceAsyncStub(TransferServiceStub):
     """ExportSessions streams sessions as records: parents before their children, the records of a session
     together, from its `session` to its `end`. Each session is read as it stands when its turn comes; one
     that is deleted or cleared while it is read ends with `gone`. With no filter at all it exports
-    everything. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
+    everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
     """
     ImportSessions: _aio.StreamStreamMultiCallable[_transfer_service_pb2.ImportSessionsRequest, _transfer_service_pb2.ImportSessionsResponse]  # type: ignore[assignment]
     """ImportSessions stores what ExportSessions streamed, or what was made in that form from another system's
@@ -100,7 +100,7 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         """ExportSessions streams sessions as records: parents before their children, the records of a session
         together, from its `session` to its `end`. Each session is read as it stands when its turn comes; one
         that is deleted or cleared while it is read ends with `gone`. With no filter at all it exports
-        everything. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
+        everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
         """
 
     @_abc_1.abstractmethod
