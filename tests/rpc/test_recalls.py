@@ -311,11 +311,11 @@ def test_A_session_summary_says_when_a_recall_is_pending(api: Api) -> None:
     assert pending() is None
 
 
-def test_A_recalls_stay_behind_when_their_session_is_moved(api: Api, server: ServerProcess) -> None:
-    """An export holds what was said, by recalls too, but not what is to happen at its origin."""
+def test_A_recalls_move_with_their_session(api: Api, server: ServerProcess) -> None:
+    """An export holds what was said, by recalls too, and what is to happen."""
     recall = api.recall(api.talk(), "now", type=(kind := new("type")), interval=HOUR)
     api.complete(_claimed(api, recall), append_message=True)
-    api.skip(recall)
+    skipped = api.skip(recall)
     id = recall.session_id
     with Client(server.target) as client:
         records = list(client.export_sessions([id]))
@@ -325,7 +325,9 @@ def test_A_recalls_stay_behind_when_their_session_is_moved(api: Api, server: Ser
         (outcome,) = (outcome for answer in answers for outcome in answer.outcomes)
         assert not outcome.HasField("error"), outcome.error
         assert [message.text for message in client.list_messages(id)] == before
-        assert not list(client.list_recalls(id))
+        (moved,) = client.list_recalls(id)
+    assert (moved.id, moved.trigger_time) == (recall.id, skipped.trigger_time)
+    assert (moved.fired_count, moved.skipped_count, moved.state) == (1, 1, PENDING)
     assert api.claim(kind) == []
 
 
