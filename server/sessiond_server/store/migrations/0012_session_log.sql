@@ -1,5 +1,5 @@
 -- An agent's own records of its sessions.
--- compatible: 13
+-- compatible: 12
 
 CREATE TABLE session_log (
     bucket smallint NOT NULL,

@@ -1,5 +1,5 @@
 -- Who may call, when the setting `auth` asks for keys.
--- compatible: 12
+-- compatible: 11
 
 -- A key is shown once; what is kept of it tells nobody what it was. Keys belong to no session: the table is
 -- small, and the same for every shard.

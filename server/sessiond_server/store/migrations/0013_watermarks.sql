@@ -1,5 +1,5 @@
 -- How far consumers have come in sessions, and which sessions wait for them.
--- compatible: 14
+-- compatible: 13
 
 -- The watermark of a consumer in a session, and with `queued` whether it waits there: from `ready_time` on
 -- it can be claimed, which moves that time to the end of the lease. `child` is a sub-agent's session.

@@ -1,5 +1,5 @@
 -- Lists that cost what a page holds, whatever they filter by.
--- compatible: 10
+-- compatible: 13
 
 -- Each begins with what a list filters by, and goes on in the order of lists. What changes a session's place in
 -- the order changes all of these, and happens at most once a minute for each session.
