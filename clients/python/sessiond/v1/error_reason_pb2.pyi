@@ -174,78 +174,78 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
     `feed_drafts`). Metadata: `limit`.
     """
-    ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 63
+    ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 38
     """UNAUTHENTICATED. The server wants an API key (setting `auth`), and the call has none, or one that was
     revoked or has expired. No metadata.
     """
-    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 64
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 39
     """PERMISSION_DENIED. The API key doesn't allow the call: it lacks the permission (read, write or admin), or
     is bound to an owner, and the call names another one (then the permission is called owner) or no session.
     Metadata: `permission`.
     """
-    ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 65
+    ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 40
     """UNAVAILABLE, with RetryInfo. Another call held the session for longer than a call waits (setting
     `lock_timeout`), such as a fork of a long history. Nothing was written. Metadata: `limit`, in seconds.
     """
-    ERROR_REASON_ATTACHMENT_NOT_FOUND: _ErrorReason.ValueType  # 45
+    ERROR_REASON_ATTACHMENT_NOT_FOUND: _ErrorReason.ValueType  # 41
     """NOT_FOUND. The session has no attachment with this id. Metadata: `session_id`, `attachment_id`."""
-    ERROR_REASON_ATTACHMENT_ID_REUSED: _ErrorReason.ValueType  # 46
+    ERROR_REASON_ATTACHMENT_ID_REUSED: _ErrorReason.ValueType  # 42
     """ALREADY_EXISTS. An attachment with this id and other bytes is in the session. A bug of the caller:
     ids are for one attachment each. Metadata: `attachment_id`.
     """
-    ERROR_REASON_ATTACHMENT_OVER_LIMIT: _ErrorReason.ValueType  # 47
+    ERROR_REASON_ATTACHMENT_OVER_LIMIT: _ErrorReason.ValueType  # 43
     """FAILED_PRECONDITION. The attachment is larger than the server allows (setting
     `attachment_bytes`), or its session would hold more attachments or more bytes of them (settings
     `session_attachments`, `session_attachment_bytes`). Metadata: `setting`, the one that says so, and
     `limit`, its value.
     """
-    ERROR_REASON_ATTACHMENT_TYPE_REFUSED: _ErrorReason.ValueType  # 48
+    ERROR_REASON_ATTACHMENT_TYPE_REFUSED: _ErrorReason.ValueType  # 44
     """FAILED_PRECONDITION. The attachment is an executable by its extension or its first bytes, which
     the server doesn't take (settings `attachment_executables`, `attachment_refused_extensions`).
     Metadata: `name`, `kind`, what it was taken for.
     """
-    ERROR_REASON_TOO_MANY_TRANSFERS: _ErrorReason.ValueType  # 49
+    ERROR_REASON_TOO_MANY_TRANSFERS: _ErrorReason.ValueType  # 45
     """RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, or as many downloads, under way
     as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `limit`.
     """
-    ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 38
+    ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 46
     """ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
     bug of the caller: give each request an id of its own. Metadata: `request_id`.
     """
-    ERROR_REASON_RETENTION_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 55
+    ERROR_REASON_RETENTION_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 47
     """NOT_FOUND. There is no retention policy of this name. Metadata: `policy`."""
-    ERROR_REASON_TOO_MANY_RETENTION_POLICIES: _ErrorReason.ValueType  # 56
+    ERROR_REASON_TOO_MANY_RETENTION_POLICIES: _ErrorReason.ValueType  # 48
     """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
     do for several sources. Metadata: `limit`.
     """
-    ERROR_REASON_SEARCH_DISABLED: _ErrorReason.ValueType  # 53
+    ERROR_REASON_SEARCH_DISABLED: _ErrorReason.ValueType  # 49
     """FAILED_PRECONDITION. Messages aren't indexed, since the server runs without search (setting
     `search`). No metadata.
     """
-    ERROR_REASON_SEARCH_TOO_COSTLY: _ErrorReason.ValueType  # 54
+    ERROR_REASON_SEARCH_TOO_COSTLY: _ErrorReason.ValueType  # 50
     """FAILED_PRECONDITION. The search takes longer than the server allows (setting `search_timeout`).
     Look for rarer words, longer beginnings of words, or in fewer sessions. Metadata: `seconds`.
     """
-    ERROR_REASON_IMPORT_CONFLICT: _ErrorReason.ValueType  # 58
+    ERROR_REASON_IMPORT_CONFLICT: _ErrorReason.ValueType  # 51
     """ALREADY_EXISTS. A session that is imported isn't the one that the store has under its id: it was
     created at another time, or a message or change differs. Delete the store's, or leave the other one
     out. Metadata: `session_id`, and `seq` of the message if there is one.
     """
-    ERROR_REASON_SESSION_LOG_FULL: _ErrorReason.ValueType  # 39
+    ERROR_REASON_SESSION_LOG_FULL: _ErrorReason.ValueType  # 52
     """FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages empties
     it. Metadata: `session_id`, `limit`, in records or bytes.
     """
-    ERROR_REASON_RECALL_NOT_FOUND: _ErrorReason.ValueType  # 41
+    ERROR_REASON_RECALL_NOT_FOUND: _ErrorReason.ValueType  # 53
     """NOT_FOUND. The session has no recall with this id. Metadata: `recall_id`."""
-    ERROR_REASON_RECALL_EXISTS: _ErrorReason.ValueType  # 42
+    ERROR_REASON_RECALL_EXISTS: _ErrorReason.ValueType  # 54
     """ALREADY_EXISTS. The session has a recall with this id which was made otherwise. Choose another id.
     Metadata: `recall_id`.
     """
-    ERROR_REASON_TOO_MANY_RECALLS: _ErrorReason.ValueType  # 43
+    ERROR_REASON_TOO_MANY_RECALLS: _ErrorReason.ValueType  # 55
     """FAILED_PRECONDITION. The session has as many pending recalls as may be: cancel some, or replace them.
     Metadata: `session_id`, `limit`.
     """
-    ERROR_REASON_CLAIM_LOST: _ErrorReason.ValueType  # 44
+    ERROR_REASON_CLAIM_LOST: _ErrorReason.ValueType  # 56
     """ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
     cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
     `recall_id` if there is one.
@@ -412,78 +412,78 @@ ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 37
 """RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
 `feed_drafts`). Metadata: `limit`.
 """
-ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 63
+ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 38
 """UNAUTHENTICATED. The server wants an API key (setting `auth`), and the call has none, or one that was
 revoked or has expired. No metadata.
 """
-ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 64
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 39
 """PERMISSION_DENIED. The API key doesn't allow the call: it lacks the permission (read, write or admin), or
 is bound to an owner, and the call names another one (then the permission is called owner) or no session.
 Metadata: `permission`.
 """
-ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 65
+ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 40
 """UNAVAILABLE, with RetryInfo. Another call held the session for longer than a call waits (setting
 `lock_timeout`), such as a fork of a long history. Nothing was written. Metadata: `limit`, in seconds.
 """
-ERROR_REASON_ATTACHMENT_NOT_FOUND: ErrorReason.ValueType  # 45
+ERROR_REASON_ATTACHMENT_NOT_FOUND: ErrorReason.ValueType  # 41
 """NOT_FOUND. The session has no attachment with this id. Metadata: `session_id`, `attachment_id`."""
-ERROR_REASON_ATTACHMENT_ID_REUSED: ErrorReason.ValueType  # 46
+ERROR_REASON_ATTACHMENT_ID_REUSED: ErrorReason.ValueType  # 42
 """ALREADY_EXISTS. An attachment with this id and other bytes is in the session. A bug of the caller:
 ids are for one attachment each. Metadata: `attachment_id`.
 """
-ERROR_REASON_ATTACHMENT_OVER_LIMIT: ErrorReason.ValueType  # 47
+ERROR_REASON_ATTACHMENT_OVER_LIMIT: ErrorReason.ValueType  # 43
 """FAILED_PRECONDITION. The attachment is larger than the server allows (setting
 `attachment_bytes`), or its session would hold more attachments or more bytes of them (settings
 `session_attachments`, `session_attachment_bytes`). Metadata: `setting`, the one that says so, and
 `limit`, its value.
 """
-ERROR_REASON_ATTACHMENT_TYPE_REFUSED: ErrorReason.ValueType  # 48
+ERROR_REASON_ATTACHMENT_TYPE_REFUSED: ErrorReason.ValueType  # 44
 """FAILED_PRECONDITION. The attachment is an executable by its extension or its first bytes, which
 the server doesn't take (settings `attachment_executables`, `attachment_refused_extensions`).
 Metadata: `name`, `kind`, what it was taken for.
 """
-ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 49
+ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 45
 """RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, or as many downloads, under way
 as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `limit`.
 """
-ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 38
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 46
 """ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
 bug of the caller: give each request an id of its own. Metadata: `request_id`.
 """
-ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 55
+ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 47
 """NOT_FOUND. There is no retention policy of this name. Metadata: `policy`."""
-ERROR_REASON_TOO_MANY_RETENTION_POLICIES: ErrorReason.ValueType  # 56
+ERROR_REASON_TOO_MANY_RETENTION_POLICIES: ErrorReason.ValueType  # 48
 """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
 do for several sources. Metadata: `limit`.
 """
-ERROR_REASON_SEARCH_DISABLED: ErrorReason.ValueType  # 53
+ERROR_REASON_SEARCH_DISABLED: ErrorReason.ValueType  # 49
 """FAILED_PRECONDITION. Messages aren't indexed, since the server runs without search (setting
 `search`). No metadata.
 """
-ERROR_REASON_SEARCH_TOO_COSTLY: ErrorReason.ValueType  # 54
+ERROR_REASON_SEARCH_TOO_COSTLY: ErrorReason.ValueType  # 50
 """FAILED_PRECONDITION. The search takes longer than the server allows (setting `search_timeout`).
 Look for rarer words, longer beginnings of words, or in fewer sessions. Metadata: `seconds`.
 """
-ERROR_REASON_IMPORT_CONFLICT: ErrorReason.ValueType  # 58
+ERROR_REASON_IMPORT_CONFLICT: ErrorReason.ValueType  # 51
 """ALREADY_EXISTS. A session that is imported isn't the one that the store has under its id: it was
 created at another time, or a message or change differs. Delete the store's, or leave the other one
 out. Metadata: `session_id`, and `seq` of the message if there is one.
 """
-ERROR_REASON_SESSION_LOG_FULL: ErrorReason.ValueType  # 39
+ERROR_REASON_SESSION_LOG_FULL: ErrorReason.ValueType  # 52
 """FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages empties
 it. Metadata: `session_id`, `limit`, in records or bytes.
 """
-ERROR_REASON_RECALL_NOT_FOUND: ErrorReason.ValueType  # 41
+ERROR_REASON_RECALL_NOT_FOUND: ErrorReason.ValueType  # 53
 """NOT_FOUND. The session has no recall with this id. Metadata: `recall_id`."""
-ERROR_REASON_RECALL_EXISTS: ErrorReason.ValueType  # 42
+ERROR_REASON_RECALL_EXISTS: ErrorReason.ValueType  # 54
 """ALREADY_EXISTS. The session has a recall with this id which was made otherwise. Choose another id.
 Metadata: `recall_id`.
 """
-ERROR_REASON_TOO_MANY_RECALLS: ErrorReason.ValueType  # 43
+ERROR_REASON_TOO_MANY_RECALLS: ErrorReason.ValueType  # 55
 """FAILED_PRECONDITION. The session has as many pending recalls as may be: cancel some, or replace them.
 Metadata: `session_id`, `limit`.
 """
-ERROR_REASON_CLAIM_LOST: ErrorReason.ValueType  # 44
+ERROR_REASON_CLAIM_LOST: ErrorReason.ValueType  # 56
 """ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
 cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
 `recall_id` if there is one.
