@@ -177,6 +177,14 @@ class Log:
             for b in found
         )
 
+    def without_rewind(self, rewind_id: int) -> Log:
+        """The same log with a rewind undone, whether or not that is allowed."""
+        tried = self.copy()
+        tried.rewinds = [
+            replace(it, undone=True) if it.rewind_id == rewind_id else it for it in tried.rewinds
+        ]
+        return tried
+
     def unsuited(self, after: int, to: int) -> bool:
         """Whether a later compaction stands where these messages come back, or holds a result of theirs."""
         back = {seq: m for seq, m in self.messages.items() if after < seq <= to}
