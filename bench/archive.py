@@ -1,7 +1,8 @@
 """The archive: what real conversations take in it, and what reading them from it costs.
 
-The conversations are those of an airline's agent with tool calls, several times over: so that what an empty
-table takes on disk doesn't count, and so that they are more than the server keeps expanded in memory.
+The conversations are those of an airline's agent with tool calls: once, where what a table takes that is
+nearly empty counts for a third of the archive, and several times over, which also is more than the server
+keeps expanded in memory.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from sessiond import AsyncClient, from_openai
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
 _DATA = Path(os.environ.get("SESSIOND_TEST_DATA", _BESIDE)) / "airline_sessions.jsonl.gz"
 _COPIES = 12
-_DATABASE = "archive"
 
 _HOT = ("message", "open_tool_call")
 _ARCHIVED = ("message_segment", "segment_dictionary", "message_archive")
@@ -51,37 +52,52 @@ async def _bytes(connection: asyncpg.Connection[asyncpg.Record], tables: tuple[s
 
 async def ratios(dsn: str, rounds: int, times: int) -> list[Ratio]:
     """What archived conversations take, and the p50 of reading a page of one, both over hot ones."""
+    async with _database(dsn, "archive_once") as (client, connection):
+        once = await _sizes(client, connection, "archived_bytes_once_vs_hot", 1)
+    async with _database(dsn, "archive") as (client, connection):
+        often = await _sizes(client, connection, "archived_bytes_vs_hot", _COPIES)
+        return [once, often, await _pages(client, rounds, times)]
+
+
+@asynccontextmanager
+async def _database(
+    dsn: str, name: str
+) -> AsyncIterator[tuple[AsyncClient, asyncpg.Connection[asyncpg.Record]]]:
+    """A service on a database of its own."""
     admin = await asyncpg.connect(dsn)
-    await admin.execute(f"CREATE DATABASE {_DATABASE}")
+    await admin.execute(f"CREATE DATABASE {name}")
     await admin.close()
-    own = re.sub(r"(://[^/?]*/)[^?]*", rf"\g<1>{_DATABASE}", dsn)
+    own = re.sub(r"(://[^/?]*/)[^?]*", rf"\g<1>{name}", dsn)
     with sessiond(own, SESSIOND_SEARCH="false") as address:
         connection = await asyncpg.connect(own)
         async with AsyncClient(address) as client:
-            found = [await _sizes(client, connection), await _pages(client, rounds, times)]
+            yield client, connection
         await connection.close()
-    return found
 
 
-async def _fill(client: AsyncClient, kind: str, conversations: list[list[dict[str, Any]]]) -> None:
-    for copy, (number, conversation) in itertools.product(range(_COPIES), enumerate(conversations)):
+async def _fill(
+    client: AsyncClient, kind: str, conversations: list[list[dict[str, Any]]], copies: int
+) -> None:
+    for copy, (number, conversation) in itertools.product(range(copies), enumerate(conversations)):
         name = f"{kind}-{copy}-{number}"
         await client.create_session(name)
         await client.append(name, from_openai(conversation))
 
 
-async def _sizes(client: AsyncClient, connection: asyncpg.Connection[asyncpg.Record]) -> Ratio:
+async def _sizes(
+    client: AsyncClient, connection: asyncpg.Connection[asyncpg.Record], name: str, copies: int
+) -> Ratio:
     conversations = _conversations()
-    await _fill(client, "cold", conversations)
+    await _fill(client, "cold", conversations, copies)
     hot = await _bytes(connection, _HOT)
     changes = await _bytes(connection, ("session_change",))
-    for copy, number in itertools.product(range(_COPIES), range(len(conversations))):
+    for copy, number in itertools.product(range(copies), range(len(conversations))):
         await client.archive_messages(f"cold-{copy}-{number}")
     archived = await _bytes(connection, _ARCHIVED)
     archived += await _bytes(connection, ("session_change",)) - changes
     return Ratio(
-        "archived_bytes_vs_hot",
-        f"bytes on disk of {len(conversations)} real conversations, {_COPIES} times each: archived / hot",
+        name,
+        f"bytes on disk of {len(conversations)} real conversations{_times(copies)}: archived / hot",
         0.2,
         at_most=True,
         values=[archived / hot],
@@ -89,9 +105,13 @@ async def _sizes(client: AsyncClient, connection: asyncpg.Connection[asyncpg.Rec
     )
 
 
+def _times(copies: int) -> str:
+    return "" if copies == 1 else f", {copies} times each"
+
+
 async def _pages(client: AsyncClient, rounds: int, times: int) -> Ratio:
     conversations = _conversations()
-    await _fill(client, "hot", conversations)
+    await _fill(client, "hot", conversations, _COPIES)
     return await compare_latency(
         Ratio(
             "archived_page_vs_hot",
