@@ -1,6 +1,8 @@
 # `make help` lists what there is. Nothing but pip's cache, and the data of `make run`, is written outside the checkout.
 PYTHON ?= python3
 ARGS ?=
+# How many processes run the tests, each with a Postgres and servers of its own; 0: this one alone.
+JOBS ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,8 +36,8 @@ setup: $(INSTALLED) ## Make .venv with everything locked (PYTHON=python3.12 pick
 run: setup ## Run the service, with its own Postgres unless told otherwise (ARGS="--help")
 	$(BIN)/sessiond serve $(ARGS)
 
-test: setup ## Run the tests (ARGS="tests/store -k replay")
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
+test: setup ## Run the tests (ARGS="tests/store -k replay", JOBS=0 for one after the other)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal -m "not long" $(ARGS)
 
 test-long: setup ## Run the tests that take long
 	$(BIN)/python -m pytest -m long $(ARGS)

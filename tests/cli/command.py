@@ -28,7 +28,7 @@ class Cli:
         self.target = target
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
+        kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
         return {**kept, "SESSIOND_TARGET": self.target, "PYTHONUNBUFFERED": "1", **more}
 
     def __call__(

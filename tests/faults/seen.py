@@ -73,7 +73,7 @@ class Seen:
     def _message_updated(self, message: v1.Message) -> None:
         if message.seq in self.messages:
             self.messages[message.seq] = message
-        elif message.seq >= (self.first or self.next_seq):
+        elif self.first and message.seq >= self.first:
             self._problem(f"update of {message.seq}, which wasn't appended")
 
     def _compacted(self, compaction: v1.Compaction) -> None:

@@ -29,7 +29,7 @@ METHODS = sorted(
     (method for service in SERVICES for method in service.methods), key=lambda m: m.full_name
 )
 WORLDS = 8
-RANDOM_PER_WORLD = 1700
+RANDOM_PER_WORLD = 500
 CALLERS = 48
 
 Start = Callable[..., ServerProcess]

@@ -321,19 +321,6 @@ def test_a_fork_is_found_by_itself_and_cleared_messages_never(api: Api) -> None:
     assert not api.search(word).hits
 
 
-def test_indexing_anew_keeps_everything_found(api: Api) -> None:
-    id = told(api, "teapot one", "teapot two")
-    request = v1.ReindexSessionsRequest(session_ids=[id, "nobody"])
-    assert api.messages.ReindexSessions(request).session_count == 1
-    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
-    api.indexed(id)
-    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
-    every = api.messages.ReindexSessions(v1.ReindexSessionsRequest(all=True))
-    assert every.session_count >= 1
-    api.indexed(id)
-    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
-
-
 def test_a_long_message_is_found_by_all_of_its_words(api: Api) -> None:
     text = " ".join(f"w{n}" for n in range(50_000)) + " " + "z" * 100 + " the end"
     id = told(api, text)
@@ -366,6 +353,20 @@ def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Callab
     yield start
     for channel in channels:
         channel.close()
+
+
+def test_indexing_anew_keeps_everything_found(own: Callable[..., Api]) -> None:
+    api = own()
+    id = told(api, "teapot one", "teapot two")
+    request = v1.ReindexSessionsRequest(session_ids=[id, "nobody"])
+    assert api.messages.ReindexSessions(request).session_count == 1
+    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
+    api.indexed(id)
+    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
+    every = api.messages.ReindexSessions(v1.ReindexSessionsRequest(all=True))
+    assert every.session_count >= 1
+    api.indexed(id)
+    assert seqs(api.search("teapot", session_id=id)) == [1, 2]
 
 
 def test_without_search_a_search_is_refused_and_later_all_is_found(own: Callable[..., Api]) -> None:

@@ -175,7 +175,7 @@ def test_a_native_file_that_was_cut_off_or_changed_is_refused_as_a_whole(
     lines = lines_of(source, "cut-1", "cut-0")
     whole = b"".join(lines)
     assert native_files.check(lines) == len(lines) - 2
-    damaged = [whole[:cut] for cut in range(0, len(whole), 997)]
+    damaged = [whole[:cut] for cut in range(0, len(whole), 4999)]
     damaged += [b"".join(lines[:place] + lines[place + 1 :]) for place in range(len(lines))]
     damaged.append(whole.replace(b"after", b"AFTER"))
     damaged.append(whole.replace(b'"version":1', b'"version":2'))

@@ -368,7 +368,7 @@ def contents(client: Client) -> dict[str, list[bytes]]:
 def test_D_import_that_was_killed_is_completed_by_the_next_one(
     store: ServerProcess, databases: Databases, tmp_path: Path
 ) -> None:
-    path = many_hermes(tmp_path / "state.db", 20)
+    path = many_hermes(tmp_path / "state.db", 6)
     whole = ServerProcess(SESSIOND_DSN=databases.migrated())
     try:
         imported(whole, "hermes", path)

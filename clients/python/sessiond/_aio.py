@@ -440,7 +440,7 @@ class AsyncClient(_Caller):
     export_sessions = _itemized(transfers.export_sessions)
 
     async def import_sessions(self, records: Records) -> AsyncIterator[v1.ImportSessionsResponse]:
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         async def requests() -> AsyncIterator[v1.ImportSessionsRequest]:
             pieces = transfers.Pieces()

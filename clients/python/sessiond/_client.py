@@ -385,12 +385,12 @@ class Client(_Caller):
     export_sessions = _itemized(transfers.export_sessions)
 
     def import_sessions(self, records: Records) -> Iterator[v1.ImportSessionsResponse]:
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         def requests() -> Iterator[v1.ImportSessionsRequest]:
             try:
                 yield from transfers.requests(records)
-            except BaseException as error:
+            except Exception as error:  # not GeneratorExit, which is the end of the call
                 failed.append(error)
                 raise
 
