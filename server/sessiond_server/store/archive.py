@@ -72,7 +72,7 @@ class Segment:
 def common_opening(tenant: str, first: FullMessage) -> tuple[UUID, bytes] | None:
     """What a conversation begins with and others may begin with too, if it is worth it: the dictionary of its
     first segment, and its id."""
-    content = first.payload.replace(first.client_id.encode(), b"", 1)
+    content = segments.without_client_id(first)
     smallest, largest = _DICTIONARY_BYTES
     if first.role not in _LEADING_ROLES or not smallest <= len(content) <= largest:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,8 +30,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ID, _ITEM = "\x1f", "\x1e"
 """Between tool ids and between messages; ids hold no control characters."""
-_IN_CONTEXT, _IN_TRANSCRIPT, _NOTE = 1, 2, 4
+_IN_CONTEXT, _IN_TRANSCRIPT, _NOTE, _UUID, _LED = 1, 2, 4, 8, 16
+"""Flags of a message: the last two say that its client id is a UUID, and that its payload begins with it."""
 _FIXED = struct.Struct("<BBB")
+_CLIENT_ID_TAG = 2 << 3 | 2
+_UUID_BYTES = 16
+_CANONICAL_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class FullMessage(NamedTuple):
@@ -58,30 +63,32 @@ def client_key(session_key: UUID, client_id: str) -> int:
 
 def compress(messages: Sequence[FullMessage], level: int, dictionary: bytes | None = None) -> bytes:
     """The content of a segment. Takes its time: not for the event loop."""
-    lengths, times, tokens = bytearray(), bytearray(), bytearray()
+    lengths, times, tokens, facts = bytearray(), bytearray(), bytearray(), bytearray()
+    payloads, uuids, texts = [], [], []
     before = 0
     for message in messages:
+        flags = message.in_context | message.in_transcript << 1 | message.note << 2
+        payload, client_id = without_client_id(message), message.client_id
+        if len(payload) < len(message.payload):
+            flags |= _LED
+        if _CANONICAL_UUID.fullmatch(client_id):
+            flags |= _UUID
+            uuids.append(UUID(client_id).bytes)
+            client_id = ""
         time = (message.create_time - _EPOCH) // _MICROSECOND
-        _put(lengths, len(message.payload))
+        _put(lengths, len(payload))
         _put(times, (time - before) << 1 if time >= before else (before - time) << 1 | 1)
         _put(tokens, message.token_count)
+        facts += _FIXED.pack(message.role, message.kind, flags)
+        payloads.append(payload)
+        ids = (client_id, message.tool_call_id or "", *(message.tool_call_ids or ()))
+        texts.append(_ID.join(ids))
         before = time
-    facts = b"".join(
-        _FIXED.pack(
-            message.role,
-            message.kind,
-            message.in_context | message.in_transcript << 1 | message.note << 2,
-        )
-        for message in messages
-    )
-    ids = _ITEM.join(
-        _ID.join((m.client_id, m.tool_call_id or "", *(m.tool_call_ids or ()))) for m in messages
-    ).encode()
+    text = _ITEM.join(texts).encode()
     head = bytearray()
-    for number in (len(messages), len(lengths), len(times), len(tokens), len(ids)):
+    for number in (len(messages), len(lengths), len(times), len(tokens), len(uuids), len(text)):
         _put(head, number)
-    payloads = (message.payload for message in messages)
-    body = b"".join((head, lengths, times, tokens, facts, *payloads, ids))
+    body = b"".join((head, lengths, times, tokens, facts, _columns(uuids), *payloads, text))
     frame = zstd.compress(body, level, zstd_dict=_dictionary(dictionary))
     return _FORMAT + frame
 
@@ -91,19 +98,23 @@ def expand(content: bytes, first_seq: int, dictionary: bytes | None = None) -> l
     if content[:1] != _FORMAT:
         raise ValueError(f"segment of an unknown format: {content[:1]!r}")
     body = zstd.decompress(content[1:], zstd_dict=_dictionary(dictionary))
-    (count, *sizes), place = _take(body, 0, 5)
+    (count, *sizes), place = _take(body, 0, 6)
     lengths, place = _take(body, place, count)
     deltas, place = _take(body, place, count)
     tokens, place = _take(body, place, count)
-    facts = place
+    facts = _FIXED.iter_unpack(body[place : place + _FIXED.size * count])
     place += _FIXED.size * count
-    ids = body[len(body) - sizes[3] :].decode().split(_ITEM)
+    uuids = iter(_rows(body[place : place + _UUID_BYTES * sizes[3]]))
+    place += _UUID_BYTES * sizes[3]
+    ids = body[len(body) - sizes[4] :].decode().split(_ITEM)
     found, time = [], _EPOCH
-    for number in range(count):
+    for number, (role, kind, flags) in enumerate(facts):
         delta = deltas[number]
         time += (-(delta >> 1) if delta & 1 else delta >> 1) * _MICROSECOND
-        role, kind, flags = _FIXED.unpack_from(body, facts + _FIXED.size * number)
         client_id, answers, *calls = ids[number].split(_ID)
+        if flags & _UUID:
+            client_id = str(UUID(bytes=next(uuids)))
+        led = _client_id_field(client_id) if flags & _LED else b""
         found.append(
             FullMessage(
                 first_seq + number,
@@ -117,11 +128,35 @@ def expand(content: bytes, first_seq: int, dictionary: bytes | None = None) -> l
                 client_id,
                 calls or None,
                 answers or None,
-                body[place : place + lengths[number]],
+                led + body[place : place + lengths[number]],
             )
         )
         place += lengths[number]
     return found
+
+
+def without_client_id(message: FullMessage) -> bytes:
+    """The payload as the messages of other sessions may have it too."""
+    return message.payload.removeprefix(_client_id_field(message.client_id))
+
+
+def _client_id_field(client_id: str) -> bytes:
+    """What the protobuf encoding of a message begins with where its seq isn't stored."""
+    value = client_id.encode()
+    field = bytearray((_CLIENT_ID_TAG,))
+    _put(field, len(value))
+    return bytes(field) + value
+
+
+def _columns(uuids: Sequence[bytes]) -> bytes:
+    """All first bytes, then all second ones: those of UUIDs by time are alike."""
+    return b"".join(bytes(column) for column in zip(*uuids, strict=True))
+
+
+def _rows(columns: bytes) -> list[bytes]:
+    """The UUIDs again."""
+    count = len(columns) // _UUID_BYTES
+    return [columns[number::count] for number in range(count)]
 
 
 def _dictionary(content: bytes | None) -> zstd.ZstdDict | None:
