@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 
 from bench import archive, feeds, flat, lists, report, search
-from bench.loads import Direct, Echo, Service
+from bench.loads import USAGE, Direct, Echo, Service
 from bench.measure import Ratio, compare
 from bench.processes import servers
 
@@ -99,6 +99,14 @@ async def _throughputs(
                     0.5,
                 ),
                 (service.unary(100), direct.batches(100), _BATCHERS),
+            ),
+            (
+                Ratio(
+                    "usage_vs_none",
+                    "append of 4 messages with what the turn used, 64 sessions / without",
+                    0.5,
+                ),
+                (service.unary(4, usage=USAGE), service.unary(4), _CALLERS),
             ),
             (
                 Ratio(

@@ -17,6 +17,18 @@ from sessiond_server.store.keys import session_key
 TEXT = "x" * 440
 """With its client id, role and counts a message of it is encoded in 500 bytes."""
 
+USAGE = v1.UsageRecord(
+    model="a-model",
+    usage=v1.Usage(
+        model_calls=1,
+        input_tokens=1200,
+        output_tokens=340,
+        cache_read_tokens=1000,
+        costs=[v1.Cost(estimated="0.0123", currency="USD")],
+    ),
+    round_index=3,
+)
+
 _WINDOW = 16
 
 RUN = uuid.uuid4().hex[:12]
@@ -49,13 +61,16 @@ class Service:
         for number in range(count):
             await self.client.create_session(session(number))
 
-    def unary(self, messages: int) -> Callable[[int], Awaitable[int]]:
+    def unary(
+        self, messages: int, usage: v1.UsageRecord | None = None
+    ) -> Callable[[int], Awaitable[int]]:
         """AppendMessages with so many messages."""
 
         async def step(worker: int) -> int:
             request = v1.AppendMessagesRequest(
                 session_id=session(worker),
                 messages=[message() for _ in range(messages)],
+                usage=usage,
             )
             await self.messages.AppendMessages(request)
             return messages

@@ -155,6 +155,7 @@ async def _batcher(
     batcher = Batcher(
         dsn,
         appending.resolve,
+        recording.count_added,
         lanes=settings.append_lanes,
         queue_messages=settings.append_queue_messages,
         on_change=hints.publish,

@@ -38,6 +38,7 @@ class Caller:
         self.messages = v1.MessageServiceStub(one)
         self.sessions = v1.SessionServiceStub(one)
         self.contexts = v1.ContextServiceStub(one)
+        self.usage = v1.UsageServiceStub(one)
 
     def id(self, session: str) -> str:
         return self._prefix + session
@@ -72,6 +73,14 @@ class Caller:
             raise
         attempt.acked(answer)
         return answer
+
+    async def input_tokens(self, *sessions: str) -> int:
+        """How many tokens sessions used."""
+        found = 0
+        for session in sessions:
+            request = v1.GetUsageRequest(session_id=self.id(session))
+            found += (await self.usage.GetUsage(request)).total.input_tokens
+        return found
 
     async def stream(self, requests: Iterable[v1.AppendMessagesRequest]) -> list[v1.AppendResult]:
         """Send it all in one frame; the answers."""
@@ -221,6 +230,41 @@ async def test_P3_P14_bad_requests_harm_nobody_in_their_batch(caller: Caller, pr
     assert {reason: await refusal_of(call) for reason, call in refused.items()} == {
         reason: reason for reason in bad
     }
+
+
+def used(tokens: int, **fields: Any) -> v1.UsageRecord:
+    return v1.UsageRecord(
+        usage=v1.Usage(input_tokens=tokens), model="m", round_index=tokens % 3, **fields
+    )
+
+
+async def test_P3_P4_usage_in_a_batch_counts_with_its_messages_and_once(
+    caller: Caller, proxy: Proxy
+) -> None:
+    bad = await bad_requests(caller)
+    await caller.create("spender", "other")
+    good = [
+        caller.request("spender", "u1", usage=used(1)),
+        caller.request("spender", "u2", "u3", usage=used(20)),
+        caller.request("spender", "u4"),
+        caller.request("spender", "u5", usage=used(300, request_id="r")),
+        caller.request("spender", "u6", usage=used(4000)),
+        caller.request("other", "o1", usage=used(50000)),
+        caller.request("other", "o2", usage=used(600000, set_round=True)),
+        caller.request("other", "o3", usage=used(7000000)),
+    ]
+    for request in bad.values():
+        request.usage.CopyFrom(used(10**9))
+    for again in range(2):
+        async with one_batch(caller, proxy):
+            wanted = [asyncio.create_task(caller.append(request)) for request in good]
+            refused = [asyncio.create_task(caller.append(request)) for request in bad.values()]
+        assert [(await call).replayed for call in wanted] == [bool(again)] * len(good)
+        assert [await refusal_of(call) for call in refused] == list(bad)
+        assert await caller.input_tokens("spender") == 4321
+        # Round 0 is set to 600000 behind o1, which isn't of it, and o3 is of round 1.
+        assert await caller.input_tokens("other") == 7650000
+        assert await caller.input_tokens("good", "ended", "held") == 0
 
 
 async def test_P3_P14_bad_requests_harm_nobody_in_their_stream(

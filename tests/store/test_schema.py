@@ -11,8 +11,7 @@ import asyncpg
 import pytest
 
 from sessiond import Client, from_openai, to_openai, v1
-from sessiond_server.store import appends as _appends  # noqa: F401  makes the variants of its statement
-from sessiond_server.store import lists as _lists  # noqa: F401  makes the variants of the list
+from sessiond_server import app as _app  # noqa: F401  its modules make the variants of queries
 from sessiond_server.store import migrate as migrating
 from sessiond_server.store.migrate import SchemaError, migrate, migrations
 from sessiond_server.store.sql import QUERIES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sessiond_server.errors import RequestIdReused, invalid
@@ -53,23 +53,43 @@ class Recording:
             return len(records)
         set_rounds = {it.round_index for it in new if it.set_round and it.round_index is not None}
         stored = await usage.rounds(connection, key, set_rounds) if set_rounds else {}
-        found = rules.changes(new, stored, now)
-        await usage.add(connection, key, found)
-        await self._fill_in(connection, key, new)
+        await usage.add(connection, {key: rules.changes(new, stored, now)})
+        await self._fill_in(connection, {key: new})
         return len(records) - len(new)
 
-    async def _fill_in(
-        self, connection: Connection, key: SessionKey, records: Sequence[Record]
+    async def count_added(
+        self, connection: Connection, records: Iterable[tuple[SessionKey, Record]]
     ) -> None:
-        if not any(it.model or any(it.billing) for it in records):
+        """Count records that add, of sessions whose heads the transaction has locked."""
+        by_session = dict[SessionKey, list[Record]]()
+        for key, record in records:
+            assert record.adds
+            by_session.setdefault(key, []).append(record)
+        now = await heads.now(connection)
+        found = {key: rules.changes(of_it, {}, now) for key, of_it in by_session.items()}
+        await usage.add(connection, found)
+        await self._fill_in(connection, by_session)
+
+    async def _fill_in(
+        self, connection: Connection, records: Mapping[SessionKey, Sequence[Record]]
+    ) -> None:
+        """Keep what records say of models and billing."""
+        saying = {
+            key: of_it
+            for key, of_it in records.items()
+            if any(it.model or any(it.billing) for it in of_it)
+        }
+        if not saying:
             return
-        before = await usage.billing(connection, key)
-        facts = rules.filled(before, records)
-        if facts == before:
-            return
-        await usage.store_billing(connection, key, facts)
-        if facts[0] and not (before and before[0]):
-            await self._name_model(connection, key, facts[0])
+        known = await usage.billing(connection, saying)
+        for key, of_it in saying.items():
+            before = known.get(key)
+            facts = rules.filled(before, of_it)
+            if facts == before:
+                continue
+            await usage.store_billing(connection, key, facts)
+            if facts[0] and not (before and before[0]):
+                await self._name_model(connection, key, facts[0])
 
     async def _name_model(self, connection: Connection, key: SessionKey, model: str) -> None:
         row = await read(connection, "", key)

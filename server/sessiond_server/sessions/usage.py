@@ -85,6 +85,11 @@ class Record:
     request_id: str
     digest: bytes
 
+    @property
+    def adds(self) -> bool:
+        """Whether it adds to sums whatever was recorded before."""
+        return not (self.request_id or self.set_round)
+
 
 @dataclass(slots=True)
 class Changes:

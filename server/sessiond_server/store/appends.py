@@ -76,7 +76,7 @@ class Append:
     creation: object | None = None
     bytes: int = 0
     usage: Record | None = None
-    """What the turn used. Such an append isn't left to the statement, which knows nothing of usage."""
+    """What the turn used, counted in the transaction that stores its messages."""
     answer: asyncio.Future[Ack] = field(default_factory=lambda: _future())
 
 

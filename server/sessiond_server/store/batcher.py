@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 import asyncpg
 import structlog
 
 from sessiond_server.errors import AppendQueueFull, DatabaseUnavailable, ShuttingDown
+from sessiond_server.sessions.usage import Record
 from sessiond_server.store.appends import Ack, Append, store, with_known_messages
-from sessiond_server.store.database import ATTEMPTS, CONFLICTS, UNAVAILABLE, connect_for_appends
+from sessiond_server.store.database import (
+    ATTEMPTS,
+    CONFLICTS,
+    UNAVAILABLE,
+    Connection,
+    connect_for_appends,
+)
 from sessiond_server.store.keys import SessionKey
 
 log = structlog.get_logger(__name__)
@@ -45,22 +52,27 @@ PLAN = 15.0
 """Seconds after which a lane has its statement planned anew."""
 
 Resolve = Callable[[Append], Awaitable[Ack]]
+CountUsage = Callable[[Connection, Sequence[tuple[SessionKey, Record]]], Awaitable[None]]
 
 
 class Batcher:
-    """The way of every append into the log. `append.answer` gets the `Ack`, or a `Refused`; `on_change` is
-    told, after each commit, which sessions grew."""
+    """The way of every append into the log. `append.answer` gets the `Ack`, or a `Refused`. `count_usage`
+    counts what rides on appends, in their transaction; `on_change` is told, after each commit, which sessions
+    grew."""
 
     def __init__(
         self,
         dsn: str,
         resolve: Resolve,
+        count_usage: CountUsage,
         *,
         lanes: int,
         queue_messages: int,
         on_change: Callable[[Collection[SessionKey]], None] = lambda keys: None,
     ) -> None:
-        self._lanes = [_Lane(dsn, resolve, self._release, on_change) for _ in range(lanes)]
+        self._lanes = [
+            _Lane(dsn, resolve, count_usage, self._release, on_change) for _ in range(lanes)
+        ]
         self._limit = queue_messages
         self._messages = 0
         self._bytes = 0
@@ -127,41 +139,19 @@ class _Batch:
         earlier = self._seen.setdefault(append.key, set())
         if earlier is None:
             return False
-        alone = append.expected_next_seq or append.usage
-        if earlier and (alone or not earlier.isdisjoint(ids)):
+        if earlier and (append.expected_next_seq or not earlier.isdisjoint(ids)):
             return False
         earlier |= ids
-        if alone or append.skip_known:
+        if append.expected_next_seq or append.skip_known or not _adds(append):
             self._seen[append.key] = (
                 None  # left out, it would be applied behind what comes after it
             )
         return True
 
 
-async def _store_without_replays(
-    connection: asyncpg.Connection[asyncpg.Record],
-    batch: list[Append],
-    with_usage: set[int],
-    archives: bool,
-) -> dict[int, int]:
-    replays = await with_known_messages(connection, batch)
-    return await _store_others(connection, batch, replays | with_usage, archives)
-
-
-async def _store_others(
-    connection: asyncpg.Connection[asyncpg.Record],
-    batch: list[Append],
-    left_out: Collection[int],
-    archives: bool,
-) -> dict[int, int]:
-    """Store what isn't left out; the first seqs by the places in the batch."""
-    if not left_out:
-        return await store(connection, batch, archives=archives)
-    places = [place for place in range(len(batch)) if place not in left_out]
-    if not places:
-        return {}
-    stored = await store(connection, [batch[place] for place in places], archives=archives)
-    return {places[place]: seq for place, seq in stored.items()}
+def _adds(append: Append) -> bool:
+    """Whether its usage, if it has any, needs no look at what was recorded before."""
+    return append.usage is None or append.usage.adds
 
 
 class _Crowd:
@@ -189,11 +179,13 @@ class _Lane:
         self,
         dsn: str,
         resolve: Resolve,
+        count_usage: CountUsage,
         release: Callable[[Append], None],
         on_change: Callable[[Collection[SessionKey]], None],
     ) -> None:
         self._dsn = dsn
         self._resolve = resolve
+        self._count_usage = count_usage
         self._release = release
         self._on_change = on_change
         self._queue: deque[Append] = deque()
@@ -300,20 +292,41 @@ class _Lane:
 
     async def _store(self, batch: list[Append]) -> dict[int, int]:
         """The first seqs of what is stored, by its place in the batch; the rest needs a closer look."""
-        with_usage = {place for place, append in enumerate(batch) if append.usage is not None}
         for attempt in range(ATTEMPTS):
             try:
                 connection = await self._connected()
-                archives = any(append.key in self._archived for append in batch)
+                left_out = {place for place, append in enumerate(batch) if not _adds(append)}
                 if asyncio.get_running_loop().time() < self._replays_until:
-                    return await _store_without_replays(connection, batch, with_usage, archives)
-                return await _store_others(connection, batch, with_usage, archives)
+                    left_out |= await with_known_messages(connection, batch)
+                places = [place for place in range(len(batch)) if place not in left_out]
+                stored = await self._store_all(connection, [batch[place] for place in places])
+                return {places[place]: seq for place, seq in stored.items()}
             except asyncpg.UniqueViolationError:
                 self._replays_until = asyncio.get_running_loop().time() + REPLAYS
             except CONFLICTS:
                 if attempt == ATTEMPTS - 1:
                     raise
         return {}
+
+    async def _store_all(
+        self, connection: asyncpg.Connection[asyncpg.Record], appends: list[Append]
+    ) -> dict[int, int]:
+        """Store appends that may be stored by the statement, with their usage."""
+        if not appends:
+            return {}
+        archives = any(append.key in self._archived for append in appends)
+        if all(append.usage is None for append in appends):
+            return await store(connection, appends, archives=archives)
+        async with connection.transaction():
+            stored = await store(connection, appends, archives=archives)
+            used = [
+                (append.key, append.usage)
+                for place, append in enumerate(appends)
+                if append.usage is not None and place in stored
+            ]
+            if used:
+                await self._count_usage(connection, used)
+        return stored
 
     async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
         """The lane's connection. It plans its statement anew from time to time: a plan that was made for

@@ -241,7 +241,7 @@ async def kept(connection: Connection, key: SessionKey) -> list[Kept]:
     """What a session has beside its log."""
     sums = await connection.fetch(query("transfer_usage"), *key)
     rounds = await connection.fetch(query("transfer_usage_rounds"), *key)
-    billing = await usage.billing(connection, key)
+    billing = (await usage.billing(connection, [key])).get(key)
     seen = await connection.fetch(query("transfer_requests"), *key)
     marks = await connection.fetch(query("transfer_marks"), *key)
     return [

@@ -24,16 +24,25 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-async def add(connection: Connection, key: SessionKey, changes: Changes) -> None:
-    """Write what records change; the caller holds the head's lock."""
-    if changes.forgotten_rounds:
-        await connection.execute(query("forget_rounds"), *key, list(changes.forgotten_rounds))
-    if changes.rounds:
-        rows = [(*k, it.time, *it.amounts) for k, it in changes.rounds.items()]
-        await connection.execute(query("add_usage_of_rounds"), *key, *_columns(rows))
-    if changes.sums:
-        columns = _columns([(*k, *sums) for k, sums in changes.sums.items()])
-        await connection.execute(query("add_usage"), *key, *columns)
+async def add(connection: Connection, changes: Mapping[SessionKey, Changes]) -> None:
+    """Write what records of sessions change; the caller holds their heads' locks."""
+    for key, it in changes.items():
+        if it.forgotten_rounds:
+            await connection.execute(query("forget_rounds"), *key, list(it.forgotten_rounds))
+    rounds = [
+        (*key, *round_key, of.time, *of.amounts)
+        for key, it in changes.items()
+        for round_key, of in it.rounds.items()
+    ]
+    if rounds:
+        await connection.execute(query("add_usage_of_rounds"), *_columns(rounds))
+    sums = [
+        (*key, *sum_key, *amounts)
+        for key, it in changes.items()
+        for sum_key, amounts in it.sums.items()
+    ]
+    if sums:
+        await connection.execute(query("add_usage"), *_columns(sums))
 
 
 async def rounds(
@@ -50,10 +59,12 @@ async def inherit(connection: Connection, heir: SessionKey, gone: Sequence[Sessi
     await connection.execute(query("inherit_usage"), *heir, buckets, uuids)
 
 
-async def billing(connection: Connection, key: SessionKey) -> tuple[str, ...] | None:
-    """How a session's usage is paid for, its first model first."""
-    row = await connection.fetchrow(query("read_billing"), *key)
-    return None if row is None else tuple(row)
+async def billing(
+    connection: Connection, keys: Iterable[SessionKey]
+) -> dict[SessionKey, tuple[str, ...]]:
+    """How the usage of sessions is paid for, the first model first, where anything is known of it."""
+    rows = await connection.fetch(query("read_billing"), *_columns(list(keys)))
+    return {SessionKey(*row[:2]): tuple(row[2:]) for row in rows}
 
 
 async def store_billing(connection: Connection, key: SessionKey, facts: Iterable[str]) -> None:

@@ -1,24 +1,30 @@
 -- name: add_usage
--- A session's own sums grow, or shrink when a round is set anew, and those of its tenant with them. Rows come in
--- the order of their keys: writers of several days would deadlock otherwise.
+-- The own sums of sessions grow, or shrink when a round is set anew, and those of their tenants with them. Rows come
+-- in the order of their keys: writers of several would deadlock otherwise.
 WITH added AS MATERIALIZED (
     SELECT *
     FROM unnest(
-        $3::date[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
-        $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::numeric[], $16::bigint[], $17::numeric[]
+        $1::smallint[], $2::uuid[], $3::date[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
+        $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::numeric[],
+        $16::bigint[], $17::numeric[]
     ) AS k (
-        day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens,
-        cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+        bucket, session_key, day, model, currency, record_count, model_calls, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated,
+        actual_count, actual
     )
-    ORDER BY k.day, k.model, k.currency
 ),
 own AS (
     INSERT INTO usage_sum (
-        bucket, session_key, inherited, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens,
-        cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
+        bucket, session_key, inherited, day, model, currency, record_count, model_calls, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated,
+        actual_count, actual
     )
-    SELECT $1::smallint, $2::uuid, false, a.*
-    FROM added AS a
+    SELECT
+        bucket, session_key, false, day, model, currency, record_count, model_calls, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated,
+        actual_count, actual
+    FROM added
+    ORDER BY bucket, session_key, day, model, currency
     ON CONFLICT (bucket, session_key, inherited, day, model, currency) DO UPDATE
     SET record_count = usage_sum.record_count + excluded.record_count,
         model_calls = usage_sum.model_calls + excluded.model_calls,
@@ -37,11 +43,14 @@ INSERT INTO usage_of_tenant (
     bucket, tenant, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens,
     cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
 )
-SELECT s.bucket, s.tenant, a.*
-FROM session AS s
-CROSS JOIN added AS a
-WHERE s.bucket = $1 AND s.session_key = $2
-ORDER BY a.day, a.model, a.currency
+SELECT
+    bucket, s.tenant, a.day, a.model, a.currency, sum(a.record_count), sum(a.model_calls), sum(a.input_tokens),
+    sum(a.output_tokens), sum(a.cache_read_tokens), sum(a.cache_write_tokens), sum(a.reasoning_tokens),
+    sum(a.total_tokens), sum(a.estimated_count), sum(a.estimated), sum(a.actual_count), sum(a.actual)
+FROM added AS a
+JOIN session AS s USING (bucket, session_key)
+GROUP BY bucket, s.tenant, a.day, a.model, a.currency
+ORDER BY bucket, s.tenant, a.day, a.model, a.currency
 ON CONFLICT (bucket, tenant, day, model, currency) DO UPDATE
 SET record_count = usage_of_tenant.record_count + excluded.record_count,
     model_calls = usage_of_tenant.model_calls + excluded.model_calls,
@@ -64,19 +73,19 @@ INSERT INTO usage_round (
     estimated_count, estimated, actual_count, actual
 )
 SELECT
-    $1::smallint, $2::uuid, k.round_index, k.model, k.day, k.currency, k.record_time, k.record_count,
-    k.model_calls, k.input_tokens, k.output_tokens, k.cache_read_tokens, k.cache_write_tokens,
-    k.reasoning_tokens, k.total_tokens, k.estimated_count, k.estimated, k.actual_count, k.actual
+    bucket, session_key, round_index, model, day, currency, record_time, record_count, model_calls, input_tokens,
+    output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count,
+    estimated, actual_count, actual
 FROM unnest(
-    $3::integer[], $4::text[], $5::date[], $6::text[], $7::timestamptz[], $8::bigint[], $9::bigint[],
-    $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
-    $17::numeric[], $18::bigint[], $19::numeric[]
+    $1::smallint[], $2::uuid[], $3::integer[], $4::text[], $5::date[], $6::text[], $7::timestamptz[], $8::bigint[],
+    $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
+    $16::bigint[], $17::numeric[], $18::bigint[], $19::numeric[]
 ) AS k (
-    round_index, model, day, currency, record_time, record_count, model_calls, input_tokens, output_tokens,
-    cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count, estimated,
-    actual_count, actual
+    bucket, session_key, round_index, model, day, currency, record_time, record_count, model_calls, input_tokens,
+    output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count,
+    estimated, actual_count, actual
 )
-ORDER BY k.round_index, k.model, k.day, k.currency
+ORDER BY bucket, session_key, round_index, model, day, currency
 ON CONFLICT (bucket, session_key, round_index, model, day, currency) DO UPDATE
 SET record_time = greatest(usage_round.record_time, excluded.record_time),
     record_count = usage_round.record_count + excluded.record_count,
@@ -106,10 +115,10 @@ DELETE FROM usage_round
 WHERE bucket = $1 AND session_key = $2 AND round_index = ANY($3::integer[]);
 
 -- name: read_billing
--- How a session's usage is paid for.
-SELECT model, provider, base_url, mode, cost_status, cost_source, pricing_version
-FROM usage_billing
-WHERE bucket = $1 AND session_key = $2;
+-- How the usage of sessions is paid for.
+SELECT bucket, session_key, model, provider, base_url, mode, cost_status, cost_source, pricing_version
+FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
+JOIN usage_billing USING (bucket, session_key);
 
 -- name: store_billing
 -- The same as it is now.
