@@ -7,8 +7,8 @@ Run `python examples/ui.py SESSION` beside it, or `sessionctl tail -f --drafts S
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 
 import sessiond
@@ -82,4 +82,8 @@ async def turn(session_id: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(turn(sys.argv[1] if len(sys.argv) > 1 else "flights"))
+    options = argparse.ArgumentParser(description="Streams a turn with a tool call into a session.")
+    options.add_argument(
+        "session", nargs="?", default="flights", help="its id; flights if left out"
+    )
+    asyncio.run(turn(options.parse_args().session))

@@ -8,9 +8,9 @@ what was shown isn't shown again, and nothing is left out.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,4 +65,8 @@ def follow(session_id: str, place: Path) -> None:
 
 
 if __name__ == "__main__":
-    follow(sys.argv[1], Path(sys.argv[2]))
+    options = argparse.ArgumentParser(description="Follows a session until its answer is there.")
+    options.add_argument("session", help="its id")
+    options.add_argument("state", type=Path, help="the file that holds what was shown")
+    given = options.parse_args()
+    follow(given.session, given.state)

@@ -52,3 +52,11 @@ def test_P9_a_ui_that_is_killed_goes_on_where_it_was(server: ServerProcess, tmp_
         f"{message.seq} {role}" for message, role in zip(messages, roles, strict=True)
     ]
     assert "1 user" not in shown, "what was shown before isn't shown again"
+
+
+def test_the_examples_say_how_they_are_run(server: ServerProcess) -> None:
+    for name in ("ui.py", "agent.py"):
+        with _run(server, name, "--help") as process:
+            told = process.communicate(timeout=60)[0]
+        assert process.returncode == 0
+        assert "usage: " in told
