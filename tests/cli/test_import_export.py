@@ -17,7 +17,9 @@ import pytest
 from sessiond import Client
 from tests.cli.command import AIRLINE, Cli, airline_sessions, read_lines, write_lines
 from tests.cli.proxy import Relay
-from tests.support.processes import ServerProcess
+from tests.support.processes import ServerProcess, data
+
+HERMES, POWER_LOOP = data("hermes_state.db"), data("power_loop_sessions.db")
 
 
 def talk(session_id: str, count: int, **more: Any) -> dict[str, Any]:
@@ -198,6 +200,7 @@ def test_P14_unreadable_lines_are_named_and_the_others_go_on(cli: Cli) -> None:
     assert "session not an id!" in done.stderr
     assert "(INVALID_FIELD)" in done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stderr.endswith("error: 2 sessions refused, 1 line or file unreadable\n")
     assert [session["id"] for session in exported(cli)] == ["good"]
 
 
@@ -222,7 +225,7 @@ def test_metadata_keep_their_types_and_are_replaced_only_on_demand(
     assert '"task": 7,' in text
     assert '"reward": 0.0' in text
     write_lines(file, [talk("a", 1, metadata={"task": 8})])
-    assert "1 sessions have other metadata" in cli("import", str(file)).stderr
+    assert "other metadata in the store, which were kept" in cli("import", str(file)).stderr
     assert exported(cli) == [session]
     assert cli("import", "--update-metadata", str(file)).stderr == ""
     assert exported(cli) == [talk("a", 1, metadata={"task": 8})]
@@ -286,3 +289,42 @@ def test_P2_a_server_killed_in_the_middle_and_started_again_has_all_of_it(
     assert b"the server went away; waiting for it" in errors
     assert output.startswith(b"1,500 sessions ")
     assert exported(cli) == sessions
+
+
+def test_D_import_says_which_format_a_file_of_another_one_has(cli: Cli, tmp_path: Path) -> None:
+    openai = write_lines(tmp_path / "openai.jsonl", [talk("a", 1)])
+    native, empty = tmp_path / "native.jsonl", tmp_path / "empty"
+    empty.touch()
+    prose = tmp_path / "prose.md"
+    prose.write_text("# Heading\n\n" + "words\n" * 1000)
+    cli.ok("export", "--format", "native", "--file", str(native))
+    wrong = {
+        ("openai", HERMES): "a SQLite file, which --format hermes or --format power-loop imports",
+        ("openai", native): "a native file, which --format native imports",
+        ("openai", prose): "no sessions at its beginning",
+        ("native", HERMES): "not a native file but a SQLite file",
+        ("native", openai): "not a native file but one of OpenAI-style sessions",
+        ("native", prose): "not a native file: it has no header",
+        ("native", empty): "not a native file: it is empty",
+        ("hermes", POWER_LOOP): "not a store of Hermes: its table sessions has no column id",
+        ("power-loop", HERMES): "not a store of power-loop: it has no table session_state",
+        ("hermes", prose): "prose.md: not a SQLite file",
+    }
+    for (kind, file), words in wrong.items():
+        done = cli("import", "--format", kind, str(file))
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert str(file) in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) < 10
+
+
+def test_P5_a_session_that_no_import_made_takes_nothing_of_a_file(cli: Cli, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "f.jsonl", [talk("a", 2), talk("b", 1)])
+    cli.ok("create", "a")
+    cli.ok("append", "a", "said in the store")
+    done = cli("import", str(file))
+    assert "session a: the store has one of this id" in done.stderr
+    assert "2 sessions" not in done.stderr
+    assert done.stdout == "1 session (1 new), 1 refused: 1 message added, 0 known before\n"
+    assert len(exported(cli, "a")[0]["messages"]) == 1

@@ -111,7 +111,7 @@ def test_a_file_in_wal_mode_is_read_with_its_log_and_left_alone(tmp_path: Path) 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(FormatError, match="isn't a SQLite file"):
+    with pytest.raises(FormatError, match="not a SQLite file"):
         read(tmp_path / "text")
     older = OLD.replace("VALUES (6)", "VALUES (5)")
     with pytest.raises(FormatError, match="schema version is 5"):

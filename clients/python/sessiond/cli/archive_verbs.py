@@ -10,7 +10,7 @@ import typer
 from sessiond import v1
 from sessiond.cli import options
 from sessiond.cli.output import Format, plain, write, write_all
-from sessiond.cli.render.conversation import count
+from sessiond.cli.render.prose import count
 from sessiond.cli.render.records import archives_lines
 from sessiond.cli.terminal import Run, note
 from sessiond.cli.verbs import Output, SessionName, verb

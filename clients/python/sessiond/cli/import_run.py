@@ -8,11 +8,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from io import BufferedReader
 from typing import Any
 
+from sessiond.cli.file_kinds import other_than_openai
 from sessiond.cli.importer import Outcome, Refused, SessionImporter, Summary
 from sessiond.cli.openai_files import FormatError, SessionLine, decompressed, parse_line
 from sessiond.cli.patience import Patience, Stopped
 
 JOBS = 8
+MOST_UNREADABLE = 5
+"""Lines at the beginning of a file after which it isn't taken for one of sessions."""
 _READ_AHEAD = 2 * JOBS
 
 
@@ -81,25 +84,40 @@ class ImportRun:
             return
         with self._lock:
             if error:
-                self._refuse(error)
+                self.summary.refused += 1
+                self._tell(error)
             else:
                 self.summary.add(outcome)
 
     def _lines(self, name: str, stream: BufferedReader[Any]) -> Iterator[SessionLine]:
+        found, unreadable = False, 0
         try:
             for number, raw in enumerate(decompressed(stream), 1):
                 self._on_bytes(stream.tell() if stream.seekable() else 0)
+                if number == 1 and (other := other_than_openai(raw)):
+                    return self._unreadable(f"{name}: {other}")
                 if not raw.strip():
                     continue
                 try:
-                    yield parse_line(raw)
+                    line = parse_line(raw)
                 except FormatError as error:
-                    with self._lock:
-                        self._refuse(f"{name}, line {number}: {error}")
+                    self._unreadable(f"{name}, line {number}: {error}")
+                    unreadable += 1
+                    if not found and unreadable == MOST_UNREADABLE:
+                        return self._unreadable(
+                            f"{name}: no sessions at its beginning, so no more of it is read"
+                        )
+                else:
+                    found = True
+                    yield line
         except (EOFError, OSError) as error:
-            with self._lock:
-                self._refuse(f"{name}: can't be read to its end: {error}")
+            self._unreadable(f"{name}: can't be read to its end: {error}")
 
-    def _refuse(self, error: str) -> None:
+    def _unreadable(self, error: str) -> None:
+        with self._lock:
+            self.summary.unreadable += 1
+            self._tell(error)
+
+    def _tell(self, error: str) -> None:
         self.summary.errors.append(error)
         self._on_error(error)

@@ -60,10 +60,12 @@ class Outcome:
 
 @dataclass
 class Summary:
-    """What became of all; `errors` has a line per refused session or unreadable line."""
+    """What became of all; `errors` has a line for each refused session, unreadable line or file."""
 
     sessions: int = 0
     created: int = 0
+    refused: int = 0
+    unreadable: int = 0
     added: int = 0
     known: int = 0
     metadata_differ: int = 0
@@ -190,6 +192,11 @@ class SessionImporter:
         newest = self._patience.call(lambda: self._newest_in_transcript(session_id))
         if _position(newest) >= known:
             raise _Raced
+        if newest and not known:
+            raise Refused(
+                f"session {session_id}: the store has one of this id, with messages that no import of"
+                " this format brought; nothing of the file is added to it"
+            )
         if newest != (client_id(known - 1) if known else ""):
             raise Refused(
                 f"session {session_id}: it went on differently in the store after message {known} "

@@ -33,6 +33,7 @@ class Moved:
 
     sessions: int = 0
     created: int = 0
+    refused: int = 0
     added: int = 0
     known: int = 0
     records_added: int = 0
@@ -47,6 +48,7 @@ class Moved:
     def add(self, outcome: v1.ImportOutcome) -> None:
         """Counts a session in."""
         if outcome.HasField("error"):
+            self.refused += 1
             self.errors.append(f"session {outcome.session_id}: {_explained(outcome.error)}")
             return
         self.sessions += 1

@@ -23,6 +23,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from sessiond import v1
+from sessiond.cli.file_kinds import other_than_native
 from sessiond.cli.openai_files import FormatError
 
 VERSION = 1
@@ -157,9 +158,11 @@ class _Reader:
         self._begun = self._ended = False
 
     def take(self, line: bytes) -> v1.TransferRecord | None:
+        kind = _kind(line)
+        if not self._begun and kind != "sessiond":
+            raise FormatError(_not_native(line))
         if not line.endswith(b"\n"):
             raise FormatError("the line isn't whole: the file was cut off")
-        kind = _kind(line)
         if not self._begun:
             self._begin(line)
             return None
@@ -179,9 +182,9 @@ class _Reader:
         return record
 
     def _begin(self, line: bytes) -> None:
-        kind, value = _value(line)
-        if kind != "sessiond" or value.get("format") != "sessions":
-            raise FormatError("not a native file: it doesn't begin with the header")
+        value = _value(line)[1]
+        if value.get("format") != "sessions":
+            raise FormatError("not a native file: its header names another format")
         if value.get("version") != VERSION:
             raise FormatError(
                 f"its format version is {value.get('version')}; this sessionctl reads {VERSION}"
@@ -209,8 +212,15 @@ class _Reader:
         self._ended = True
 
     def finish(self) -> None:
+        if not self._begun:
+            raise FormatError("not a native file: it is empty")
         if not self._ended:
             raise FormatError("the file has no trailer: it was cut off")
+
+
+def _not_native(line: bytes) -> str:
+    kind = other_than_native(line)
+    return f"not a native file but {kind}" if kind else "not a native file: it has no header"
 
 
 def _kind(line: bytes) -> str:

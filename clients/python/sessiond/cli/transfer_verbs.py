@@ -21,7 +21,7 @@ from sessiond.cli.moving import Make, Moved, MoveRun, export_native, native, oth
 from sessiond.cli.openai_files import FormatError
 from sessiond.cli.output import Format, write
 from sessiond.cli.patience import Patience
-from sessiond.cli.render.prose import harmless
+from sessiond.cli.render.prose import count, harmless
 from sessiond.cli.terminal import EXIT_FAILED, Failure, Run, note
 from sessiond.cli.verbs import Output, verb
 
@@ -69,6 +69,7 @@ def import_(
     no place of its own and is kept in metadata.
 
     A session that differs from the one in the store is refused, others go on, and the exit code is 1.
+    To openai a session that was written to by other means than such imports is another one.
     """
     if file_format is not options.FileFormat.OPENAI:
         if owner or source != "import" or update_metadata:
@@ -126,25 +127,39 @@ def _opened(
 def _tell(moved: Moved, output: Format) -> None:
     if output is Format.TABLE:
         print(
-            f"{moved.sessions:,} sessions ({moved.created:,} new): {moved.added:,} messages added,"
-            f" {moved.known:,} known before; {moved.records_added:,} other records added,"
+            f"{_told(moved)}; {count(moved.records_added, 'other record')} added,"
             f" {moved.records_known:,} known before"
         )
-        for column, count in sorted(moved.in_metadata.items()):
-            print(f"  kept in metadata: {column}, {count:,} times")
-        for what, count in sorted(moved.notes.items()):
-            print(f"  {what}: {count:,}")
+        for column, times in sorted(moved.in_metadata.items()):
+            print(f"  kept in metadata: {column}, {count(times, 'time')}")
+        for what, times in sorted(moved.notes.items()):
+            print(f"  {what}: {times:,}")
         for id, title in moved.numbered_titles.items():
             print(harmless(f"  the title of {id} was taken; it is {title!r} now"))
     else:
         write({**vars(moved), "errors": list(moved.errors)}, output)
     if moved.facts_differ:
-        note(f"{moved.facts_differ:,} sessions have other facts in the store, which were kept")
+        note(f"other facts in the store, which were kept: {count(moved.facts_differ, 'session')}")
     if moved.parents_missing:
-        note(f"{moved.parents_missing:,} sessions have a parent that isn't there, and so none")
-    if moved.errors:
-        count = len(moved.errors)
-        raise Failure(f"{count:,} session{'' if count == 1 else 's'} refused", EXIT_FAILED)
+        note(f"no parent, since theirs isn't there: {count(moved.parents_missing, 'session')}")
+    _fail_if_refused(moved.refused)
+
+
+def _told(done: Moved | Summary) -> str:
+    refused = f", {done.refused:,} refused" if done.refused else ""
+    return (
+        f"{count(done.sessions, 'session')} ({done.created:,} new){refused}:"
+        f" {count(done.added, 'message')} added, {done.known:,} known before"
+    )
+
+
+def _fail_if_refused(sessions: int, unreadable: int = 0) -> None:
+    told = [f"{count(sessions, 'session')} refused"] if sessions else []
+    told += (
+        [f"{count(unreadable, 'line or file', 'lines or files')} unreadable"] if unreadable else []
+    )
+    if told:
+        raise Failure(", ".join(told), EXIT_FAILED)
 
 
 def _import_files(work: ImportRun, files: list[str]) -> Summary:
@@ -159,20 +174,15 @@ def _import_files(work: ImportRun, files: list[str]) -> Summary:
 
 def _report(summary: Summary, output: Format) -> None:
     if output is Format.TABLE:
-        print(
-            f"{summary.sessions:,} sessions ({summary.created:,} new): {summary.added:,} messages"
-            f" added, {summary.known:,} known before"
-        )
+        print(_told(summary))
     else:
         write({**vars(summary), "errors": list(summary.errors)}, output)
     if summary.metadata_differ:
         note(
-            f"{summary.metadata_differ:,} sessions have other metadata than the file; they were "
-            "kept (--update-metadata takes the file's)"
+            "other metadata in the store, which were kept (--update-metadata takes the file's): "
+            + count(summary.metadata_differ, "session")
         )
-    if summary.errors:
-        count = len(summary.errors)
-        raise Failure(f"{count:,} session{'' if count == 1 else 's'} refused", EXIT_FAILED)
+    _fail_if_refused(summary.refused, summary.unreadable)
 
 
 @verb(
@@ -209,24 +219,22 @@ def export(
     if lineage:
         raise typer.BadParameter("--lineage is for --format native")
     ids = [run.find(name).id for name in sessions] if sessions else all_ids(run.client)
-    count = 0
+    written = 0
     with destination(file) as stream, _progress(len(ids) if file else None) as (tick, _):
-        for count, _id in enumerate(export_sessions(run.client, ids, _VIEWS[view], stream), 1):
-            tick(count)
+        for written, _id in enumerate(export_sessions(run.client, ids, _VIEWS[view], stream), 1):
+            tick(written)
     if file:
-        note(f"{count:,} sessions in {file}")
+        note(f"{count(written, 'session')} in {file}")
 
 
 def _export_native(run: Run, sessions: list[str], file: Path | None, *, lineage: bool) -> None:
     ids = [run.find(name).id for name in sessions]
     if lineage and not ids:
         raise typer.BadParameter("--lineage needs the names of sessions")
-    count = 0
     with destination(file) as stream:
-        for _ in export_native(run.client, ids, stream, lineage=lineage):
-            count += 1
+        written = sum(1 for _ in export_native(run.client, ids, stream, lineage=lineage))
     if file:
-        note(f"{count:,} sessions in {file}")
+        note(f"{count(written, 'session')} in {file}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sessiond.cli.render.json_text import call_line, json_lines
 from sessiond.cli.render.pairs import Call, Item, Turn, pair
-from sessiond.cli.render.prose import Line, markdown_lines, one_line, span, wrap
+from sessiond.cli.render.prose import Line, count, markdown_lines, one_line, span, wrap
 from sessiond.cli.render.times import local
 from sessiond.cli.transcript import Fold, Gap
 from sessiond.v1 import message_pb2 as pb
@@ -249,8 +249,3 @@ def marks(message: pb.Message) -> Iterator[str]:
         yield "for the model only"
     if message.role == pb.ROLE_TOOL and message.is_error:
         yield "failed"
-
-
-def count(number: int, noun: str) -> str:
-    """A number and its noun: `1 message`, `1,200 messages`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

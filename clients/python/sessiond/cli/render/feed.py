@@ -12,9 +12,9 @@ from rich.text import Text
 
 from sessiond import Event
 from sessiond.cli.output import enum_name
-from sessiond.cli.render.conversation import Painter, Style, count, marks
+from sessiond.cli.render.conversation import Painter, Style, marks
 from sessiond.cli.render.pairs import Call, Turn, pair
-from sessiond.cli.render.prose import one_line, span
+from sessiond.cli.render.prose import count, one_line, span
 from sessiond.cli.render.times import local
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.recall_service_pb2 import RECALL_STATE_PENDING, RecallChange

@@ -41,6 +41,11 @@ def one_line(text: str) -> str:
     return " ".join(harmless(text).split())
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun: `1 message`, `1,200 messages`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def span(first: int, last: int) -> str:
     """A range of seqs: `3–7`, or `3` for a single one."""
     return str(first) if first == last else f"{first}–{last}"

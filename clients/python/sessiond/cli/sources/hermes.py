@@ -61,9 +61,8 @@ class HermesReader:
     def __init__(self, database: Database, report: Report) -> None:
         self._database = database
         self._report = report
-        missing = {"sessions", "messages"} - database.tables
-        if missing:
-            raise FormatError(f"not a store of Hermes: it has no table {min(missing)}")
+        database.require("Hermes", "sessions", "id")
+        database.require("Hermes", "messages", "id", "session_id", "role")
         self.version = self._version()
         if self.version is not None and self.version < FIRST_VERSION:
             raise FormatError(

@@ -53,8 +53,8 @@ class PowerLoopReader:
         self._report = report
         self.prefix = self._prefix()
         names = {self.prefix + name for name in _TABLES}
-        if self.prefix + "messages" not in database.tables:
-            raise FormatError(f"not a store of power-loop: it has no table {self.prefix}messages")
+        database.require("power-loop", self.prefix + "sessions", "session_id")
+        database.require("power-loop", self.prefix + "messages", "session_id", "seq", "role")
         self._others = self._tables_of_sessions(names)
 
     def _prefix(self) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sessiond.cli.file_kinds import SQLITE_MAGIC
 from sessiond.cli.openai_files import FormatError
 
-_MAGIC = b"SQLite format 3\0"
 _SIDE_FILES = ("-wal", "-journal")
 _ATTEMPTS = 5
 
@@ -29,8 +29,8 @@ def opened(path: Path) -> Iterator[Database]:
     """
     with path.open("rb") as stream:
         head = stream.read(20)
-    if head[:16] != _MAGIC:
-        raise FormatError(f"{path} isn't a SQLite file")
+    if not head.startswith(SQLITE_MAGIC):
+        raise FormatError("not a SQLite file")
     beside = [side for side in _SIDE_FILES if Path(f"{path}{side}").exists()]
     if head[18:20] != b"\2\2" and not beside:
         yield from _read(f"file:{quote(str(path.resolve()))}?mode=ro")
@@ -49,7 +49,7 @@ def _copied(path: Path, directory: Path) -> Path:
                 shutil.copyfile(f"{path}{side}", target)
         if _state(path) == before:
             return directory / "store"
-    raise FormatError(f"{path} is being written all the time; stop the agent first")
+    raise FormatError("it is being written all the time; stop the agent first")
 
 
 def _state(path: Path) -> list[tuple[int, int] | None]:
@@ -80,6 +80,16 @@ class Database:
         self._connection = connection
         found = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         self.tables = {row[0] for row in found}
+
+    def require(self, system: str, table: str, *columns: str) -> None:
+        """Raises FormatError unless there is a table with these columns, as that system's store has it."""
+        if table not in self.tables:
+            raise FormatError(f"not a store of {system}: it has no table {table}")
+        missing = set(columns) - set(self.columns(table))
+        if missing:
+            raise FormatError(
+                f"not a store of {system}: its table {table} has no column {min(missing)}"
+            )
 
     def columns(self, table: str) -> list[str]:
         return [row[1] for row in self._connection.execute(f"PRAGMA table_info({_name(table)})")]
