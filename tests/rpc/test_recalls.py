@@ -134,6 +134,39 @@ def test_A_recalls_are_claimed_by_one_worker_and_completed_once(api: Api) -> Non
     assert api.get_recall(recall).last_message_seq == 3
 
 
+def test_A_recalls_of_a_fork_say_theirs_though_it_has_what_the_origins_said(api: Api) -> None:
+    """A fork has the origin's messages and none of its recalls, so their ids are free in it."""
+    kind = new("type")
+
+    def fire(session_id: str, text: str) -> int:
+        claim = _claimed(api, api.recall(session_id, text, id="daily", type=kind))
+        return api.complete(claim, append_message=True).message_seq
+
+    origin = api.talk(1)
+    assert fire(origin, "stand up") == 2
+    alike, other, rewound = (api.fork(origin).id for _ in range(3))
+    api.rewind(rewound, 1)
+    assert [fire(alike, "stand up"), fire(other, "sit down"), fire(rewound, "stand up")] == [3] * 3
+    assert [m.text for m in api.context(alike)[1:]] == ["stand up", "stand up"]
+    assert [m.text for m in api.context(other)[1:]] == ["stand up", "sit down"]
+    assert [m.text for m in api.context(rewound)[1:]] == ["stand up"]
+
+
+def test_A_recalls_that_move_keep_the_client_id_of_their_message(api: Api) -> None:
+    """So that a worker which has appended it by itself doesn't double it behind an import (P4)."""
+    kind = new("type")
+    recall = api.recall(api.talk(), "look again", type=kind)
+    claim = _claimed(api, recall)
+    api.append(recall.session_id, claim.recall.message)
+    records = api.export(session_ids=[recall.session_id])
+    api.delete(recall.session_id)
+    api.bring(*records)
+    again = _claimed(api, recall)
+    assert again.recall.message.client_id == claim.recall.message.client_id
+    assert api.complete(again, append_message=True).message_seq == 2
+    assert len(api.log(recall.session_id)) == 2
+
+
 def test_A_recalls_are_due_again_when_the_lease_ends(api: Api) -> None:
     recall = api.recall(api.talk(), type=(kind := new("type")))
     (first,) = api.claim(kind, ttl=1)

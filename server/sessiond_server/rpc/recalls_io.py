@@ -100,8 +100,10 @@ def complete(message: message_pb2.Message, where: str, check: Checks) -> None:
 
 
 def client_id(row: RecallRow) -> str:
-    """That of the message which the recall appends for the time that it is due for."""
-    return f"recall:{row.occurrence}:{row.recall_id}"
+    """That of the message which the recall appends for the time that it is due for. Forks have the messages
+    of recalls whose names are free there: when a recall was made tells it from those."""
+    said = f"{row.create_time.isoformat()} {row.occurrence} {row.recall_id}"
+    return f"recall:{hashlib.blake2b(said.encode(), digest_size=16).hexdigest()}"
 
 
 def message_row(row: RecallRow, given: message_pb2.Message | None) -> MessageRow:
