@@ -18,7 +18,7 @@ from sessiond import v1
 from sessiond_server.jobs.retention import RetentionJob
 from sessiond_server.operations import policies as following_policies
 from sessiond_server.operations import pruning
-from sessiond_server.operations.pruning import FIRST, Pruning
+from sessiond_server.operations.pruning import FIRST, Done, Pruning
 from sessiond_server.rpc.retention_io import stored_rule
 from sessiond_server.sessions.retention import Rule
 from sessiond_server.store import policies as policies_store
@@ -31,6 +31,7 @@ _STATES = list(v1.SessionState.values())[1:]
 DELETED, WOULD, IN_USE, FOR_DESCENDANT = 1, 2, 3, 4
 EPHEMERAL = v1.Lifecycle.LIFECYCLE_EPHEMERAL
 DETACHED = v1.Lifecycle.LIFECYCLE_DETACHED
+CONTINUATION = v1.ParentKind.PARENT_KIND_CONTINUATION
 
 
 @pytest.fixture
@@ -271,6 +272,28 @@ def test_a_sub_agent_that_goes_with_its_parent_is_counted_once(own: Api, dsn: st
         assert (found.session_id, found.session_count) == (root, 2)
 
 
+@pytest.mark.parametrize("page_size", [1, 2, 7])
+def test_B_a_prune_that_detaches_children_deletes_them_as_the_dry_run_told(
+    own: Api, dsn: str, page_size: int
+) -> None:
+    """Detached sub-agents and continuations, also of one another: what it changes itself is no use."""
+    root = own.create().id
+    detached = own.child(root, DETACHED).id
+    continued = own.create(parent=v1.SessionParent(id=root, kind=CONTINUATION)).id
+    below = own.child(detached, DETACHED).id
+    last = own.create(parent=v1.SessionParent(id=below, kind=CONTINUATION)).id
+    ids = [root, detached, continued, below, last]
+    for days, id in zip(range(20, 0, -1), ids, strict=False):
+        own.end(id)
+        age(dsn, id, days, 8, 7)
+    wanted = rule(ended=5, include_subagents=True)
+    would = prune(own, wanted, dry=True, page_size=page_size)
+    assert [(it.session_id, it.outcome) for it in would] == [(id, WOULD) for id in ids]
+    went = prune(own, wanted, page_size=page_size)
+    assert [(it.session_id, it.outcome) for it in went] == [(id, DELETED) for id in ids]
+    assert all_ids(own) == set()
+
+
 @pytest.mark.parametrize("reason", ["pinned", "active", "lease"])
 def test_a_family_stays_for_one_of_its_members(own: Api, dsn: str, reason: str) -> None:
     root = own.create().id
@@ -334,7 +357,7 @@ def test_what_is_changed_between_selection_and_deletion_stays(own: Api, dsn: str
                 await asyncio.to_thread(change, ids[name])
             found = {}
             for candidate in selection.candidates:
-                it = await pruning.prune(database, wanted, candidate, selection.now, set())
+                it = await pruning.prune(database, wanted, candidate, selection.now, Done())
                 found[candidate.session_id] = 0 if it is None else it.outcome
             return found
         finally:

@@ -21,6 +21,8 @@ class Deleted:
     sessions: int = 0
     messages: int = 0
     detached: int = 0
+    moved: tuple[SessionKey, ...] = ()
+    """The sessions of the trees whose roots these children are now: each is revised once."""
 
 
 async def read(connection: Connection, session_id: str, key: SessionKey) -> SessionRow:
@@ -126,9 +128,10 @@ async def family(connection: Connection, row: SessionRow, *, lock: bool = True) 
 
 async def remove(connection: Connection, gone: Family) -> Deleted:
     """Delete a locked family with all that belongs to it."""
+    moved: list[SessionKey] = []
     if gone.staying:
         ids = [child.session_id for child in gone.staying]
-        await sessions.detach(connection, gone.tenant, ids)
+        moved = await sessions.detach(connection, gone.tenant, ids)
         for child in gone.staying:
             await changes.record(connection, child.key, changes.FACTS)
     # The parent may be about to go too, but only when it has its children's locks, and so sees this.
@@ -137,7 +140,7 @@ async def remove(connection: Connection, gone: Family) -> Deleted:
         await usage.inherit(connection, session_key(gone.tenant, heir), gone.going)
     messages = await sessions.delete(connection, gone.going)
     touch(*gone.going)
-    return Deleted(len(gone.going), messages, len(gone.staying))
+    return Deleted(len(gone.going), messages, len(gone.staying), tuple(moved))
 
 
 async def _delete_tree(connection: Connection, row: SessionRow) -> Deleted:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 
 from sessiond_server.operations import ending
-from sessiond_server.operations.ending import Deleted
+from sessiond_server.operations.ending import Deleted, Family
 from sessiond_server.sessions.retention import Rule, cutoffs
 from sessiond_server.store import heads, retention, sessions
 from sessiond_server.store.database import Connection, Database
@@ -54,6 +55,33 @@ class Pruning:
     policy: str = ""
 
 
+@dataclass(slots=True)
+class Done:
+    """What deletions did to sessions that were selected with them: no reason to keep one."""
+
+    gone: set[SessionKey] = field(default_factory=set)
+    """Went, or would go, with another one."""
+    detached: set[SessionKey] = field(default_factory=set)
+    """Were told that they have no parent any more."""
+    moved: Counter[SessionKey] = field(default_factory=Counter)
+    """How often each was revised, its tree having another root."""
+
+    def add(self, family: Family, outcome: Deleted) -> None:
+        self.gone.update(family.going)
+        self.detached.update(child.key for child in family.staying if outcome.moved)
+        self.moved.update(outcome.moved)
+
+    def version(self, selected: Candidate) -> tuple[int, int, int]:
+        """How a session stands if nobody else changed it."""
+        key = selected.key
+        revision, change = self.moved[key], key in self.detached
+        return (
+            selected.revision + revision,
+            selected.next_seq,
+            selected.next_change + change,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The sessions that fit a rule at a moment, and where to look on for more."""
@@ -87,11 +115,11 @@ async def page(
         selection = await select(connection, pruning, after)
     until = asyncio.get_running_loop().time() + _SECONDS
     found: list[Pruned] = []
-    gone: set[SessionKey] = set()
+    done = Done()
     for candidate in selection.candidates:
-        if candidate.key in gone:
+        if candidate.key in done.gone:
             continue
-        pruned = await prune(database, pruning, candidate, selection.now, gone)
+        pruned = await prune(database, pruning, candidate, selection.now, done)
         if pruned is not None:
             found.append(pruned)
         if asyncio.get_running_loop().time() > until:
@@ -104,31 +132,31 @@ async def prune(
     pruning: Pruning,
     candidate: Candidate,
     selected: datetime,
-    gone: set[SessionKey],
+    done: Done,
 ) -> Pruned | None:
     """Delete a session if it is still as it was when it was selected; `None` if there is none any more.
-    `gone` gets all that went, or would go, with it."""
+    `done` learns what that does to others."""
 
-    async def work(connection: Connection) -> tuple[Pruned, list[SessionKey]] | None:
+    async def work(connection: Connection) -> tuple[Pruned, Family | None] | None:
         head = await _head(connection, candidate.key, lock=not pruning.dry_run)
         row = await sessions.read(connection, candidate.key) if head else None
         if head is None or row is None or row.incarnation != candidate.incarnation:
             return None
         version = (row.revision, head.next_seq, head.next_change)
-        same = version == (candidate.revision, candidate.next_seq, candidate.next_change)
-        if not same or head.writer_expire_time > await heads.now(connection):
-            pruned, keys = Pruned(row, KEPT_IN_USE, Deleted()), list[SessionKey]()
-        else:
-            pruned, keys = await _with_family(connection, pruning, row, selected)
+        same = version == done.version(candidate)
+        pruned, family = Pruned(row, KEPT_IN_USE, Deleted()), None
+        if same and head.writer_expire_time <= await heads.now(connection):
+            pruned, family = await _with_family(connection, pruning, row, selected)
         if pruning.record is not None:
             await pruning.record(connection, pruned)
-        return pruned, keys
+        return pruned, family
 
     found = await database.transact(work)
     if found is None:
         return None
-    pruned, keys = found
-    gone.update(keys)
+    pruned, family = found
+    if family is not None:
+        done.add(family, pruned.gone)
     if pruned.outcome == DELETED:
         log.info(
             "session pruned",
@@ -146,7 +174,7 @@ async def _head(connection: Connection, key: SessionKey, *, lock: bool) -> heads
 
 async def _with_family(
     connection: Connection, pruning: Pruning, row: SessionRow, selected: datetime
-) -> tuple[Pruned, list[SessionKey]]:
+) -> tuple[Pruned, Family | None]:
     family = await ending.family(connection, row, lock=not pruning.dry_run)
     use = await retention.in_use(connection, family.going[1:])
     latest = cutoffs(pruning.rule, selected).active or selected
@@ -155,9 +183,9 @@ async def _with_family(
         or use.written_to
         or (use.activity_time is not None and use.activity_time > latest)
     ):
-        return Pruned(row, KEPT_FOR_DESCENDANT, Deleted()), []
+        return Pruned(row, KEPT_FOR_DESCENDANT, Deleted()), None
     if not pruning.dry_run:
-        return Pruned(row, DELETED, await ending.remove(connection, family)), family.going
+        return Pruned(row, DELETED, await ending.remove(connection, family)), family
     messages = await sessions.message_total(connection, family.going)
     would = Deleted(len(family.going), messages, len(family.staying))
-    return Pruned(row, WOULD_BE_DELETED, would), family.going
+    return Pruned(row, WOULD_BE_DELETED, would), family

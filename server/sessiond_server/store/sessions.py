@@ -300,9 +300,12 @@ async def children(connection: Connection, tenant: str, parents: Sequence[str]) 
     return [Child(**row) for row in rows]
 
 
-async def detach(connection: Connection, tenant: str, children_ids: Sequence[str]) -> None:
-    """Make children the roots of their own trees."""
-    await connection.execute(query("detach_children"), tenant, list(children_ids))
+async def detach(
+    connection: Connection, tenant: str, children_ids: Sequence[str]
+) -> list[SessionKey]:
+    """Make children the roots of their own trees; all sessions of these, which are revised by it."""
+    rows = await connection.fetch(query("detach_children"), tenant, list(children_ids))
+    return [SessionKey(*row) for row in rows]
 
 
 async def continued(

@@ -176,7 +176,8 @@ SET root_id = t.root_id,
     revision = s.revision + 1,
     update_time = statement_timestamp()
 FROM tree AS t
-WHERE s.bucket = t.bucket AND s.session_key = t.session_key;
+WHERE s.bucket = t.bucket AND s.session_key = t.session_key
+RETURNING s.bucket, s.session_key;
 
 -- name: titles_of
 -- The titles that go with sessions.
