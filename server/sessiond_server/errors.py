@@ -241,12 +241,19 @@ class PartialReplay(Refused):
         )
 
 
+def _held(first_seq: int, next_seq: int) -> str:
+    """Which messages a session holds."""
+    if first_seq == next_seq:
+        return f"the session holds none, and its next one will be {next_seq}"
+    return f"the session holds {first_seq} to {next_seq - 1}"
+
+
 class MessageNotFound(Refused):
     reason = "MESSAGE_NOT_FOUND"
 
     def __init__(self, which: int | str, first_seq: int, next_seq: int) -> None:
         super().__init__(
-            f"There is no message {which!r}; the session holds {first_seq} to {next_seq - 1}.",
+            f"There is no message {which!r}; {_held(first_seq, next_seq)}.",
             seq=which if isinstance(which, int) else None,
             client_id=which if isinstance(which, str) else None,
             first_seq=first_seq,
@@ -259,7 +266,7 @@ class SeqOutOfRange(Refused):
 
     def __init__(self, field: str, seq: int, first_seq: int, next_seq: int) -> None:
         super().__init__(
-            f"{field} {seq} is out of range; the session holds {first_seq} to {next_seq - 1}.",
+            f"{field} {seq} is out of range; {_held(first_seq, next_seq)}.",
             field=field,
             seq=seq,
             first_seq=first_seq,

@@ -170,6 +170,14 @@ def test_P11_an_id_that_is_used_again_starts_from_nothing(own: Api) -> None:
     assert len(own.context(id)) == len(own.log(id)) == 1
 
 
+def test_refusals_of_a_session_without_messages_say_that_it_holds_none(own: Api) -> None:
+    id = own.talk(3)
+    own.messages.ClearMessages(v1.ClearMessagesRequest(session_id=id))
+    beyond = refused(lambda: own.rewind(id, 7))
+    assert beyond.message.endswith("the session holds none, and its next one will be 4.")
+    assert (beyond.metadata["first_seq"], beyond.metadata["next_seq"]) == ("4", "4")
+
+
 def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, dsn: str) -> None:
     id = _full(own)
     key = str(_value(dsn, "SELECT session_key::text FROM session WHERE session_id = $1", id))

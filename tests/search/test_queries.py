@@ -86,6 +86,23 @@ def test_P14_no_text_is_an_error(matches: Matches, query: str, text: str) -> Non
         assert 0 <= low < high <= len(shown.text)
 
 
+@pytest.mark.parametrize("text", ["東" * 128, "東" * 64 + " " + "京" * 64, '"' + "ab " * 128 + '"'])
+def test_P13_words_and_characters_of_a_query_are_counted(text: str) -> None:
+    queries.parse(text)
+    for more in (" 京", " ab"):
+        with pytest.raises(QueryRefused, match="has 129"):
+            queries.parse(text + more)
+    with pytest.raises(QueryRefused, match="has 129"):
+        queries.parse("東" * 129)
+
+
+@pytest.mark.parametrize("text", ["\u0301", '"\u0301 \u0308"', "❤\ufe0f"])
+def test_a_mark_without_a_letter_is_no_word(text: str) -> None:
+    with pytest.raises(QueryRefused, match="must have a word to look for"):
+        queries.parse(text)
+    assert [word.word for word in words(f"a {text} b")] == ["a", "b"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40))
 def test_a_text_is_found_however_it_is_written(text: str) -> None:

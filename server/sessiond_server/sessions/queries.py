@@ -41,6 +41,8 @@ class Term:
     """Words in a row."""
 
     words: tuple[Wanted, ...]
+    length: int
+    """How many were written, in scripts without spaces characters."""
 
     @property
     def tsquery(self) -> str:
@@ -136,7 +138,8 @@ def _term(item: re.Match[str]) -> Term | None:
                 word.kind == LONE,
             )
             for place, word in kept
-        )
+        ),
+        len(found),
     )
 
 
@@ -150,7 +153,7 @@ def _check(query: Query) -> None:
         )
     if len(terms) > TERMS:
         raise QueryRefused(f"must have at most {TERMS} words and phrases, has {len(terms)}")
-    if (count := sum(len(term.words) for term in terms)) > QUERY_WORDS:
+    if (count := sum(term.length for term in terms)) > QUERY_WORDS:
         raise QueryRefused(
             f"must have at most {QUERY_WORDS} words, those of phrases and the characters of scripts"
             f" without spaces counted, has {count}"

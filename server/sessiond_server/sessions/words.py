@@ -54,7 +54,8 @@ _DENSE = (
     "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _ASCII_WORDS = re.compile("[a-z0-9]+")
-_WORDS = re.compile(f"[\\w{_MARKS}]+")
+# A mark where no letter or digit stands before it is composed with what separates words, and no word.
+_WORDS = re.compile(f"[\\w{_DENSE}][\\w{_MARKS}]*")
 _RUNS = re.compile(f"[{_DENSE}]+|[^{_DENSE}]+")
 _IS_DENSE = re.compile(f"[{_DENSE}]")
 # A character with all that may be composed with it: marks, the vowels and ends of Hangul, voiced kana.

@@ -111,19 +111,21 @@ class _LifecycleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lifecycle.V
     LIFECYCLE_UNSPECIFIED: _Lifecycle.ValueType  # 0
     """Left out: linked."""
     LIFECYCLE_EPHEMERAL: _Lifecycle.ValueType  # 1
-    """Deleted with its parent, and as soon as it ends itself."""
+    """Deleted with its parent, and as soon as EndSession ends it."""
     LIFECYCLE_LINKED: _Lifecycle.ValueType  # 2
     """Deleted with its parent."""
     LIFECYCLE_DETACHED: _Lifecycle.ValueType  # 3
     """Outlives its parent, and then has none."""
 
 class Lifecycle(_Lifecycle, metaclass=_LifecycleEnumTypeWrapper):
-    """Lifecycle is what becomes of a session that has a parent."""
+    """Lifecycle is what becomes of a sub-agent's session. A continuation, a fork and a session without a parent
+    keep it, but it changes nothing for them: they stay until they are deleted.
+    """
 
 LIFECYCLE_UNSPECIFIED: Lifecycle.ValueType  # 0
 """Left out: linked."""
 LIFECYCLE_EPHEMERAL: Lifecycle.ValueType  # 1
-"""Deleted with its parent, and as soon as it ends itself."""
+"""Deleted with its parent, and as soon as EndSession ends it."""
 LIFECYCLE_LINKED: Lifecycle.ValueType  # 2
 """Deleted with its parent."""
 LIFECYCLE_DETACHED: Lifecycle.ValueType  # 3
