@@ -107,8 +107,9 @@ class SessionAmbiguous(Refused):
 
     def __init__(self, query: str, candidates: list[str], *, more: bool) -> None:
         count = f"more than {len(candidates)}" if more else str(len(candidates))
+        named = ", ".join(candidates[:5]) + (", …" if len(candidates) > 5 else "")
         super().__init__(
-            f"{query!r} fits {count} sessions: {', '.join(candidates[:5])} …",
+            f"{query!r} fits {count} sessions: {named}",
             candidates=",".join(candidates),
             candidate_count=len(candidates) + more,
         )

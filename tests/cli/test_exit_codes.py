@@ -100,10 +100,13 @@ def test_P14_a_refusal_is_1_with_a_clear_line(cli: Cli, arguments: tuple[str, ..
     assert error.startswith("error: ")
 
 
-def test_field_violations_are_listed(cli: Cli) -> None:
-    lines = cli.refused("create", "no spaces allowed").splitlines()
-    assert lines[0].endswith("(INVALID_FIELD)")
-    assert lines[1].startswith("  session.id: ")
+def test_field_violations_are_listed_if_there_are_several(cli: Cli) -> None:
+    (line,) = cli.refused("create", "no spaces allowed").splitlines()
+    assert line.startswith("error: session.id: ")
+    assert line.endswith("(INVALID_FIELD)")
+    lines = cli.refused("create", "no spaces allowed", "--owner", "x" * 300).splitlines()
+    assert lines[0].endswith("(and 1 more) (INVALID_FIELD)")
+    assert [line.split(":")[0] for line in lines[1:]] == ["  session.id", "  session.owner"]
 
 
 def test_a_server_that_is_down_is_named_and_how_to_start_one(cli: Cli) -> None:
@@ -162,7 +165,7 @@ def test_rm_asks_on_a_terminal(cli: Cli) -> None:
     cli.ok("append", "s", "--create", "x")
     code, text = on_a_terminal(cli, "rm", "s", typed=b"n\n")
     assert code == 0
-    assert "Delete s with 1 messages for good?" in text
+    assert "Delete s with 1 message for good?" in text
     assert "kept s" in text
     code, text = on_a_terminal(cli, "rm", "s", typed=b"y\n")
     assert code == 0

@@ -30,8 +30,8 @@ def ids(api: Api, **fields: Any) -> list[str]:
             return found
 
 
-def resolve(api: Api, query: str, owner: str = "") -> str:
-    request = v1.ResolveSessionRequest(query=query, owner=owner)
+def resolve(api: Api, query: str, owner: str = "", *, exact_title: bool = False) -> str:
+    request = v1.ResolveSessionRequest(query=query, owner=owner, exact_title=exact_title)
     return api.sessions.ResolveSession(request).session.id
 
 
@@ -148,11 +148,17 @@ def test_resolve_takes_the_newest_of_a_lineage(api: Api) -> None:
     first, third, second = (api.create(title=f"{name}{n}").id for n in ("", " #3", " #2"))
     assert resolve(api, name) == third
     assert resolve(api, f"{name} #2") == second
+    assert resolve(api, name, exact_title=True) == first
+    assert resolve(api, f"{name} #2", exact_title=True) == second
     api.delete(third)
     assert resolve(api, name) == second
     api.delete(second)
     assert resolve(api, name) == first
     assert refused(lambda: resolve(api, f"{name} #2")).reason == "SESSION_NOT_FOUND"
+    api.create(title=f"{name} #4")
+    api.delete(first)
+    gone = refused(lambda: resolve(api, name, exact_title=True))
+    assert gone.reason == "SESSION_NOT_FOUND"
 
 
 def test_resolve_says_which_sessions_fit(api: Api) -> None:

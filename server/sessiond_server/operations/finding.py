@@ -23,15 +23,17 @@ _DETAILS_BYTES = 16 * 2**20
 """What the prompts and the rest of a page's sessions may take in memory."""
 
 
-async def resolve(connection: Connection, tenant: str, query: str, owner: str) -> SessionRow:
-    """The session with this id, else with an id that begins so, else the newest of this title."""
+async def resolve(
+    connection: Connection, tenant: str, query: str, owner: str, *, exact_title: bool = False
+) -> SessionRow:
+    """The session with this id, else with an id that begins so, else of this title: the newest of its
+    lineage, or the one that has exactly it."""
     exact = await sessions.read(connection, session_key(tenant, query))
     if exact is not None and owner in ("", exact.owner):
         return exact
     ids = await sessions.by_prefix(connection, tenant, query, owner) if query.isascii() else []
     if not ids:
-        title = titles.clean(query)
-        ids = await sessions.by_title(connection, tenant, title, *titles.lineage(title), owner)
+        ids = await _by_title(connection, tenant, titles.clean(query), owner, exact_title)
     if not ids:
         raise SessionNotFound(query)
     if len(ids) > 1:
@@ -40,6 +42,15 @@ async def resolve(connection: Connection, tenant: str, query: str, owner: str) -
     if row is None:
         raise SessionNotFound(query)
     return row
+
+
+async def _by_title(
+    connection: Connection, tenant: str, title: str, owner: str, exact: bool
+) -> list[str]:
+    name, number = titles.lineage(title)
+    if exact or number > 1:
+        return await sessions.by_title(connection, tenant, title, name, owner)
+    return await sessions.newest_by_title(connection, tenant, name, owner)
 
 
 async def next_title(connection: Connection, tenant: str, title: str, owner: str) -> str:

@@ -111,7 +111,13 @@ class SessionServicer:
             check.required("query", request.query)
             check.text("owner", request.owner)
         async with self.database.connection() as connection:
-            row = await finding.resolve(connection, access.tenant(), request.query, request.owner)
+            row = await finding.resolve(
+                connection,
+                access.tenant(),
+                request.query,
+                request.owner,
+                exact_title=request.exact_title,
+            )
         return rpc.ResolveSessionResponse(session=sessions_io.session_out(row))
 
     async def ListSessions(

@@ -255,13 +255,18 @@ async def by_prefix(connection: Connection, tenant: str, prefix: str, owner: str
 
 
 async def by_title(
-    connection: Connection, tenant: str, title: str, name: str, number: int, owner: str
+    connection: Connection, tenant: str, title: str, lineage: str, owner: str
 ) -> list[str]:
-    """The sessions that a title means, one of each owner, 21 at most."""
-    if number > 1:
-        rows = await connection.fetch(query("session_by_title"), tenant, title, name, owner)
-        return [row[0] for row in rows]
-    rows = await connection.fetch(query("sessions_by_title"), tenant, name, number, owner)
+    """The sessions that have a title, one of each owner, 21 at most."""
+    rows = await connection.fetch(query("session_by_title"), tenant, title, lineage, owner)
+    return [row[0] for row in rows]
+
+
+async def newest_by_title(
+    connection: Connection, tenant: str, lineage: str, owner: str
+) -> list[str]:
+    """The newest sessions of a lineage, one of each owner, 21 at most."""
+    rows = await connection.fetch(query("newest_session_by_title"), tenant, lineage, owner)
     return [row[1] for row in rows]
 
 

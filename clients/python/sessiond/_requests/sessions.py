@@ -125,19 +125,22 @@ def get_session(session_id: str, *, view: values.SessionView | None = None) -> v
     _rpc("ResolveSession", v1.ResolveSessionRequest, v1.ResolveSessionResponse),
     lambda answer: answer.session,
 )
-def resolve_session(query: str, owner: str = "") -> v1.ResolveSessionRequest:
+def resolve_session(
+    query: str, owner: str = "", *, exact_title: bool = False
+) -> v1.ResolveSessionRequest:
     """Finds the session that a person means.
 
     Args:
         query: An id, the beginning of one that no other has, or a title, of whose lineage ("x",
             "x #2") the newest is returned. At most 256 characters.
         owner: Consider only this owner's sessions.
+        exact_title: Take a title for that of the one session which has exactly it.
 
     Raises:
         SessionNotFound: Nothing fits.
         SessionAmbiguous: Several fit; see its `candidates`.
     """
-    return v1.ResolveSessionRequest(query=query, owner=owner)
+    return v1.ResolveSessionRequest(query=query, owner=owner, exact_title=exact_title)
 
 
 @paged(

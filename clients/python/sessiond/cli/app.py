@@ -27,7 +27,8 @@ from sessiond.cli.terminal import EXIT_USAGE
 from sessiond.cli.verbs import Target, Timeout, unwrapped
 
 _EPILOG = """
-[bold]Sessions[/bold] are named by id, the unique beginning of one, or title.
+[bold]Sessions[/bold] are named by id, the unique beginning of one, or exact title: `x` isn't `x #2`.
+Only `show --lineage x` begins at the newest of `x`, `x #2`, `x #3`.
 
 [bold]Output[/bold]: `-o table` is for people and may change. `-o json` and `-o jsonl` are stable:
 field names as in the API, 64-bit numbers as numbers, enums as lower-case names (`assistant`), times
@@ -65,8 +66,8 @@ app.add_typer(
     attachment_verbs.app,
     name="attachments",
     help="Files of a session: upload, ls, download, rm.",
+    epilog=unwrapped("Example: $ sessionctl attachments upload trip tickets.pdf"),
 )
-
 app.add_typer(retention_verbs.app, name="retention")
 app.add_typer(recall_verbs.app, name="recall")
 app.add_typer(watermark_verbs.app, name="watermark")

@@ -15,7 +15,7 @@ from sessiond.cli.openai_files import FormatError
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.conversation import Painter, Style
 from sessiond.cli.render.pairs import pair
-from sessiond.cli.render.prose import span
+from sessiond.cli.render.prose import count, span
 from sessiond.cli.render.sessions import header
 from sessiond.cli.terminal import Failure, Run, note_uncounted
 from sessiond.cli.transcript import Row, Window, WindowOptions, hidden_ranges, read_window
@@ -29,9 +29,9 @@ _MAX_PAGE = 1000
 @verb(
     app,
     "append",
-    "append 0198 'And how is the weather there?'",
-    "append 0198 --role tool --call call_1 --name weather < result.json",
-    "append 0198 < messages.jsonl",
+    "append trip 'And how is the weather there?'",
+    "append trip --role tool --call call_1 --name weather < result.json",
+    "append trip < messages.jsonl",
 )
 def append(
     run: Run,
@@ -99,7 +99,7 @@ def _given(
 @verb(
     app,
     "show",
-    "show 0198",
+    "show trip",
     "show 'Trip to Lisbon' --from 120 --limit 20 --full",
     "show 'Trip to Lisbon #3' --lineage --limit 0 -o jsonl",
 )
@@ -118,8 +118,10 @@ def show(
 
     Tool results stand beneath their calls, compacted ranges are folded under their note, what is
     rewound is hidden. As JSON it is {"session", "messages"}: the transcript, or all with --all.
+
+    With --lineage a title means the newest of its lineage: `x` is `x #3` if that is the last one.
     """
-    found = run.find(session)
+    found = run.find(session, newest=lineage)
     wanted = WindowOptions(from_seq, limit, expand, every)
     if output is not Format.TABLE:
         _write_messages(run.client, found, wanted, output, lineage)
@@ -143,7 +145,7 @@ def show(
         _hint(run, "no messages")
 
 
-@verb(app, "context", "context 0198 --max-tokens 8000", "context 0198 --as-of 40 -o json")
+@verb(app, "context", "context trip --max-tokens 8000", "context trip --as-of 40 -o json")
 def context(
     run: Run,
     session: SessionName,
@@ -173,7 +175,7 @@ def context(
     totals = seen.totals
     unknown = totals.message_count and not totals.token_count
     tokens = "tokens unknown" if unknown else f"{totals.token_count:,} tokens"
-    line = f"{totals.message_count:,} messages, {tokens}"
+    line = f"{count(totals.message_count, 'message')}, {tokens}"
     if totals.omitted_message_count:
         line += f", {totals.omitted_message_count:,} left out"
     _hint(run, f"context of {found.id} as of seq {totals.as_of_seq}: {line}")

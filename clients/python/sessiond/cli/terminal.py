@@ -15,6 +15,7 @@ from rich.console import Console
 
 import sessiond
 from sessiond import Client
+from sessiond._channel import API_KEY_VARIABLE
 from sessiond.cli.patience import GaveUp
 from sessiond.cli.render.prose import harmless, one_line
 from sessiond.v1.message_pb2 import Message
@@ -62,9 +63,10 @@ class Run:
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_IN_A_PIPE
         return _Console(width=width, highlight=False, markup=False, emoji=False)
 
-    def find(self, session: str) -> Session:
-        """The session that a person means: an id, the unique beginning of one, or a title."""
-        return self.client.resolve_session(session)
+    def find(self, session: str, *, newest: bool = False) -> Session:
+        """The session that a person means: an id, the unique beginning of one, or exactly this title, or
+        the newest of its lineage."""
+        return self.client.resolve_session(session, exact_title=not newest)
 
     def close(self) -> None:
         """Closes the client if it was used; calls under way end with an error."""
@@ -140,12 +142,16 @@ def error_lines(error: sessiond.SessiondError, target: str, lead: str = "") -> I
         yield f"error: {lead}no answer from {target} in time ({name})"
         yield "  if a server runs there, give it longer with --timeout SECONDS"
         return
-    yield f"error: {lead}{one_line(error.message)} ({name})"
-    for violation in error.field_violations:
-        yield f"  {one_line(violation.field)}: {one_line(violation.description)}"
-    if isinstance(error, sessiond.SessionAmbiguous):
-        for candidate in error.candidates:
-            yield f"  {one_line(candidate)}"
+    ambiguous = isinstance(error, sessiond.SessionAmbiguous)
+    message = error.message.rpartition(": ")[0] if ambiguous else error.message
+    yield f"error: {lead}{one_line(message)} ({name})"
+    if isinstance(error, sessiond.Unauthenticated):
+        yield f"  set {API_KEY_VARIABLE} to a key; `sessiond keys create` makes one"
+    violations = [f"{it.field}: {it.description}" for it in error.field_violations]
+    further = error.candidates if isinstance(error, sessiond.SessionAmbiguous) else violations
+    for line in further:
+        if line != message:
+            yield f"  {one_line(line)}"
     if isinstance(error, sessiond.CompactionSplitsToolCall | sessiond.CompactionOverlap):
         nearest = error.nearest_range
         if nearest:

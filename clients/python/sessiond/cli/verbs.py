@@ -35,7 +35,7 @@ Output = Annotated[
     typer.Option("--output", "-o", help="How to write the result; see `sessionctl --help`."),
 ]
 SessionName = Annotated[
-    str, typer.Argument(help="A session's id, the unique beginning of one, or a title.")
+    str, typer.Argument(help="A session's id, the unique beginning of one, or its exact title.")
 ]
 
 

@@ -194,6 +194,7 @@ class ResolveSessionRequest(_message.Message):
 
     QUERY_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    EXACT_TITLE_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """An id, the beginning of one, or a title. Required; at most 256 characters. `%` and `_` mean
     themselves.
@@ -202,15 +203,20 @@ class ResolveSessionRequest(_message.Message):
     """Consider only this owner's sessions. Left out, everybody's; a title that several owners use is
     then ambiguous.
     """
+    exact_title: _builtins.bool
+    """Take a title for that of the one session which has exactly it. Otherwise "x" means the newest of its
+    lineage, for instance the session with the title "x #3".
+    """
     def __init__(
         self,
         *,
         query: _builtins.str = ...,
         owner: _builtins.str = ...,
+        exact_title: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact_title", b"exact_title", "owner", b"owner", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

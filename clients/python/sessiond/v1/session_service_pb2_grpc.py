@@ -120,7 +120,8 @@ class SessionServiceServicer(object):
 
     def ResolveSession(self, request, context):
         """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-        the newest of a title's lineage ("x", "x #2", "x #3"). A prefix of several ids is ambiguous.
+        the newest of a title's lineage ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
+        several ids is ambiguous.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

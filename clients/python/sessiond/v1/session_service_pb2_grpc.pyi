@@ -43,7 +43,8 @@ class SessionServiceStub:
     """
     ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-    the newest of a title's lineage ("x", "x #2", "x #3"). A prefix of several ids is ambiguous.
+    the newest of a title's lineage ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
+    several ids is ambiguous.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
     """ListSessions lists sessions, pinned ones first, then the newest first."""
@@ -98,7 +99,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-    the newest of a title's lineage ("x", "x #2", "x #3"). A prefix of several ids is ambiguous.
+    the newest of a title's lineage ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
+    several ids is ambiguous.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """ListSessions lists sessions, pinned ones first, then the newest first."""
@@ -168,7 +170,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ResolveSessionResponse, _abc.Awaitable[_session_service_pb2.ResolveSessionResponse]]:
         """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-        the newest of a title's lineage ("x", "x #2", "x #3"). A prefix of several ids is ambiguous.
+        the newest of a title's lineage ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
+        several ids is ambiguous.
         """
 
     @_abc_1.abstractmethod

@@ -116,16 +116,16 @@ WHERE tenant = $1 AND session_id >= $2 AND session_id < $3 AND ($4 = '' OR owner
 ORDER BY session_id
 LIMIT 21;
 
--- name: sessions_by_title
--- The exact title, and the newest of its lineage, of each owner.
+-- name: newest_session_by_title
+-- The newest of a lineage of each owner.
 SELECT DISTINCT ON (owner) owner, session_id
 FROM session_title
-WHERE tenant = $1 AND lineage = $2 AND number >= $3 AND ($4 = '' OR owner = $4)
+WHERE tenant = $1 AND lineage = $2 AND ($3 = '' OR owner = $3)
 ORDER BY owner, number DESC
 LIMIT 21;
 
 -- name: session_by_title
--- A numbered title means itself.
+-- The session with a title of each owner.
 SELECT session_id
 FROM session_title
 WHERE tenant = $1 AND title = $2 AND lineage = $3 AND ($4 = '' OR owner = $4)

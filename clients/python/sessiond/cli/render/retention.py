@@ -9,7 +9,7 @@ from rich.text import Text
 
 from sessiond.cli.output import enum_name
 from sessiond.cli.render.columns import columns
-from sessiond.cli.render.prose import one_line
+from sessiond.cli.render.prose import count, one_line
 from sessiond.cli.render.times import relative
 from sessiond.v1.retention_pb2 import (
     PRUNE_OUTCOME_DELETED,
@@ -66,7 +66,7 @@ def pruned_total(found: Sequence[PrunedSession]) -> str:
     if any(it.outcome == PRUNE_OUTCOME_WOULD_BE_DELETED for it in found):
         verb = "would delete"
     kept = sum(not it.session_count for it in found)
-    text = f"{verb} {sessions:,} sessions with {messages:,} messages"
+    text = f"{verb} {count(sessions, 'session')} with {count(messages, 'message')}"
     return f"{text}; kept {kept:,}" if kept else text
 
 

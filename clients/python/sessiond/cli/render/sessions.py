@@ -9,7 +9,7 @@ from rich.text import Text
 
 from sessiond.cli.output import enum_name
 from sessiond.cli.render.columns import columns
-from sessiond.cli.render.prose import one_line
+from sessiond.cli.render.prose import count, one_line
 from sessiond.cli.render.times import relative
 from sessiond.cli.render.usage import usage_summary
 from sessiond.v1.session_pb2 import (
@@ -87,14 +87,14 @@ def _facts(session: Session, now: datetime) -> Iterator[str]:
 
 
 def _counters(session: Session) -> Text:
-    line = Text(f"{session.message_count:,} messages · {session.tool_call_count:,} tool calls")
-    line.append(f" · context {session.context_message_count:,} messages")
+    calls = count(session.tool_call_count, "tool call")
+    line = Text(f"{count(session.message_count, 'message')} · {calls}")
+    line.append(f" · context {count(session.context_message_count, 'message')}")
     if session.context_token_count:
         line.append(f", {session.context_token_count:,} tokens")
     line.stylize("dim")
     if session.open_tool_call_count:
-        count = session.open_tool_call_count
-        text = f" · ⚠ {count:,} open tool call{'' if count == 1 else 's'}"
+        text = f" · ⚠ {count(session.open_tool_call_count, 'open tool call')}"
         line.append(text, style="bold red")
     return line
 
