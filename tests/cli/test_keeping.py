@@ -41,7 +41,7 @@ def test_prune_shows_what_would_go_and_deletes_it_with_yes(cli: Cli) -> None:
     done = cli(*wanted, "--dry-run")
     assert done.returncode == 0
     assert done.stdout.splitlines()[1].split()[2:6] == ["old", "cli", "would", "go"]
-    assert "would delete 1 sessions with 1 messages" in done.stderr
+    assert "would delete 1 session with 1 message" in done.stderr
     assert "give --yes" in cli.refused(*wanted)
     assert len(cli.json("ls")) == 4
     (went,) = cli.json(*wanted, "--yes")

@@ -42,9 +42,9 @@ def test_A_recalls_from_the_command_line(cli: Cli, talk: str) -> None:
 def test_recall_times_are_durations_or_times(cli: Cli, talk: str) -> None:
     made = cli.json("recall", "create", talk, "2031-05-01T09:30+02:00", "Hello", "--replace")
     assert made["recall"]["trigger_time"] == "2031-05-01T07:30:00Z"
-    assert "isn't a duration" in cli.refused("recall", "create", talk, "tomorrow", code=2)
+    assert "neither a duration" in cli.refused("recall", "create", talk, "tomorrow", code=2)
     again = cli("recall", "create", talk, "1h", "--replace")
-    assert "1 others cancelled" in again.stderr
+    assert "1 other cancelled" in again.stderr
 
 
 def test_A_stale_sessions_from_the_command_line(cli: Cli, talk: str) -> None:

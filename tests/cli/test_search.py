@@ -43,7 +43,7 @@ def test_reindex_says_how_many(cli: Cli, client: Client) -> None:
     for id in ("s1", "s2"):
         cli.ok("create", id)
         cli.ok("append", id, "teapot")
-    assert cli.ok("reindex", "s1") == "1 sessions will be indexed anew\n"
+    assert cli.ok("reindex", "s1") == "1 session will be indexed anew\n"
     assert cli.json("reindex", "--all") == {"session_count": 2}
     for id in ("s1", "s2"):
         _indexed(client, id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sessiond import Client
 from tests.cli.command import Cli
 
 
@@ -85,7 +86,24 @@ def test_sessions_are_named_by_unique_prefix_or_title(cli: Cli) -> None:
     assert cli.ok("title", "alpha-1") == "Trip to Porto\n"
     ambiguous = cli.refused("show", "alpha")
     assert "(SESSION_AMBIGUOUS)" in ambiguous
-    assert {"  alpha-1", "  alpha-2"} <= set(ambiguous.splitlines())
+    assert ambiguous.splitlines() == [
+        "error: 'alpha' fits 2 sessions (SESSION_AMBIGUOUS)",
+        "  alpha-1",
+        "  alpha-2",
+    ]
+
+
+def test_a_title_means_the_session_that_has_exactly_it(cli: Cli, client: Client) -> None:
+    for id, title in (("first", "flight change"), ("last", "flight change #8")):
+        client.create_session(id, title=title)
+    assert cli.json("show", "flight change")["session"]["id"] == "first"
+    cli.ok("append", "flight change #8", "to the last")
+    cli.ok("append", "flight change", "to the first")
+    assert texts(cli.json("show", "first")["messages"]) == ["to the first"]
+    assert texts(cli.json("show", "flight change", "--lineage")["messages"]) == ["to the last"]
+    assert client.resolve_session("flight change").id == "last"
+    client.delete_session("first")
+    assert "(SESSION_NOT_FOUND)" in cli.refused("append", "flight change", "to nobody")
 
 
 def test_title_is_set_shown_and_taken_away(cli: Cli, talk: str) -> None:
@@ -94,6 +112,32 @@ def test_title_is_set_shown_and_taken_away(cli: Cli, talk: str) -> None:
     assert cli.ok("title", talk, "--clear") == "\n"
     cli.ok("create", "other", "--title", "Taken")
     assert "(TITLE_TAKEN)" in cli.refused("title", talk, "Taken")
+    assert "--clear takes a title away" in cli.refused("title", "other", " ", code=2)
+    assert cli.ok("title", "other") == "Taken\n"
+
+
+def test_A_pin_puts_a_session_first_until_it_is_unpinned(cli: Cli) -> None:
+    for id in ("old", "new"):
+        cli.ok("create", id)
+    assert cli.ok("pin", "old") == "old\n"
+    assert [it["id"] for it in cli.json("ls")] == ["old", "new"]
+    cli.ok("pin", "old", "--off")
+    assert [it["id"] for it in cli.json("ls")] == ["new", "old"]
+
+
+def test_B_clear_removes_the_messages_and_wants_yes_and_a_whole_id(
+    cli: Cli, talk: str, client: Client
+) -> None:
+    client.upload_attachment(talk, b"x", name="file.txt")
+    there = cli.json("show", talk)["messages"]
+    assert "give --yes" in cli.refused("clear", talk)
+    assert "takes whole ids" in cli.refused("clear", talk[:-1], "--yes")
+    assert cli.json("show", talk)["messages"] == there
+    assert cli.ok("clear", talk, "--yes") == f"removed {len(there)} messages of {talk}\n"
+    assert cli.json("show", talk)["messages"] == []
+    assert cli.json("attachments", "ls", talk) != []
+    cleared = cli.json("clear", talk, "--yes", "--attachments")
+    assert (cleared["message_count"], cleared["attachment_count"]) == (0, 1)
 
 
 def test_append_takes_text_stdin_and_json(cli: Cli) -> None:
@@ -177,7 +221,7 @@ def test_P5_append_refuses_when_somebody_else_wrote(cli: Cli) -> None:
 
 def test_show_is_readable_and_its_json_complete(cli: Cli, talk: str) -> None:
     text = cli.ok("show", talk)
-    assert "8 messages · 1 tool calls" in text
+    assert "8 messages · 1 tool call ·" in text
     assert "   2 ┃ user" in text
     assert '       │ ⚙ find(q=1)\n   4   │   ↳ ["HAT1"]' in text
     shown = cli.json("show", talk)

@@ -19,7 +19,7 @@ app = typer.Typer()
 
 
 @verb(
-    app, "archive", "archive 0198 --keep 1000", "archive 0198 --before 5000", "archive 0198 --list"
+    app, "archive", "archive trip --keep 1000", "archive trip --before 5000", "archive trip --list"
 )
 def archive(
     run: Run,
@@ -47,7 +47,7 @@ def archive(
     print(f"archived {count(done.message_count, 'message')}; {_border(done)}")
 
 
-@verb(app, "restore", "restore 0198", "restore 0198 --from 4000")
+@verb(app, "restore", "restore trip", "restore trip --from 4000")
 def restore(
     run: Run,
     session: SessionName,

@@ -26,7 +26,7 @@ from sessiond.cli.saving import saving
 from sessiond.cli.terminal import Failure, Run, is_terminal, note
 from sessiond.cli.verbs import Output, SessionName, verb
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 _IN_MEMORY = 2**24
 
@@ -36,8 +36,8 @@ Names = Annotated[list[str], typer.Argument(metavar="NAMES…", help="Their name
 @verb(
     app,
     "upload",
-    "attachments upload 0198 report.pdf chart.png --to reports",
-    "attachments upload 0198 - --name log.txt < /tmp/agent.log",
+    "attachments upload trip report.pdf chart.png --to reports",
+    "attachments upload trip - --name log.txt < /tmp/agent.log",
 )
 def upload(
     run: Run,
@@ -95,8 +95,8 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
 @verb(
     app,
     "ls",
-    "attachments ls 0198",
-    "attachments ls 0198 reports/ -o json | jq -r '.[].id'",
+    "attachments ls trip",
+    "attachments ls trip reports/ -o json | jq -r '.[].id'",
 )
 def ls(
     run: Run,
@@ -130,9 +130,9 @@ def _lines(rows: Sequence[v1.Attachment], width: int) -> Iterator[Text]:
 @verb(
     app,
     "download",
-    "attachments download 0198 reports/may.pdf --into ~/Downloads",
-    "attachments download 0198 --all --into copy",
-    "attachments download 0198 log.txt --stdout | less",
+    "attachments download trip reports/may.pdf --into ~/Downloads",
+    "attachments download trip --all --into copy",
+    "attachments download trip log.txt --stdout | less",
 )
 def download(
     run: Run,
@@ -167,7 +167,7 @@ def download(
         write_all([{**_object(it), "path": str(into / it.name)} for it in wanted], output)
 
 
-@verb(app, "rm", "attachments rm 0198 reports/may.pdf")
+@verb(app, "rm", "attachments rm trip reports/may.pdf")
 def rm(
     run: Run,
     session: SessionName,

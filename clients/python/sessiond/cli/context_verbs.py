@@ -10,7 +10,7 @@ import sessiond
 from sessiond import v1
 from sessiond.cli import arguments, options
 from sessiond.cli.output import Format, plain, write, write_all
-from sessiond.cli.render.prose import span
+from sessiond.cli.render.prose import count, span
 from sessiond.cli.render.records import compactions_lines, rewinds_lines
 from sessiond.cli.terminal import Failure, Run, note, note_uncounted
 from sessiond.cli.verbs import Output, SessionName, verb
@@ -28,9 +28,9 @@ _WHY_NOTHING: dict[int, str] = {
 @verb(
     app,
     "compact",
-    "compact 0198 --plan --max-tokens 20000",
-    "compact 0198 3 40 --note-file summary.md",
-    "compact 0198 --list",
+    "compact trip --plan --max-tokens 20000",
+    "compact trip 3 40 --note-file summary.md",
+    "compact trip --list",
 )
 def compact(
     run: Run,
@@ -77,7 +77,7 @@ def compact(
     if output is not Format.TABLE:
         return write(plain(done), output)
     made = done.compaction
-    print(f"note {made.note_seq} stands for {made.message_count:,} messages", end=" ")
+    print(f"note {made.note_seq} stands for {count(made.message_count, 'message')}", end=" ")
     print(f"({span(made.from_seq, made.to_seq)}); `revert` with {made.note_seq} brings them back")
 
 
@@ -114,7 +114,8 @@ def _show_plan(session_id: str, answer: v1.PlanCompactionResponse, output: Forma
         plan = answer.plan
         tokens = f", {plan.token_count:,} tokens" if plan.token_count else ""
         print(
-            f"{span(plan.from_seq, plan.to_seq)}: {plan.message_count:,} messages{tokens}", end=""
+            f"{span(plan.from_seq, plan.to_seq)}: {count(plan.message_count, 'message')}{tokens}",
+            end="",
         )
         print("" if plan.reaches_goal else "; this doesn't reach the goal, but nothing safe does")
         range_ = f"{plan.from_seq} {plan.to_seq} --expect {plan.next_seq}"
@@ -132,7 +133,7 @@ def _list_compactions(run: Run, session: str, output: Format) -> None:
         run.console.print(line, soft_wrap=True)
 
 
-@verb(app, "revert", "revert 0198 41")
+@verb(app, "revert", "revert trip 41")
 def revert(
     run: Run,
     session: SessionName,
@@ -146,7 +147,7 @@ def revert(
     print(f"{span(done.from_seq, done.to_seq)}: in the place of note {done.note_seq} again")
 
 
-@verb(app, "rewind", "rewind 0198 12", "rewind 0198 --undo", "rewind 0198 --list")
+@verb(app, "rewind", "rewind trip 12", "rewind trip --undo", "rewind trip --list")
 def rewind(
     run: Run,
     session: SessionName,

@@ -29,10 +29,10 @@ _MAX_PAGE = 1000
 @verb(
     app,
     "tail",
-    "tail 0198 -f",
+    "tail trip -f",
     "tail 'Trip to Lisbon' --follow --subtree --lines 30",
-    "tail 0198 -f --drafts",
-    "tail 0198 -f -o jsonl | jq -r 'select(.kind == \"message_appended\").value.text'",
+    "tail trip -f --drafts",
+    "tail trip -f -o jsonl | jq -r 'select(.kind == \"message_appended\").value.text'",
 )
 def tail(
     run: Run,

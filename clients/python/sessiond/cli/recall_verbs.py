@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from sessiond import v1
 from sessiond.cli import arguments, options
 from sessiond.cli.output import Format, plain, write, write_all
+from sessiond.cli.render.prose import count
 from sessiond.cli.render.recalls import claims_lines, recall_lines, recalls_lines
 from sessiond.cli.terminal import Run, note
 from sessiond.cli.verbs import Output, SessionName, unwrapped, verb
@@ -18,14 +20,18 @@ from sessiond.cli.verbs import Output, SessionName, unwrapped, verb
 app = typer.Typer(
     no_args_is_help=True,
     help="What is to happen in sessions at a time, once or again and again.",
-    epilog=unwrapped("Example: $ sessionctl recall create 0198 2h 'Ask whether it arrived.'"),
+    epilog=unwrapped("Example: $ sessionctl recall create trip 2h 'Ask whether it arrived.'"),
     rich_markup_mode="rich",
 )
 
 _STATE = "RECALL_STATE_"
 
 When = Annotated[
-    str, typer.Argument(help="How long from now (90min, 2h, 1d), or a time: 2026-05-01T09:30.")
+    str,
+    typer.Argument(
+        help="How long from now (90min, 2h, 1d), or a time: 2030-05-01T09:30, which is local, or"
+        " with its zone: 2030-05-01T09:30Z."
+    ),
 ]
 Text = Annotated[
     str | None, typer.Argument(metavar="[TEXT]", help="What to add to the context then.")
@@ -53,8 +59,8 @@ Say = Annotated[str | None, typer.Option("--say", help="Append this text instead
 @verb(
     app,
     "create",
-    "recall create 0198 2h 'Ask whether the refund has arrived.'",
-    "recall create 0198 2026-05-01T09:30 'Good morning!' --every 1d --replace",
+    "recall create trip 2h 'Ask whether the refund has arrived.' --id refund",
+    "recall create trip 2030-05-01T09:30 'Good morning!' --every 1d --replace",
 )
 def create(
     run: Run,
@@ -87,19 +93,22 @@ def create(
         return write(plain(made), output)
     print(made.recall.id)
     if made.replaced_count:
-        note(f"{made.replaced_count} others cancelled")
+        note(f"{count(made.replaced_count, 'other')} cancelled")
 
 
 def _when(text: str) -> datetime | timedelta:
     """A duration from now, or a time, which is the local one if it says no zone."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
+    with suppress(ValueError):
+        return datetime.fromisoformat(text).astimezone(UTC)
+    with suppress(typer.BadParameter):
         return arguments.duration(text)
-    return time.astimezone(UTC)
+    raise typer.BadParameter(
+        f"{text!r} is neither a duration such as 90s, 15min, 2h, 7d or 1w, nor a time such as"
+        " 2030-05-01T09:30"
+    )
 
 
-@verb(app, "ls", "recall ls", "recall ls 0198 --state completed", "recall ls --owner ann -o json")
+@verb(app, "ls", "recall ls", "recall ls trip --state completed", "recall ls --owner ann -o json")
 def ls(
     run: Run,
     session: OnlySession = "",
@@ -124,19 +133,19 @@ def ls(
         note(f"there are more than {limit}: --limit 0 lists all")
 
 
-@verb(app, "show", "recall show 0198 0199-rc")
+@verb(app, "show", "recall show trip refund")
 def show(run: Run, session: SessionName, recall: RecallId, output: Output = Format.TABLE) -> None:
     """Shows a recall."""
     _print(run, run.client.get_recall(run.find(session).id, recall), output)
 
 
-@verb(app, "cancel", "recall cancel 0198 0199-rc")
+@verb(app, "cancel", "recall cancel trip refund")
 def cancel(run: Run, session: SessionName, recall: RecallId, output: Output = Format.TABLE) -> None:
     """Cancels a recall for good; one that is over stays as it is."""
     _print(run, run.client.cancel_recall(run.find(session).id, recall), output)
 
 
-@verb(app, "skip", "recall skip 0198 0199-rc")
+@verb(app, "skip", "recall skip trip refund")
 def skip(run: Run, session: SessionName, recall: RecallId, output: Output = Format.TABLE) -> None:
     """Skips to a recall's next time; one that doesn't come again is cancelled."""
     _print(run, run.client.skip_recall(run.find(session).id, recall), output)
@@ -173,8 +182,8 @@ def claim(
 @verb(
     app,
     "done",
-    "recall done 0198 0199-rc TOKEN --append",
-    "recall done 0198 0199-rc TOKEN --say 'The fare is 300 now.'",
+    "recall done trip refund TOKEN --append",
+    "recall done trip refund TOKEN --say 'The fare is 300 now.'",
 )
 def done(
     run: Run,

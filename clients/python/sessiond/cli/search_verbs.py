@@ -12,6 +12,7 @@ from sessiond import v1
 from sessiond.cli import arguments, options
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.hits import hit_lines
+from sessiond.cli.render.prose import count
 from sessiond.cli.terminal import Run, note
 from sessiond.cli.verbs import Output, verb
 
@@ -24,7 +25,8 @@ _MAX_PAGE = 100
     app,
     "search",
     "search 'refund policy' --source telegram",
-    "search '\"lost luggage\" OR delay* -train' --session 0198 --context 1",
+    "search '\"lost luggage\" OR delay* -train' --session trip --context 1",
+    "search -- '-refund hotel'",
     "search 東京 --role user --within 7d -o jsonl | jq .snippet.text",
 )
 def search(
@@ -85,7 +87,7 @@ def _ago(age: timedelta | None) -> datetime | None:
     return now - age if age < now - earliest else earliest
 
 
-@verb(app, "reindex", "reindex 0198", "reindex --all")
+@verb(app, "reindex", "reindex trip", "reindex --all")
 def reindex(
     run: Run,
     sessions: options.Sessions = None,
@@ -99,7 +101,7 @@ def reindex(
     if bool(sessions) == every:
         raise typer.BadParameter("name sessions, or give --all")
     ids = [run.find(name).id for name in sessions or ()]
-    count = run.client.reindex_sessions(ids, all_sessions=every)
+    number = run.client.reindex_sessions(ids, all_sessions=every)
     if output is not Format.TABLE:
-        return write({"session_count": count}, output)
-    print(f"{count:,} sessions will be indexed anew")
+        return write({"session_count": number}, output)
+    print(f"{count(number, 'session')} will be indexed anew")

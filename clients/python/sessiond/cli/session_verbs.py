@@ -1,4 +1,4 @@
-"""Verbs on whole sessions: create, ls, title, end, reopen, fork, rm."""
+"""Verbs on whole sessions: create, ls, title, pin, end, reopen, fork, clear, rm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from sessiond import v1
 from sessiond.cli import arguments, options
 from sessiond.cli.output import Format, Json, plain, write, write_all
-from sessiond.cli.render.prose import one_line
+from sessiond.cli.render.prose import count, one_line
 from sessiond.cli.render.sessions import sessions_lines
 from sessiond.cli.terminal import Failure, Run, is_terminal, note
 from sessiond.cli.verbs import Output, SessionName, verb
@@ -104,7 +104,7 @@ def ls(
         note(f"there are more than {limit}: --limit 0 lists all")
 
 
-@verb(app, "title", "title 0198 'Trip to Lisbon'", "title 'Trip to Lisbon' --clear")
+@verb(app, "title", "title trip 'Trip to Lisbon'", "title 'Trip to Lisbon' --clear")
 def title(
     run: Run,
     session: SessionName,
@@ -117,6 +117,8 @@ def title(
     """Shows or sets a session's title. One set here is never replaced by an automatic one."""
     if clear and new is not None:
         raise typer.BadParameter("give a title or --clear, not both")
+    if new is not None and not new.strip():
+        raise typer.BadParameter("the title is empty: --clear takes a title away")
     found = run.find(session)
     if clear or new is not None:
         found = run.client.update_session(found.id, title=new or "", title_source="person")
@@ -126,7 +128,18 @@ def title(
         write(plain(found), output)
 
 
-@verb(app, "end", "end 0198 --reason done")
+@verb(app, "pin", "pin trip", "pin trip --off")
+def pin(
+    run: Run,
+    session: SessionName,
+    off: Annotated[bool, typer.Option("--off", help="Unpin it.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Pins a session: lists begin with it, and retention keeps it unless told otherwise."""
+    _show_id(run.client.update_session(run.find(session).id, pinned=not off), output)
+
+
+@verb(app, "end", "end trip --reason done")
 def end(
     run: Run,
     session: SessionName,
@@ -137,9 +150,12 @@ def end(
     _show_id(run.client.end_session(run.find(session).id, reason).session, output)
 
 
-@verb(app, "reopen", "reopen 0198")
+@verb(app, "reopen", "reopen trip")
 def reopen(run: Run, session: SessionName, output: Output = Format.TABLE) -> None:
-    """Makes an ended or archived session active again."""
+    """Makes an ended session active again, or one that a program has put in the state archived.
+
+    It has nothing to do with `archive` and `restore`, which move messages of any session.
+    """
     _show_id(run.client.reopen_session(run.find(session).id), output)
 
 
@@ -157,25 +173,46 @@ def fork(
     _show_id(run.client.fork_session(found.id, at, fork_id=new_id or None, title=title), output)
 
 
-@verb(app, "rm", "rm 0198", "rm --yes airline-000-0 airline-000-1")
+@verb(app, "clear", "clear trip", "clear trip --yes --attachments")
+def clear(
+    run: Run,
+    session: SessionName,
+    attachments: Annotated[
+        bool, typer.Option("--attachments", help="Remove its attachments too.")
+    ] = False,
+    yes: options.Yes = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Removes all messages of a session and its log for good; the session stays, its numbering goes on.
+
+    Asks first, unless told not to by --yes. What nobody is asked about has to be named by its whole id.
+    """
+    found = _to_remove(run, [session], yes, "clear")[0]
+    if not yes and not _confirmed("Clear", found):
+        return note(f"kept the messages of {found.id}")
+    answer = run.client.clear_messages(found.id, delete_attachments=attachments)
+    if output is not Format.TABLE:
+        return write(plain(answer), output)
+    files = f", {count(answer.attachment_count, 'attachment')}" if attachments else ""
+    print(f"removed {count(answer.message_count, 'message')}{files} of {found.id}")
+
+
+@verb(app, "rm", "rm trip", "rm --yes airline-000-0 airline-000-1")
 def rm(
     run: Run,
     sessions: Annotated[
         list[str], typer.Argument(help="As for other verbs; with --yes ids alone.")
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: options.Yes = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Deletes sessions for good, with linked children. Asks first, unless told not to by --yes.
 
     What nobody is asked about has to be named by its whole id.
     """
-    if not yes and not is_terminal():
-        raise Failure("rm deletes for good and there is no terminal to ask on: give --yes")
-    found = [_by_id(run, name) if yes else run.find(name) for name in sessions]
     answers: list[Json] = []
-    for session in found:
-        if not yes and not _confirmed(session):
+    for session in _to_remove(run, sessions, yes, "rm"):
+        if not yes and not _confirmed("Delete", session):
             note(f"kept {session.id}")
             continue
         answer = run.client.delete_session(session.id, allow_missing=True)
@@ -186,27 +223,33 @@ def rm(
         write_all(answers, output)
 
 
-def _by_id(run: Run, name: str) -> v1.Session:
+def _to_remove(run: Run, names: list[str], yes: bool, verb: str) -> list[v1.Session]:
+    """The sessions that are meant: all are found, or none is touched."""
+    if not yes and not is_terminal():
+        raise Failure(f"{verb} deletes for good and there is no terminal to ask on: give --yes")
+    return [_by_id(run, name, verb) if yes else run.find(name) for name in names]
+
+
+def _by_id(run: Run, name: str, verb: str) -> v1.Session:
     found = run.find(name)
     if found.id != name:
         title = f", titled {one_line(found.title)!r}" if found.title else ""
-        raise Failure(f"rm --yes takes whole ids: {name!r} means {found.id}{title}")
+        raise Failure(f"{verb} --yes takes whole ids: {name!r} means {found.id}{title}")
     return found
 
 
-def _confirmed(session: v1.Session) -> bool:
+def _confirmed(verb: str, session: v1.Session) -> bool:
     name = f"{one_line(session.title)!r} ({session.id})" if session.title else session.id
-    return typer.confirm(
-        f"Delete {name} with {session.message_count:,} messages for good?", err=True
-    )
+    messages = count(session.message_count, "message")
+    return typer.confirm(f"{verb} {name} with {messages} for good?", err=True)
 
 
 def _extent(answer: v1.DeleteSessionResponse) -> str:
-    extent = f"{answer.message_count:,} messages"
+    extent = count(answer.message_count, "message")
     if answer.session_count > 1:
-        extent += f", {answer.session_count - 1:,} sub-agents' sessions"
+        extent += f", {count(answer.session_count - 1, 'session')} of sub-agents"
     if answer.detached_count:
-        extent += f"; {answer.detached_count:,} children stay"
+        extent += f"; {count(answer.detached_count, 'child', 'children')} stay"
     return extent
 
 

@@ -189,7 +189,7 @@ def _report(summary: Summary, output: Format) -> None:
     app,
     "export",
     "export --format openai --file sessions.jsonl.gz",
-    "export 0198 'Trip to Lisbon' > two.jsonl",
+    "export trip 'Trip to Lisbon' > two.jsonl",
     "export --format native --file all.jsonl.gz",
     "export --format native --lineage 'Trip to Lisbon' > trip.jsonl",
 )

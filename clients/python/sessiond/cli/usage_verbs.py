@@ -69,8 +69,8 @@ Raw = Annotated[
 @verb(
     app,
     "usage",
-    "usage 0198 --by model",
-    "usage 0198 --subtree --by session",
+    "usage trip --by model",
+    "usage trip --subtree --by session",
     "usage --by day --from 2026-01-01 -o json | jq .total.costs",
 )
 def usage(
@@ -121,8 +121,8 @@ def _show_usage(
 @verb(
     app,
     "usage-add",
-    "usage-add 0198 --model gpt-4o --input 1200 --generated 90 --estimated 0.0321",
-    "usage-add 0198 --round 3 --set --input 980 --generated 32",
+    "usage-add trip --model gpt-4o --input 1200 --generated 90 --estimated 0.0321",
+    "usage-add trip --round 3 --set --input 980 --generated 32",
 )
 def usage_add(
     run: Run,
@@ -171,8 +171,8 @@ def usage_add(
 @verb(
     app,
     "log",
-    "log 0198 --kind plan --newest -n 5",
-    "log 0198 --raw | jq .steps",
+    "log trip --kind plan --newest -n 5",
+    "log trip --raw | jq .steps",
 )
 def log(
     run: Run,
@@ -209,8 +209,8 @@ def log(
 @verb(
     app,
     "log-add",
-    "log-add 0198 '{\"steps\": []}' --kind plan",
-    "log-add 0198 --lines --kind trace < trace.jsonl",
+    "log-add trip '{\"steps\": []}' --kind plan",
+    "log-add trip --lines --kind trace < trace.jsonl",
 )
 def log_add(
     run: Run,

@@ -30,7 +30,7 @@ Worker = Annotated[str, typer.Option(help="Who claims, for those who look.")]
 Children = Annotated[bool, typer.Option("--children", help="With sub-agents' sessions.")]
 
 
-@verb(app, "ls", "watermark ls 0198")
+@verb(app, "ls", "watermark ls trip")
 def ls(run: Run, session: SessionName, output: Output = Format.TABLE) -> None:
     """Lists how far consumers have come in a session."""
     found = run.client.list_watermarks(run.find(session).id)
@@ -46,8 +46,8 @@ def ls(run: Run, session: SessionName, output: Output = Format.TABLE) -> None:
 @verb(
     app,
     "set",
-    "watermark set 0198 memory 42 --token TOKEN",
-    "watermark set 0198 memory 0 --back",
+    "watermark set trip memory 42 --token TOKEN",
+    "watermark set trip memory 0 --back",
 )
 def set_watermark(
     run: Run,
