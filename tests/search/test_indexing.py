@@ -165,6 +165,23 @@ async def test_more_than_is_ranked_is_found_in_the_order_of_time(
             assert found == [spot for spot in expected if spot[0] in there]
 
 
+async def every(dsn: str, request: v1.SearchMessagesRequest) -> list[int]:
+    """The seqs on all pages of a search in this process, whose bounds a test may lower."""
+    database = Database(dsn, connections=2, queue=10)
+    await database.open()
+    found: list[int] = []
+    while True:
+        wanted = search_io.search_in(request, 10)
+        hits = await searching.search_messages(database, wanted, passages_in.searched)
+        assert hits.only_newest or request.page_token
+        page = search_io.answer(hits, request)
+        found += [hit.seq for hit in page.hits]
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            await database.close()
+            return found
+
+
 async def test_what_is_old_is_found_though_there_is_much_of_it(
     start_server: Start, dsn: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,29 +195,35 @@ async def test_what_is_old_is_found_though_there_is_much_of_it(
                 "s", [said(text) for _ in range(count)], create_session=v1.Session()
             )
     await entries.settled(connection)
-    database = Database(dsn, connections=2, queue=10)
-    await database.open()
-
-    async def every(request: v1.SearchMessagesRequest) -> list[int]:
-        found: list[int] = []
-        while True:
-            wanted = search_io.search_in(request, 10)
-            hits = await searching.search_messages(database, wanted, passages_in.searched)
-            assert hits.only_newest or request.page_token
-            page = search_io.answer(hits, request)
-            found += [hit.seq for hit in page.hits]
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                return found
-
-    best = await every(v1.SearchMessagesRequest(query="teapot", page_size=4))
+    best = await every(dsn, v1.SearchMessagesRequest(query="teapot", page_size=4))
     assert len(best) == len(set(best)) == 10
     newest = v1.SearchOrder.SEARCH_ORDER_NEWEST
     for session_id in ("", "s"):
         request = v1.SearchMessagesRequest(query="teapot", page_size=4, order_by=newest)
         request.session_id = session_id
-        assert await every(request) == list(range(30, 0, -1))
-    await database.close()
+        assert await every(dsn, request) == list(range(30, 0, -1))
+
+
+async def test_B_the_newest_of_a_subtree_are_found_behind_a_session_that_was_busy_since(
+    start_server: Start, dsn: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With small bounds: what is looked at of the busy session holds nothing, and all hits are older."""
+    monkeypatch.setattr(searching, "RANKED", 10)
+    monkeypatch.setattr(searching, "_WALKED", 20)
+    monkeypatch.setattr(search, "_LEAST_OF_SESSION", 5)
+    server = start_server(SESSIOND_DSN=dsn)
+    async with AsyncClient(server.target) as client:
+        await client.create_session("root")
+        parent = v1.SessionParent(id="root", kind=_SUBAGENT)
+        for name, text, count in (("quiet", "a teapot", 30), ("busy", "a cup", 45)):
+            messages = [said(text) for _ in range(count)]
+            await client.append(name, messages, create_session=v1.Session(parent=parent))
+    await entries.settled(connection)
+    newest = v1.SearchOrder.SEARCH_ORDER_NEWEST
+    request = v1.SearchMessagesRequest(
+        query="teapot", page_size=4, order_by=newest, subtree_of="root"
+    )
+    assert await every(dsn, request) == list(range(30, 0, -1))
 
 
 async def test_a_session_that_cannot_be_indexed_keeps_no_other_from_it(

@@ -138,12 +138,16 @@ async def _page(
             )
     if not asked.newest_first:
         return found[:size], _last(found, size), True
-    if older is not None:
-        found = [f for f in found if f.place >= older]
+    # All is known down to where the walk ended, or, if that is newer, the last one that was looked for.
+    ends = [older] if older is not None else []
+    if count == most:
+        ends.append(found[-1].place)
+    if not ends:
+        return found, None, True
+    found = [f for f in found if f.place >= max(ends)]
     if len(found) > size:
         return found[:size], _last(found, size), True
-    ended = found[-1].place if count == most else older
-    return found, None if ended is None else (0.0, ended), True
+    return found, (0.0, max(ends)), True
 
 
 def _last(found: Sequence[Found], size: int) -> tuple[float, Place] | None:
