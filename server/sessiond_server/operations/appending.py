@@ -10,6 +10,7 @@ from sessiond_server.errors import (
     ClientIdReused,
     NextSeqMismatch,
     PartialReplay,
+    SessionExists,
     SessionNotFound,
     WriterLeaseLost,
     invalid,
@@ -51,7 +52,7 @@ class Appending:
             )
             head = await heads.lock(connection, append.key)
             if head is None:
-                raise SessionNotFound(append.session_id)
+                raise SessionExists(append.session_id)  # somebody else's
         known = await appends.known(connection, head, append.rows)
         new = unknown_rows(append.rows, known, skip_known=append.skip_known)
         if not new:

@@ -14,7 +14,7 @@ from sessiond_server.errors import (
 from sessiond_server.sessions.titles import lineage
 from sessiond_server.store import changes, heads, sessions
 from sessiond_server.store.database import Connection, Database
-from sessiond_server.store.keys import SessionKey, session_key
+from sessiond_server.store.keys import SessionKey, owners_key, session_key
 from sessiond_server.store.sessions import NO_PARENT, SUBAGENT, SessionInsert, SessionRow
 
 
@@ -39,6 +39,8 @@ class NewSession:
     round_index: int
     request_id: str = ""
     fork_seq: int = 0
+    parent_owner: str | None = None
+    """Whose the parent must be; `None` is anybody's."""
 
     @property
     def key(self) -> SessionKey:
@@ -99,6 +101,8 @@ async def _lock_parent(connection: Connection, new: NewSession) -> SessionRow | 
     if new.parent_id is None:
         return None
     key = session_key(new.tenant, new.parent_id)
+    if new.parent_owner is not None:
+        key = owners_key(new.tenant, new.parent_id, new.parent_owner)
     if await heads.lock(connection, key) is None:
         raise ParentNotFound(new.parent_id)
     return await sessions.read(connection, key)

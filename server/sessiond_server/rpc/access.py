@@ -5,26 +5,40 @@ A key may be bound to an owner. Its caller sees that owner's sessions alone, and
 session of somebody else is looked for under a key under which there is none, so that every call answers
 what it answers for a session that doesn't exist. What such a caller may ask for is derived from the
 request's form: it names sessions, or has an owner to filter by, or is refused.
+
+An id may change hands while a call is under way: its session is deleted, and somebody else makes one.
+Whatever changes a session sees its owner under the lock of its head, see `OwnersKey`; what was read is shown
+only if the session is still the one that the call was admitted to.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from sessiond.v1 import message_pb2, session_pb2
-from sessiond_server.errors import ApiKeyInvalid, ParentNotFound, PermissionDenied, SessionExists
+from sessiond_server.errors import (
+    ApiKeyInvalid,
+    DatabaseUnavailable,
+    ParentNotFound,
+    PermissionDenied,
+    ReadQueueFull,
+    SessionExists,
+    SessionNotFound,
+)
 from sessiond_server.store import api_keys
-from sessiond_server.store.api_keys import Grant
+from sessiond_server.store.api_keys import Grant, Owned
 from sessiond_server.store.database import Connection, Database
-from sessiond_server.store.keys import DEFAULT_TENANT, SessionKey, session_key
+from sessiond_server.store.keys import DEFAULT_TENANT, SessionKey, owners_key, session_key
 
 READ, WRITE, ADMIN = "read", "write", "admin"
 PERMISSIONS = frozenset({READ, WRITE, ADMIN})
@@ -34,6 +48,8 @@ _READS = ("Get", "List", "Resolve", "Next", "Search", "Watch", "Download", "Expo
 _KEPT = 10.0
 """Seconds for which a key that was found is good without being looked for again."""
 _KEPT_KEYS = 10_000
+_LOOKS_ITSELF = frozenset({"AppendMessages", "AppendStream", "PublishDraft", "Watch"})
+"""RPCs whose answers tell nothing that wasn't looked at together with its owner."""
 _SESSION_IDS = frozenset({"session_id", "session_ids", "parent_id", "subtree_of"})
 
 
@@ -42,8 +58,14 @@ class Caller:
     """Who makes the call under way."""
 
     grant: Grant = field(default_factory=lambda: Grant(DEFAULT_TENANT, None, PERMISSIONS))
+    key: str = ""
+    """The API key itself."""
+    reads: bool = False
+    """Whether the call changes nothing."""
     own: frozenset[str] = frozenset()
-    """With an owner: those ids of the request that are the owner's sessions, or nobody's."""
+    """With an owner: those ids of the request that are the owner's sessions, or nobody's and may be made."""
+    admitted: dict[str, UUID] = field(default_factory=dict)
+    """The incarnations of those that there are."""
 
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -68,8 +90,10 @@ def key_of(session_id: str) -> SessionKey:
     """Where a session is stored, for this caller: somebody else's is looked for where there is none."""
     caller = _current()
     grant = caller.grant
-    if grant.owner is None or session_id in caller.own:
+    if grant.owner is None:
         return session_key(grant.tenant, session_id)
+    if session_id in caller.own:
+        return owners_key(grant.tenant, session_id, grant.owner)
     return session_key(f"{grant.tenant}\0{grant.owner}", session_id)
 
 
@@ -77,16 +101,48 @@ async def find_key(connection: Connection, session_id: str) -> SessionKey:
     """The same of a session that the request doesn't name, such as a descendant."""
     caller = _current()
     if caller.grant.owner is not None:
-        theirs = await _others(connection, {session_id}, caller.grant)
-        caller.own = caller.own - theirs | {session_id} - theirs
+        await _admit_to(connection, {session_id}, caller)
     return key_of(session_id)
 
 
-async def _others(connection: Connection, ids: set[str], grant: Grant) -> set[str]:
-    """Those of the sessions that are somebody else's."""
+async def is_own(connection: Connection, session_id: str, incarnation: UUID) -> bool:
+    """Whether this creation of a session is one that the caller may see."""
+    grant = _current().grant
+    if grant.owner is None:
+        return True
+    found = await _owners(connection, {session_id}, grant)
+    return found.get(session_id) == Owned(grant.owner, incarnation)
+
+
+async def _owners(connection: Connection, ids: Collection[str], grant: Grant) -> dict[str, Owned]:
     keys = [session_key(grant.tenant, session_id) for session_id in ids]
-    owners = await api_keys.session_owners(connection, keys)
-    return {session_id for session_id, owner in owners.items() if owner != grant.owner}
+    return await api_keys.session_owners(connection, keys)
+
+
+async def _admit_to(connection: Connection, ids: set[str], caller: Caller) -> set[str]:
+    """Find out which of the sessions the caller may see; those that are somebody else's."""
+    found = await _owners(connection, ids, caller.grant)
+    theirs = {session_id for session_id, it in found.items() if it.owner != caller.grant.owner}
+    hidden = theirs | (ids - found.keys() if caller.reads else set())
+    caller.own = caller.own - hidden | ids - hidden
+    caller.admitted |= {
+        session_id: found[session_id].incarnation for session_id in found.keys() - theirs
+    }
+    return theirs
+
+
+async def _check_own(connection: Connection, caller: Caller) -> None:
+    """Raises `SessionNotFound` if a session became somebody else's since the caller was admitted to it; what
+    was read must be of the very same one."""
+    found = await _owners(connection, caller.own, caller.grant)
+    for session_id in caller.own:
+        it = found.get(session_id)
+        if it is None and not caller.reads:
+            continue
+        if it is None or it.owner != caller.grant.owner:
+            raise SessionNotFound(session_id)
+        if caller.reads and it.incarnation != caller.admitted[session_id]:
+            raise SessionNotFound(session_id)
 
 
 def check_made(session_id: str, owner: str) -> None:
@@ -123,18 +179,33 @@ class Access:
     async def admit(self, method: str, request: Any, context: Any) -> Any:
         """The request, or the stream of requests, as the method may see it. Raises `ApiKeyInvalid` and
         `PermissionDenied`."""
-        grant = await self._grant(_bearer(context))
+        key = _bearer(context)
+        grant = await self._grant(key)
         needed = permission(method)
         if needed not in grant.permissions:
             raise PermissionDenied(f"The API key lacks the permission {needed!r}.", needed)
-        caller = Caller(grant)
+        caller = Caller(grant, key, reads=needed == READ)
         _caller.set(caller)
-        if grant.owner is None:
-            return request
-        if isinstance(request, Message):
+        if not isinstance(request, Message):
+            return self._each_admitted(request, caller)
+        if grant.owner is not None:
             await self._bind(request, caller)
-            return request
-        return self._bound(request, caller)
+        return request
+
+    async def confirm(self, method: str) -> None:
+        """Before an answer goes out. Raises `SessionNotFound` if it may tell of somebody else's session."""
+        caller = _current()
+        name = method.rpartition("/")[2]
+        if caller.grant.owner is None or not caller.own or name in _LOOKS_ITSELF:
+            return
+        async with self._database.connection() as connection:
+            await _check_own(connection, caller)
+
+    async def still_good(self) -> None:
+        """While a stream is open. Raises `ApiKeyInvalid` if its key was revoked or has expired; a database
+        that is lost doesn't end the stream."""
+        with suppress(DatabaseUnavailable, ReadQueueFull):
+            await self._grant(_current().key)
 
     async def _grant(self, key: str) -> Grant:
         known = self._found.get(key)
@@ -150,10 +221,14 @@ class Access:
         self._found[key] = (time.monotonic() + _KEPT, grant)
         return grant
 
-    async def _bound(self, requests: AsyncIterator[Message], caller: Caller) -> AsyncIterator[Any]:
+    async def _each_admitted(
+        self, requests: AsyncIterator[Message], caller: Caller
+    ) -> AsyncIterator[Any]:
         first = True
         async for request in requests:
-            await self._bind(request, caller, follows=not first)
+            await self.still_good()
+            if caller.grant.owner is not None:
+                await self._bind(request, caller, follows=not first)
             first = False
             yield request
 
@@ -171,14 +246,16 @@ class Access:
                 raise PermissionDenied("The API key is bound to another owner.", "owner")
             holder.owner = owner
         ids = {it for it in places.ids(request) if it}
-        if not ids:
+        if not ids and not follows:
             return
         async with self._database.connection() as connection:
-            theirs = await _others(connection, ids, caller.grant)
+            if not ids:
+                await _check_own(connection, caller)
+                return
+            theirs = await _admit_to(connection, ids, caller)
         for parent in places.parents_of(request):
             if parent.id in theirs:
                 raise ParentNotFound(parent.id)
-        caller.own = caller.own - theirs | ids - theirs
 
 
 def _bearer(context: Any) -> str:

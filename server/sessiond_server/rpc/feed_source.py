@@ -61,7 +61,8 @@ class StoreSource:
     async def _start(self, session_id: str, seq: int | None, before_seq: int = 2**62) -> Start:
         async def work(connection: Connection) -> Start | None:
             key = await access.find_key(connection, session_id)
-            return await changes.start(connection, key, seq=seq, before_seq=before_seq)
+            start = await changes.start(connection, key, seq=seq, before_seq=before_seq)
+            return await _own(connection, session_id, start)
 
         start = await self._database.read(work)
         if start is None:
@@ -73,7 +74,8 @@ class StoreSource:
 
         async def work(connection: Connection) -> Start | None:
             key = await access.find_key(connection, session_id)
-            return await changes.start(connection, key, seq=place.seq, change_no=place.change_no)
+            start = await changes.start(connection, key, seq=place.seq, change_no=place.change_no)
+            return await _own(connection, session_id, start)
 
         return await self._database.read(work)
 
@@ -83,6 +85,13 @@ class StoreSource:
             return await changes.descendants(
                 connection, access.tenant(), session_id, limits.WATCH_DESCENDANTS
             )
+
+
+async def _own(connection: Connection, session_id: str, start: Start | None) -> Start | None:
+    """What the caller may see: nothing, if the session became somebody else's while it was looked at."""
+    if start is None or not await access.is_own(connection, session_id, start.incarnation):
+        return None
+    return start
 
 
 async def _read(

@@ -317,7 +317,12 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
         if session.id not in ("", session_id):
             check.wrong("create_session.id", "must be empty or session_id")
         creation = sessions_io.new_session(
-            session, "create_session", session_id, check, tenant=access.tenant()
+            session,
+            "create_session",
+            session_id,
+            check,
+            tenant=access.tenant(),
+            parent_owner=access.owner(),
         )
     usage = None
     if request.HasField("usage"):

@@ -99,7 +99,10 @@ class Wall:
                     request = decode(encoded)
                     if self._access is not None:
                         request = await self._access.admit(method, request, context)
-                    return _encoded(await servicer_method(request, context))
+                    answer = await servicer_method(request, context)
+                    if self._access is not None:
+                        await self._access.confirm(method)
+                    return _encoded(answer)
                 finally:
                     self._leave()
             except Exception as error:
@@ -118,7 +121,13 @@ class Wall:
                     request = decode(encoded)
                     if self._access is not None:
                         request = await self._access.admit(method, request, context)
+                    first = True
                     async for answer in servicer_method(request, context):
+                        if self._access is not None:
+                            await self._access.still_good()
+                            if first:
+                                await self._access.confirm(method)
+                                first = False
                         yield _encoded(answer)
                 finally:
                     self._leave()

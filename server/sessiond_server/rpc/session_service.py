@@ -76,6 +76,7 @@ class SessionServicer:
                 session.id or sessions_io.new_id(request.request_id, request),
                 check,
                 tenant=access.tenant(),
+                parent_owner=access.owner(),
             )
             check.enum("if_exists", request.if_exists, rpc.IfExists.values())
             check.request_id("request_id", request.request_id)

@@ -41,7 +41,13 @@ def new_id(request_id: str, request: ProtoMessage) -> str:
 
 
 def new_session(
-    session: pb.Session, where: str, session_id: str, checks: Checks, *, tenant: str
+    session: pb.Session,
+    where: str,
+    session_id: str,
+    checks: Checks,
+    *,
+    tenant: str,
+    parent_owner: str | None = None,
 ) -> NewSession:
     """A session to be made; `checks` gets what is wrong with it."""
     checks.session_id(f"{where}.id", session_id)
@@ -69,6 +75,7 @@ def new_session(
         spawn_tool_call_id=session.parent.spawn_tool_call_id,
         lifecycle=session.lifecycle or LINKED,
         round_index=session.round_index,
+        parent_owner=parent_owner,
     )
 
 

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -86,9 +88,16 @@ async def revoke(connection: Connection, key_id: str) -> bool:
     return await connection.fetchval(query("delete_api_key"), key_id) is not None
 
 
-async def session_owners(connection: Connection, keys: Collection[SessionKey]) -> dict[str, str]:
+class Owned(NamedTuple):
+    """Whose a session is, and which creation of it."""
+
+    owner: str
+    incarnation: UUID
+
+
+async def session_owners(connection: Connection, keys: Collection[SessionKey]) -> dict[str, Owned]:
     """Whose sessions these are, by the ids of those that exist."""
     rows = await connection.fetch(
         query("session_owners"), [key.bucket for key in keys], [key.key for key in keys]
     )
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: Owned(row[1], row[2]) for row in rows}

@@ -13,7 +13,7 @@ from sessiond_server.sessions.usage import Record
 from sessiond_server.store import archived
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
-from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.keys import SessionKey, owner_of
 from sessiond_server.store.sql import QUERIES, query
 from sessiond_server.store.touched import touch
 
@@ -113,6 +113,7 @@ async def store(
         [append.key.key for append in appends],
         [append.expected_next_seq for append in appends],
         [append.writer_token for append in appends],
+        [owner_of(append.key) for append in appends],
         client_ids,
         [place << _CALL_NUMBER_SHIFT | fact for place, fact in zip(places, facts, strict=True)],
         tools,

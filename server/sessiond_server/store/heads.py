@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sessiond_server.store.database import Connection, known_columns
-from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.keys import SessionKey, owner_of
 from sessiond_server.store.sql import query
 
 ACTIVE, ENDED, ARCHIVED = 1, 2, 3
@@ -62,9 +62,14 @@ class Head:
 
 
 async def lock(connection: Connection, key: SessionKey) -> Head | None:
-    """Lock a session until the transaction ends; `None` if there is none."""
+    """Lock a session until the transaction ends; `None` if there is none that the key is for."""
     row = await connection.fetchrow(query("lock_head"), *key)
-    return None if row is None else known_columns(Head, row)
+    if row is None:
+        return None
+    owner = owner_of(key)
+    if owner is not None and owner != await connection.fetchval(query("session_owner"), *key):
+        return None
+    return known_columns(Head, row)
 
 
 async def read(connection: Connection, key: SessionKey) -> Head | None:

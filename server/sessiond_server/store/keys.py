@@ -20,11 +20,30 @@ class SessionKey(NamedTuple):
     key: UUID
 
 
+class OwnersKey(SessionKey):
+    """A key for somebody who is bound to an owner: when the head is locked, a session of another owner, who
+    may have made it a moment ago, is as if it weren't there (P12). It equals the bare key."""
+
+    owner: str
+
+
 @lru_cache(maxsize=65536)
 def session_key(tenant: str, session_id: str) -> SessionKey:
     """The key of a session, existing or not."""
     digest = hashlib.blake2b(f"{tenant}\0{session_id}".encode(), digest_size=18).digest()
     return SessionKey(int.from_bytes(digest[:2]) % BUCKETS, UUID(bytes=digest[2:]))
+
+
+def owners_key(tenant: str, session_id: str, owner: str) -> OwnersKey:
+    """The key of a session if it is this owner's."""
+    key = OwnersKey(*session_key(tenant, session_id))
+    key.owner = owner
+    return key
+
+
+def owner_of(key: SessionKey) -> str | None:
+    """Whose session is meant; `None` is anybody's."""
+    return key.owner if isinstance(key, OwnersKey) else None
 
 
 def owner_bucket(tenant: str, owner: str) -> int:

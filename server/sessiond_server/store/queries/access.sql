@@ -21,8 +21,14 @@ ORDER BY create_time DESC, key_id;
 -- Revoke a key.
 DELETE FROM api_key WHERE key_id = $1 RETURNING true;
 
+-- name: session_owner
+-- Whose a session is.
+SELECT owner
+FROM session
+WHERE bucket = $1 AND session_key = $2;
+
 -- name: session_owners
--- Whose the sessions are, of those that there are.
-SELECT s.session_id, s.owner
+-- Whose the sessions are, of those that there are, and which creation of each it is.
+SELECT s.session_id, s.owner, s.incarnation
 FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
 JOIN session AS s USING (bucket, session_key);

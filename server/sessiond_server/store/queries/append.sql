@@ -3,14 +3,14 @@
 -- are locked in key order before anything is decided, since two batches would deadlock otherwise, and
 -- conditions are tested against the locked rows. A client id that the session has already violates its
 -- key: nothing is looked up for messages that are new, as nearly all are. What is left out or violates
--- is looked at one by one, see operations/appending.py. Client ids of archived messages are looked up, unless $10
--- says that this is done: a call is left out where one may be there, and where the border has moved since this
--- statement began, since it sees the segments of then. A variant leaves out all calls to sessions with an archive,
--- and so costs less to begin.
+-- is looked at one by one, see operations/appending.py. A call may be for the session of one owner alone. Client
+-- ids of archived messages are looked up, unless $11 says that this is done: a call is left out where one may be
+-- there, and where the border has moved since this statement began, since it sees the segments of then. A variant
+-- leaves out all calls to sessions with an archive, and so costs less to begin.
 WITH call AS MATERIALIZED (
-    SELECT bucket, session_key, expected_seq, writer_token, call_no
-    FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[])
-        WITH ORDINALITY AS c (bucket, session_key, expected_seq, writer_token, call_no)
+    SELECT bucket, session_key, expected_seq, writer_token, owner, call_no
+    FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[])
+        WITH ORDINALITY AS c (bucket, session_key, expected_seq, writer_token, owner, call_no)
 ),
 head AS MATERIALIZED (
     SELECT h.*
@@ -24,7 +24,7 @@ head AS MATERIALIZED (
 ),
 met AS MATERIALIZED (
     SELECT c.call_no
-    FROM unnest($5::text[], $6::bigint[]) AS i (client_id, facts)
+    FROM unnest($6::text[], $7::bigint[]) AS i (client_id, facts)
     JOIN call AS c ON c.call_no = i.facts >> 47
     JOIN head AS h ON h.bucket = c.bucket AND h.session_key = c.session_key
     CROSS JOIN LATERAL (
@@ -59,13 +59,21 @@ allowed AS MATERIALIZED (
     JOIN head AS h USING (bucket, session_key)
     WHERE h.state = 1
         AND (c.expected_seq = 0 OR c.expected_seq = h.next_seq)
+        AND (
+            c.owner IS NULL
+            OR c.owner = (
+                SELECT s.owner
+                FROM session AS s
+                WHERE s.bucket = h.bucket AND s.session_key = h.session_key
+            )
+        )
         AND CASE c.writer_token
             WHEN '' THEN h.writer_expire_time <= clock_timestamp()
             ELSE c.writer_token = h.writer_token AND h.writer_expire_time > clock_timestamp()
         END
         AND (
             h.archived_before_seq <= h.first_seq
-            OR $10::boolean
+            OR $11::boolean
             OR (
                 h.archived_before_seq = (
                     SELECT o.archived_before_seq
@@ -86,7 +94,7 @@ added AS MATERIALIZED (
         a.next_seq - 1 + row_number() OVER (PARTITION BY a.bucket, a.session_key ORDER BY i.item_no) AS seq,
         -- Strictly growing, so that messages of one time are those of one transaction.
         greatest(a.activity_time + interval '1 microsecond', statement_timestamp()) AS create_time
-    FROM unnest($5::text[], $6::bigint[], $7::text[], $8::bytea[])
+    FROM unnest($6::text[], $7::bigint[], $8::text[], $9::bytea[])
         WITH ORDINALITY AS i (client_id, facts, tools, payload, item_no)
     JOIN allowed AS a ON a.call_no = i.facts >> 47
 ),
@@ -150,7 +158,7 @@ stored AS (
     SELECT
         bucket, session_key, seq, create_time, token_count,
         ((facts >> 8) & 255)::smallint, ((facts >> 2) & 63)::smallint, in_context, (facts & 1) <> 0,
-        $9::boolean, client_id, calls, tool_call_id, payload
+        $10::boolean, client_id, calls, tool_call_id, payload
     FROM added
 )
 SELECT call_no, min(seq) FROM added GROUP BY call_no;
