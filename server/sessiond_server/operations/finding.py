@@ -11,7 +11,7 @@ from sessiond_server.errors import SearchTooCostly, SessionAmbiguous, SessionNot
 from sessiond_server.sessions import titles
 from sessiond_server.sessions.queries import Query
 from sessiond_server.store import lists, recalls, search, sessions
-from sessiond_server.store.database import Connection
+from sessiond_server.store.database import ArchiveNeeded, Connection, Database
 from sessiond_server.store.keys import SessionKey, session_key
 from sessiond_server.store.lists import ListFilters, ListPlace, Order, Scope
 from sessiond_server.store.sessions import SessionRow
@@ -114,8 +114,29 @@ class Listed:
     total: tuple[int, bool]
 
 
-async def list_page(connection: Connection, wanted: Listing) -> Listed:
-    """A page. It is cut where the sessions' details take more than `_DETAILS_BYTES`."""
+async def list_page(database: Database, wanted: Listing) -> Listed:
+    """A page. Of sessions with an archive the texts are read from one snapshot, all else is found before."""
+    async with database.connection() as connection:
+        found = await _found(connection, wanted)
+        rows = [row for row, _, _ in found.rows]
+        texts: list[sessions.Beginning] | None
+        try:
+            texts = await sessions.previews(connection, rows)
+        except ArchiveNeeded:
+            texts = None
+    if texts is None:
+        texts = await database.read_archived(lambda archived: sessions.previews(archived, rows))
+    for text in texts:
+        preview = found.rows[text.place - 1][1]
+        if text.opening:
+            preview.opening.insert(0, text.payload)
+        else:
+            preview.latest.append(text.payload)
+    return found
+
+
+async def _found(connection: Connection, wanted: Listing) -> Listed:
+    """A page without texts. It is cut where the sessions' details take more than `_DETAILS_BYTES`."""
     if wanted.text is None:
         places, total = await _places(connection, wanted, Scope(wanted.subtree))
     else:
@@ -129,7 +150,7 @@ async def list_page(connection: Connection, wanted: Listing) -> Listed:
     by_key = dict(places[: wanted.limit])
     keys = await sessions.within(connection, list(by_key), _DETAILS_BYTES)
     rows = await sessions.read_all(connection, keys)
-    previews = await _previews(connection, rows, wanted)
+    previews = await _facts(connection, rows, wanted)
     shown = zip(rows, previews, strict=True)
     return Listed(
         [(row, preview, by_key[row.key]) for row, preview in shown],
@@ -149,18 +170,11 @@ async def _places(
     return places, await lists.count(connection, wanted.filters, scope)
 
 
-async def _previews(
-    connection: Connection, rows: list[SessionRow], wanted: Listing
-) -> list[Preview]:
+async def _facts(connection: Connection, rows: list[SessionRow], wanted: Listing) -> list[Preview]:
+    """What lists say of sessions besides their rows, as yet without texts."""
     ids = [row.session_id for row in rows]
     children = await lists.child_counts(connection, wanted.filters.tenant, wanted.owner, ids)
     previews = [Preview([], [], children.get(id, 0)) for id in ids]
-    for place, opening, beginning in await sessions.previews(connection, rows):
-        preview = previews[place - 1]
-        if opening:
-            preview.opening.insert(0, beginning)
-        else:
-            preview.latest.append(beginning)
     times = await recalls.pending_times(connection, rows)
     for row, preview in zip(rows, previews, strict=True):
         preview.recall_time = times.get(row.key)

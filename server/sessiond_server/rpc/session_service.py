@@ -138,7 +138,7 @@ class SessionServicer:
             self._text(request),
             request.with_total,
         )
-        page = await self.database.read(lambda connection: finding.list_page(connection, wanted))
+        page = await finding.list_page(self.database, wanted)
         more = page.more
         answer, used, full = rpc.ListSessionsResponse(), 0, request.view == pb.SESSION_VIEW_FULL
         for row, preview, place in page.rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sessiond_server.store import archive, archived, attachments, search
@@ -153,11 +154,17 @@ _COUNTS = {True: 2, False: 8}
 query says it."""
 
 
-async def previews(
-    connection: Connection, rows: Sequence[SessionRow]
-) -> list[tuple[int, bool, bytes]]:
-    """For each session (counted from 1) the beginnings of the messages among which its first and last
-    texts are; those of the opening are marked and come in descending order like the others."""
+class Beginning(NamedTuple):
+    """The beginning of a message at either end of a session; `place` is that of the session, from 1 on."""
+
+    place: int
+    opening: bool
+    payload: bytes
+
+
+async def previews(connection: Connection, rows: Sequence[SessionRow]) -> list[Beginning]:
+    """The beginnings of the messages among which the first and last texts of sessions are, all in descending
+    order. Raises `ArchiveNeeded` outside of a snapshot if some of them have an archive."""
     if any(row.archived_before_seq > row.first_seq for row in rows):
         archived.require_one_state(connection)
     records = await connection.fetch(
@@ -184,7 +191,7 @@ async def previews(
                     (there + found)[-count:] if opening else (there + found)[:count]
                 )
     return [
-        (place, opening, beginning)
+        Beginning(place, opening, beginning)
         for (place, opening), beginnings in sorted(hot.items())
         for beginning in beginnings
     ]
