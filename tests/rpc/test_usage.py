@@ -129,6 +129,7 @@ def test_D_usage_per_model_and_day(api: Api) -> None:
         (second, "a", 4),
     ]
     assert groups(group_by=MODEL, from_day=second) == [("", "", 8), ("", "a", 4)]
+    assert refused(lambda: groups(from_day="2026-12-01", to_day="2026-11-01")).fields == ["to_day"]
     assert api.spent(id, to_day=first).total.input_tokens == 3
     assert groups() == []
 

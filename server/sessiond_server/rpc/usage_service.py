@@ -80,6 +80,8 @@ def _checked(request: rpc.GetUsageRequest) -> tuple[Scope, Grouping]:
             check.day("from_day", request.from_day, date.min),
             check.day("to_day", request.to_day, date.max),
         )
+        if grouping.from_day > grouping.to_day:
+            check.wrong("to_day", "must not be before from_day")
     key = access.key_of(request.session_id) if request.session_id else None
     scope = Scope(
         access.tenant(), access.owner(), request.session_id, key, request.include_descendants

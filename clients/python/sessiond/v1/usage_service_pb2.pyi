@@ -145,7 +145,7 @@ class GetUsageRequest(_message.Message):
     from_day: _builtins.str
     """Only usage of this day (UTC) or later, as `2026-01-31`."""
     to_day: _builtins.str
-    """Only usage of this day or earlier."""
+    """Only usage of this day or earlier; not before `from_day`."""
     page_size: _builtins.int
     """How many groups a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
     page_token: _builtins.str
