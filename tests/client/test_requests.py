@@ -191,3 +191,10 @@ def test_list_usage_takes_days_and_groupings() -> None:
     assert (request.from_day, request.to_day) == ("2026-01-31", "")
     with pytest.raises(ValueError, match="none of"):
         usage.list_usage.build("a", "week")  # type: ignore[arg-type]
+
+
+def test_what_is_no_message_is_named_before_it_is_sent() -> None:
+    for wrong in ("hello", {"role": "user"}, [{"role": "user", "content": "hello"}], [HELLO, "x"]):
+        with pytest.raises(TypeError, match=r"not a sessiond\.v1\.Message: .*from_openai"):
+            messages.append.build("s", wrong)  # type: ignore[arg-type]
+    assert len(messages.append.build("s", (it for it in [HELLO])).messages) == 1

@@ -111,5 +111,13 @@ def only_one(**values: object) -> None:
 
 
 def one_or_many(values: M | Iterable[M], kind: type[M]) -> Iterable[M]:
-    """A single value as a list of one."""
-    return [values] if isinstance(values, kind) else cast("Iterable[M]", values)
+    """A single value as a list of one. Raises TypeError for what is of another kind."""
+    if isinstance(values, kind):
+        return [values]
+    iterable = not isinstance(values, str | bytes | Mapping) and isinstance(values, Iterable)
+    several: list[Any] = list(cast("Iterable[M]", values)) if iterable else [values]
+    for it in several:
+        if not isinstance(it, kind):
+            hint = "; from_openai makes messages of dicts" if kind is v1.Message else ""
+            raise TypeError(f"not a sessiond.v1.{kind.__name__}: {type(it).__name__}{hint}")
+    return several
