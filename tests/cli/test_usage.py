@@ -86,7 +86,7 @@ def test_usage_add_counts_once_by_its_request_id(cli: Cli) -> None:
     assert "estimated" in cli.refused("usage-add", "s", "--estimated", "1e3")
 
 
-def test_log_lists_what_log_add_appended(cli: Cli) -> None:
+def test_log_lists_what_log_add_appended(cli: Cli, client: Client) -> None:
     cli.ok("create", "s")
     assert cli.ok("log-add", "s", '{"steps":  [1]}', "--kind", "plan", "--round", "2") == "1\n"
     assert cli.ok("log-add", "s", "--lines", given='{"a": 1}\n\n[2]\n') == "2–3\n"
@@ -100,9 +100,15 @@ def test_log_lists_what_log_add_appended(cli: Cli) -> None:
     assert [it["log_seq"] for it in cli.json("log", "s", "--kind", "plan")] == [1]
     assert "more than 1" in cli("log", "s", "-n", "1").stderr
     assert "no records" in cli("log", "s", "--kind", "x").stderr
+    assert cli.ok("log-add", "s", given=b"\xff\x00 bytes\n") == "4\n"
+    assert (
+        next(iter(client.list_session_logs("s", order="descending"))).content == b"\xff\x00 bytes\n"
+    )
+    for given in (("",), (), ("--lines",)):
+        assert "nothing to append" in cli.refused("log-add", "s", *given)
     cli.refused("log-add", "s", "x", "--lines", code=2)
 
 
 @pytest.mark.parametrize("name", ["usage", "usage-add", "log", "log-add"])
 def test_the_help_shows_an_example(cli: Cli, name: str) -> None:
-    assert f"$ sessionctl {name} 0198" in cli.ok(name, "--help", COLUMNS="120")
+    assert f"$ sessionctl {name} trip" in cli.ok(name, "--help", COLUMNS="120")

@@ -68,9 +68,14 @@ def text_of(argument: str | None, file: Path | None, what: str) -> str | None:
 
 def stdin_text(what: str) -> str:
     """All of stdin as text; asks for it when a person would have to type it."""
+    return _decoded(stdin_bytes(what), "stdin")
+
+
+def stdin_bytes(what: str) -> bytes:
+    """All of stdin; asks for it when a person would have to type it."""
     if sys.stdin.isatty():
         note(f"type {what}, end with Ctrl-D:")
-    return _decoded(sys.stdin.buffer.read(), "stdin")
+    return sys.stdin.buffer.read()
 
 
 def _decoded(raw: bytes, name: str) -> str:

@@ -13,7 +13,7 @@ from sessiond import usage_record, v1
 from sessiond.cli import arguments, options
 from sessiond.cli.output import Format, Json, plain, write, write_all
 from sessiond.cli.render.usage import records_lines, usage_lines, usage_summary
-from sessiond.cli.terminal import Run, note
+from sessiond.cli.terminal import Failure, Run, note
 from sessiond.cli.verbs import Output, SessionName, verb
 
 app = typer.Typer()
@@ -222,14 +222,15 @@ def log_add(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Appends an agent's own records to a session, as they are."""
+    """Appends an agent's own records to a session, byte for byte as they are."""
     if lines and text is not None:
         raise typer.BadParameter("--lines is about stdin")
-    given = arguments.stdin_text("the record") if text is None else text
-    contents = [it for it in given.split("\n") if it.strip()] if lines else [given]
+    given = arguments.stdin_bytes("the record") if text is None else text.encode()
+    contents = [it for it in given.split(b"\n") if it.strip()] if lines else [given]
+    if not any(contents):
+        raise Failure("nothing to append")
     records = [
-        v1.SessionLogRecord(content=it.encode(), kind=kind, round_index=round_index)
-        for it in contents
+        v1.SessionLogRecord(content=it, kind=kind, round_index=round_index) for it in contents
     ]
     answer = run.client.append_session_log(
         run.find(session).id, records, request_id=request_id or None
