@@ -82,7 +82,7 @@ def test_what_the_service_refuses_is_said(cli: Cli, talk: str, inside: Path) -> 
 
 @pytest.mark.parametrize("verb", ["upload", "ls", "download", "rm"])
 def test_each_verb_shows_an_example(cli: Cli, verb: str) -> None:
-    assert f"$ sessionctl attachments {verb} 0198" in cli.ok("attachments", verb, "--help")
+    assert f"$ sessionctl attachments {verb} trip" in cli.ok("attachments", verb, "--help")
 
 
 @pytest.mark.parametrize(

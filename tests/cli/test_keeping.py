@@ -42,12 +42,14 @@ def test_prune_shows_what_would_go_and_deletes_it_with_yes(cli: Cli) -> None:
     assert done.returncode == 0
     assert done.stdout.splitlines()[1].split()[2:6] == ["old", "cli", "would", "go"]
     assert "would delete 1 session with 1 message" in done.stderr
-    assert "give --yes" in cli.refused(*wanted)
+    refused = cli.refused(*wanted)
+    assert "prune would delete 1 session with 1 message for good" in refused
+    assert "give --yes" in refused
     assert len(cli.json("ls")) == 4
     (went,) = cli.json(*wanted, "--yes")
     assert (went["session_id"], went["outcome"], went["message_count"]) == ("old", "deleted", 1)
     assert {it["id"] for it in cli.json("ls")} == {"kept", "pinned", "active"}
-    assert "at least one of" in cli.refused("prune", "--yes", "--source", "cli")
+    assert "at least one of" in cli.refused("prune", "--source", "cli", code=2)
     assert cli.json(*wanted, "--yes") == []
 
 
@@ -60,7 +62,12 @@ def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:
     cli.ok("end", "s1")
     assert cli.json("retention", "try", "old") == []
     assert "no retention policy" in cli.refused("retention", "try", "none")
-    cli.ok("retention", "set", "old", "--ended-for", "1s", "--older-than", "0s")
+    assert "replaces" not in done.stderr
+    assert "only report" in done.stderr
+    assert "no reports yet" in cli("retention", "reports", "old").stderr
+    done = cli("retention", "set", "old", "--ended-for", "1s", "--older-than", "0s")
+    assert "replaces: ended for 30 d, ended, from cli (dry run)" in done.stderr
+    assert "delete, for good" in done.stderr
     assert "deletes" in cli.ok("retention", "ls")
     time.sleep(1)
     (would,) = cli.json("retention", "try", "old")
@@ -69,7 +76,8 @@ def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:
     cli.ok("retention", "rm", "old")
     assert cli.json("retention", "ls") == []
     assert "(RETENTION_POLICY_NOT_FOUND)" in cli.refused("retention", "rm", "old")
-    assert cli("retention", "reports").stderr == "no reports\n"
+    assert "no reports yet" in cli("retention", "reports").stderr
+    assert "no retention policy 'old'" in cli.refused("retention", "reports", "old")
 
 
 def test_reports_tell_people_what_went_and_why() -> None:

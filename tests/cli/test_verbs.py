@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessiond import Client
+from sessiond import Client, v1
 from tests.cli.command import Cli
 
 
@@ -228,6 +228,30 @@ def test_show_is_readable_and_its_json_complete(cli: Cli, talk: str) -> None:
     assert [message["seq"] for message in shown["messages"]] == list(range(1, 9))
     assert shown["session"]["message_count"] == 8
     assert len(cli.ok("show", talk, "-o", "jsonl").splitlines()) == 8
+
+
+def test_show_leaves_out_what_people_are_not_meant_to_see_unless_all_is_asked_for(
+    cli: Cli, client: Client
+) -> None:
+    client.create_session("s")
+    for text, context, transcript in (
+        ("for all", True, True),
+        ("for nobody", False, False),
+        ("for the model", True, False),
+        ("for people", False, True),
+    ):
+        message = v1.Message(role=v1.Role.ROLE_USER, text=text)
+        message.in_context, message.in_transcript = context, transcript
+        client.append("s", message)
+    shown = cli.ok("show", "s")
+    assert [m["text"] for m in cli.json("show", "s")["messages"]] == ["for all", "for people"]
+    assert "for people" in shown
+    assert "for nobody" not in shown
+    assert "for the model" not in shown.replace("not for the model", "")
+    every = [" ".join(line.split()[2:]) for line in cli.ok("show", "s", "--all").splitlines()]
+    assert "user hidden" in " ".join(every)
+    assert "user for the model only" in " ".join(every)
+    assert len(cli.json("show", "s", "--all")["messages"]) == 4
 
 
 def test_show_pages_through_long_sessions(cli: Cli) -> None:

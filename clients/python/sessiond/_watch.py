@@ -40,7 +40,8 @@ class Event:
     value: Any
     """What `sessiond.v1.FeedEvent` holds in the field of that name: a Message, a Compaction …"""
     token: str
-    """Resumes the session's watch behind this event; empty in the middle of a transaction, and of drafts."""
+    """Resumes the session's watch behind this event. The last event of each piece that the server sends at
+    once has one, never one in the middle of a transaction; otherwise, and of drafts, it is empty."""
 
 
 class WatchState:

@@ -55,7 +55,10 @@ def restore(
     author: options.Author = "sessionctl",
     output: Output = Format.TABLE,
 ) -> None:
-    """Moves messages back from the archive. Nothing that is shown changes."""
+    """Moves messages back from the archive. Nothing that is shown changes.
+
+    Whole segments come back: with --from also the messages before it that are in one with it.
+    """
     found = run.find(session)
     done = _all(lambda: run.client.restore_messages(found.id, from_seq=from_seq, author=author))
     if output is not Format.TABLE:

@@ -48,7 +48,8 @@ def tail(
 
     Messages look as in `show`; compactions, rewinds and the like are a line each. With -f it rides
     out restarts of the server, and ends with the session's deletion or Ctrl-C. As JSON an event is
-    {"session", "kind", "value", "token"}.
+    {"session", "kind", "value", "token"}: the last of each piece that the server sends at once has a
+    token, from which a watch can go on; that of the others, and of drafts, is empty.
 
     With --drafts, messages that are being written grow at the bottom of the terminal until they are
     appended or given up. With -o jsonl their events are printed too; a table that goes elsewhere

@@ -144,7 +144,7 @@ class Follower:
 
 
 def _groups(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """The events of a transaction together: all but the last have no token."""
+    """The events of a frame, and so of a transaction, together: all but the last have no token."""
     begun: dict[str, list[Event]] = {}
     for event in events:
         begun.setdefault(event.session_id, []).append(event)

@@ -63,8 +63,8 @@ def prune(
     At least one of --older-than, --idle-for and --ended-for is needed; all that is given must hold.
     Shows what would go and asks first, unless told not to by --yes.
     """
-    if not (dry_run or yes or is_terminal()):
-        raise Failure("prune deletes for good and there is no terminal to ask on: give --yes")
+    if not (older_than or idle_for or ended_for):
+        raise typer.BadParameter("give at least one of --older-than, --idle-for and --ended-for")
     rule = rule_of(
         older_than,
         idle_for,
@@ -81,6 +81,11 @@ def prune(
     rule["page_size"] = _MAX_PAGE
     if dry_run or not yes:
         would = list(run.client.prune_sessions(dry_run=True, **rule))
+        if would and not (dry_run or is_terminal()):
+            raise Failure(
+                f"prune {pruned_total(would)} for good, and there is no terminal to ask on: give --yes,"
+                " or --dry-run to see them"
+            )
         _show(run, [would], output if dry_run else Format.TABLE)
         if dry_run or not would:
             return

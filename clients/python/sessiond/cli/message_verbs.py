@@ -117,7 +117,8 @@ def show(
     """Shows a conversation: the newest messages, or those from a seq on.
 
     Tool results stand beneath their calls, compacted ranges are folded under their note, what is
-    rewound is hidden. As JSON it is {"session", "messages"}: the transcript, or all with --all.
+    rewound or not meant for people is hidden. As JSON it is {"session", "messages"}: the transcript,
+    or all with --all.
 
     With --lineage a title means the newest of its lineage: `x` is `x #3` if that is the last one.
     """

@@ -52,6 +52,13 @@ class FileFormat(StrEnum):
     POWER_LOOP = "power-loop"
 
 
+class ExportFormat(StrEnum):
+    """A file format that sessions are written in."""
+
+    OPENAI = "openai"
+    NATIVE = "native"
+
+
 class ViewName(StrEnum):
     """Which messages to export."""
 
@@ -141,7 +148,9 @@ Expect = Annotated[int, typer.Option(min=0, help="Refuse unless this is the next
 FromSeq = Annotated[int, typer.Option("--from", min=0, help="Begin at this seq.")]
 Full = Annotated[bool, typer.Option("--full", help="Don't cut long results short.")]
 Expand = Annotated[bool, typer.Option("--expand", help="Open what was compacted.")]
-EveryMessage = Annotated[bool, typer.Option("--all", "-a", help="With what is rewound.")]
+EveryMessage = Annotated[
+    bool, typer.Option("--all", "-a", help="With what is rewound, or not for people to see.")
+]
 Lineage = Annotated[
     bool,
     typer.Option("--lineage", help="With the sessions that it continues, as one conversation."),
@@ -191,7 +200,10 @@ ArchiveBefore = Annotated[
 ]
 ArchiveKeep = Annotated[int, typer.Option("--keep", min=0, help="How many of the newest stay.")]
 RestoreFrom = Annotated[
-    int, typer.Option("--from", min=0, help="Messages from this seq on; 0 is all.")
+    int,
+    typer.Option(
+        "--from", min=0, help="From this seq on, in whole segments (about 256); 0 is all."
+    ),
 ]
 WithLineage = Annotated[
     bool,
@@ -202,6 +214,7 @@ WithLineage = Annotated[
 
 # Files
 Format = Annotated[FileFormat, typer.Option("--format", help="The files' format.")]
+ToFormat = Annotated[ExportFormat, typer.Option("--format", help="The format to write.")]
 UpdateMetadata = Annotated[
     bool, typer.Option("--update-metadata", help="Take the file's where they differ.")
 ]

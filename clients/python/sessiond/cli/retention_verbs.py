@@ -11,7 +11,13 @@ from sessiond import v1
 from sessiond.cli import options
 from sessiond.cli.keeping_verbs import rule_of
 from sessiond.cli.output import Format, plain, write_all
-from sessiond.cli.render.retention import policies_lines, pruned_lines, pruned_total, reports_lines
+from sessiond.cli.render.retention import (
+    policies_lines,
+    pruned_lines,
+    pruned_total,
+    reports_lines,
+    rule_text,
+)
 from sessiond.cli.terminal import Failure, Run, note
 from sessiond.cli.verbs import Output, unwrapped, verb
 
@@ -50,7 +56,9 @@ def set_policy(
 ) -> None:
     """Makes or replaces a policy. The service then deletes by itself what fits, for good.
 
-    With --dry-run it only reports what would go: see `sessionctl retention reports`.
+    With --dry-run it only reports what would go. The service follows policies every
+    SESSIOND_RETENTION_INTERVAL seconds, an hour unless it is set: `retention try` shows at once what
+    a policy would delete, `retention reports` what became of it after a run.
     """
     rule = rule_of(
         older_than,
@@ -65,8 +73,16 @@ def set_policy(
         include_pinned,
         include_subagents,
     )
+    before = _policy(run, name)
     policy = run.client.set_retention_policy(name, dry_run=dry_run, **rule)
     _show(run, [policy], output)
+    if before is not None:
+        note(f"replaces: {rule_text(before.rule)}{' (dry run)' if before.dry_run else ''}")
+    what = "only report what" if dry_run else "delete, for good, what"
+    note(
+        f"the service will {what} fits, from its next run on, in an hour at most unless set otherwise"
+    )
+    note(f"what would go now: sessionctl retention try {name}")
 
 
 @verb(app, "ls", "retention ls", "retention ls -o json")
@@ -78,11 +94,11 @@ def ls(run: Run, output: Output = Format.TABLE) -> None:
 @verb(app, "try", "retention try old-chats")
 def try_policy(run: Run, name: PolicyName, output: Output = Format.TABLE) -> None:
     """Shows what a policy would delete now, and deletes nothing."""
-    policies = run.client.list_retention_policies()
-    rule = next((it.rule for it in policies if it.name == name), None)
-    if rule is None:
+    policy = _policy(run, name)
+    if policy is None:
         raise Failure(f"there is no retention policy {name!r}")
-    _show_sessions(run, list(run.client.prune_sessions(dry_run=True, rule=rule)), output)
+    found = run.client.prune_sessions(dry_run=True, rule=policy.rule)
+    _show_sessions(run, list(found), output)
 
 
 @verb(app, "rm", "retention rm old-chats")
@@ -101,19 +117,28 @@ def reports(
     full: Annotated[bool, typer.Option("--full", help="Name the sessions.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Lists what policies deleted, would have deleted or kept, the newest first."""
-    found = islice(run.client.list_retention_reports(name), limit or None)
+    """Lists what policies deleted, would have deleted or kept, the newest first.
+
+    There are none before the service has followed a policy, which it does every
+    SESSIOND_RETENTION_INTERVAL seconds; `retention try` shows at once what would go.
+    """
+    rows = list(islice(run.client.list_retention_reports(name), limit or None))
+    if name and not rows and _policy(run, name) is None:
+        raise Failure(f"there is no retention policy {name!r}, and no report of one")
     if output is not Format.TABLE:
-        return write_all((plain(it) for it in found), output)
-    rows = list(found)
+        return write_all((plain(it) for it in rows), output)
     if not rows:
-        return note("no reports")
+        return note("no reports yet; `sessionctl retention try NAME` shows what would go now")
     for line in reports_lines(rows, run.console.width):
         run.console.print(line, soft_wrap=True)
     for report in rows if full else ():
         run.console.print()
         for line in pruned_lines(report.sessions, run.console.width, title=False):
             run.console.print(line, soft_wrap=True)
+
+
+def _policy(run: Run, name: str) -> v1.RetentionPolicy | None:
+    return next((it for it in run.client.list_retention_policies() if it.name == name), None)
 
 
 def _show(run: Run, policies: list[v1.RetentionPolicy], output: Format) -> None:

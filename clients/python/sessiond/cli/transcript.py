@@ -78,6 +78,11 @@ class WindowOptions:
     show_all: bool = False
 
 
+def for_people(message: Message) -> bool:
+    """Whether people are meant to see a message."""
+    return message.in_transcript or not message.HasField("in_transcript")
+
+
 def hidden_ranges(
     compactions: Iterable[Compaction], rewinds: Iterable[Rewind], show_all: bool
 ) -> list[Fold | Gap]:
@@ -165,7 +170,7 @@ class _Walk:
                 break
             if self._hidden_at(message.seq):
                 return message.seq
-            if not self._out_of_place(message):
+            if (self.options.show_all or for_people(message)) and not self._out_of_place(message):
                 yield message
         return 0 if descending else self.last_seq + 1
 
@@ -194,7 +199,7 @@ def _fill(fold: Fold, read: Reader, expand: bool) -> None:
     for message in read(first, False, WHOLE_PAGE):
         if message.seq > last:
             break
-        if not message.rewound and not message.replaces_from_seq:
+        if not message.rewound and not message.replaces_from_seq and for_people(message):
             fold.messages.append(message)
 
 

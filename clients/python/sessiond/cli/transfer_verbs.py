@@ -198,7 +198,7 @@ def export(
     sessions: Annotated[
         list[str] | None, typer.Argument(help="Which ones; all if left out.", show_default=False)
     ] = None,
-    file_format: options.Format = options.FileFormat.OPENAI,
+    file_format: options.ToFormat = options.ExportFormat.OPENAI,
     file: options.ToFile = None,
     view: options.OnlyMessages = options.ViewName.TRANSCRIPT,
     lineage: options.WithLineage = False,
@@ -211,11 +211,9 @@ def export(
     native: everything that belongs to a session, a JSON line for each record, with checksums. What
     is imported into an empty store is equal to what was exported. --view has no meaning there.
     """
-    if file_format is options.FileFormat.NATIVE:
+    if file_format is options.ExportFormat.NATIVE:
         _export_native(run, sessions or [], file, lineage=lineage)
         return
-    if file_format is not options.FileFormat.OPENAI:
-        raise typer.BadParameter(f"sessions can't be exported as {file_format.value}")
     if lineage:
         raise typer.BadParameter("--lineage is for --format native")
     ids = [run.find(name).id for name in sessions] if sessions else all_ids(run.client)

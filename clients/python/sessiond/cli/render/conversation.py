@@ -12,7 +12,7 @@ from sessiond.cli.render.json_text import call_line, json_lines
 from sessiond.cli.render.pairs import Call, Item, Turn, pair
 from sessiond.cli.render.prose import Line, count, markdown_lines, one_line, span, wrap
 from sessiond.cli.render.times import local
-from sessiond.cli.transcript import Fold, Gap
+from sessiond.cli.transcript import Fold, Gap, for_people
 from sessiond.v1 import message_pb2 as pb
 
 READING_WIDTH = 100
@@ -230,11 +230,23 @@ def _media(media: pb.Media) -> str:
     return " ".join(word for word in (media.name, media.mime_type, source) if word)
 
 
+def _for_model(message: pb.Message) -> bool:
+    return message.in_context or not message.HasField("in_context")
+
+
 def _label(message: pb.Message) -> str:
     role = pb.Role.Name(message.role).removeprefix("ROLE_").lower()
     if message.role == pb.ROLE_TOOL:
         return f"result of {one_line(message.tool_name) or 'a tool'}"
     return f"{role} {one_line(message.name)}".rstrip()
+
+
+_SEEN = {
+    (True, True): "",
+    (True, False): "for the model only",
+    (False, True): "not for the model",
+    (False, False): "hidden",
+}
 
 
 def marks(message: pb.Message) -> Iterator[str]:
@@ -243,9 +255,8 @@ def marks(message: pb.Message) -> Iterator[str]:
         yield pb.MessageKind.Name(message.kind).removeprefix("MESSAGE_KIND_").lower()
     if message.rewound:
         yield "rewound"
-    if message.HasField("in_context") and not message.in_context:
-        yield "not for the model"
-    if message.HasField("in_transcript") and not message.in_transcript:
-        yield "for the model only"
+    seen = _SEEN[_for_model(message), for_people(message)]
+    if seen:
+        yield seen
     if message.role == pb.ROLE_TOOL and message.is_error:
         yield "failed"
