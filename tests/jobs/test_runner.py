@@ -6,12 +6,14 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from sessiond_server.errors import ReadQueueFull
+from sessiond_server.jobs import runner
 from sessiond_server.jobs.runner import JobRunner
 from sessiond_server.store.database import Database
 from tests.support.processes import ServerProcess
@@ -118,6 +120,88 @@ async def test_a_job_is_stopped_when_its_lease_is_lost(dsn: str) -> None:
         await until(stopped)
     assert await connection.fetchval("SELECT holder FROM job") == "another", "and left to it"
     await connection.close()
+
+
+async def test_a_job_goes_on_after_the_database_failed_in_a_way_that_nobody_expects(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_AFTER_BUG", 0.05)
+    job = Counted()
+    connection = await asyncpg.connect(dsn)
+
+    async def told() -> bool:
+        return any(entry["event"] == "job postponed" for entry in logs)
+
+    with capture_logs() as logs:
+        async with replica(dsn, job):
+            await job.ran(1)
+            await connection.execute("ALTER TABLE job RENAME TO job_elsewhere")
+            await until(told)
+            await connection.execute("ALTER TABLE job_elsewhere RENAME TO job")
+            await job.ran(job.runs + 2)
+    await connection.close()
+
+
+async def test_a_job_that_cancels_itself_is_tried_again(dsn: str) -> None:
+    class Cancelled(Counted):
+        async def run(self) -> None:
+            await super().run()
+            if self.runs == 1:
+                raise asyncio.CancelledError
+
+    job = Cancelled()
+    with capture_logs() as logs:
+        async with replica(dsn, job):
+            await job.ran(2)
+    assert [entry["event"] for entry in logs] == ["job failed"]
+
+
+async def test_a_job_goes_on_while_its_lease_lasts_though_it_cannot_be_renewed(dsn: str) -> None:
+    job = Counted(takes=3600)
+    connection = await asyncpg.connect(dsn)
+
+    async def told() -> bool:
+        return any(entry["event"] == "lease of a job not renewed" for entry in logs)
+
+    async def renewed() -> bool:
+        query = "SELECT lease_expire_time > now() + interval '6 seconds' FROM job"
+        return bool(await connection.fetchval(query))
+
+    with capture_logs() as logs:
+        async with replica(dsn, job, lease=9):
+            await job.ran(1)
+            await connection.execute("ALTER TABLE job RENAME TO job_elsewhere")
+            await until(told)
+            await connection.execute(
+                "ALTER TABLE job_elsewhere RENAME TO job;"
+                "UPDATE job SET lease_expire_time = now() + interval '3 seconds'"
+            )
+            await until(renewed)
+            assert job.now == 1
+    assert not [entry for entry in logs if entry["event"] == "job lost"]
+    await connection.close()
+
+
+async def test_P13_a_lease_is_renewed_though_the_queue_for_connections_is_full(dsn: str) -> None:
+    database = Database(dsn, connections=1, queue=0)
+    await database.open()
+    job = Counted(takes=1.5, every=3600)
+    runner = JobRunner(database, [job], lease=0.9)
+
+    async def crowd() -> None:
+        while job.runs == 0 or job.now:
+            with suppress(ReadQueueFull):
+                async with database.connection() as connection:
+                    await connection.execute("SELECT pg_sleep(0.01)")
+            await asyncio.sleep(0)
+
+    runner.start()
+    with capture_logs() as logs:
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(crowd() for _ in range(4)))
+    assert not [entry for entry in logs if entry["event"] == "job lost"]
+    await runner.stop()
+    await database.close()
 
 
 async def test_a_stopped_replica_leaves_its_job_to_the_others_at_once(dsn: str) -> None:

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from sessiond_server import failing
 from sessiond_server.errors import Refused, TooManyDrafts
 from sessiond_server.store.drafts import Piece
 from sessiond_server.store.keys import SessionKey
@@ -361,5 +362,5 @@ class DraftHub:
                     self.wake(await self.store.recent(timedelta(seconds=3 * _TICK)))
                 if ticks % 60 == 1:
                     await self.store.forget_old(timedelta(seconds=2 * self.expiry + 60))
-            except Refused as error:
-                log.debug("drafts not looked for", error=repr(error))
+            except Exception as error:
+                failing.tell("drafts not looked for", error)

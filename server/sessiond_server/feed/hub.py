@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from sessiond_server import failing
 from sessiond_server.errors import DatabaseUnavailable, ReadQueueFull
 from sessiond_server.feed.source import Batch, Frame, Place, Source, Version, Watched
 from sessiond_server.store.keys import SessionKey
@@ -186,11 +187,11 @@ class Hub:
                 async with asyncio.timeout(self._sweep):
                     await self._due.wait()
             self._due.clear()
-            each_sweep()
             try:
+                each_sweep()
                 await self.sweep()
-            except (DatabaseUnavailable, ReadQueueFull) as error:
-                log.debug("feed sweep failed", error=repr(error))
+            except Exception as error:
+                failing.tell("feed sweep failed", error)
 
     async def sweep(self) -> None:
         """Look how far every watched session has come, and wake those that are behind."""

@@ -7,11 +7,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import structlog
-
-from sessiond_server.errors import DatabaseUnavailable, ReadQueueFull
-
-log = structlog.get_logger(__name__)
+from sessiond_server import failing
+from sessiond_server.errors import ReadQueueFull
 
 LOOK = 1.0
 """Seconds between two looks at most: what another replica made is seen by then."""
@@ -97,8 +94,8 @@ class DueAlarm:
         """Look, wake everybody if something is due, and say when to look again."""
         try:
             due, seconds = await self._look(tenant)
-        except (DatabaseUnavailable, ReadQueueFull) as error:
-            log.debug("look for what is due failed", error=repr(error))
+        except Exception as error:
+            failing.tell("look for what is due failed", error)
             return LOOK
         if due:
             waiting.wake()

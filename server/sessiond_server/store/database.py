@@ -143,11 +143,12 @@ class Database:
             self._pool.terminate()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for reading. Refuses with `ReadQueueFull` rather than queue without end."""
+    async def connection(self, *, refuse: bool = True) -> AsyncIterator[Connection]:
+        """A connection for reading. Refuses with `ReadQueueFull` rather than queue without end, but not the
+        few who say so."""
         if self._pool is None:
             raise DatabaseUnavailable
-        if self._waiting >= self.connections + self._queue:
+        if refuse and self._waiting >= self.connections + self._queue:
             raise ReadQueueFull(self._queue)
         self._waiting += 1
         try:

@@ -99,6 +99,8 @@ class NotifyHints(LocalHints):
                 await work(connection)  # type: ignore[misc]
             except UNAVAILABLE as error:
                 log.debug("hints interrupted", error=repr(error))
+            except Exception as error:
+                log.error("hints interrupted", exc_info=error)
             finally:
                 if connection is not None:
                     with suppress(*UNAVAILABLE):
