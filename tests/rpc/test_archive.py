@@ -8,14 +8,18 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import asyncpg
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from sessiond import v1
+from sessiond_server.jobs.archiving import ArchiveJob
+from sessiond_server.store.database import Database
 from tests.rpc.api import Api, answering, calling, new, refused, said
 from tests.support.processes import ServerProcess
 
@@ -350,3 +354,33 @@ def test_C_a_policy_archives_by_age(start_server: Callable[..., ServerProcess], 
         _until(archived)
         _until(lambda: api.get(idle).archived_before_seq == 11)
         assert not server.bugs()
+
+
+def test_C_a_session_that_cannot_be_archived_keeps_no_other_from_it(own: Api, dsn: str) -> None:
+    """One that another call holds, and one whose messages aren't what they should be."""
+    ids = [own.talk(4) for _ in range(8)]
+    keys = _fetch(dsn, "SELECT session_key, session_id FROM session_head JOIN session"
+        " USING (bucket, session_key) ORDER BY session_head.bucket, session_key")  # fmt: skip
+    held, broken = keys[0], keys[1]
+
+    async def run() -> list[str]:
+        database = Database(dsn, connections=2, queue=10, lock_timeout=0.1)
+        await database.open()
+        never = timedelta()
+        job = ArchiveJob(database, 1, never, never, keep=1, segment_messages=2)
+        async with database.connection() as connection, connection.transaction():
+            lock = "SELECT FROM session_head WHERE session_key = $1 FOR UPDATE"
+            await connection.execute(lock, held["session_key"])
+            with capture_logs() as logs:
+                await job.run()
+        await database.close()
+        return [entry["session_id"] for entry in logs if entry["event"] == "session not archived"]
+
+    gap = f"DELETE FROM message WHERE session_key = '{broken['session_key']}' AND seq = 2"
+    _fetch(dsn, gap)
+    assert asyncio.run(run()) == [held["session_id"], broken["session_id"]]
+    borders = {id: own.get(id).archived_before_seq for id in ids}
+    assert {id for id, border in borders.items() if not border} == {
+        held["session_id"],
+        broken["session_id"],
+    }

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from sessiond import v1
 from sessiond_server.jobs.retention import RetentionJob
@@ -570,3 +571,49 @@ def test_two_replicas_that_follow_a_policy_at_once_report_each_session_once(
     told = [session for report in reports(own) for session in report.sessions]
     assert sorted(it.session_id for it in told) == sorted(ids)
     assert {it.outcome for it in told} == {DELETED}
+
+
+async def _follow_all(dsn: str, lock_timeout: float = 10) -> list[str]:
+    """Run the job once; what it logged about what it couldn't do."""
+    database = Database(dsn, connections=2, queue=10, lock_timeout=lock_timeout)
+    await database.open()
+    with capture_logs() as logs:
+        await RetentionJob(database, stored_rule, 1).run()
+    await database.close()
+    return [entry["event"] for entry in logs if entry["log_level"] in ("warning", "error")]
+
+
+def test_a_policy_that_fails_keeps_no_other_from_being_followed(own: Api, dsn: str) -> None:
+    id = own.talk(1)
+    own.end(id)
+    age(dsn, id, 9, 8, 7)
+    for name in ("a-broken", "b-good"):
+        set_policy(own, name, rule(ended=5))
+    execute(dsn, "UPDATE retention_policy SET rule = '\\xff' WHERE name = 'a-broken'")
+    assert asyncio.run(_follow_all(dsn)) == ["retention policy not followed"]
+    assert all_ids(own) == set()
+    execute(dsn, "UPDATE retention_policy SET rule = '' WHERE name = 'a-broken'")
+    assert was_followed(own, "a-broken"), "so that it isn't the first one the next time"
+
+
+def test_a_session_that_cannot_be_deleted_keeps_no_other_from_it(own: Api, dsn: str) -> None:
+    ids = [own.talk(1) for _ in range(3)]
+    for days, id in enumerate(ids):
+        own.end(id)
+        age(dsn, id, 9 - days, 8, 7)
+    set_policy(own, "old", rule(ended=5))
+
+    async def run() -> list[str]:
+        connection = await asyncpg.connect(dsn)
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT FROM session_head JOIN session USING (bucket, session_key)"
+                " WHERE session_id = $1 FOR UPDATE", ids[0])  # fmt: skip
+            told = await _follow_all(dsn, lock_timeout=0.1)
+        await connection.close()
+        return told
+
+    assert asyncio.run(run()) == ["session not pruned"]
+    assert all_ids(own) == {ids[0]}
+    assert asyncio.run(_follow_all(dsn)) == []
+    assert all_ids(own) == set()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from sessiond_server import failing
 from sessiond_server.config import Settings
 from sessiond_server.errors import SessionNotFound
 from sessiond_server.jobs.runner import Job
@@ -35,8 +36,8 @@ def archive_jobs(settings: Settings, database: Database) -> list[Job]:
 
 @dataclass(slots=True)
 class ArchiveJob:
-    """Looks at all sessions in turn. Two of these at once are harmless: each move is decided under the
-    session's lock."""
+    """Looks at all sessions in turn; one that can't be archived keeps no other from it. Two of these at once
+    are harmless: each move is decided under the session's lock."""
 
     database: Database
     every: float
@@ -57,6 +58,8 @@ class ArchiveJob:
                     await self._archive(due, policy)
                 except SessionNotFound:
                     continue  # deleted since
+                except Exception as error:
+                    await failing.skip("session not archived", error, session_id=due.session_id)
 
     def _policy(self, now: datetime) -> Policy:
         return Policy(

@@ -9,13 +9,14 @@ from uuid import UUID, uuid4
 import structlog
 import uuid_utils
 
+from sessiond_server import failing
 from sessiond_server.errors import (
     EtagMismatch,
     RetentionPolicyNotFound,
     TooManyRetentionPolicies,
 )
 from sessiond_server.operations import pruning
-from sessiond_server.operations.pruning import FIRST, Pruned, Pruning
+from sessiond_server.operations.pruning import FIRST, Pruned, Pruning, Stopped
 from sessiond_server.sessions.retention import Rule
 from sessiond_server.store import policies
 from sessiond_server.store.database import Connection, Database
@@ -64,7 +65,7 @@ async def delete(
     await database.transact(work)
 
 
-class _PolicyChanged(Exception):
+class _PolicyChanged(Stopped):
     """The policy that is followed was changed or deleted meanwhile."""
 
 
@@ -113,7 +114,6 @@ async def follow(database: Database, policy: PolicyRow, rule: Rule) -> None:
         log.info("retention policy changed while it was followed", policy=policy.name)
         return
     async with database.connection() as connection:
-        await policies.was_run(connection, policy)
         await policies.drop_reports(connection, policy, _REPORTS)
 
 
@@ -136,8 +136,14 @@ Decode = Callable[[bytes], Rule]
 
 
 async def follow_all(database: Database, decode: Decode) -> None:
-    """Follow the policies of all tenants."""
+    """Follow the policies of all tenants. One that fails keeps no other from it, now or the next time."""
     async with database.connection() as connection:
         found = await policies.every(connection)
     for policy in found:
-        await follow(database, policy, decode(policy.rule))
+        try:
+            await follow(database, policy, decode(policy.rule))
+        except Exception as error:
+            facts = {"tenant": policy.tenant, "policy": policy.name}
+            await failing.skip("retention policy not followed", error, **facts)
+        async with database.connection() as connection:
+            await policies.was_run(connection, policy)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 
+from sessiond_server import failing
 from sessiond_server.operations import ending
 from sessiond_server.operations.ending import Deleted, Family
 from sessiond_server.sessions.retention import Rule, cutoffs
@@ -40,7 +41,11 @@ class Pruned:
 
 
 Record = Callable[[Connection, Pruned], Awaitable[None]]
-"""Keeps what became of a session, in the transaction in which that happens."""
+"""Keeps what became of a session, in the transaction in which that happens. May raise `Stopped`."""
+
+
+class Stopped(Exception):
+    """The rule doesn't hold any more: the session stays, and so do all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Pruning:
     limit: int
     record: Record | None = None
     policy: str = ""
+    """Whose rule it is. Nobody waits for an answer then, so a session that can't be deleted is left out."""
 
 
 @dataclass(slots=True)
@@ -119,12 +125,31 @@ async def page(
     for candidate in selection.candidates:
         if candidate.key in done.gone:
             continue
-        pruned = await prune(database, pruning, candidate, selection.now, done)
+        pruned = await _prune_if_possible(database, pruning, candidate, selection.now, done)
         if pruned is not None:
             found.append(pruned)
         if asyncio.get_running_loop().time() > until:
             return found, candidate.place
     return found, selection.following
+
+
+async def _prune_if_possible(
+    database: Database,
+    pruning: Pruning,
+    candidate: Candidate,
+    selected: datetime,
+    done: Done,
+) -> Pruned | None:
+    try:
+        return await prune(database, pruning, candidate, selected, done)
+    except Stopped:
+        raise
+    except Exception as error:
+        if not pruning.policy:
+            raise
+        facts = {"session_id": candidate.session_id, "policy": pruning.policy}
+        await failing.skip("session not pruned", error, **facts)
+        return None
 
 
 async def prune(

@@ -187,7 +187,7 @@ class RetentionPolicy(_message.Message):
 
     @_builtins.property
     def last_run_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last gone through; absent before that."""
+        """When it was last gone through, to its end or until it failed; absent before that."""
 
     def __init__(
         self,
