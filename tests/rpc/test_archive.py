@@ -19,7 +19,9 @@ from structlog.testing import capture_logs
 
 from sessiond import v1
 from sessiond_server.jobs.archiving import ArchiveJob
+from sessiond_server.operations import archiving
 from sessiond_server.store.database import Database
+from sessiond_server.store.keys import session_key
 from tests.rpc.api import Api, answering, calling, new, refused, said
 from tests.support.processes import ServerProcess
 
@@ -384,3 +386,53 @@ def test_C_a_session_that_cannot_be_archived_keeps_no_other_from_it(own: Api, ds
         held["session_id"],
         broken["session_id"],
     }
+
+
+def _move(dsn: str, id: str, lock_timeout: float = 10) -> archiving.Moved:
+    """Archive all but one message, in this process."""
+
+    async def run() -> archiving.Moved:
+        database = Database(dsn, connections=2, queue=10, lock_timeout=lock_timeout)
+        await database.open()
+        key = session_key("default", id)
+        moved = await archiving.archive_messages(
+            database, id, key, before_seq=0, keep_recent=1, author="", segment_messages=4
+        )
+        await database.close()
+        return moved
+
+    return asyncio.run(run())
+
+
+def test_P6_what_is_archived_while_the_session_is_held_reads_the_same(
+    own: Api, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a session changes too often for segments to be made beside its lock."""
+    monkeypatch.setattr(archiving, "_TRIES", 0)
+    rows: list[v1.Message] = []
+    for number in range(4):
+        ids = [f"{number}-{call}" for call in range(number * 3)]
+        rows += [said(), calling(*ids), *map(answering, ids), said()]
+    id = own.talk(3, *rows)
+    before = _listed(own, id)
+    moved = _move(dsn, id)
+    assert (moved.border, moved.more) == (len(before), False)
+    assert _listed(own, id) == before
+    moves = own.contexts.ListArchives(v1.ListArchivesRequest(session_id=id)).archives
+    assert len(moves) > 2, "one group of segments each time"
+    _restore(own, id)
+    assert _listed(own, id) == before
+
+
+def test_looking_for_what_is_to_be_archived_waits_for_nobody(own: Api, dsn: str) -> None:
+    id = own.talk(1)
+
+    async def run() -> archiving.Moved:
+        connection = await asyncpg.connect(dsn)
+        async with connection.transaction():
+            await connection.execute("SELECT FROM session_head FOR UPDATE")
+            moved = await asyncio.to_thread(_move, dsn, id, 0.1)
+        await connection.close()
+        return moved
+
+    assert asyncio.run(run()) == archiving.Moved(0, 0, more=False)

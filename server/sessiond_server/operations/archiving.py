@@ -11,7 +11,7 @@ from uuid import UUID
 from sessiond_server.operations import gate
 from sessiond_server.sessions.visibility import rewound_spans
 from sessiond_server.store import archive, changes, contexts, segments
-from sessiond_server.store.archive import Segment
+from sessiond_server.store.archive import Segment, SegmentPlace
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
@@ -50,17 +50,38 @@ class _Wanted(NamedTuple):
     segment_messages: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """Segments that are ready to take the place of their messages, if the session is still what it was."""
+class _Piece(NamedTuple):
+    """What becomes a segment, and behind which of its messages the border may stand."""
 
+    messages: list[FullMessage]
+    ends: list[bool]
+
+    @property
+    def settled(self) -> bool:
+        return self.ends[-1]
+
+    @property
+    def last_settled(self) -> int:
+        return segments.last_settled(self.ends)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What to make segments of, as of one state of the session."""
+
+    head: Head
+    tenant: str
     incarnation: UUID
-    next_change: int
-    first_hot_seq: int
-    segments: list[Segment]
+    pieces: list[_Piece]
+
+    @property
+    def count(self) -> int:
+        return sum(len(piece.messages) for piece in self.pieces)
 
     def fits(self, incarnation: UUID, head: Head) -> bool:
-        return (self.incarnation, self.next_change, self.first_hot_seq) == (
+        """Whether the session is still what it was."""
+        then = self.head
+        return (self.incarnation, then.next_change, then.first_hot_seq) == (
             incarnation,
             head.next_change,
             head.first_hot_seq,
@@ -118,57 +139,57 @@ async def _archive_some(database: Database, wanted: _Wanted) -> tuple[Head, int,
     """One transaction's worth: the head then, how many messages it moved, and whether more are left."""
     for _ in range(_TRIES):
         async with database.snapshot() as connection:
-            prepared = await _prepare(connection, wanted)
-        if not prepared.segments:
-            return await _standing(database, wanted)
-
-        async def store(connection: Connection, prepared: _Prepared = prepared) -> Head | None:
-            head = await gate.lock(connection, wanted.session_id, wanted.key)
-            facts = await archive.facts(connection, wanted.key)
-            if facts is None or not prepared.fits(facts[1], head):
-                return None
-            return await _store(connection, head, prepared.segments, wanted.author)
-
-        stored = await database.transact(store)
+            found = await _find(connection, wanted, _SEGMENTS)
+        if not found.pieces:
+            return found.head, 0, False
+        stored = await _replace(database, wanted, found, await _made(found, segments.SMALLEST))
         if stored is not None:
-            return stored, _count(prepared.segments), True
+            return stored, found.count, True
+    return await _archive_under_lock(database, wanted)
 
-    async def at_once(connection: Connection) -> tuple[Head, int, bool]:
+
+async def _replace(
+    database: Database, wanted: _Wanted, found: _Found, made: list[Segment]
+) -> Head | None:
+    """Store what was made beside the lock; `None` if it doesn't fit any more."""
+
+    async def store(connection: Connection) -> Head | None:
         head = await gate.lock(connection, wanted.session_id, wanted.key)
-        prepared = await _prepare(connection, wanted)
-        if not prepared.segments:
+        facts = await archive.facts(connection, wanted.key)
+        if facts is None or not found.fits(facts[1], head):
+            return None
+        return await _store(connection, head, made, wanted.author)
+
+    return await database.transact(store)
+
+
+async def _archive_under_lock(database: Database, wanted: _Wanted) -> tuple[Head, int, bool]:
+    """As little as can be, and quickly, since whoever writes to the session waits."""
+
+    async def work(connection: Connection) -> tuple[Head, int, bool]:
+        head = await gate.lock(connection, wanted.session_id, wanted.key)
+        found = await _find(connection, wanted, 1)
+        if not found.pieces:
             return head, 0, False
-        stored = await _store(connection, head, prepared.segments, wanted.author)
-        return stored, _count(prepared.segments), True
+        made = await _made(found, segments.QUICK)
+        return await _store(connection, head, made, wanted.author), found.count, True
 
-    return await database.transact(at_once)
-
-
-def _count(made: list[Segment]) -> int:
-    return sum(len(segment.messages) for segment in made)
+    return await database.transact(work)
 
 
-async def _standing(database: Database, wanted: _Wanted) -> tuple[Head, int, bool]:
-    async def work(connection: Connection) -> Head:
-        return await gate.lock(connection, wanted.session_id, wanted.key)
-
-    return await database.transact(work), 0, False
-
-
-async def _prepare(connection: Connection, wanted: _Wanted) -> _Prepared:
-    """Make segments, from one state of the session."""
+async def _find(connection: Connection, wanted: _Wanted, most: int) -> _Found:
+    """What to make segments of: `most` of them, or more if the border can't stand behind any of these."""
     key = wanted.key
     head = await gate.read(connection, wanted.session_id, key)
     facts = await archive.facts(connection, key)
     assert facts is not None
-    tenant, incarnation = facts
     end = min(wanted.before_seq or head.next_seq, head.next_seq - wanted.keep_recent)
     _, rewinds = await contexts.history(connection, key)
     rewound = [(span.from_seq, span.to_seq) for span in rewound_spans(rewinds)]
     found: list[_Piece] = []
     place = head.first_hot_seq
     waiting: set[str] = set()
-    while place < end and _room(found):
+    while place < end and _room(found, most):
         messages = await archive.next_messages(connection, key, place, end, wanted.segment_messages)
         hidden = [span for span in rewound if span[1] >= place and span[0] <= messages[-1].seq]
         ends = list(segments.settled_ends(messages, hidden, waiting))
@@ -177,37 +198,34 @@ async def _prepare(connection: Connection, wanted: _Wanted) -> _Prepared:
         if found[-1].settled:
             waiting.clear()
         place += size
-    while found and not found[-1].settled:
-        size = found[-1].last_settled
-        last = found.pop()
-        if size:
-            found.append(_Piece(last.messages[:size], last.ends[:size]))
-    made = []
-    for piece in found:
-        first = piece.messages[0]
-        opening = archive.common_opening(tenant, first) if first.seq == head.first_seq else None
-        made.append(await archive.compressed(piece.messages, opening, settled=piece.settled))
-    return _Prepared(incarnation, head.next_change, head.first_hot_seq, made)
+    return _Found(head, *facts, _up_to_settled(found))
 
 
-class _Piece(NamedTuple):
-    """What becomes a segment, and behind which of its messages the border may stand."""
-
-    messages: list[FullMessage]
-    ends: list[bool]
-
-    @property
-    def settled(self) -> bool:
-        return self.ends[-1]
-
-    @property
-    def last_settled(self) -> int:
-        return segments.last_settled(self.ends)
-
-
-def _room(found: list[_Piece]) -> bool:
+def _room(found: list[_Piece], most: int) -> bool:
     """Whether more fits a transaction: many only as long as there is no place for the border."""
-    return len(found) < (_SEGMENTS if any(piece.settled for piece in found) else _GROUP)
+    return len(found) < (most if any(piece.settled for piece in found) else _GROUP)
+
+
+def _up_to_settled(found: list[_Piece]) -> list[_Piece]:
+    """What lies before the last place for the border."""
+    kept = list(found)
+    while kept and not kept[-1].settled:
+        last = kept.pop()
+        if size := last.last_settled:
+            kept.append(_Piece(last.messages[:size], last.ends[:size]))
+    return kept
+
+
+async def _made(found: _Found, level: int) -> list[Segment]:
+    """The segments."""
+    made = []
+    for piece in found.pieces:
+        first = piece.messages[0]
+        leading = first.seq == found.head.first_seq
+        opening = archive.common_opening(found.tenant, first) if leading else None
+        segment = archive.compressed(piece.messages, opening, level, settled=piece.settled)
+        made.append(await segment)
+    return made
 
 
 async def _store(connection: Connection, head: Head, made: list[Segment], author: str) -> Head:
@@ -238,15 +256,9 @@ async def _restore_some(
     head = await gate.lock(connection, session_id, key)
     if not head.has_archive or max(from_seq, head.first_seq) >= head.archived_before_seq:
         return head, 0, False
-    last = await archive.last_segments(connection, key, _GROUP + 1)
-    count = 0
-    for place, segment in enumerate(last, start=1):
-        if place == len(last) or last[place].settled:
-            count = place
-            if segment.first_seq <= from_seq or place >= _SEGMENTS:
-                break
-    restored = last[:count]
-    border = restored[-1].first_seq
+    places = await archive.last_places(connection, key, _GROUP + 1)
+    restored = await archive.segments_from(connection, key, _restorable(places, from_seq))
+    border = restored[0].first_seq
     for segment in restored:
         await archive.insert_messages(connection, key, segment.messages)
     await archive.delete_segments(connection, key, border)
@@ -259,6 +271,17 @@ async def _restore_some(
     await changes.record(connection, key, changes.ARCHIVED, reference=head.next_change)
     after = head.with_border(left)
     return after, len(found), after.has_archive and from_seq < border
+
+
+def _restorable(last: list[SegmentPlace], from_seq: int) -> int:
+    """From which of the last segments on to restore: a few, more if the border can't stand before these."""
+    border = 0
+    for count, place in enumerate(last, start=1):
+        if count == len(last) or last[count].settled:
+            border = place.first_seq
+            if border <= from_seq or count >= _SEGMENTS:
+                break
+    return border
 
 
 class StillArchived(Exception):

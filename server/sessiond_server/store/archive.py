@@ -81,14 +81,18 @@ def common_opening(tenant: str, first: FullMessage) -> tuple[UUID, bytes] | None
 
 
 async def compressed(
-    messages: Sequence[FullMessage], opening: tuple[UUID, bytes] | None, *, settled: bool
+    messages: Sequence[FullMessage],
+    opening: tuple[UUID, bytes] | None,
+    level: int,
+    *,
+    settled: bool,
 ) -> Segment:
     """A segment of messages."""
     if opening is None:
-        content = await asyncio.to_thread(segments.compress, messages, segments.SMALLEST)
+        content = await asyncio.to_thread(segments.compress, messages, level)
         return Segment(messages, settled, content, None, None)
     dictionary_id, dictionary = opening
-    content = await asyncio.to_thread(segments.compress, messages, segments.SMALLEST, dictionary)
+    content = await asyncio.to_thread(segments.compress, messages, level, dictionary)
     stored = await asyncio.to_thread(segments.pack_dictionary, dictionary)
     return Segment(messages, settled, content, stored, dictionary_id)
 
@@ -162,27 +166,32 @@ async def set_border(connection: Connection, key: SessionKey, seq: int) -> None:
     await connection.execute(query("set_border"), *key, seq)
 
 
+class SegmentPlace(NamedTuple):
+    """Where a segment begins, and whether the border may stand behind it."""
+
+    first_seq: int
+    settled: bool
+
+
+async def last_places(connection: Connection, key: SessionKey, count: int) -> list[SegmentPlace]:
+    """Those of the last segments, the last one first."""
+    rows = await connection.fetch(query("last_segments"), *key, count)
+    return [SegmentPlace(*row) for row in rows]
+
+
 class Restorable(NamedTuple):
     """A segment that is to be restored."""
 
     first_seq: int
-    last_seq: int
-    settled: bool
     stored_bytes: int
     messages: list[FullMessage]
 
 
-async def last_segments(connection: Connection, key: SessionKey, count: int) -> list[Restorable]:
-    """The last segments, the last one first."""
+async def segments_from(connection: Connection, key: SessionKey, from_seq: int) -> list[Restorable]:
+    """The segments from one on that begins at a seq."""
     return [
-        Restorable(
-            row["first_seq"],
-            row["last_seq"],
-            row["settled"],
-            len(row["content"]),
-            await archived.expanded(connection, row),
-        )
-        for row in await connection.fetch(query("segments_to_restore"), *key, count)
+        Restorable(row["first_seq"], len(row["content"]), await archived.expanded(connection, row))
+        for row in await connection.fetch(query("segments_to_restore"), *key, from_seq)
     ]
 
 

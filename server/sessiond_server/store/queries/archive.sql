@@ -159,13 +159,20 @@ gone AS (
 SELECT count(*), coalesce(sum(size), 0)::bigint
 FROM gone;
 
--- name: segments_to_restore
--- The last segments, the last one first.
-SELECT first_seq, last_seq, version, dictionary_id, settled, message_bytes, content
+-- name: last_segments
+-- Without their contents: how many of them are restored depends on where the border may stand.
+SELECT first_seq, settled
 FROM message_segment
 WHERE bucket = $1 AND session_key = $2
 ORDER BY first_seq DESC
 LIMIT $3;
+
+-- name: segments_to_restore
+-- The segments from one on.
+SELECT first_seq, dictionary_id, message_bytes, content
+FROM message_segment
+WHERE bucket = $1 AND session_key = $2 AND first_seq >= $3
+ORDER BY first_seq;
 
 -- name: delete_segments
 -- Those from a seq on, whose messages are restored.
@@ -238,7 +245,8 @@ ORDER BY seq, change_no;
 -- name: sessions_to_archive
 -- The next $3 sessions in key order behind ($1, $2), and which of them the policy archives: everything before
 -- `before_seq`, or what is older than $5 where that is null. $4 the time before which a session ended or null, $6 how
--- many messages stay or null, $7 how many less than these must be worth it. What an open call holds back isn't tried.
+-- many messages stay or null, $7 how many less than these must be worth it. What begins with an open call isn't tried;
+-- what begins with a call that is answered behind an open one is, in vain.
 SELECT h.bucket, h.session_key, h.session_id, p.is_due IS NOT NULL AS is_due, p.before_seq
 FROM (
     SELECT h.*, s.session_id, s.end_time
