@@ -171,7 +171,7 @@ def _index(settings: Settings, database: Database) -> IndexJob | None:
     if not settings.search:
         return None
     indexer = Indexer(database, passages_in.searched, settings.search_share)
-    return IndexJob(database, indexer)
+    return IndexJob(database, indexer, runs=settings.jobs)
 
 
 @asynccontextmanager

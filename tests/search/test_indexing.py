@@ -10,9 +10,11 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 import sessiond
 from sessiond import AsyncClient, v1
+from sessiond_server.jobs import indexing
 from sessiond_server.jobs.indexing import IndexJob
 from sessiond_server.operations import searching
 from sessiond_server.operations.indexing import Indexer
@@ -242,13 +244,61 @@ async def test_a_session_that_cannot_be_indexed_keeps_no_other_from_it(
 
     database = Database(dsn, connections=2, queue=10)
     await database.open()
-    await IndexJob(database, Indexer(database, read)).run()
+    job = IndexJob(database, Indexer(database, read))
+    with capture_logs() as logs:
+        await job.run()
+        await job.run()
+    assert [entry["event"] for entry in logs] == ["session not indexed"], "not tried again so soon"
     assert await entries.lagging(connection) == 1
     assert await search.complete_time(connection) is None
     await IndexJob(database, Indexer(database, passages_in.searched)).run()
     assert await entries.lagging(connection) == 0
     assert await search.complete_time(connection) is not None
     await database.close()
+
+
+async def test_a_session_that_cannot_be_indexed_is_tried_again(
+    start_server: Start, dsn: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_SEARCH="false")
+    async with AsyncClient(server.target) as client:
+        await client.append("s", said("a teapot"), create_session=v1.Session())
+    well = False
+
+    def read(payload: bytes) -> Searched:
+        if not well:
+            raise ValueError("not yet")
+        return passages_in.searched(payload)
+
+    monkeypatch.setattr(indexing, "_RETRY", (0.0, 0.0))
+    database = Database(dsn, connections=2, queue=10)
+    await database.open()
+    job = IndexJob(database, Indexer(database, read))
+    with capture_logs():
+        await job.run()
+    assert await entries.lagging(connection) == 1
+    well = True
+    while await search.complete_time(connection) is None:
+        await job.run()
+    assert await entries.lagging(connection) == 0
+    await database.close()
+
+
+def test_P13_what_a_replica_was_told_to_index_is_not_kept_for_ever(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(dsn, connections=1, queue=0)
+    indexer = Indexer(database, passages_in.searched)
+    keys = [session_key("default", f"s{number}") for number in range(9)]
+    monkeypatch.setattr(indexing, "_REMEMBERED", 3)
+    standing_by, without_jobs = IndexJob(database, indexer), IndexJob(database, indexer, runs=False)
+    for job in (standing_by, without_jobs):
+        job.wake(keys)
+    assert list(standing_by._changed) == keys[-3:]
+    assert not without_jobs._changed
+    monkeypatch.setattr(indexing, "_REMEMBERED_SECONDS", -1.0)
+    standing_by.wake(keys[:1])
+    assert not standing_by._changed
 
 
 async def test_P13_a_search_that_takes_too_long_is_refused(

@@ -1069,7 +1069,7 @@ class SearchMessagesResponse(_message.Message):
     @_builtins.property
     def indexed_through_time(self) -> _timestamp_pb2.Timestamp:
         """Everything that was appended before this time is indexed; absent until the server has looked at
-        all sessions for the first time.
+        all sessions for the first time. It stands still while any session can't be indexed.
         """
 
     def __init__(
