@@ -255,6 +255,7 @@ def test_a_key_can_be_listed_and_revoked(keyed: Keyed) -> None:
     with keyed.client(key) as eve:
         eve.create_session()
         listed = keys_command(keyed.dsn, "list").stdout
+        assert listed.split()[:6] == ["KEY", "TENANT", "SESSIONS", "PERMISSIONS", "UNTIL", "NAME"]
         assert key_id in listed
         assert "owner eve" in listed
         assert secret not in listed

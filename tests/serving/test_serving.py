@@ -70,6 +70,8 @@ def test_healthcheck_says_whether_it_serves(server: ServerProcess) -> None:
     assert (good.returncode, good.stdout.strip()) == (0, "SERVING")
     assert bad.returncode == 1
     assert "127.0.0.1:1 doesn't answer: UNAVAILABLE" in bad.stderr
+    told = sessiond("healthcheck", "--help")
+    assert told.stdout.startswith("usage: sessiond healthcheck [--listen")
 
 
 def test_reflection_lists_the_services(server: ServerProcess) -> None:

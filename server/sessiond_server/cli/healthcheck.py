@@ -9,6 +9,14 @@ from sessiond_server.cli.failure import fail
 from sessiond_server.config import SettingsError, load
 
 _TIMEOUT = 3.0
+_HELP = """\
+usage: sessiond healthcheck [--listen HOST:PORT | unix:/PATH]
+
+Asks a running service whether it serves. It prints SERVING, and the exit code is 0, if it does.
+
+The service is the one that listens where --listen says, else SESSIOND_LISTEN or the file that
+SESSIOND_CONFIG_FILE names, as for `sessiond serve`; the first, if these are several addresses.
+"""
 
 
 def target(address: str) -> str:
@@ -19,6 +27,9 @@ def target(address: str) -> str:
 
 def run(arguments: list[str]) -> int:
     """Ask the service of the first address of the settings; the exit code."""
+    if {"--help", "-h"} & set(arguments):
+        print(_HELP, end="")
+        return 0
     try:
         address = target(load(arguments, "sessiond healthcheck").listen[0])
     except SettingsError as error:

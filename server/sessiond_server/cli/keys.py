@@ -120,9 +120,13 @@ async def _revoke(connection: asyncpg.Connection[asyncpg.Record], key_id: str) -
 
 
 async def _list(connection: asyncpg.Connection[asyncpg.Record]) -> int:
+    lines = [("KEY", "TENANT", "SESSIONS", "PERMISSIONS", "UNTIL", "NAME")]
     for row in await api_keys.list_all(connection):
         owner = "everybody's" if row.owner is None else f"owner {row.owner}"
-        until = "" if row.expire_time is None else f"  until {row.expire_time:%Y-%m-%d}"
-        permissions = ",".join(row.permissions)
-        print(f"{row.key_id}  {row.tenant}  {owner}  {permissions}  {row.name}{until}")
+        until = "" if row.expire_time is None else f"{row.expire_time:%Y-%m-%d}"
+        lines.append((row.key_id, row.tenant, owner, ",".join(row.permissions), until, row.name))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
     return 0
