@@ -74,9 +74,9 @@ class Cli:
         """Runs a command that must succeed with `-o json`; what its stdout holds."""
         return json.loads(self.ok(*arguments, "-o", "json", given=given))
 
-    def refused(self, *arguments: str, given: str | bytes = b"", code: int = 1) -> str:
+    def refused(self, *arguments: str, given: str | bytes = b"", code: int = 1, **more: str) -> str:
         """Runs a command that must fail with an exit code and nothing on stdout; its stderr."""
-        done = self(*arguments, given=given)
+        done = self(*arguments, given=given, **more)
         assert done.returncode == code, (done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
         assert done.stdout == ""

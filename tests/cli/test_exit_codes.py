@@ -117,6 +117,13 @@ def test_a_server_that_is_down_is_named_and_how_to_start_one(cli: Cli) -> None:
     ]
 
 
+@pytest.mark.parametrize("target", ["127.0.0.1", "http://127.0.0.1:7443", "server:port", "unix:"])
+def test_what_is_no_target_is_named_as_such(cli: Cli, target: str) -> None:
+    assert "isn't HOST:PORT or unix:PATH" in " ".join(
+        cli.refused("ls", "--target", target, code=2, COLUMNS="200").split()
+    )
+
+
 def test_the_target_may_stand_before_the_verb_or_after_it_or_in_the_environment(cli: Cli) -> None:
     cli.ok("--target", cli.target, "ls", SESSIOND_TARGET="127.0.0.1:1")
     cli.ok("ls", "--target", cli.target, SESSIOND_TARGET="127.0.0.1:1")

@@ -257,8 +257,9 @@ def test_what_is_rewound_or_replaced_is_exported_on_demand(cli: Cli) -> None:
 def test_a_failed_export_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
     cli.refused("export", "--file", str(tmp_path / "out.jsonl"), "nowhere")
     assert os.listdir(tmp_path) == []
-    error = cli.refused("export", "--file", str(tmp_path / "no" / "out.jsonl"))
-    assert error.startswith("error: No such file or directory")
+    missing = str(tmp_path / "no" / "out.jsonl")
+    error = cli.refused("export", "--file", missing)
+    assert error == f"error: No such file or directory: {missing}\n"
 
 
 @pytest.mark.parametrize("output", ["json", "jsonl"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
@@ -26,7 +28,9 @@ def test_A_recalls_from_the_command_line(cli: Cli, talk: str) -> None:
     assert "1 d" in lines[2]
     (claim,) = cli.json("recall", "claim", "--type", "fare", "--worker", "me")
     assert (claim["recall"]["id"], claim["recall"]["claim"]["worker"]) == (due, "me")
-    assert "claimed by me" in cli.ok("recall", "show", talk, due)
+    shown = cli.ok("recall", "show", talk, due, TZ="UTC")
+    assert "claimed by me" in shown
+    assert re.search(r"due .*\d\d:\d\d [A-Z]+", shown)
     assert "nothing is due" in cli("recall", "claim").stderr
     done = cli.ok("recall", "done", talk, due, claim["claim_token"], "--append")
     assert done.endswith("appended message 2\n")

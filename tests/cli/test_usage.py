@@ -104,7 +104,8 @@ def test_log_lists_what_log_add_appended(cli: Cli, client: Client) -> None:
     assert (
         next(iter(client.list_session_logs("s", order="descending"))).content == b"\xff\x00 bytes\n"
     )
-    for given in (("",), (), ("--lines",)):
+    assert cli.ok("log-add", "s", "-", given="again") == "5\n"
+    for given in (("",), (), ("-",), ("--lines",)):
         assert "nothing to append" in cli.refused("log-add", "s", *given)
     cli.refused("log-add", "s", "x", "--lines", code=2)
 

@@ -146,6 +146,8 @@ def test_append_takes_text_stdin_and_json(cli: Cli) -> None:
     assert cli.ok("append", "s", given="two\nlines\n") == "2\n"
     assert cli.ok("append", "s", given='{"role": "assistant", "content": "three"}') == "3\n"
     assert cli.ok("append", "s", "--role", "tool", "--call", "c", given='{"role": "x"}') == "4\n"
+    assert cli.ok("append", "other", "-", "--create", given="from stdin") == "1\n"
+    assert texts(cli.json("show", "other")["messages"]) == ["from stdin"]
     array = '[{"role": "user", "content": "five"}, {"role": "assistant", "content": "six"}]'
     assert cli.ok("append", "s", given=array) == "5–6\n"
     json_as_text = cli.ok("append", "s", "--role", "user", given='{"no": "role"}')

@@ -37,7 +37,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAMES…", help="Their name
     app,
     "upload",
     "attachments upload trip report.pdf chart.png --to reports",
-    "attachments upload trip - --name log.txt < /tmp/agent.log",
+    "attachments upload trip - --name log.txt < agent.log",
 )
 def upload(
     run: Run,
@@ -58,6 +58,8 @@ def upload(
     """
     if name and len(files) > 1:
         raise typer.BadParameter("--name is for a single file")
+    if "-" in files and not name:
+        raise typer.BadParameter("what comes from stdin has no name: give one with --name")
     found = run.find(session)
     facts = arguments.json_object(metadata)
     made: list[v1.Attachment] = []

@@ -73,7 +73,7 @@ def append(
 def _given(
     text: str | None, role: options.Role, name: str, call: str, plain_text: bool
 ) -> list[v1.Message]:
-    if text is None:
+    if text in (None, "-"):
         text = arguments.stdin_text("the message")
         try:
             parsed = None if plain_text else messages_from(text)

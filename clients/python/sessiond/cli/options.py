@@ -133,7 +133,7 @@ Sessions = Annotated[
 AllSessions = Annotated[bool, typer.Option("--all", "-a", help="All sessions.")]
 
 # A message
-Text = Annotated[str | None, typer.Argument(help="The text; read from stdin if left out.")]
+Text = Annotated[str | None, typer.Argument(help="The text; stdin if it is - or left out.")]
 WithRole = Annotated[
     Role | None,
     typer.Option(help="Who speaks: user if left out. With it, stdin is taken as plain text."),

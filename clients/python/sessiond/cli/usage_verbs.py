@@ -58,7 +58,7 @@ SetRound = Annotated[
 RequestId = Annotated[str, typer.Option(help="Makes it safe to repeat.")]
 Kind = Annotated[str, typer.Option(help="What the records are, for instance plan.")]
 Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; repeatable.")]
-RecordText = Annotated[str | None, typer.Argument(help="The record; read from stdin if left out.")]
+RecordText = Annotated[str | None, typer.Argument(help="The record; stdin if it is - or left out.")]
 Lines = Annotated[bool, typer.Option("--lines", help="Each line of stdin is a record.")]
 Newest = Annotated[bool, typer.Option("--newest", help="The newest first.")]
 Raw = Annotated[
@@ -223,6 +223,7 @@ def log_add(
     output: Output = Format.TABLE,
 ) -> None:
     """Appends an agent's own records to a session, byte for byte as they are."""
+    text = None if text == "-" else text
     if lines and text is not None:
         raise typer.BadParameter("--lines is about stdin")
     given = arguments.stdin_bytes("the record") if text is None else text.encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from sessiond.cli.output import Format
 from sessiond.cli.terminal import Run, wall
 
 DEFAULT_TIMEOUT = 30.0
+_TARGET = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds|passthrough):.+|[^/]+:\d{1,5}")
 
 Target = Annotated[
     str | None,
@@ -51,7 +53,7 @@ def verb(
             target, timeout = arguments.pop("target"), arguments.pop("timeout")
             shared = ctx.obj or {}
             run = Run(
-                target or shared.get("target") or default_target(),
+                _target(target or shared.get("target") or default_target()),
                 timeout or shared.get("timeout") or DEFAULT_TIMEOUT,
             )
             with wall(run):
@@ -66,6 +68,13 @@ def verb(
         return function
 
     return register
+
+
+def _target(text: str) -> str:
+    """A target that gRPC may know. A usage error for others, to which no server would answer."""
+    if not _TARGET.fullmatch(text):
+        raise typer.BadParameter(f"the target {text!r} isn't HOST:PORT or unix:PATH")
+    return text
 
 
 def unwrapped(text: str) -> str:

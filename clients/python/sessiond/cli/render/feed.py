@@ -15,7 +15,7 @@ from sessiond.cli.output import enum_name
 from sessiond.cli.render.conversation import Painter, Style, marks
 from sessiond.cli.render.pairs import Call, Turn, pair
 from sessiond.cli.render.prose import count, one_line, span
-from sessiond.cli.render.times import local
+from sessiond.cli.render.times import local_with_zone
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.recall_service_pb2 import RECALL_STATE_PENDING, RecallChange
 from sessiond.v1.session_pb2 import (
@@ -242,7 +242,7 @@ def _recall(made: Any) -> tuple[str, str]:
     change = enum_name(RecallChange.DESCRIPTOR, made.change)
     what = made.recall.type or made.recall.message.text or made.recall.comment
     named = f"recall {made.recall.id}" + (f" ({one_line(what)[:40]})" if what else "")
-    due = local(made.recall.trigger_time)
+    due = local_with_zone(made.recall.trigger_time)
     if made.recall.state == RECALL_STATE_PENDING:
         return "◷", f"{named} {change}, due {due}"
     return "◷", f"{named} {change}"

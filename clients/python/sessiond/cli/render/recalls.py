@@ -11,7 +11,7 @@ from rich.text import Text
 from sessiond.cli.output import enum_name
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line
-from sessiond.cli.render.times import local, relative
+from sessiond.cli.render.times import local_with_zone, relative
 from sessiond.v1.recall_service_pb2 import ClaimedRecall, Recall, RecallState
 from sessiond.v1.watermark_service_pb2 import StaleSession, Watermark
 
@@ -47,7 +47,8 @@ def claims_lines(claims: Iterable[ClaimedRecall], width: int) -> Iterator[Text]:
             _what(it.recall),
             it.recall.id,
             it.recall.session_id,
-            local(it.recall.trigger_time) + (f" +{it.missed_count}" if it.missed_count else ""),
+            local_with_zone(it.recall.trigger_time)
+            + (f" +{it.missed_count}" if it.missed_count else ""),
             str(it.attempt),
             it.claim_token,
         )
@@ -63,14 +64,14 @@ def recall_lines(recall: Recall) -> Iterator[Text]:
         "session": recall.session_id,
         "type": recall.type,
         "state": _state(recall),
-        "due": local(recall.trigger_time),
+        "due": local_with_zone(recall.trigger_time),
         "every": _every(recall.interval),
         "message": one_line(recall.message.text),
         "comment": one_line(recall.comment),
         "fired": str(recall.fired_count or ""),
         "missed": str(recall.missed_count or ""),
         "skipped": str(recall.skipped_count or ""),
-        "last fired": local(recall.last_fire_time),
+        "last fired": local_with_zone(recall.last_fire_time),
     }
     for name, value in facts.items():
         if value:

@@ -35,3 +35,9 @@ def local(stamp: Timestamp) -> str:
     """The local time to the minute, `2025-05-20 14:03`; empty when unset."""
     when = to_datetime(stamp)
     return "" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def local_with_zone(stamp: Timestamp) -> str:
+    """The local time to the minute and its zone, `2025-05-20 14:03 CEST`; empty when unset."""
+    when = to_datetime(stamp)
+    return "" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M %Z")
