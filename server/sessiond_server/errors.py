@@ -382,6 +382,14 @@ class TooManyRecalls(Refused):
         )
 
 
+class TooManyConsumers(Refused):
+    reason = "TOO_MANY_CONSUMERS"
+
+    def __init__(self, limit: int, session_id: str | None = None) -> None:
+        where = "There are" if session_id is None else f"In the session {session_id!r} there are"
+        super().__init__(f"{where} {limit} consumers already.", limit=limit, session_id=session_id)
+
+
 class ClaimLost(Refused):
     """What was claimed is another worker's now, or nobody's."""
 

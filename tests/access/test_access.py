@@ -123,6 +123,28 @@ def test_A_access_of_an_owner(keyed: Keyed) -> None:
             bob.create_session(mine.id, if_exists="return")
 
 
+def test_P12_an_owners_consumers_take_no_room_from_others_and_are_not_seen(keyed: Keyed) -> None:
+    full, other = (f"owner-{uuid4().hex}" for _ in range(2))
+    keys = [make_key(keyed.dsn, "--owner", owner) for owner in (full, other)]
+    consumers = {f"c{n}" for n in range(100)}
+    with keyed.client(keys[0]) as one, keyed.client(keys[1]) as two:
+        for consumer in consumers:
+            one.claim_stale_sessions(consumer)
+        with pytest.raises(sessiond.TooManyConsumers):
+            one.claim_stale_sessions("one-more")
+        two.claim_stale_sessions("one-more")
+        assert {it.consumer for it in one.list_consumers()} == consumers
+        assert [(it.owner, it.consumer) for it in two.list_consumers()] == [(other, "one-more")]
+        assert not two.delete_consumer("c7")
+        assert not one.delete_consumer("one-more")
+        with pytest.raises(sessiond.PermissionDenied):
+            two.delete_consumer("c7", owner=full)
+    with keyed.client(keyed.service) as service:
+        service.claim_stale_sessions("one-more")
+        assert {it.owner for it in service.list_consumers()} >= {"", full, other}
+        assert service.delete_consumer("c7", owner=full)
+
+
 def comparable(method: MethodDescriptor, request: bytes) -> bytes:
     """The request without what makes a session: that an id is taken can't be hidden."""
     message = GetMessageClass(method.input_type).FromString(request)
@@ -138,9 +160,11 @@ def comparable(method: MethodDescriptor, request: bytes) -> bytes:
     return message.SerializeToString()
 
 
-@pytest.mark.parametrize(
-    "method", [m for m in METHODS if m.name not in ("CreateSession", "ImportSessions")], ids=of
-)
+_NOT_ALIKE = ("CreateSession", "ImportSessions", "DeleteConsumer")
+"""What makes sessions, or names none and answers otherwise when it is said again."""
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m.name not in _NOT_ALIKE], ids=of)
 def test_P12_somebody_elses_session_is_like_none(keyed: Keyed, method: MethodDescriptor) -> None:
     """Every call of a stranger is answered alike for a session that is another owner's and for none, and
     leaves the other's as it was."""

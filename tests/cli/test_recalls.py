@@ -66,6 +66,16 @@ def test_A_stale_sessions_from_the_command_line(cli: Cli, talk: str) -> None:
     assert "2–2" in cli.ok("watermark", "claim", "titles", "--idle", "0s")
 
 
+def test_consumers_are_listed_and_forgotten_from_the_command_line(cli: Cli) -> None:
+    owner = "ann"
+    cli.ok("watermark", "claim", "titles", "--owner", owner)
+    lines = cli.ok("watermark", "consumers", "--owner", owner).splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["titles", owner]]
+    cli.ok("watermark", "forget", "titles", "--owner", owner)
+    assert cli.json("watermark", "consumers", "--owner", owner) == []
+    assert "no such consumer" in cli("watermark", "forget", "titles", "--owner", owner).stderr
+
+
 def test_tail_tells_of_recalls(cli: Cli, talk: str) -> None:
     cli.ok("recall", "create", talk, "1h", "Look again", "--id", "r1")
     cli.ok("recall", "cancel", talk, "r1")

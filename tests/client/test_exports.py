@@ -84,6 +84,7 @@ ERRORS = {
     "TooManyDrafts",
     "TooManyTransfers",
     "TooManyRetentionPolicies",
+    "TooManyConsumers",
     "TooManyRecalls",
     "TooManyWatches",
     "Unauthenticated",
@@ -115,6 +116,8 @@ NAMES = ERRORS | {
 }
 METHODS = {
     "claim_stale_sessions",
+    "list_consumers",
+    "delete_consumer",
     "list_watermarks",
     "get_watermark",
     "set_watermark",

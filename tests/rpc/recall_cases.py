@@ -46,6 +46,32 @@ def more_pending_recalls_than_may_be(api: Api) -> Expected:
     return refused(lambda: api.recall(id)), {"session_id": id, "limit": 1000}
 
 
+@case("TOO_MANY_CONSUMERS")
+def more_consumers_in_a_session_than_may_be(api: Api) -> Expected:
+    id = api.talk()
+
+    def set_of(consumer: str) -> None:
+        request = v1.SetWatermarkRequest(session_id=id, consumer=consumer, seq=1)
+        api.watermarks.SetWatermark(request)
+
+    for n in range(100):
+        set_of(f"c{n}")
+    return refused(lambda: set_of("one-more")), {"session_id": id, "limit": 100}
+
+
+@case("TOO_MANY_CONSUMERS")
+def more_consumers_of_an_owner_than_may_be(api: Api) -> Expected:
+    owner = new("owner")
+
+    def claim_of(consumer: str) -> None:
+        request = v1.ClaimStaleSessionsRequest(consumer=consumer, owner=owner)
+        api.watermarks.ClaimStaleSessions(request)
+
+    for n in range(100):
+        claim_of(f"c{n}")
+    return refused(lambda: claim_of("one-more")), {"limit": 100}
+
+
 @case("CLAIM_LOST")
 def setting_a_watermark_with_the_token_of_nobody(api: Api) -> Expected:
     id = api.talk(1)

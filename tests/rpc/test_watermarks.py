@@ -186,6 +186,63 @@ def test_A_stale_sessions_of_sub_agents_and_owners(place: Place) -> None:
     assert set(place.claim(include_children=True)) == {child}
 
 
+def test_A_stale_sessions_an_owners_consumer_and_the_tenants_of_one_name(place: Place) -> None:
+    """Each looks through its own sessions; in a session they share the watermark."""
+    mine, theirs = (place.api.create(owner=owner).id for owner in ("ann", "ben"))
+    for id in (mine, theirs):
+        place.api.append(id, said())
+    place.wait(HOUR)
+    place.done(place.claim(owner="ann")[mine])
+    assert place.ask("SELECT count(*) FROM watermark WHERE session_id = $1", theirs) == 0
+    assert set(place.claim()) == {theirs}
+    place.api.append(mine, said())
+    place.wait(HOUR)
+    place.done(place.claim(owner="ann")[mine])
+    assert mine not in place.claim()
+    assert place.get(mine).seq == 2
+
+
+def test_P13_consumers_are_counted_by_owner_listed_and_deleted(place: Place) -> None:
+    def listed(**request: Any) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        wanted = v1.ListConsumersRequest(page_size=70, **request)
+        while True:
+            page = place.api.watermarks.ListConsumers(wanted)
+            found += [(it.owner, it.consumer) for it in page.consumers]
+            wanted.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def forget(consumer: str, owner: str = "") -> bool:
+        request = v1.DeleteConsumerRequest(consumer=consumer, owner=owner)
+        return place.api.watermarks.DeleteConsumer(request).deleted
+
+    full = [("ann", f"c{n:02}") for n in range(100)]
+    for owner, consumer in full:
+        place.claim(consumer, owner=owner)
+    beyond = refused(lambda: place.claim("more", owner="ann"))
+    assert (beyond.reason, beyond.metadata) == ("TOO_MANY_CONSUMERS", {"limit": "100"})
+    place.claim("c00", owner="ann")
+    place.claim("more", owner="ben")
+    place.claim("more")
+    assert listed() == [("", "more"), *full, ("ben", "more")]
+    assert listed(owner="ann") == full
+    assert [forget("c07", "ann"), forget("c07", "ann"), forget("c08")] == [True, False, False]
+    place.claim("more", owner="ann")
+    assert listed(owner="ann") == [*full[:7], *full[8:], ("ann", "more")]
+
+
+def test_A_stale_sessions_of_a_forgotten_consumer_are_those_it_was_not_done_with(
+    place: Place,
+) -> None:
+    done, open = place.api.talk(1), place.api.talk(1)
+    place.wait(HOUR)
+    place.done(place.claim()[done])
+    place.api.watermarks.DeleteConsumer(v1.DeleteConsumerRequest(consumer="memory"))
+    place.wait(HOUR)
+    assert set(place.claim()) == {open}
+
+
 def test_A_stale_sessions_ended_ones_are_worked_on_and_deleted_ones_gone(place: Place) -> None:
     ended, deleted, forked = (place.api.talk(1) for _ in range(3))
     fork = place.api.fork(forked).id
@@ -218,7 +275,8 @@ def test_A_stale_sessions_messages_within_a_minute_are_not_overlooked(place: Pla
 
 def test_A_stale_sessions_that_are_imported_are_not_overlooked(place: Place) -> None:
     """Their place in lists lies in the past, where the consumer has looked already."""
-    id, other = place.api.talk(3), place.api.talk(1)
+    id, other = place.api.create(owner="ann").id, place.api.talk(1)
+    place.api.append(id, *(said() for _ in range(3)))
     place.wait(HOUR)
     with Client(place.target) as client:
         records = list(client.export_sessions([id]))
@@ -228,10 +286,12 @@ def test_A_stale_sessions_that_are_imported_are_not_overlooked(place: Place) -> 
         place.wait(HOUR)
         place.api.append(other, said())
         place.wait(HOUR)
+        assert place.claim(owner="ann") == {}
         assert set(place.claim()) == {other}
         list(client.import_sessions(records))
     listed = (
-        "SELECT listed_time < scanned_time FROM session, watermark_consumer WHERE session_id = $1"
+        "SELECT min(scanned_time) > min(listed_time) FROM session, watermark_consumer"
+        " WHERE session_id = $1"
     )
     assert place.ask(listed, id), "or this test shows nothing"
     place.wait(HOUR)
@@ -385,6 +445,7 @@ def test_P15_plans_of_claims_read_no_table_whole(place: Place) -> None:
     tenant, time = keys.DEFAULT_TENANT, now - timedelta(minutes=2)
     statements: dict[str, list[object]] = {
         "listed_sessions": [tenant, "memory", time, now, operation.PAGE],
+        "listed_sessions_of_owner": [tenant, "memory", time, now, operation.PAGE, "ann"],
         "due_sessions": [tenant, "memory", [False, True], 100],
         "due_sessions_of_owner": [tenant, "memory", [False], 100, "ann"],
         "due_recalls": [tenant, 100],

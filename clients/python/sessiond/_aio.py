@@ -481,6 +481,8 @@ class AsyncClient(_Caller):
     get_watermark = _unary(watermarks.get_watermark)
     list_watermarks = _listed(watermarks.list_watermarks)
     claim_stale_sessions = _unary(watermarks.claim_stale_sessions)
+    list_consumers = _listed(watermarks.list_consumers)
+    delete_consumer = _unary(watermarks.delete_consumer)
 
     append_session_log = _unary(session_logs.append_session_log)
     list_session_logs = _listed(session_logs.list_session_logs)

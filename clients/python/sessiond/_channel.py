@@ -77,6 +77,7 @@ SAFE_TO_REPEAT = {
     "sessiond.v1.WatermarkService": {
         "GetWatermark": "reads",
         "ListWatermarks": "reads",
+        "ListConsumers": "reads",
     },
 }
 
@@ -113,6 +114,7 @@ UNSAFE_TO_REPEAT = {
     },
     "sessiond.v1.WatermarkService": {
         "SetWatermark": "the second may take it back again, if it may decrease",
+        "DeleteConsumer": "the second would delete a consumer made anew, or find none",
         "ClaimStaleSessions": "the second would claim others; the first ones wait for their lease's end",
     },
 }

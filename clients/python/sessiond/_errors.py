@@ -51,7 +51,8 @@ SessiondError
 │   ├── AttachmentOverLimit
 │   ├── AttachmentTypeRefused
 │   ├── TooManyRetentionPolicies
-│   └── TooManyRecalls
+│   ├── TooManyRecalls
+│   └── TooManyConsumers
 ├── Overloaded                   RESOURCE_EXHAUSTED: nothing was done; wait and try again
 │   ├── AppendQueueFull
 │   ├── TooManyWatches
@@ -425,6 +426,10 @@ class TooManyRecalls(PreconditionFailed):
     """The session has as many pending recalls as may be."""
 
 
+class TooManyConsumers(PreconditionFailed):
+    """There are as many consumers as may be, of an owner, of a tenant, or in a session."""
+
+
 class Overloaded(SessiondError):
     """The server or its connection has more to do than it takes on. Nothing was done."""
 
@@ -579,6 +584,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_RECALL_NOT_FOUND: RecallNotFound,
     ErrorReason.ERROR_REASON_RECALL_EXISTS: RecallExists,
     ErrorReason.ERROR_REASON_TOO_MANY_RECALLS: TooManyRecalls,
+    ErrorReason.ERROR_REASON_TOO_MANY_CONSUMERS: TooManyConsumers,
     ErrorReason.ERROR_REASON_CLAIM_LOST: ClaimLost,
 }
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sessiond_server.errors import ClaimLost, SeqOutOfRange, invalid
+from sessiond_server.errors import ClaimLost, SeqOutOfRange, TooManyConsumers
 from sessiond_server.operations import gate
 from sessiond_server.store import watermarks
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
-from sessiond_server.store.watermarks import DueSession, Listed, Settled, WatermarkRow
+from sessiond_server.store.watermarks import ConsumerKey, DueSession, Listed, Settled, WatermarkRow
 
 SETTLED = timedelta(minutes=2)
 """After which a session that keeps its place in lists has no more messages: a place is good for a minute,
@@ -61,7 +61,7 @@ async def set_watermark(database: Database, wanted: Setting) -> tuple[WatermarkR
             raise ClaimLost(wanted.session_id)
         if row is None:
             if await watermarks.count(connection, key) >= wanted.most_consumers:
-                raise invalid("consumer", f"the session has {wanted.most_consumers} others already")
+                raise TooManyConsumers(wanted.most_consumers, wanted.session_id)
             queued = wanted.seq < head.last_seq
             row = await watermarks.insert(connection, key, consumer, wanted.seq, queued=queued)
             return row, head.next_seq
@@ -113,6 +113,15 @@ async def claim(database: Database, wanted: Claiming) -> tuple[list[Claimed], bo
             return found, looked.more
         seen = looked.seen
     return found, True
+
+
+async def forget(database: Database, key: ConsumerKey) -> bool:
+    """Forget a consumer that claims; false if there is none."""
+
+    async def work(connection: Connection) -> bool:
+        return await watermarks.delete_consumer(connection, key)
+
+    return await database.transact(work)
 
 
 async def _claim_due(
@@ -167,22 +176,22 @@ async def _look(database: Database, wanted: Claiming, seen: datetime) -> _Looked
     """Queue sessions that took a new place in lists since `seen`, or since the consumer looked for good."""
 
     async def work(connection: Connection) -> _Looked:
-        tenant, consumer = wanted.tenant, wanted.consumer
-        if not await watermarks.add_consumer(connection, tenant, consumer, wanted.most_consumers):
-            raise invalid("consumer", f"there are {wanted.most_consumers} others already")
-        place = await watermarks.lock_consumer(connection, tenant, consumer)
+        key = ConsumerKey.of(wanted.tenant, wanted.owner, wanted.consumer)
+        if not await watermarks.add_consumer(connection, key, wanted.most_consumers):
+            raise TooManyConsumers(wanted.most_consumers)
+        place = await watermarks.lock_consumer(connection, key)
         if place is None:
             return _Looked(None, more=True)  # another call looks, and may find something
         scanned, now = place
         until = now - wanted.idle_for
         after = max(scanned, seen)
-        listed = await watermarks.listed(connection, tenant, consumer, after, until, PAGE)
+        listed = await watermarks.listed(connection, key, after, until, PAGE)
         end = _seen(listed, until)
         keys = [SessionKey(it.bucket, it.session_key) for it in listed if it.wanted]
         if keys:
-            await watermarks.queue(connection, keys, consumer)
+            await watermarks.queue(connection, keys, wanted.consumer)
         moved = max(scanned, min(end, now - SETTLED))
-        await watermarks.move_consumer(connection, tenant, consumer, moved)
+        await watermarks.move_consumer(connection, key, moved)
         return _Looked(end if keys or end < until else None, more=False)
 
     return await database.transact(work)

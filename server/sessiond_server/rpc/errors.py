@@ -85,6 +85,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "RECALL_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "TOO_MANY_RECALLS": grpc.StatusCode.FAILED_PRECONDITION,
     "CLAIM_LOST": grpc.StatusCode.ABORTED,
+    "TOO_MANY_CONSUMERS": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The status code of each reason. A test compares it with the comments of `ErrorReason`."""
 

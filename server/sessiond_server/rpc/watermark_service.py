@@ -14,7 +14,7 @@ from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.store import watermarks as stored
 from sessiond_server.store.database import Database
-from sessiond_server.store.watermarks import WatermarkRow
+from sessiond_server.store.watermarks import ConsumerKey, ConsumerRow, WatermarkRow
 
 
 @dataclass(slots=True)
@@ -64,9 +64,7 @@ class WatermarkServicer:
         session_id = checks.session_id(request.session_id)
         size = checks.page_size(request, limits.RECORD_PAGE)
         call = page_tokens.call_of("ListWatermarks", request)
-        after = ""
-        if request.page_token:
-            after = str(page_tokens.decode(request.page_token, call, str)[0])
+        after = page_tokens.after_text(request.page_token, call)
         key = access.key_of(session_id)
         async with self.database.connection() as connection:
             head = await reading.head_of(connection, session_id, key)
@@ -82,6 +80,35 @@ class WatermarkServicer:
     ) -> rpc.ClaimStaleSessionsResponse:
         claims, more = await watermarks.claim(self.database, _claiming(request))
         return rpc.ClaimStaleSessionsResponse(sessions=map(_stale, claims), more=more)
+
+    async def ListConsumers(
+        self, request: rpc.ListConsumersRequest, _: Context
+    ) -> rpc.ListConsumersResponse:
+        size = checks.page_size(request, limits.RECORD_PAGE)
+        with Checks() as check:
+            check.text("owner", request.owner)
+        call = page_tokens.call_of("ListConsumers", request)
+        consumer, _space, owner = page_tokens.after_text(request.page_token, call).partition(" ")
+        async with self.database.connection() as connection:
+            rows = await stored.consumers(
+                connection, access.tenant(), request.owner, (owner, consumer), size + 1
+            )
+        token = ""
+        if len(rows) > size:
+            last = rows[size - 1]
+            token = page_tokens.encode([f"{last.consumer} {last.owner}"], call)
+        return rpc.ListConsumersResponse(
+            consumers=map(_consumer, rows[:size]), next_page_token=token
+        )
+
+    async def DeleteConsumer(
+        self, request: rpc.DeleteConsumerRequest, _: Context
+    ) -> rpc.DeleteConsumerResponse:
+        with Checks() as check:
+            check.consumer("consumer", request.consumer)
+            check.text("owner", request.owner)
+        key = ConsumerKey.of(access.tenant(), request.owner, request.consumer)
+        return rpc.DeleteConsumerResponse(deleted=await watermarks.forget(self.database, key))
 
 
 def _named(session_id: str, consumer: str) -> str:
@@ -113,6 +140,12 @@ def _claiming(request: rpc.ClaimStaleSessionsRequest) -> Claiming:
         ttl=ttl,
         children=request.include_children,
         most_consumers=limits.CONSUMERS,
+    )
+
+
+def _consumer(row: ConsumerRow) -> rpc.Consumer:
+    return rpc.Consumer(
+        consumer=row.consumer, owner=row.owner, scan_time=timestamp(row.scanned_time)
     )
 
 

@@ -74,32 +74,64 @@ async def set_seq(
     return known_columns(WatermarkRow, row)
 
 
-async def add_consumer(connection: Connection, tenant: str, consumer: str, most: int) -> bool:
-    """Make a consumer known; false if there are `most` others."""
-    place = (owner_bucket(tenant, consumer), tenant, consumer)
-    if await connection.fetchval(query("consumer_exists"), *place):
+class ConsumerKey(NamedTuple):
+    """A consumer that claims, of an owner's sessions or, with an empty owner, of all."""
+
+    bucket: int
+    tenant: str
+    owner: str
+    consumer: str
+
+    @classmethod
+    def of(cls, tenant: str, owner: str, consumer: str) -> ConsumerKey:
+        return cls(owner_bucket(tenant, owner), tenant, owner, consumer)
+
+
+class ConsumerRow(NamedTuple):
+    """A consumer that claims, and up to where it has looked."""
+
+    owner: str
+    consumer: str
+    scanned_time: datetime
+
+
+async def add_consumer(connection: Connection, key: ConsumerKey, most: int) -> bool:
+    """Make a consumer known; false if its owner has `most` others."""
+    if await connection.fetchval(query("consumer_exists"), *key):
         return True
-    if await connection.fetchval(query("count_consumers"), tenant) >= most:
+    if await connection.fetchval(query("count_consumers"), *key[:3]) >= most:
         return False
-    await connection.execute(query("insert_consumer"), *place)
+    await connection.execute(query("insert_consumer"), *key)
     return True
 
 
+async def delete_consumer(connection: Connection, key: ConsumerKey) -> bool:
+    """Forget a consumer; false if there is none."""
+    return await connection.fetchval(query("delete_consumer"), *key) is not None
+
+
+async def consumers(
+    connection: Connection, tenant: str, owner: str, after: tuple[str, str], limit: int
+) -> list[ConsumerRow]:
+    """Consumers that claim, of a tenant or of an owner, by owner and name."""
+    if owner:
+        key = ConsumerKey.of(tenant, owner, after[1])
+        rows = await connection.fetch(query("list_consumers_of_owner"), *key, limit)
+    else:
+        rows = await connection.fetch(query("list_consumers"), tenant, *after, limit)
+    return [ConsumerRow(*row) for row in rows]
+
+
 async def lock_consumer(
-    connection: Connection, tenant: str, consumer: str
+    connection: Connection, key: ConsumerKey
 ) -> tuple[datetime, datetime] | None:
     """Up to where the consumer has looked, and the time; `None` while another call looks."""
-    row = await connection.fetchrow(
-        query("lock_consumer"), owner_bucket(tenant, consumer), tenant, consumer
-    )
+    row = await connection.fetchrow(query("lock_consumer"), *key)
     return None if row is None else (row["scanned_time"], row["now"])
 
 
-async def move_consumer(
-    connection: Connection, tenant: str, consumer: str, scanned_time: datetime
-) -> None:
-    place = (owner_bucket(tenant, consumer), tenant, consumer)
-    await connection.execute(query("move_consumer"), *place, scanned_time)
+async def move_consumer(connection: Connection, key: ConsumerKey, scanned_time: datetime) -> None:
+    await connection.execute(query("move_consumer"), *key, scanned_time)
 
 
 class Listed(NamedTuple):
@@ -113,16 +145,13 @@ class Listed(NamedTuple):
 
 
 async def listed(
-    connection: Connection,
-    tenant: str,
-    consumer: str,
-    after: datetime,
-    until: datetime,
-    limit: int,
+    connection: Connection, key: ConsumerKey, after: datetime, until: datetime, limit: int
 ) -> list[Listed]:
-    """The sessions that were listed between two times, the earliest first; of those pinned and of those not
-    `limit` each, or a few more of the same time."""
-    rows = await connection.fetch(query("listed_sessions"), tenant, consumer, after, until, limit)
+    """The consumer's sessions that were listed between two times, the earliest first; of those pinned and of
+    those not `limit` each, or a few more of the same time."""
+    name = "listed_sessions_of_owner" if key.owner else "listed_sessions"
+    arguments = (key.tenant, key.consumer, after, until, limit)
+    rows = await connection.fetch(query(name), *arguments, *([key.owner] if key.owner else []))
     return [Listed(*row) for row in rows]
 
 

@@ -34,6 +34,7 @@ def set_watermark(
     Raises:
         SeqOutOfRange: The session has no such message yet.
         ClaimLost: Another worker has claimed the session since.
+        TooManyConsumers: The session has watermarks of 100 others.
     """
     return v1.SetWatermarkRequest(
         session_id=session_id,
@@ -93,7 +94,10 @@ def claim_stale_sessions(
         lease_ttl: How long the claims last, in seconds: 1 s to 1 h, 5 min if left out.
         worker: Who claims, for those who look at the watermark.
         include_children: Whether to claim the sessions of sub-agents as well.
-        owner: Only this owner's sessions.
+        owner: Only this owner's sessions. Each owner has consumers of its own.
+
+    Raises:
+        TooManyConsumers: There are 100 others; `delete_consumer` forgets one.
 
     Returns a `ClaimStaleSessionsResponse`: the sessions, and whether there may be more.
 
@@ -113,3 +117,31 @@ def claim_stale_sessions(
         include_children=include_children,
         owner=owner,
     )
+
+
+@paged(
+    _rpc("ListConsumers", v1.ListConsumersRequest, v1.ListConsumersResponse),
+    lambda it: it.consumers,
+)
+def list_consumers(*, owner: str = "", page_size: int = 0) -> v1.ListConsumersRequest:
+    """Lists the consumers that claim, by owner and name.
+
+    Args:
+        owner: Only this owner's.
+        page_size: How many to read at a time: 0 is 100, at most 1000.
+    """
+    return v1.ListConsumersRequest(owner=owner, page_size=page_size)
+
+
+@unary(
+    _rpc("DeleteConsumer", v1.DeleteConsumerRequest, v1.DeleteConsumerResponse),
+    lambda it: it.deleted,
+)
+def delete_consumer(consumer: str, *, owner: str = "") -> v1.DeleteConsumerRequest:
+    """Forgets a consumer that claims; whether there was one. Its watermarks stay.
+
+    Args:
+        consumer: The consumer's name.
+        owner: Whose it is; left out, the one of all sessions.
+    """
+    return v1.DeleteConsumerRequest(consumer=consumer, owner=owner)

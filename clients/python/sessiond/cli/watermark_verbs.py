@@ -1,4 +1,4 @@
-"""Verbs on watermarks: watermark ls, set, claim."""
+"""Verbs on watermarks and their consumers: watermark ls, set, claim, consumers, forget."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from sessiond.cli import arguments, options
 from sessiond.cli.output import Format, plain, write, write_all
-from sessiond.cli.render.recalls import stale_lines, watermarks_lines
+from sessiond.cli.render.recalls import consumers_lines, stale_lines, watermarks_lines
 from sessiond.cli.terminal import Run, note
 from sessiond.cli.verbs import Output, SessionName, unwrapped, verb
 
@@ -95,3 +95,23 @@ def claim(
         return note("there may be more: ask again" if answer.more else "nothing to do")
     for line in stale_lines(answer.sessions, run.console.width):
         run.console.print(line, soft_wrap=True)
+
+
+@verb(app, "consumers", "watermark consumers", "watermark consumers --owner ann")
+def consumers(run: Run, owner: options.OnlyOwner = "", output: Output = Format.TABLE) -> None:
+    """Lists the consumers that claim."""
+    found = run.client.list_consumers(owner=owner)
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in found), output)
+    rows = list(found)
+    if not rows:
+        return note("no consumers")
+    for line in consumers_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)
+
+
+@verb(app, "forget", "watermark forget titles", "watermark forget titles --owner ann")
+def forget(run: Run, consumer: Consumer, owner: options.Owner = "") -> None:
+    """Forgets a consumer that claims no more, which makes room for another. Its watermarks stay."""
+    if not run.client.delete_consumer(consumer, owner=owner):
+        note("no such consumer")

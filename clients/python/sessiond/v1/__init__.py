@@ -255,8 +255,13 @@ from sessiond.v1.usage_service_pb2_grpc import UsageServiceStub as UsageServiceS
 from sessiond.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server as add_UsageServiceServicer_to_server
 from sessiond.v1.watermark_service_pb2 import ClaimStaleSessionsRequest as ClaimStaleSessionsRequest
 from sessiond.v1.watermark_service_pb2 import ClaimStaleSessionsResponse as ClaimStaleSessionsResponse
+from sessiond.v1.watermark_service_pb2 import Consumer as Consumer
+from sessiond.v1.watermark_service_pb2 import DeleteConsumerRequest as DeleteConsumerRequest
+from sessiond.v1.watermark_service_pb2 import DeleteConsumerResponse as DeleteConsumerResponse
 from sessiond.v1.watermark_service_pb2 import GetWatermarkRequest as GetWatermarkRequest
 from sessiond.v1.watermark_service_pb2 import GetWatermarkResponse as GetWatermarkResponse
+from sessiond.v1.watermark_service_pb2 import ListConsumersRequest as ListConsumersRequest
+from sessiond.v1.watermark_service_pb2 import ListConsumersResponse as ListConsumersResponse
 from sessiond.v1.watermark_service_pb2 import ListWatermarksRequest as ListWatermarksRequest
 from sessiond.v1.watermark_service_pb2 import ListWatermarksResponse as ListWatermarksResponse
 from sessiond.v1.watermark_service_pb2 import SetWatermarkRequest as SetWatermarkRequest

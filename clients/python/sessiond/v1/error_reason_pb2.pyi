@@ -250,6 +250,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
     `recall_id` if there is one.
     """
+    ERROR_REASON_TOO_MANY_CONSUMERS: _ErrorReason.ValueType  # 57
+    """FAILED_PRECONDITION. There are as many consumers as may be, of an owner, of a tenant, or in a session:
+    delete one that claims no more, or use one again. Metadata: `limit`, and `session_id` of the session if
+    there is one.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -487,5 +492,10 @@ ERROR_REASON_CLAIM_LOST: ErrorReason.ValueType  # 56
 """ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
 cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
 `recall_id` if there is one.
+"""
+ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 57
+"""FAILED_PRECONDITION. There are as many consumers as may be, of an owner, of a tenant, or in a session:
+delete one that claims no more, or use one again. Metadata: `limit`, and `session_id` of the session if
+there is one.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -84,7 +84,9 @@ class SetWatermarkRequest(_message.Message):
     session_id: _builtins.str
     """The session's id."""
     consumer: _builtins.str
-    """The consumer's name: 1–128 printable ASCII characters without spaces. A session has at most 100."""
+    """The consumer's name: 1–128 printable ASCII characters without spaces. In a session that
+    has watermarks of 100 others it is refused with `ERROR_REASON_TOO_MANY_CONSUMERS`.
+    """
     seq: _builtins.int
     """The last seq that it has worked on; beyond the session's last one it is refused with
     `ERROR_REASON_SEQ_OUT_OF_RANGE`. A watermark never goes back: below the one that there is, that one stays.
@@ -260,8 +262,9 @@ class ClaimStaleSessionsRequest(_message.Message):
     INCLUDE_CHILDREN_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
-    """The consumer's name: 1–128 printable ASCII characters without spaces. A tenant has at most 100 that claim.
-    A new one begins with all sessions that there are.
+    """The consumer's name: 1–128 printable ASCII characters without spaces. An owner has at most 100 that claim,
+    and so has the tenant for all sessions; one more is refused with `ERROR_REASON_TOO_MANY_CONSUMERS`. A
+    new one begins with all sessions that there are.
     """
     max_count: _builtins.int
     """How many to claim at most: 0 is 1, above 100 is 100, negative is refused."""
@@ -270,7 +273,7 @@ class ClaimStaleSessionsRequest(_message.Message):
     include_children: _builtins.bool
     """Whether to claim the sessions of sub-agents as well."""
     owner: _builtins.str
-    """Only this owner's sessions."""
+    """Only this owner's sessions: the consumer is the owner's."""
     @_builtins.property
     def idle_for(self) -> _duration_pb2.Duration:
         """How long nobody has written to a session, 0 to 3650 days; left out, 30 min. Between calls of one
@@ -397,3 +400,143 @@ class StaleSession(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StaleSession: _TypeAlias = StaleSession  # noqa: Y015
+
+@_typing.final
+class ListConsumersRequest(_message.Message):
+    """ListConsumersRequest says which consumers to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Only this owner's. Left out, those of all sessions, and of every owner."""
+    page_size: _builtins.int
+    """How many consumers a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; `owner` must be as it was there."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersRequest: _TypeAlias = ListConsumersRequest  # noqa: Y015
+
+@_typing.final
+class ListConsumersResponse(_message.Message):
+    """ListConsumersResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page; empty at the end, and only there."""
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consumer]:
+        """The consumers."""
+
+    def __init__(
+        self,
+        *,
+        consumers: _abc.Iterable[Global___Consumer] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersResponse: _TypeAlias = ListConsumersResponse  # noqa: Y015
+
+@_typing.final
+class Consumer(_message.Message):
+    """Consumer is one that claims."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SCAN_TIME_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """Its name."""
+    owner: _builtins.str
+    """Whose sessions it claims; empty if those of all."""
+    @_builtins.property
+    def scan_time(self) -> _timestamp_pb2.Timestamp:
+        """Up to when it has looked for sessions that were written to: about its last claim, less the `idle_for` of
+        that one. Long ago, if it claims no more.
+        """
+
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        scan_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scan_time", b"scan_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "owner", b"owner", "scan_time", b"scan_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Consumer: _TypeAlias = Consumer  # noqa: Y015
+
+@_typing.final
+class DeleteConsumerRequest(_message.Message):
+    """DeleteConsumerRequest names a consumer that claims."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """The consumer's name."""
+    owner: _builtins.str
+    """Whose it is; left out, the one of all sessions."""
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        owner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteConsumerRequest: _TypeAlias = DeleteConsumerRequest  # noqa: Y015
+
+@_typing.final
+class DeleteConsumerResponse(_message.Message):
+    """DeleteConsumerResponse says what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_FIELD_NUMBER: _builtins.int
+    deleted: _builtins.bool
+    """Whether there was one."""
+    def __init__(
+        self,
+        *,
+        deleted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteConsumerResponse: _TypeAlias = DeleteConsumerResponse  # noqa: Y015

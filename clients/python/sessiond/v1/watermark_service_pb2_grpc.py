@@ -37,6 +37,9 @@ class WatermarkServiceStub(object):
     session is due again when the lease ends, behind those that have waited for less long, so that it doesn't
     stop the others.
 
+    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and all
+    its sessions. Both may have one of the same name; in a session these share a watermark.
+
     A session's watermarks go with it when it is deleted, stay when its messages are cleared, and aren't
     copied to a fork, which is a session that nobody has worked on.
     """
@@ -67,6 +70,16 @@ class WatermarkServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_watermark__service__pb2.ClaimStaleSessionsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_watermark__service__pb2.ClaimStaleSessionsResponse.FromString,
                 _registered_method=True)
+        self.ListConsumers = channel.unary_unary(
+                '/sessiond.v1.WatermarkService/ListConsumers',
+                request_serializer=sessiond_dot_v1_dot_watermark__service__pb2.ListConsumersRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_watermark__service__pb2.ListConsumersResponse.FromString,
+                _registered_method=True)
+        self.DeleteConsumer = channel.unary_unary(
+                '/sessiond.v1.WatermarkService/DeleteConsumer',
+                request_serializer=sessiond_dot_v1_dot_watermark__service__pb2.DeleteConsumerRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_watermark__service__pb2.DeleteConsumerResponse.FromString,
+                _registered_method=True)
 
 
 class WatermarkServiceServicer(object):
@@ -80,6 +93,9 @@ class WatermarkServiceServicer(object):
     SetWatermark with the claim's token to the seq that was read last. A worker that fails does nothing: the
     session is due again when the lease ends, behind those that have waited for less long, so that it doesn't
     stop the others.
+
+    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and all
+    its sessions. Both may have one of the same name; in a session these share a watermark.
 
     A session's watermarks go with it when it is deleted, stay when its messages are cleared, and aren't
     copied to a fork, which is a session that nobody has worked on.
@@ -115,6 +131,21 @@ class WatermarkServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConsumers(self, request, context):
+        """ListConsumers lists the consumers that claim, by owner and name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteConsumer(self, request, context):
+        """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its watermarks stay with
+        their sessions: if it claims again, it begins with all sessions that hold messages past these.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WatermarkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +169,16 @@ def add_WatermarkServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_watermark__service__pb2.ClaimStaleSessionsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_watermark__service__pb2.ClaimStaleSessionsResponse.SerializeToString,
             ),
+            'ListConsumers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsumers,
+                    request_deserializer=sessiond_dot_v1_dot_watermark__service__pb2.ListConsumersRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_watermark__service__pb2.ListConsumersResponse.SerializeToString,
+            ),
+            'DeleteConsumer': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteConsumer,
+                    request_deserializer=sessiond_dot_v1_dot_watermark__service__pb2.DeleteConsumerRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_watermark__service__pb2.DeleteConsumerResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sessiond.v1.WatermarkService', rpc_method_handlers)
@@ -157,6 +198,9 @@ class WatermarkService(object):
     SetWatermark with the claim's token to the seq that was read last. A worker that fails does nothing: the
     session is due again when the lease ends, behind those that have waited for less long, so that it doesn't
     stop the others.
+
+    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and all
+    its sessions. Both may have one of the same name; in a session these share a watermark.
 
     A session's watermarks go with it when it is deleted, stay when its messages are cleared, and aren't
     copied to a fork, which is a session that nobody has worked on.
@@ -260,6 +304,60 @@ class WatermarkService(object):
             '/sessiond.v1.WatermarkService/ClaimStaleSessions',
             sessiond_dot_v1_dot_watermark__service__pb2.ClaimStaleSessionsRequest.SerializeToString,
             sessiond_dot_v1_dot_watermark__service__pb2.ClaimStaleSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsumers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.WatermarkService/ListConsumers',
+            sessiond_dot_v1_dot_watermark__service__pb2.ListConsumersRequest.SerializeToString,
+            sessiond_dot_v1_dot_watermark__service__pb2.ListConsumersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteConsumer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.WatermarkService/DeleteConsumer',
+            sessiond_dot_v1_dot_watermark__service__pb2.DeleteConsumerRequest.SerializeToString,
+            sessiond_dot_v1_dot_watermark__service__pb2.DeleteConsumerResponse.FromString,
             options,
             channel_credentials,
             insecure,

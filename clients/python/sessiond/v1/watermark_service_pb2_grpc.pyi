@@ -38,6 +38,9 @@ class WatermarkServiceStub:
     session is due again when the lease ends, behind those that have waited for less long, so that it doesn't
     stop the others.
 
+    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and all
+    its sessions. Both may have one of the same name; in a session these share a watermark.
+
     A session's watermarks go with it when it is deleted, stay when its messages are cleared, and aren't
     copied to a fork, which is a session that nobody has worked on.
     """
@@ -57,6 +60,12 @@ class WatermarkServiceStub:
     alone until its lease ends. Sessions of every state are handed out. Its cost grows with what was written
     since the consumer's last call, not with the number of sessions that it is done with.
     """
+    ListConsumers: _grpc.UnaryUnaryMultiCallable[_watermark_service_pb2.ListConsumersRequest, _watermark_service_pb2.ListConsumersResponse]
+    """ListConsumers lists the consumers that claim, by owner and name."""
+    DeleteConsumer: _grpc.UnaryUnaryMultiCallable[_watermark_service_pb2.DeleteConsumerRequest, _watermark_service_pb2.DeleteConsumerResponse]
+    """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its watermarks stay with
+    their sessions: if it claims again, it begins with all sessions that hold messages past these.
+    """
 
 @_typing.type_check_only
 class WatermarkServiceAsyncStub(WatermarkServiceStub):
@@ -70,6 +79,9 @@ class WatermarkServiceAsyncStub(WatermarkServiceStub):
     SetWatermark with the claim's token to the seq that was read last. A worker that fails does nothing: the
     session is due again when the lease ends, behind those that have waited for less long, so that it doesn't
     stop the others.
+
+    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and all
+    its sessions. Both may have one of the same name; in a session these share a watermark.
 
     A session's watermarks go with it when it is deleted, stay when its messages are cleared, and aren't
     copied to a fork, which is a session that nobody has worked on.
@@ -87,6 +99,12 @@ class WatermarkServiceAsyncStub(WatermarkServiceStub):
     alone until its lease ends. Sessions of every state are handed out. Its cost grows with what was written
     since the consumer's last call, not with the number of sessions that it is done with.
     """
+    ListConsumers: _aio.UnaryUnaryMultiCallable[_watermark_service_pb2.ListConsumersRequest, _watermark_service_pb2.ListConsumersResponse]  # type: ignore[assignment]
+    """ListConsumers lists the consumers that claim, by owner and name."""
+    DeleteConsumer: _aio.UnaryUnaryMultiCallable[_watermark_service_pb2.DeleteConsumerRequest, _watermark_service_pb2.DeleteConsumerResponse]  # type: ignore[assignment]
+    """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its watermarks stay with
+    their sessions: if it claims again, it begins with all sessions that hold messages past these.
+    """
 
 class WatermarkServiceServicer(metaclass=_abc_1.ABCMeta):
     """WatermarkService lets consumers work through sessions, such as one that remembers what was said, or one that
@@ -99,6 +117,9 @@ class WatermarkServiceServicer(metaclass=_abc_1.ABCMeta):
     SetWatermark with the claim's token to the seq that was read last. A worker that fails does nothing: the
     session is due again when the lease ends, behind those that have waited for less long, so that it doesn't
     stop the others.
+
+    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and all
+    its sessions. Both may have one of the same name; in a session these share a watermark.
 
     A session's watermarks go with it when it is deleted, stay when its messages are cleared, and aren't
     copied to a fork, which is a session that nobody has worked on.
@@ -137,6 +158,24 @@ class WatermarkServiceServicer(metaclass=_abc_1.ABCMeta):
         """ClaimStaleSessions hands out sessions with work for a consumer, the longest due first, each to one worker
         alone until its lease ends. Sessions of every state are handed out. Its cost grows with what was written
         since the consumer's last call, not with the number of sessions that it is done with.
+        """
+
+    @_abc_1.abstractmethod
+    def ListConsumers(
+        self,
+        request: _watermark_service_pb2.ListConsumersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_watermark_service_pb2.ListConsumersResponse, _abc.Awaitable[_watermark_service_pb2.ListConsumersResponse]]:
+        """ListConsumers lists the consumers that claim, by owner and name."""
+
+    @_abc_1.abstractmethod
+    def DeleteConsumer(
+        self,
+        request: _watermark_service_pb2.DeleteConsumerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_watermark_service_pb2.DeleteConsumerResponse, _abc.Awaitable[_watermark_service_pb2.DeleteConsumerResponse]]:
+        """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its watermarks stay with
+        their sessions: if it claims again, it begins with all sessions that hold messages past these.
         """
 
 def add_WatermarkServiceServicer_to_server(servicer: WatermarkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -34,14 +34,20 @@ CREATE TABLE watermark (
 CREATE INDEX watermark_queue_idx ON watermark (tenant, consumer, child, ready_time) WHERE queued;
 CREATE INDEX watermark_owner_queue_idx ON watermark (tenant, consumer, owner, ready_time) WHERE queued;
 
--- The consumers that claim. Sessions listed up to `scanned_time` are queued, if there is work in them, or
--- will be listed later when there is. The bucket is a hash of (tenant, consumer).
+-- The consumers that claim, of an owner's sessions or, with an empty owner, of all. Sessions listed up to
+-- `scanned_time` are queued, if there is work in them, or will be listed later when there is. The bucket is a
+-- hash of (tenant, owner), so that an owner's are counted in one.
 CREATE TABLE watermark_consumer (
     bucket smallint NOT NULL,
     tenant text COLLATE "C" NOT NULL,
+    owner text COLLATE "C" NOT NULL,
     consumer text COLLATE "C" NOT NULL,
     scanned_time timestamptz NOT NULL,
-    CONSTRAINT watermark_consumer_pkey PRIMARY KEY (bucket, tenant, consumer),
+    CONSTRAINT watermark_consumer_pkey PRIMARY KEY (bucket, tenant, owner, consumer),
     CONSTRAINT watermark_consumer_tenant_length CHECK (octet_length(tenant) <= 128),
+    CONSTRAINT watermark_consumer_owner_length CHECK (char_length(owner) <= 256),
     CONSTRAINT watermark_consumer_consumer_length CHECK (octet_length(consumer) BETWEEN 1 AND 128)
 );
+
+-- For the list of a tenant's.
+CREATE INDEX watermark_consumer_tenant_idx ON watermark_consumer (tenant, owner, consumer);

@@ -51,37 +51,59 @@ WHERE bucket = $1 AND session_key = $2 AND consumer = $3
 RETURNING *, clock_timestamp() AS now;
 
 -- name: count_consumers
--- How many a tenant has, for the limit.
+-- How many an owner has, or for all sessions there are, for the limit.
 SELECT count(*)
 FROM watermark_consumer
-WHERE tenant = $1;
+WHERE bucket = $1 AND tenant = $2 AND owner = $3;
 
 -- name: consumer_exists
 -- Whether a consumer has claimed before.
 SELECT EXISTS (
     SELECT
     FROM watermark_consumer
-    WHERE bucket = $1 AND tenant = $2 AND consumer = $3
+    WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer = $4
 );
 
 -- name: insert_consumer
 -- A new one begins with the first session that there is.
-INSERT INTO watermark_consumer (bucket, tenant, consumer, scanned_time)
-VALUES ($1, $2, $3, '1900-01-01T00:00:00Z')
-ON CONFLICT (bucket, tenant, consumer) DO NOTHING;
+INSERT INTO watermark_consumer (bucket, tenant, owner, consumer, scanned_time)
+VALUES ($1, $2, $3, $4, '1900-01-01T00:00:00Z')
+ON CONFLICT (bucket, tenant, owner, consumer) DO NOTHING;
+
+-- name: list_consumers
+-- A page of a tenant's, behind an owner and a consumer.
+SELECT owner, consumer, scanned_time
+FROM watermark_consumer
+WHERE tenant = $1 AND (owner, consumer) > ($2, $3)
+ORDER BY owner, consumer
+LIMIT $4;
+
+-- name: list_consumers_of_owner
+-- Likewise of an owner's.
+SELECT owner, consumer, scanned_time
+FROM watermark_consumer
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer > $4
+ORDER BY consumer
+LIMIT $5;
+
+-- name: delete_consumer
+-- What it has set stays with the sessions.
+DELETE FROM watermark_consumer
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer = $4
+RETURNING consumer;
 
 -- name: lock_consumer
 -- One call at a time looks for what is new; the others don't wait for it.
 SELECT scanned_time, statement_timestamp() AS now
 FROM watermark_consumer
-WHERE bucket = $1 AND tenant = $2 AND consumer = $3
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer = $4
 FOR UPDATE SKIP LOCKED;
 
 -- name: move_consumer
 -- How far it has looked.
 UPDATE watermark_consumer
-SET scanned_time = $4
-WHERE bucket = $1 AND tenant = $2 AND consumer = $3;
+SET scanned_time = $5
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer = $4;
 
 -- name: listed_sessions
 -- Sessions listed behind $3 up to $4, $5 or a few more of those pinned and of those not, and whether they
@@ -103,6 +125,29 @@ CROSS JOIN LATERAL (
     SELECT s.bucket, s.session_key, s.pinned, s.listed_time
     FROM session AS s
     WHERE s.tenant = $1 AND s.pinned = p.pinned AND s.listed_time > $3 AND s.listed_time <= $4
+    ORDER BY s.listed_time
+    FETCH FIRST ($5::bigint) ROWS WITH TIES
+) AS s;
+
+-- name: listed_sessions_of_owner
+-- Likewise of an owner ($6), by an index of its own.
+SELECT
+    s.bucket, s.session_key, s.pinned, s.listed_time,
+    (
+        SELECT h.next_seq
+        FROM session_head AS h
+        WHERE h.bucket = s.bucket AND h.session_key = s.session_key
+    ) - 1 > coalesce((
+        SELECT CASE WHEN w.queued THEN 9223372036854775807 ELSE w.seq END
+        FROM watermark AS w
+        WHERE w.bucket = s.bucket AND w.session_key = s.session_key AND w.consumer = $2
+    ), 0) AS wanted
+FROM (VALUES (false), (true)) AS p (pinned)
+CROSS JOIN LATERAL (
+    SELECT s.bucket, s.session_key, s.pinned, s.listed_time
+    FROM session AS s
+    WHERE s.tenant = $1 AND s.owner = $6 AND s.pinned = p.pinned AND s.listed_time > $3
+        AND s.listed_time <= $4
     ORDER BY s.listed_time
     FETCH FIRST ($5::bigint) ROWS WITH TIES
 ) AS s;
@@ -137,7 +182,11 @@ SELECT
     s.bucket, s.session_key, c.consumer, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
     statement_timestamp(), '', '', 0, '', NULL
 FROM session AS s
-JOIN watermark_consumer AS c ON c.tenant = s.tenant
+CROSS JOIN LATERAL (
+    SELECT DISTINCT consumer
+    FROM watermark_consumer
+    WHERE tenant = s.tenant AND owner IN ('', s.owner)
+) AS c
 WHERE s.bucket = $1 AND s.session_key = $2
 ON CONFLICT (bucket, session_key, consumer) DO UPDATE
 SET queued = true, ready_time = excluded.ready_time

@@ -13,7 +13,7 @@ from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line
 from sessiond.cli.render.times import local_with_zone, relative
 from sessiond.v1.recall_service_pb2 import ClaimedRecall, Recall, RecallState
-from sessiond.v1.watermark_service_pb2 import StaleSession, Watermark
+from sessiond.v1.watermark_service_pb2 import Consumer, StaleSession, Watermark
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -114,6 +114,15 @@ def watermarks_lines(
         for it in marks
     ]
     return columns(("CONSUMER", "SEQ", "BEHIND", "SET", "WORKER"), rows, width)
+
+
+def consumers_lines(
+    consumers: Iterable[Consumer], width: int, now: datetime | None = None
+) -> Iterator[Text]:
+    """A line per consumer that claims: whose it is, and up to when it has looked."""
+    at = now or datetime.now(UTC)
+    rows = [_cells(it.consumer, it.owner, relative(it.scan_time, at)) for it in consumers]
+    return columns(("CONSUMER", "OWNER", "LOOKED"), rows, width)
 
 
 def stale_lines(
