@@ -62,9 +62,12 @@ def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:
     cli.ok("end", "s1")
     assert cli.json("retention", "try", "old") == []
     assert "no retention policy" in cli.refused("retention", "try", "none")
+    (line,) = cli.refused("retention", "set", "none").splitlines()
+    assert "must have at least one of older_than, idle_for, ended_for" in line
+    assert "longer than nothing" in cli.refused("retention", "set", "none", "--idle-for", "0s")
     assert "replaces" not in done.stderr
     assert "only report" in done.stderr
-    assert "no reports yet" in cli("retention", "reports", "old").stderr
+    assert "no reports: " in cli("retention", "reports", "old").stderr
     done = cli("retention", "set", "old", "--ended-for", "1s", "--older-than", "0s")
     assert "replaces: ended for 30 d, ended, from cli (dry run)" in done.stderr
     assert "delete, for good" in done.stderr
@@ -76,7 +79,7 @@ def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:
     cli.ok("retention", "rm", "old")
     assert cli.json("retention", "ls") == []
     assert "(RETENTION_POLICY_NOT_FOUND)" in cli.refused("retention", "rm", "old")
-    assert "no reports yet" in cli("retention", "reports").stderr
+    assert "no reports: " in cli("retention", "reports").stderr
     assert "no retention policy 'old'" in cli.refused("retention", "reports", "old")
 
 

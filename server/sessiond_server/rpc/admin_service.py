@@ -31,7 +31,9 @@ class AdminServicer:
         with Checks() as check:
             check.policy_name("policy.name", policy.name)
             rule = retention_io.rule_in(policy.rule, "policy.rule", check)
-            if not any((rule.older_than, rule.idle_for, rule.ended_for)):
+            times = (rule.older_than, rule.idle_for, rule.ended_for)
+            given = [it for it in times if it is not None]
+            if given and not any(given):
                 check.wrong("policy.rule", "must have a time that is longer than nothing")
             check.text("etag", request.etag)
         row, created = await operations.put(

@@ -120,7 +120,8 @@ def reports(
     """Lists what policies deleted, would have deleted or kept, the newest first.
 
     There are none before the service has followed a policy, which it does every
-    SESSIOND_RETENTION_INTERVAL seconds; `retention try` shows at once what would go.
+    SESSIOND_RETENTION_INTERVAL seconds, or where nothing fitted; `retention try` shows at once what
+    would go.
     """
     rows = list(islice(run.client.list_retention_reports(name), limit or None))
     if name and not rows and _policy(run, name) is None:
@@ -128,7 +129,10 @@ def reports(
     if output is not Format.TABLE:
         return write_all((plain(it) for it in rows), output)
     if not rows:
-        return note("no reports yet; `sessionctl retention try NAME` shows what would go now")
+        return note(
+            "no reports: nothing fitted, or no run yet (see `sessionctl retention ls`);"
+            " `sessionctl retention try NAME` shows what would go now"
+        )
     for line in reports_lines(rows, run.console.width):
         run.console.print(line, soft_wrap=True)
     for report in rows if full else ():
