@@ -7,7 +7,8 @@ from typing import Any
 
 from sessiond.v1 import context_service_pb2, message_service_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
-from sessiond_server.operations.exporting import Exported, ExportedFile, FileChunk
+from sessiond_server.operations.export_log import ExportedFile, FileChunk
+from sessiond_server.operations.exporting import Exported
 from sessiond_server.rpc import sessions_io, transfer_beside
 from sessiond_server.rpc.attachments_io import attachment_out
 from sessiond_server.rpc.times import timestamp

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from sessiond.v1 import transfer_service_pb2 as rpc
 from sessiond_server.errors import PermissionDenied
 from sessiond_server.operations import exporting
-from sessiond_server.operations.exporting import Exported, Gone, Selection
+from sessiond_server.operations.export_log import Gone, LogExport
+from sessiond_server.operations.exporting import Exported, Selection
 from sessiond_server.rpc import access, limits, transfer_out
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.import_stream import ImportStream
@@ -38,9 +39,9 @@ class TransferServicer:
     async def ExportSessions(
         self, request: rpc.ExportSessionsRequest, _: Context
     ) -> AsyncIterator[rpc.ExportSessionsResponse]:
-        tenant, answer, size = access.tenant(), rpc.ExportSessionsResponse(), 0
-        for session_id in await exporting.select(self.database, _selection(request)):
-            found = await exporting.look(self.database, tenant, session_id)
+        wanted, answer, size = _selection(request), rpc.ExportSessionsResponse(), 0
+        for session_id in await exporting.select(self.database, wanted):
+            found = await exporting.look(self.database, wanted, session_id)
             if found is None:
                 continue
             async for record in self._records(found):
@@ -58,7 +59,7 @@ class TransferServicer:
         yield transfer_out.session(found)
         count = 0
         try:
-            async for happened in exporting.log(self.database, found, _PIECE_BYTES):
+            async for happened in LogExport(self.database, found, _PIECE_BYTES).happened():
                 if isinstance(happened, Change) and happened.kind not in _KINDS:
                     continue
                 if isinstance(happened, LogRecord) and not access.may(access.ADMIN):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -27,12 +29,15 @@ from sessiond_server.sessions.transfers import (
 )
 from sessiond_server.sessions.usage import Amounts
 from sessiond_server.store import archived, crossing, usage, watermarks
+from sessiond_server.store import changes as changes_log
 from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import StoredMessage
 from sessiond_server.store.sessions import SessionInsert
 from sessiond_server.store.sql import query
+
+_PREFETCH = 1000
 
 
 async def selection(
@@ -103,27 +108,48 @@ async def revisions(
 
 
 class Records(NamedTuple):
-    """What happened in a session besides its messages, without contents."""
+    """What happened in a session that later changes touch, or that only few of its changes are."""
 
-    revised: list[tuple[int, int]]
-    """Changes that replaced versions, each with its effective seq."""
+    revised: tuple[array[int], array[int]]
+    """The changes that replaced versions, and the effective seq of each."""
     compactions: list[asyncpg.Record]
     rewinds: list[asyncpg.Record]
-    changes: list[Change]
+    told: dict[tuple[int, int], int]
+    """The changes that tell of a revert or an undoing, by their kind and what they tell of."""
 
 
-async def records(
-    connection: Connection, key: SessionKey, next_seq: int, next_change: int
-) -> Records:
-    """What happened before a seq and a change."""
-    revised = await connection.fetch(query("transfer_revision_places"), *key, next_change)
-    changes = await connection.fetch(query("transfer_changes"), *key, next_change)
+async def records(connection: Connection, key: SessionKey) -> Records:
+    """What happened so far, in a snapshot."""
+    revised = array("q"), array("q")
+    async for row in connection.cursor(query("transfer_revision_places"), *key, prefetch=_PREFETCH):
+        revised[0].append(row[0])
+        revised[1].append(row[1])
+    kinds = [changes_log.REVERTED, changes_log.UNDONE]
+    told = await connection.fetch(query("transfer_told"), *key, kinds)
     return Records(
-        [(row[0], row[1]) for row in revised],
-        await connection.fetch(query("transfer_compactions"), *key, next_seq),
-        await connection.fetch(query("transfer_rewinds"), *key, next_change),
-        [Change(*row) for row in changes],
+        revised,
+        await connection.fetch(query("transfer_compactions"), *key),
+        await connection.fetch(query("transfer_rewinds"), *key),
+        {(row[0], row[1]): row[2] for row in told},
     )
+
+
+async def changes(
+    connection: Connection, key: SessionKey, after: int, before: int, limit: int
+) -> list[Change]:
+    """The first entries of the feed between two numbers."""
+    rows = await connection.fetch(query("transfer_changes"), *key, after, before, limit)
+    return [Change(*row) for row in rows]
+
+
+async def stands(
+    connection: Connection, key: SessionKey, incarnation: UUID, next_change: int
+) -> bool:
+    """Whether it is still that session, and wasn't cleared since its next change had a number."""
+    found = await connection.fetchval(
+        query("session_stands"), *key, incarnation, changes_log.CLEARED, next_change
+    )
+    return bool(found)
 
 
 class Origin(NamedTuple):
@@ -238,24 +264,44 @@ async def finish(connection: Connection, key: SessionKey, activity_time: datetim
 
 
 async def kept(connection: Connection, key: SessionKey) -> list[Kept]:
-    """What a session has beside its log."""
+    """What a session has beside its log, but what may be a lot."""
     sums = await connection.fetch(query("transfer_usage"), *key)
     rounds = await connection.fetch(query("transfer_usage_rounds"), *key)
     billing = (await usage.billing(connection, [key])).get(key)
-    seen = await connection.fetch(query("transfer_requests"), *key)
     marks = await connection.fetch(query("transfer_marks"), *key)
     return [
         *(UsageSum._make([*row[:4], Amounts(*row[4:])]) for row in sums),
         *(UsageRound._make([*row[:5], Amounts(*row[5:])]) for row in rounds),
         *([] if billing is None else [BillingFacts(billing)]),
-        *(SeenRequest(*row) for row in seen),
         *(Mark(*row) for row in marks),
     ]
 
 
-async def recalls(connection: Connection, key: SessionKey, after: str, limit: int) -> list[Recall]:
-    rows = await connection.fetch(query("transfer_recalls"), *key, after, limit)
-    return [Recall(*row) for row in rows]
+async def seen_marks(connection: Connection, key: SessionKey) -> array[int]:
+    """A hash of each request id that a session has seen, in order: 8 bytes, where the id would take hundreds.
+    Nothing else tells later which ids there were in a snapshot."""
+    rows = connection.cursor(query("transfer_seen"), *key, prefetch=_PREFETCH)
+    return array("q", [row[0] async for row in rows])
+
+
+async def requests(
+    connection: Connection, key: SessionKey, after: tuple[int, str], limit: int
+) -> list[tuple[SeenRequest, int]]:
+    """Request ids behind one of a kind, each with its hash."""
+    rows = await connection.fetch(query("transfer_requests"), *key, *after, limit)
+    return [(SeenRequest(*row[:4]), row[4]) for row in rows]
+
+
+async def recalls(connection: Connection, key: SessionKey) -> list[Recall]:
+    """A session's recalls without their details."""
+    return [Recall(*row) for row in await connection.fetch(query("transfer_recalls"), *key)]
+
+
+async def recall_details(
+    connection: Connection, key: SessionKey, recall_ids: Sequence[str]
+) -> dict[str, bytes]:
+    rows = await connection.fetch(query("transfer_recall_details"), *key, list(recall_ids))
+    return {row[0]: row[1] for row in rows}
 
 
 _KEPT: dict[type[Any], str] = {

@@ -39,9 +39,13 @@ class TransferServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TransferServiceAsyncStub: ...
     ExportSessions: _grpc.UnaryStreamMultiCallable[_transfer_service_pb2.ExportSessionsRequest, _transfer_service_pb2.ExportSessionsResponse]
     """ExportSessions streams sessions as records: parents before their children, the records of a session
-    together, from its `session` to its `end`. Each session is read as it stands when its turn comes; one
-    that is deleted or cleared while it is read ends with `gone`. With no filter at all it exports
-    everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
+    together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
+    whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
+    its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
+    exports everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the
+    server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
+    turn it is some 500 bytes for each compaction, rewind, recall and sum of usage, 16 for each update and 8
+    for each request id.
     """
     ImportSessions: _grpc.StreamStreamMultiCallable[_transfer_service_pb2.ImportSessionsRequest, _transfer_service_pb2.ImportSessionsResponse]
     """ImportSessions stores what ExportSessions streamed, or what was made in that form from another system's
@@ -67,9 +71,13 @@ class TransferServiceAsyncStub(TransferServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExportSessions: _aio.UnaryStreamMultiCallable[_transfer_service_pb2.ExportSessionsRequest, _transfer_service_pb2.ExportSessionsResponse]  # type: ignore[assignment]
     """ExportSessions streams sessions as records: parents before their children, the records of a session
-    together, from its `session` to its `end`. Each session is read as it stands when its turn comes; one
-    that is deleted or cleared while it is read ends with `gone`. With no filter at all it exports
-    everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
+    together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
+    whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
+    its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
+    exports everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the
+    server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
+    turn it is some 500 bytes for each compaction, rewind, recall and sum of usage, 16 for each update and 8
+    for each request id.
     """
     ImportSessions: _aio.StreamStreamMultiCallable[_transfer_service_pb2.ImportSessionsRequest, _transfer_service_pb2.ImportSessionsResponse]  # type: ignore[assignment]
     """ImportSessions stores what ExportSessions streamed, or what was made in that form from another system's
@@ -98,9 +106,13 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transfer_service_pb2.ExportSessionsResponse], _abc.AsyncIterator[_transfer_service_pb2.ExportSessionsResponse]]:
         """ExportSessions streams sessions as records: parents before their children, the records of a session
-        together, from its `session` to its `end`. Each session is read as it stands when its turn comes; one
-        that is deleted or cleared while it is read ends with `gone`. With no filter at all it exports
-        everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the server holds the ids of all that it will export in memory, some 200 bytes each.
+        together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
+        whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
+        its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
+        exports everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the
+        server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
+        turn it is some 500 bytes for each compaction, rewind, recall and sum of usage, 16 for each update and 8
+        for each request id.
         """
 
     @_abc_1.abstractmethod

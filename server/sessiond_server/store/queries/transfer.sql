@@ -68,9 +68,9 @@ ORDER BY seq;
 -- Where the earlier versions stand in the order of what happened.
 SELECT change_no, min(effective_seq) AS effective_seq
 FROM message_revision
-WHERE bucket = $1 AND session_key = $2 AND change_no < $3
+WHERE bucket = $1 AND session_key = $2
 GROUP BY change_no
-ORDER BY change_no;
+ORDER BY effective_seq, change_no;
 
 -- name: transfer_revisions
 -- The versions that one change replaced, behind seq $4: $5 how many.
@@ -81,25 +81,45 @@ ORDER BY seq
 LIMIT $5;
 
 -- name: transfer_compactions
--- Every compaction that was made by then.
+-- Every compaction.
 SELECT *
 FROM compaction
-WHERE bucket = $1 AND session_key = $2 AND note_seq < $3
+WHERE bucket = $1 AND session_key = $2
 ORDER BY note_seq;
 
 -- name: transfer_rewinds
--- Every rewind that was made by then.
+-- Every rewind.
 SELECT *
 FROM rewind
-WHERE bucket = $1 AND session_key = $2 AND rewind_id < $3
+WHERE bucket = $1 AND session_key = $2
 ORDER BY rewind_id;
 
+-- name: transfer_told
+-- Of which things the changes of these kinds tell.
+SELECT kind, reference, change_no
+FROM session_change
+WHERE bucket = $1 AND session_key = $2 AND kind = ANY($3::smallint[]);
+
 -- name: transfer_changes
--- The entries of the feed but messages.
+-- The entries of the feed but messages, behind number $3 and before $4: $5 how many. They stand in the order of
+-- their numbers.
 SELECT change_no, after_seq, kind, reference, seqs, child_id, child_kind, create_time
 FROM session_change
-WHERE bucket = $1 AND session_key = $2 AND change_no < $3
-ORDER BY change_no;
+WHERE bucket = $1 AND session_key = $2 AND change_no > $3 AND change_no < $4
+ORDER BY change_no
+LIMIT $5;
+
+-- name: session_stands
+-- Whether a session is still the one of incarnation $3, and no change of kind $4 came from number $5 on.
+SELECT EXISTS (
+    SELECT
+    FROM session
+    WHERE bucket = $1 AND session_key = $2 AND incarnation = $3
+) AND NOT EXISTS (
+    SELECT
+    FROM session_change
+    WHERE bucket = $1 AND session_key = $2 AND kind = $4 AND change_no >= $5
+);
 
 -- name: import_session
 -- A session as it was elsewhere, with its times; one that exists already leaves all alone.
@@ -312,12 +332,20 @@ FROM usage_round
 WHERE bucket = $1 AND session_key = $2
 ORDER BY round_index, model, day, currency;
 
--- name: transfer_requests
--- The request ids that a session has seen.
-SELECT kind, request_id, digest, result
+-- name: transfer_seen
+-- Hashes of the request ids that a session has seen.
+SELECT hashtextextended(request_id, kind) AS mark
 FROM session_request
 WHERE bucket = $1 AND session_key = $2
-ORDER BY kind, request_id;
+ORDER BY mark;
+
+-- name: transfer_requests
+-- The request ids that a session has seen, behind that of kind $3 and id $4: $5 at most.
+SELECT kind, request_id, digest, result, hashtextextended(request_id, kind) AS mark
+FROM session_request
+WHERE bucket = $1 AND session_key = $2 AND (kind, request_id) > ($3::smallint, $4::text)
+ORDER BY kind, request_id
+LIMIT $5;
 
 -- name: import_usage_sum
 -- A sum, unless there is one; its tenant has used as much more.
@@ -389,15 +417,20 @@ WHERE bucket = $1 AND session_key = $2
 ORDER BY consumer;
 
 -- name: transfer_recalls
--- A session's recalls without their claims, behind $3: $4 at most.
+-- A session's recalls without their claims and details.
 SELECT
     recall_id, type, state, first_time, interval_microseconds, occurrence, due_time, fired_count,
-    missed_count, skipped_count, last_fire_time, last_message_seq, request_hash, details, create_time,
-    update_time
+    missed_count, skipped_count, last_fire_time, last_message_seq, request_hash, ''::bytea AS details,
+    create_time, update_time
 FROM recall
-WHERE bucket = $1 AND session_key = $2 AND recall_id > $3
-ORDER BY recall_id
-LIMIT $4;
+WHERE bucket = $1 AND session_key = $2
+ORDER BY recall_id;
+
+-- name: transfer_recall_details
+-- What some recalls are about.
+SELECT recall_id, details
+FROM recall
+WHERE bucket = $1 AND session_key = $2 AND recall_id = ANY($3::text[]);
 
 -- name: import_log
 -- A record of the log, unless there is one of its number.
