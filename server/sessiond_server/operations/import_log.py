@@ -71,7 +71,8 @@ class LogImport:
         self._compactions: dict[int, visibility.Compaction] = {}
         self._rewinds: dict[int, visibility.Rewind] = {}
         self._open_note = 0
-        self._unchecked = self._hidden = self._rewound = False
+        self._unchecked = self._hidden = False
+        self._rewound_from: int | None = None
         self._handlers: dict[type[Any], Callable[[Any], bool]] = {
             Message: self._message,
             Revision: self._revision,
@@ -255,8 +256,13 @@ class LogImport:
         if not item.rewind_id:
             self._told(number, changes.REWOUND, number, item.create_time)
         self._rewinds[number] = visibility.Rewind(number, *item[1:4])
-        self._unchecked = self._hidden = self._rewound = True
+        self._changes_rewound(item.after_seq + 1)
         return False
+
+    def _changes_rewound(self, from_seq: int) -> None:
+        self._unchecked = self._hidden = True
+        first = self._rewound_from
+        self._rewound_from = from_seq if first is None else min(first, from_seq)
 
     def _same_rewind(self, item: Rewind) -> visibility.Rewind | None:
         return next((r for r in self._rewinds.values() if r[1:4] == item[1:4]), None)
@@ -272,7 +278,7 @@ class LogImport:
         self._now("undo.effective_seq", item.effective_seq)
         self._records.append(item)
         self._rewinds[item.rewind_id] = known._replace(undo_effective_seq=item.effective_seq)
-        self._unchecked = self._hidden = self._rewound = True
+        self._changes_rewound(known.after_seq + 1)
         return False
 
     def _change(self, item: Change) -> bool:
@@ -304,10 +310,12 @@ class LogImport:
             await transfers.add_record(connection, key, record)
         for kept in self._kept:
             self._count(False, not await transfers.keep(connection, key, kept))
+        if self._rewound_from is not None:
+            archiving.check_restored(head, self._rewound_from)
         if self._hidden:
-            archiving.check_restored(head, head.first_seq)
             grown = replace(head, next_seq=self.next_seq)
-            await hiding.derive(connection, key, grown, rewound_changed=self._rewound)
+            rewound = self._rewound_from is not None
+            await hiding.derive(connection, key, grown, rewound_changed=rewound)
         if self._hidden or self.next_change != head.next_change:
             await transfers.set_next_change(connection, key, self.next_change)
 

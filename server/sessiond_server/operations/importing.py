@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from sessiond_server.errors import ImportConflict, invalid
-from sessiond_server.operations import archiving, gate
+from sessiond_server.operations import archiving, ending, gate
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.import_log import Counts, LogImport
 from sessiond_server.sessions import titles
 from sessiond_server.sessions.transfers import Item
 from sessiond_server.store import changes, heads, sessions, transfers
 from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import session_key
 from sessiond_server.store.sessions import SUBAGENT, SessionInsert, SessionRow
 from sessiond_server.store.touched import touch
@@ -61,11 +62,10 @@ async def apply(
     came to. Raises `ImportConflict`, `InvalidFields` and `WriterLeaseHeld`."""
 
     async def work(connection: Connection) -> Applied:
-        begun = await _begin(connection, wanted)
         session_id, key = wanted.new.session_id, wanted.new.key
+        begun, head = await _begin(connection, wanted)
         if incarnation not in (None, begun.incarnation):
             raise ImportConflict(session_id, None, "was deleted meanwhile and made again")
-        head = await gate.lock(connection, session_id, key)
         if items:
             gate.check_writer(session_id, head, "", await heads.now(connection))
         log = LogImport(connection, session_id, key, head)
@@ -79,16 +79,17 @@ async def apply(
     return await archiving.transact(database, wanted.new.session_id, wanted.new.key, work)
 
 
-async def _begin(connection: Connection, wanted: Wanted) -> Applied:
-    """Find the session, or make it."""
-    row = await sessions.read(connection, wanted.new.key)
-    if row is None:
-        return await _create(connection, wanted)
+async def _begin(connection: Connection, wanted: Wanted) -> tuple[Applied, Head]:
+    """Find the session, or make it, and lock it: only then it stays the one that it is."""
+    session_id, key = wanted.new.session_id, wanted.new.key
+    head = await heads.lock(connection, key)
+    if head is None:
+        made = await _create(connection, wanted)
+        return made, await gate.lock(connection, session_id, key)
+    row = await ending.read(connection, session_id, key)
     if row.create_time != wanted.origin.create_time:
-        raise ImportConflict(
-            wanted.new.session_id, None, "was created at another time in the store"
-        )
-    return Applied(row.incarnation, facts_differ=_differs(row, wanted))
+        raise ImportConflict(session_id, None, "was created at another time in the store")
+    return Applied(row.incarnation, facts_differ=_differs(row, wanted)), head
 
 
 async def _create(connection: Connection, wanted: Wanted) -> Applied:

@@ -399,7 +399,8 @@ class TransferSession(_message.Message):
     def session(self) -> _session_pb2.Session:
         """Its facts, with its times; `id` and `create_time` are required. `first_seq` is the seq of the first
         message that follows; left out, 1. Counters, `incarnation`, `etag`, `root_id` and `spawn_depth` are
-        derived and therefore ignored. Unlike in a creation the state may be any, and the parent's kind too.
+        derived and therefore ignored. Unlike in a creation the state may be any, and the parent's kind too. A
+        `last_activity_time` to come counts as now.
         """
 
     def __init__(

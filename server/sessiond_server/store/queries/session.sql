@@ -75,7 +75,7 @@ WHERE bucket = $1 AND session_key = $2;
 WITH head AS (
     UPDATE session_head
     SET activity_time = greatest(activity_time, statement_timestamp()),
-        listed_time = greatest(activity_time, statement_timestamp())
+        listed_time = greatest(listed_time, statement_timestamp())
     WHERE bucket = $1 AND session_key = $2
     RETURNING bucket, session_key, listed_time
 )

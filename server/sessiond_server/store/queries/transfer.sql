@@ -122,7 +122,8 @@ SELECT EXISTS (
 );
 
 -- name: import_session
--- A session as it was elsewhere, with its times; one that exists already leaves all alone.
+-- A session as it was elsewhere, with its times; one that exists already leaves all alone. No activity is later
+-- than now, or the session would be thought busy, and be listed first, until then.
 WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, profile, title,
@@ -132,7 +133,7 @@ WITH made AS (
     )
     VALUES (
         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::jsonb, $15, $16, $17, $18, $19,
-        $20, $21, $22, $23, 1, $24, $25, $26, $27, $28
+        $20, $21, $22, $23, 1, $24, $25, $26, least($27, statement_timestamp()), $28
     )
     ON CONFLICT (bucket, session_key) DO NOTHING
     RETURNING bucket, session_key, create_time, state, listed_time
@@ -143,8 +144,8 @@ INSERT INTO session_head (
     writer_holder, writer_expire_time, compactor_token, compactor_holder, compactor_expire_time
 )
 SELECT
-    bucket, session_key, state, $29, $29, 1, 0, 0, 0, 0, create_time, listed_time, 0, '', '',
-    'epoch'::timestamptz, '', '', 'epoch'::timestamptz
+    bucket, session_key, state, $29, $29, 1, 0, 0, 0, 0, least(create_time, statement_timestamp()), listed_time,
+    0, '', '', 'epoch'::timestamptz, '', '', 'epoch'::timestamptz
 FROM made
 RETURNING session_key;
 
@@ -302,10 +303,12 @@ SET next_change = $3
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: finish_import
--- When a session was last active elsewhere, unless it has been since.
+-- When a session was last active elsewhere, unless it has been since; not later than now, but for messages of
+-- a later time, behind which others must not go back.
 WITH head AS (
     UPDATE session_head
-    SET activity_time = greatest(activity_time, $3), listed_time = greatest(listed_time, $3)
+    SET activity_time = greatest(activity_time, least($3, statement_timestamp())),
+        listed_time = greatest(listed_time, least($3, statement_timestamp()))
     WHERE bucket = $1 AND session_key = $2
     RETURNING bucket, session_key, listed_time
 )

@@ -1,0 +1,163 @@
+"""Imports into a session that something else happens to, or has happened to."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import grpc
+import pytest
+
+from sessiond import v1
+from tests.rpc.api import Api, new, said
+from tests.support.processes import ServerProcess
+
+Start = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def old(source: ServerProcess) -> Iterator[Api]:
+    with grpc.insecure_channel(source.target) as channel:
+        yield Api(channel)
+
+
+@pytest.fixture
+def own(start_server: Start, dsn: str) -> Iterator[Api]:
+    """A server on the test's own database, with small segments."""
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_ARCHIVE_SEGMENT_MESSAGES="2")
+    with grpc.insecure_channel(server.target) as channel:
+        yield Api(channel)
+    assert not server.bugs()
+
+
+class Pieces:
+    """Requests of an import that are sent when the test wants it."""
+
+    def __init__(self, api: Api) -> None:
+        self._queue = queue.SimpleQueue[v1.ImportSessionsRequest | None]()
+        self.answers = api.transfers.ImportSessions(iter(self._queue.get, None))
+
+    def send(self, *records: v1.TransferRecord) -> None:
+        self._queue.put(v1.ImportSessionsRequest(records=records))
+
+    def end(self) -> None:
+        self._queue.put(None)
+
+
+def test_P11_a_piece_never_gets_into_a_session_that_was_made_again(
+    old: Api, own: Api, dsn: str
+) -> None:
+    """The session becomes another one while the piece waits for its lock."""
+    id = old.create().id
+    for _ in range(10):
+        old.append(id, *(said() for _ in range(100)))
+    first, *records = old.export(session_ids=[id])
+    pieces = Pieces(own)
+    pieces.send(first, *records[:600])
+    next(pieces.answers)
+
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+    async def exchange() -> None:
+        connection = await asyncpg.connect(dsn)
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT FROM session_head FOR UPDATE")
+                pieces.send(*records[600:])
+                while not await connection.fetchval(waiting):
+                    await connection.execute("SELECT pg_sleep(0.01)")
+                await connection.execute("UPDATE session SET incarnation = gen_random_uuid()")
+        finally:
+            await connection.close()
+
+    asyncio.run(exchange())
+    pieces.end()
+    (outcome,) = (outcome for answer in pieces.answers for outcome in answer.outcomes)
+    assert outcome.error.reason == v1.ErrorReason.ERROR_REASON_IMPORT_CONFLICT
+    assert "made again" in outcome.error.message
+    assert own.get(id).message_count == 500
+
+
+def test_C_an_import_restores_what_it_rewinds_and_nothing_else(old: Api, own: Api) -> None:
+    """Both stores archive at the same times, so that their changes have the same numbers."""
+    id = old.talk(10)
+
+    def archive() -> None:
+        for api in (old, own):
+            api.contexts.ArchiveMessages(v1.ArchiveMessagesRequest(session_id=id, before_seq=11))
+
+    def move() -> int:
+        (outcome,) = own.bring(*old.export(session_ids=[id]))
+        assert not outcome.HasField("error"), outcome.error
+        assert own.context(id) == old.context(id)
+        return own.get(id).archived_before_seq
+
+    assert move() == 0
+    archive()
+    old.compact(id, 2, 3)
+    note = old.compact(id, 5, 6).compaction.note_seq
+    old.append(id, said())
+    assert move() == 11
+    old.contexts.RevertCompaction(v1.RevertCompactionRequest(session_id=id, note_seq=note))
+    old.rewind(id, 12)
+    assert move() == 11
+    rewind = old.rewind(id, 7)
+    assert move() == 7
+    archive()
+    undo = v1.UndoRewindRequest(session_id=id, rewind_id=rewind.rewind_id)
+    old.messages.UndoRewind(undo)
+    assert move() == 7
+
+
+def test_A_a_session_of_a_time_to_come_is_active_now(own: Api) -> None:
+    """Clocks don't quite agree: the last activity may lie ahead. What is appended is of now all the same, and
+    consumers get it."""
+    soon = datetime.now(UTC) + timedelta(hours=12)
+    session = v1.Session(id=new())
+    for field in (session.create_time, session.last_activity_time):
+        field.FromDatetime(soon)
+    end = v1.TransferEnd(next_seq=1, next_change=1)
+    begin = v1.TransferRecord(session=v1.TransferSession(session=session))
+    (outcome,) = own.bring(begin, v1.TransferRecord(end=end))
+    assert not outcome.HasField("error"), outcome.error
+    assert own.get(session.id).create_time == session.create_time
+    own.append(session.id, said())
+    (message,) = own.log(session.id)
+    assert message.create_time.ToDatetime(UTC) < soon - timedelta(hours=11)
+    claim = v1.ClaimStaleSessionsRequest(consumer="memory")
+    claim.idle_for.FromSeconds(0)
+    (stale,) = own.watermarks.ClaimStaleSessions(claim).sessions
+    assert stale.session_id == session.id
+
+
+def test_P3_what_follows_a_message_of_a_time_to_come_is_not_older(own: Api, dsn: str) -> None:
+    """Only its place in lists is that of now."""
+    soon = datetime.now(UTC) + timedelta(hours=12)
+    session = v1.Session(id=new())
+    session.create_time.FromDatetime(soon)
+    message = v1.TransferMessage(seq=1, payload=said().SerializeToString())
+    message.create_time.FromDatetime(soon)
+    end = v1.TransferEnd(message_count=1, next_seq=2, next_change=1)
+    begin = v1.TransferRecord(session=v1.TransferSession(session=session))
+    records = begin, v1.TransferRecord(message=message), v1.TransferRecord(end=end)
+    (outcome,) = own.bring(*records)
+    assert not outcome.HasField("error"), outcome.error
+    own.append(session.id, said())
+    times = [it.create_time.ToDatetime(UTC) for it in own.log(session.id)]
+    assert soon <= times[0] < times[1]
+    own.update(session.id, "title", title="a title")
+
+    async def listed() -> bool:
+        connection = await asyncpg.connect(dsn)
+        try:
+            places = "SELECT s.listed_time <= now() AND h.listed_time <= now() FROM session AS s"
+            return bool(
+                await connection.fetchval(f"{places} JOIN session_head AS h USING (session_key)")
+            )
+        finally:
+            await connection.close()
+
+    assert asyncio.run(listed())
