@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import asyncpg
 import grpc
@@ -227,6 +228,49 @@ def test_P11_children_go_or_stay_as_their_lifecycle_says(api: Api) -> None:
     assert (below.parent.id, below.root_id, below.spawn_depth) == (stays, stays, 1)
     assert [m.text for m in api.log(fork)] == ["message 1", "message 2"]
     assert api.delete(stays).session_count == 2
+
+
+def test_P11_what_is_created_meanwhile_below_a_child_that_stays_gets_its_root(
+    own: Api, dsn: str
+) -> None:
+    """The creation has seen its parent as it was before the deletion, and waits for a title with what it
+    has made of that."""
+    root = own.talk(1)
+    stays = own.child(root, DETACHED).id
+    below = own.child(stays).id
+    own.create(title="a title")
+    origin = v1.SessionParent(id=below, kind=v1.ParentKind.PARENT_KIND_SUBAGENT)
+    lowest = v1.Session(
+        id=new(), title="a title", parent=origin, lifecycle=v1.Lifecycle.LIFECYCLE_LINKED
+    )
+
+    async def race() -> None:
+        connection = await asyncpg.connect(dsn)
+
+        async def until_waiting(count: int, call: grpc.Future[Any]) -> None:
+            waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+            while not call.done() and await connection.fetchval(waiting) < count:
+                await connection.execute("SELECT pg_sleep(0.01)")
+
+        try:
+            async with connection.transaction():
+                await connection.execute("DELETE FROM session_title")
+                request = v1.CreateSessionRequest(session=lowest)
+                creation = own.sessions.CreateSession.future(request)
+                await until_waiting(1, creation)
+                deletion = own.sessions.DeleteSession.future(
+                    v1.DeleteSessionRequest(session_id=root)
+                )
+                await until_waiting(2, deletion)
+        finally:
+            await connection.close()
+        assert creation.result().session.id == lowest.id
+        assert deletion.result().detached_count == 1
+
+    asyncio.run(race())
+    for id, depth in ((stays, 0), (below, 1), (lowest.id, 2)):
+        session = own.get(id)
+        assert (session.root_id, session.spawn_depth) == (stays, depth)
 
 
 def test_P11_deleting_a_child_leaves_its_parent(api: Api) -> None:

@@ -126,11 +126,19 @@ async def family(connection: Connection, row: SessionRow, *, lock: bool = True) 
     return found
 
 
+async def _lock_descendants(connection: Connection, tenant: str, parents: list[str]) -> None:
+    """Lock what comes from locked sessions: who creates a child copies its parent's root."""
+    while parents:
+        children = await _locked_children(connection, tenant, parents)
+        parents = [child.session_id for child in children]
+
+
 async def remove(connection: Connection, gone: Family) -> Deleted:
     """Delete a locked family with all that belongs to it."""
     moved: list[SessionKey] = []
     if gone.staying:
         ids = [child.session_id for child in gone.staying]
+        await _lock_descendants(connection, gone.tenant, ids)
         moved = await sessions.detach(connection, gone.tenant, ids)
         for child in gone.staying:
             await changes.record(connection, child.key, changes.FACTS)
