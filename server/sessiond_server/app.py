@@ -233,7 +233,9 @@ def _listen(
         SessionLogServicer(database),
         UsageServicer(database, Recording(database, with_model)),
         AdminServicer(database),
-        TransferServicer(database),
+        TransferServicer(
+            database, imports=settings.imports, import_timeout=settings.import_timeout
+        ),
         RecallServicer.on(database, most_waiting=settings.read_queue),
         WatermarkServicer(database),
         Access(database) if settings.auth == "keys" else None,

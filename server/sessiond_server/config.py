@@ -218,6 +218,15 @@ class Settings(BaseSettings):
         description="Seconds before an upload of which nothing comes, or a download of which nothing is"
         " taken, is ended.",
     )
+    imports: int = Field(
+        default=8, ge=0, le=100_000, description="Imports of sessions at most at once."
+    )
+    import_timeout: float = Field(
+        default=60,
+        ge=0.1,
+        le=3600,
+        description="Seconds before an import of which nothing comes is ended.",
+    )
     search: bool = Field(
         default=True, description="Whether messages are indexed and can be searched."
     )

@@ -537,7 +537,7 @@ class TooManyTransfers(Refused):
     retry_after = 1.0
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} transfers of attachments are under way already.", limit=limit)
+        super().__init__(f"{limit} such transfers are under way already.", limit=limit)
 
 
 class SessionLogFull(Refused):

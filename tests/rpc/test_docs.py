@@ -203,6 +203,7 @@ def test_limits_in_other_words() -> None:
         ("bytes of a session's attachments", "session_attachment_bytes"),
         ("uploads at once", "attachment_uploads"),
         ("downloads at once", "attachment_downloads"),
+        ("imports at once", "imports"),
         ("watches of a connection", "feed_watches_per_connection"),
     ],
 )

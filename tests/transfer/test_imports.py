@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from sessiond import v1
-from tests.rpc.api import Api, new, said
+from tests.rpc.api import Api, new, refused, said
 from tests.support.processes import ServerProcess
 
 Start = Callable[..., ServerProcess]
@@ -33,6 +33,14 @@ def own(start_server: Start, dsn: str) -> Iterator[Api]:
     assert not server.bugs()
 
 
+def talk_in_many_appends(api: Api) -> str:
+    """A session of more than a piece: what was appended at once is stored at once."""
+    id = api.create().id
+    for _ in range(10):
+        api.append(id, *(said() for _ in range(100)))
+    return id
+
+
 class Pieces:
     """Requests of an import that are sent when the test wants it."""
 
@@ -51,9 +59,7 @@ def test_P11_a_piece_never_gets_into_a_session_that_was_made_again(
     old: Api, own: Api, dsn: str
 ) -> None:
     """The session becomes another one while the piece waits for its lock."""
-    id = old.create().id
-    for _ in range(10):
-        old.append(id, *(said() for _ in range(100)))
+    id = talk_in_many_appends(old)
     first, *records = old.export(session_ids=[id])
     pieces = Pieces(own)
     pieces.send(first, *records[:600])
@@ -161,3 +167,46 @@ def test_P3_what_follows_a_message_of_a_time_to_come_is_not_older(own: Api, dsn:
             await connection.close()
 
     assert asyncio.run(listed())
+
+
+def test_P13_imports_are_bounded_in_number_and_in_silence(start_server: Start, dsn: str) -> None:
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_IMPORTS="1", SESSIOND_IMPORT_TIMEOUT="2")
+    with grpc.insecure_channel(server.target) as channel:
+        api = Api(channel)
+        id = talk_in_many_appends(api)
+        records = api.export(session_ids=[id])
+        api.delete(id)
+        pieces = Pieces(api)
+        pieces.send(*records[:600])
+        counted = next(pieces.answers).record_count
+        refusal = refused(lambda: api.bring(*records[:1]))
+        assert (refusal.reason, refusal.metadata) == ("TOO_MANY_TRANSFERS", {"limit": "1"})
+        silence = refused(lambda: list(pieces.answers))
+        assert (silence.reason, silence.fields) == ("INVALID_FIELD", ["records"])
+        assert "2 s" in silence.message
+        assert api.get(id).message_count == counted - 1
+        pieces.end()
+        again = Pieces(api)
+        again.send(*records[:600])
+        again.send(*records[600:])
+        again.end()
+        (outcome,) = (outcome for answer in again.answers for outcome in answer.outcomes)
+        assert (outcome.messages_known, outcome.messages_added) == (counted - 1, 1001 - counted)
+    assert not server.bugs()
+
+
+def test_P2_an_import_that_waits_for_its_caller_does_not_hold_up_a_stop(
+    start_server: Start, dsn: str
+) -> None:
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_SHUTDOWN_GRACE="600")
+    with grpc.insecure_channel(server.target) as channel:
+        api = Api(channel)
+        id = talk_in_many_appends(api)
+        records = api.export(session_ids=[id])
+        api.delete(id)
+        pieces = Pieces(api)
+        pieces.send(*records[:600])
+        next(pieces.answers)
+        assert server.stop() == 0
+        assert refused(lambda: list(pieces.answers)).reason == "SHUTTING_DOWN"
+        pieces.end()

@@ -457,7 +457,7 @@ class TooManyDrafts(Overloaded):
 
 
 class TooManyTransfers(Overloaded):
-    """The server has as many uploads or downloads under way as may be."""
+    """The server has as many uploads, downloads or imports under way as may be."""
 
 
 class ReadQueueFull(Overloaded):

@@ -10,13 +10,14 @@ from typing import Any
 import grpc
 
 from sessiond.v1 import attachment_service_pb2 as rpc
-from sessiond_server.errors import AttachmentNotFound, ShuttingDown, TooManyTransfers, invalid
+from sessiond_server.errors import AttachmentNotFound, ShuttingDown, invalid
 from sessiond_server.operations import attaching, ending
 from sessiond_server.operations.attaching import AttachmentLimits, Uploading
 from sessiond_server.rpc import access, attachments_io, checks, limits, page_tokens
 from sessiond_server.rpc.attachments_io import attachment_out
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.streams import Slots
 from sessiond_server.rpc.uploads import Frames
 from sessiond_server.store import attachments
 from sessiond_server.store.attachments import AttachmentRow
@@ -24,24 +25,6 @@ from sessiond_server.store.database import Database
 
 _LAST_BLOCK = 1.0
 """Seconds that a download that stands still gets when the server stops."""
-
-
-class _Slots:
-    """So many transfers at once, and no more."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.taken = 0
-
-    @contextmanager
-    def one(self, *, refuse: bool = True) -> Iterator[None]:
-        if refuse and self.taken >= self._limit:
-            raise TooManyTransfers(self._limit)
-        self.taken += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
 
 
 class AttachmentServicer:
@@ -52,8 +35,8 @@ class AttachmentServicer:
     ) -> None:
         self._database = database
         self._bounds = bounds
-        self._uploads = _Slots(uploads)
-        self._downloads = _Slots(downloads)
+        self._uploads = Slots(uploads)
+        self._downloads = Slots(downloads)
         self._closing = asyncio.Event()
         self._open: dict[Context, asyncio.Task[Any]] = {}
         self._cutting: set[asyncio.Task[None]] = set()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
 from sessiond.v1 import transfer_service_pb2 as rpc
-from sessiond_server.errors import Refused, ShuttingDown, invalid
+from sessiond_server.errors import Refused, invalid
 from sessiond_server.operations import importing
 from sessiond_server.operations.importing import Applied, End, Wanted
 from sessiond_server.operations.importing_files import FileImport
-from sessiond_server.rpc import limits, transfer_in
+from sessiond_server.rpc import limits, streams, transfer_in
 from sessiond_server.rpc.errors import CODES, in_stream
 from sessiond_server.sessions.transfers import Item, Message
 from sessiond_server.store.database import Database
@@ -90,22 +91,23 @@ class _Session:
 class ImportStream:
     """One call. A session's refusal is its outcome; what isn't a session's is raised."""
 
-    def __init__(self, database: Database, tenant: str) -> None:
+    def __init__(
+        self, database: Database, tenant: str, timeout: float, closing: asyncio.Event
+    ) -> None:
         self._database = database
         self._tenant = tenant
+        self._timeout = timeout
+        self._closing = closing
         self._session: _Session | None = None
         self._count = 0
         self._stored = False
         self._outcomes: list[rpc.ImportOutcome] = []
-        self.closing = False
 
     async def answers(
         self, requests: AsyncIterator[rpc.ImportSessionsRequest]
     ) -> AsyncIterator[rpc.ImportSessionsResponse]:
         try:
-            async for request in requests:
-                if self.closing:
-                    raise ShuttingDown
+            while (request := await self._next(requests)) is not None:
                 if not 1 <= len(request.records) <= limits.TRANSFER_RECORDS:
                     raise invalid("records", f"must have 1 to {limits.TRANSFER_RECORDS}")
                 for place, record in enumerate(request.records):
@@ -118,6 +120,14 @@ class ImportStream:
         finally:
             if self._session is not None:
                 await self._forget_file(self._session)
+
+    async def _next(
+        self, requests: AsyncIterator[rpc.ImportSessionsRequest]
+    ) -> rpc.ImportSessionsRequest | None:
+        try:
+            return await streams.following(requests, self._timeout, self._closing)
+        except TimeoutError as error:
+            raise invalid("records", f"nothing came for {self._timeout:g} s") from error
 
     def _answer(self) -> rpc.ImportSessionsResponse:
         waiting = 0

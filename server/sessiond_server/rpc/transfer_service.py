@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 
 from sessiond.v1 import transfer_service_pb2 as rpc
 from sessiond_server.errors import PermissionDenied
@@ -14,6 +14,7 @@ from sessiond_server.rpc import access, limits, transfer_out
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.import_stream import ImportStream
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.streams import Slots
 from sessiond_server.sessions.transfers import Change, LogRecord
 from sessiond_server.store.database import Database
 from sessiond_server.store.messages import StoredMessage
@@ -22,26 +23,25 @@ _PIECE_BYTES = 2**20
 _KINDS = frozenset(rpc.TransferChangeKind.values())
 
 
-@dataclass(slots=True)
 class TransferServicer:
     """Exports and imports over gRPC."""
 
-    database: Database
-    _imports: set[ImportStream] = field(default_factory=set)
-    _closing: bool = False
+    def __init__(self, database: Database, *, imports: int, import_timeout: float) -> None:
+        self._database = database
+        self._imports = Slots(imports)
+        self._import_timeout = import_timeout
+        self._closing = asyncio.Event()
 
     def close_streams(self) -> None:
-        """End imports at their next request, and those that still come."""
-        self._closing = True
-        for stream in self._imports:
-            stream.closing = True
+        """End imports when they wait for their next request, and those that still come."""
+        self._closing.set()
 
     async def ExportSessions(
         self, request: rpc.ExportSessionsRequest, _: Context
     ) -> AsyncIterator[rpc.ExportSessionsResponse]:
         wanted, answer, size = _selection(request), rpc.ExportSessionsResponse(), 0
-        for session_id in await exporting.select(self.database, wanted):
-            found = await exporting.look(self.database, wanted, session_id)
+        for session_id in await exporting.select(self._database, wanted):
+            found = await exporting.look(self._database, wanted, session_id)
             if found is None:
                 continue
             async for record in self._records(found):
@@ -59,7 +59,7 @@ class TransferServicer:
         yield transfer_out.session(found)
         count = 0
         try:
-            async for happened in LogExport(self.database, found, _PIECE_BYTES).happened():
+            async for happened in LogExport(self._database, found, _PIECE_BYTES).happened():
                 if isinstance(happened, Change) and happened.kind not in _KINDS:
                     continue
                 if isinstance(happened, LogRecord) and not access.may(access.ADMIN):
@@ -76,14 +76,12 @@ class TransferServicer:
     ) -> AsyncIterator[rpc.ImportSessionsResponse]:
         if access.owner() is not None:
             raise PermissionDenied("An import needs an API key that is bound to no owner.", "admin")
-        stream = ImportStream(self.database, access.tenant())
-        stream.closing = self._closing
-        self._imports.add(stream)
-        try:
+        with self._imports.one():
+            stream = ImportStream(
+                self._database, access.tenant(), self._import_timeout, self._closing
+            )
             async for answer in stream.answers(requests):
                 yield answer
-        finally:
-            self._imports.discard(stream)
 
 
 def _selection(request: rpc.ExportSessionsRequest) -> Selection:

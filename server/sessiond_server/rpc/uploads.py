@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 from sessiond.v1 import attachment_service_pb2 as rpc
-from sessiond_server.errors import ShuttingDown, invalid
-from sessiond_server.rpc import limits
+from sessiond_server.errors import invalid
+from sessiond_server.rpc import limits, streams
 from sessiond_server.rpc.checks import Checks
 
 
@@ -55,25 +54,12 @@ class Frames:
             )
 
     async def _next(self) -> rpc.UploadAttachmentRequest | None:
-        coming = asyncio.ensure_future(anext(self._requests, None))
-        closing = asyncio.ensure_future(self._closing.wait())
+        left = max(0.0, self._heard + self._timeout - time.monotonic())
         try:
-            await asyncio.wait(
-                {coming, closing},
-                timeout=max(0.0, self._heard + self._timeout - time.monotonic()),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if coming.done():
-                return self._checked(coming.result())
-            if closing.done():
-                raise ShuttingDown
-            raise invalid("chunk", f"nothing came for {self._timeout:g} s")
-        finally:
-            closing.cancel()
-            if not coming.done():
-                coming.cancel()
-                with suppress(asyncio.CancelledError):
-                    await coming
+            frame = await streams.following(self._requests, left, self._closing)
+        except TimeoutError as error:
+            raise invalid("chunk", f"nothing came for {self._timeout:g} s") from error
+        return self._checked(frame)
 
     def _checked(
         self, frame: rpc.UploadAttachmentRequest | None

@@ -1025,7 +1025,9 @@ class Archive(_message.Message):
     stored_bytes: _builtins.int
     """How many bytes they are in the archive."""
     author: _builtins.str
-    """Who did it; `policy` if the service itself did, empty if it did for a rewind."""
+    """Who did it; `policy` if the service itself did, empty if it did for a rewind, for the undoing of one, or
+    for an import of these.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""

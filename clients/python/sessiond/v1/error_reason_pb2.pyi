@@ -130,8 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
     ERROR_REASON_REWIND_NOT_UNDOABLE: _ErrorReason.ValueType  # 27
     """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
-    where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first. Metadata: `rewind_id`, `note_seq` of that
-    compaction.
+    where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first.
+    Metadata: `rewind_id`, `note_seq` of that compaction.
     """
     ERROR_REASON_NOTHING_TO_REWIND: _ErrorReason.ValueType  # 28
     """FAILED_PRECONDITION. No message stands after the seq to rewind to. Metadata: `after_seq`,
@@ -205,8 +205,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: `name`, `kind`, what it was taken for.
     """
     ERROR_REASON_TOO_MANY_TRANSFERS: _ErrorReason.ValueType  # 45
-    """RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, or as many downloads, under way
-    as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `limit`.
+    """RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, downloads or imports under way as
+    may be (settings `attachment_uploads`, `attachment_downloads`, `imports`). Metadata: `limit`.
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 46
     """ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
@@ -373,8 +373,8 @@ ERROR_REASON_REWIND_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
 ERROR_REASON_REWIND_NOT_UNDOABLE: ErrorReason.ValueType  # 27
 """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
-where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first. Metadata: `rewind_id`, `note_seq` of that
-compaction.
+where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first.
+Metadata: `rewind_id`, `note_seq` of that compaction.
 """
 ERROR_REASON_NOTHING_TO_REWIND: ErrorReason.ValueType  # 28
 """FAILED_PRECONDITION. No message stands after the seq to rewind to. Metadata: `after_seq`,
@@ -448,8 +448,8 @@ the server doesn't take (settings `attachment_executables`, `attachment_refused_
 Metadata: `name`, `kind`, what it was taken for.
 """
 ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 45
-"""RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, or as many downloads, under way
-as may be (settings `attachment_uploads`, `attachment_downloads`). Metadata: `limit`.
+"""RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, downloads or imports under way as
+may be (settings `attachment_uploads`, `attachment_downloads`, `imports`). Metadata: `limit`.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 46
 """ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
