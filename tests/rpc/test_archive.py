@@ -306,6 +306,46 @@ def test_P7_updates_of_archived_messages_count_from_now_on(own: Api) -> None:
     assert refused(lambda: own.messages.UpdateMessages(far)).reason == "INVALID_FIELD"
 
 
+@pytest.fixture
+def small_segments(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
+    """A server whose segments hold two messages."""
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_ARCHIVE_SEGMENT_MESSAGES="2")
+    with grpc.insecure_channel(server.target) as channel:
+        yield Api(channel)
+
+
+def test_P13_an_update_rewrites_so_many_segments_at_most(small_segments: Api) -> None:
+    api = small_segments
+    id = api.talk(100)
+    assert _archive(api, id) == 101
+
+    def update(seqs: range) -> None:
+        request = v1.UpdateMessagesRequest(session_id=id)
+        for seq in seqs:
+            message = v1.Message(seq=seq, in_context=False)
+            request.updates.add(message=message).update_mask.paths.append("in_context")
+        api.messages.UpdateMessages(request)
+
+    found = refused(partial(update, range(1, 67)))
+    assert (found.reason, found.fields) == ("INVALID_FIELD", ["updates"])
+    assert "33 segments, more than 32" in found.message
+    assert api.get(id).context_message_count == 100
+    update(range(1, 65))
+    assert api.get(id).context_message_count == 36
+
+
+def test_P4_a_replay_out_of_many_segments_is_known(small_segments: Api) -> None:
+    api, messages = small_segments, [said(f"message {n}") for n in range(100)]
+    id = api.talk(0)
+    api.append(id, *messages)
+    assert _archive(api, id) == 101
+    ack = api.append(id, *messages)
+    assert (ack.replayed, ack.first_seq, ack.next_seq) == (True, 1, 101)
+    some = [*messages[10:12], *messages[40:50]]
+    changed = [*some[:-1], said("other", client_id=some[-1].client_id)]
+    assert refused(partial(api.append, id, *changed)).reason == "CLIENT_ID_REUSED"
+
+
 def _until(check: Callable[[], bool]) -> None:
     until = time.monotonic() + 60
     while not check():

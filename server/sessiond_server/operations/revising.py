@@ -9,7 +9,7 @@ from sessiond_server.errors import MessageNotFound, invalid
 from sessiond_server.operations import gate, indexing
 from sessiond_server.operations.indexing import Read
 from sessiond_server.sessions import visibility
-from sessiond_server.store import archive, archived, contexts, heads, messages, segments
+from sessiond_server.store import archive, archived, contexts, heads, messages
 from sessiond_server.store import changes as changes_log
 from sessiond_server.store.crossing import Row, column
 from sessiond_server.store.database import Connection, Database
@@ -19,7 +19,7 @@ from sessiond_server.store.messages import Marks, Revision, StoredMessage
 from sessiond_server.store.segments import FullMessage
 
 _SEGMENTS = 32
-"""How many segments one call may rewrite, or nearly so: each takes some milliseconds under the lock."""
+"""How many segments one call may rewrite: each takes some milliseconds under the lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,13 @@ async def _current(
 ) -> Mapping[int, Row]:
     """The current versions by seq."""
     below = [seq for seq in seqs if seq < head.archived_before_seq]
-    if len({seq // segments.MESSAGES for seq in below}) > _SEGMENTS:
-        raise invalid("updates", f"are of archived messages in more than {_SEGMENTS} places")
     found: dict[int, Row] = {}
     if below:
+        count = await archived.segment_count(connection, head.key, below)
+        if count > _SEGMENTS:
+            raise invalid(
+                "updates", f"are of archived messages in {count} segments, more than {_SEGMENTS}"
+            )
         there = await archived.by_seqs(connection, head.key, below)
         found |= {seq: there[seq] for seq in below if seq in there}
     size = sum(len(column(row, "payload")) for row in found.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -122,18 +122,25 @@ async def _segments(
         count,
         list(held),
     )
-    found = []
-    for row in rows:
-        version = row["version"]
-        messages = held.get(version)
-        if messages is None:
-            messages = await expanded(connection, row)
-            size = row["message_bytes"] + _OVERHEAD * len(messages)
-            _cache.put(key.key, version, messages, size)
-        else:
-            _cache.touch(version)
-        found.append(messages)
-    return found
+    return [await _held_or_expanded(connection, key, row, held) for row in rows]
+
+
+async def _held_or_expanded(
+    connection: Connection,
+    key: SessionKey,
+    row: asyncpg.Record,
+    held: Mapping[UUID, list[FullMessage]],
+) -> list[FullMessage]:
+    """The messages of a segment's row, whose content is left out if they are held."""
+    version = row["version"]
+    messages = held.get(version)
+    if messages is not None:
+        _cache.touch(version)
+        return messages
+    messages = await expanded(connection, row)
+    size = row["message_bytes"] + _OVERHEAD * len(messages)
+    _cache.put(key.key, version, messages, size)
+    return messages
 
 
 def _mask(values: Iterable[int] | None) -> int:
@@ -174,14 +181,24 @@ async def by_seqs(
 ) -> dict[int, FullMessage]:
     """Archived messages by their seqs."""
     found: dict[int, FullMessage] = {}
-    for seq in sorted(set(seqs)):
-        if seq not in found:
-            require_one_state(connection)
-            for messages in await _segments(
-                connection, key, seq, seq, (_ANY, _ANY), 1, descending=False
-            ):
-                found |= {message.seq: message for message in messages}
+    left = sorted(set(seqs))
+    while left:
+        require_one_state(connection)
+        held = _cache.versions(key.key)
+        rows = await connection.fetch(
+            query("segments_with_seqs"), *key, left, list(held), _READ_AHEAD
+        )
+        for row in rows:
+            messages = await _held_or_expanded(connection, key, row, held)
+            found |= {message.seq: message for message in messages}
+        left = [seq for seq in left if seq > rows[-1]["last_seq"]] if rows else []
     return found
+
+
+async def segment_count(connection: Connection, key: SessionKey, seqs: Sequence[int]) -> int:
+    """In how many segments these messages are."""
+    count: int = await connection.fetchval(query("count_segments_with_seqs"), *key, list(seqs))
+    return count
 
 
 async def by_client_ids(

@@ -16,6 +16,41 @@ WHERE s.bucket = $1 AND s.session_key = $2
 ORDER BY s.first_seq :direction
 LIMIT $7;
 
+-- name: segments_with_seqs
+-- The first $5 of the segments with these messages; $4 which versions the caller has already.
+SELECT
+    s.first_seq, s.last_seq, s.version, s.dictionary_id, s.message_bytes,
+    CASE WHEN s.version <> ALL($4::uuid[]) THEN s.content END AS content
+FROM (
+    SELECT DISTINCT s.first_seq
+    FROM unnest($3::bigint[]) AS k (seq)
+    CROSS JOIN LATERAL (
+        SELECT s.first_seq, s.last_seq
+        FROM message_segment AS s
+        WHERE s.bucket = $1 AND s.session_key = $2 AND s.first_seq <= k.seq
+        ORDER BY s.first_seq DESC
+        LIMIT 1
+    ) AS s
+    WHERE s.last_seq >= k.seq
+    ORDER BY s.first_seq
+    LIMIT $5
+) AS f
+JOIN message_segment AS s ON s.bucket = $1 AND s.session_key = $2 AND s.first_seq = f.first_seq
+ORDER BY s.first_seq;
+
+-- name: count_segments_with_seqs
+-- In how many segments these messages are.
+SELECT count(DISTINCT s.first_seq)
+FROM unnest($3::bigint[]) AS k (seq)
+CROSS JOIN LATERAL (
+    SELECT s.first_seq, s.last_seq
+    FROM message_segment AS s
+    WHERE s.bucket = $1 AND s.session_key = $2 AND s.first_seq <= k.seq
+    ORDER BY s.first_seq DESC
+    LIMIT 1
+) AS s
+WHERE s.last_seq >= k.seq;
+
 -- name: segment_totals
 -- What whole segments within ranges hold of the context, and which these are: none that has been changed since
 -- message $5, if that isn't null.
