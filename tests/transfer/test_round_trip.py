@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import settings
@@ -76,3 +77,18 @@ def test_P6_P7_P10_long_histories_are_equal_after_export_and_import(
     old: Client, new: Client, source: ServerProcess
 ) -> None:
     run(old, new, source, examples=150, steps=60)
+
+
+def test_P4_imports_of_the_same_sessions_at_once_are_as_one(old: Client, new: Client) -> None:
+    """As when a caller that gave up sends it all again while its first import still runs."""
+    ids = [f"twice-{number}" for number in range(20)]
+    for id in ids:
+        old.create_session(id, title=id)
+        old.append(id, [v1.Message(role=v1.Role.ROLE_USER, text=f"{n}") for n in range(50)])
+    with ThreadPoolExecutor(4) as threads:
+        imports = list(threads.map(lambda _: move(old, new, ids), range(4)))
+    outcomes = [outcome for outcomes in imports for outcome in outcomes]
+    assert not [outcome for outcome in outcomes if outcome.HasField("error")]
+    assert sum(outcome.created for outcome in outcomes) == len(ids)
+    assert sum(outcome.messages_added for outcome in outcomes) == 50 * len(ids)
+    assert exported(new, ids) == exported(old, ids)

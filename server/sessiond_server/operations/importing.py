@@ -101,8 +101,7 @@ async def _create(connection: Connection, wanted: Wanted) -> Applied:
     if title:
         title = await _claim(connection, row)
         row = replace(row, title=title)
-    if not await transfers.insert_session(connection, row, wanted.origin):
-        raise ImportConflict(new.session_id, None, "was made by somebody else just now")
+    await transfers.insert_session(connection, row, wanted.origin)
     if parent is not None and not await transfers.child_is_told(
         connection, parent.key, new.session_id
     ):

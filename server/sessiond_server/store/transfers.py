@@ -164,13 +164,12 @@ class Origin(NamedTuple):
     first_seq: int
 
 
-async def insert_session(connection: Connection, new: SessionInsert, origin: Origin) -> bool:
-    """Store a session as it was; false if its id is taken."""
+async def insert_session(connection: Connection, new: SessionInsert, origin: Origin) -> None:
+    """Store a session as it was. Raises asyncpg's `UniqueViolationError` if somebody else just made it."""
     values = [getattr(new, name) for name in SessionInsert.__slots__]
-    found = await connection.fetchval(
+    await connection.execute(
         query("import_session"), *values[:11], *origin[:2], *values[11:], *origin[2:]
     )
-    return found is not None
 
 
 async def child_is_told(connection: Connection, parent: SessionKey, child_id: str) -> bool:

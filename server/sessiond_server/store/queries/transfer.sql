@@ -122,8 +122,8 @@ SELECT EXISTS (
 );
 
 -- name: import_session
--- A session as it was elsewhere, with its times; one that exists already leaves all alone. No activity is later
--- than now, or the session would be thought busy, and be listed first, until then.
+-- A session as it was elsewhere, with its times. That it was made meanwhile violates its key, and all is done once
+-- more. No activity is later than now, or the session would be thought busy, and be listed first, until then.
 WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, profile, title,
@@ -135,7 +135,6 @@ WITH made AS (
         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::jsonb, $15, $16, $17, $18, $19,
         $20, $21, $22, $23, 1, $24, $25, $26, least($27, statement_timestamp()), $28
     )
-    ON CONFLICT (bucket, session_key) DO NOTHING
     RETURNING bucket, session_key, create_time, state, listed_time
 )
 INSERT INTO session_head (
@@ -146,8 +145,7 @@ INSERT INTO session_head (
 SELECT
     bucket, session_key, state, $29, $29, 1, 0, 0, 0, 0, least(create_time, statement_timestamp()), listed_time,
     0, '', '', 'epoch'::timestamptz, '', '', 'epoch'::timestamptz
-FROM made
-RETURNING session_key;
+FROM made;
 
 -- name: child_is_told
 -- Whether a parent's feed tells of a child.
