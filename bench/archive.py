@@ -7,14 +7,10 @@ keeps expanded in memory.
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
-import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -22,22 +18,16 @@ import asyncpg
 from bench.measure import Ratio, compare_latency
 from bench.processes import sessiond
 from sessiond import AsyncClient, from_openai
+from tests.support.data import airline_sessions
 
-_BESIDE = Path(__file__).parents[2] / "shared" / "data"
-_DATA = Path(os.environ.get("SESSIOND_TEST_DATA", _BESIDE)) / "airline_sessions.jsonl.gz"
 _COPIES = 12
 
 _HOT = ("message", "open_tool_call")
 _ARCHIVED = ("message_segment", "segment_dictionary", "message_archive")
 
 
-def there() -> bool:
-    return _DATA.is_file()
-
-
 def _conversations() -> list[list[dict[str, Any]]]:
-    with gzip.open(_DATA, "rt", encoding="utf-8") as lines:
-        return [json.loads(line)["messages"] for line in lines]
+    return [session["messages"] for session in airline_sessions()]
 
 
 async def _bytes(connection: asyncpg.Connection[asyncpg.Record], tables: tuple[str, ...]) -> int:

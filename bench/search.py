@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
-import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -22,6 +18,7 @@ from sessiond_server.rpc import messages_in, passages_in
 from sessiond_server.sessions import passages
 from sessiond_server.store import search
 from sessiond_server.store.keys import DEFAULT_TENANT, session_key
+from tests.support.data import airline_sessions
 
 MESSAGES = 1_000_000
 QUERIES = ("gold certificate", "baggage insurance", "flight cancelled", "reservation passengers")
@@ -88,10 +85,7 @@ ORDER BY n.create_time, p.seq;
 
 def conversations() -> list[list[v1.Message]]:
     """The airline sessions."""
-    beside = Path(__file__).parents[2] / "shared" / "data"
-    path = Path(os.environ.get("SESSIOND_TEST_DATA", beside)) / "airline_sessions.jsonl.gz"
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [from_openai(json.loads(line)["messages"]) for line in lines]
+    return [from_openai(session["messages"]) for session in airline_sessions()]
 
 
 def _pool() -> list[tuple[Any, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import os
@@ -15,9 +14,7 @@ from typing import Any
 from unittest import mock
 
 from sessiond.cli import main
-from tests.support.processes import data
 
-AIRLINE = data("airline_sessions.jsonl.gz")
 COMMAND = (sys.executable, "-m", "sessiond.cli")
 
 
@@ -102,12 +99,6 @@ def _exit_code(work: Callable[[], None]) -> int:
             return 1
         return ended.code or 0
     return 0
-
-
-def airline_sessions() -> list[dict[str, Any]]:
-    """The 120 real sessions with their 3,206 messages, as the file has them."""
-    with gzip.open(AIRLINE, "rb") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def write_lines(path: Path, sessions: Sequence[object]) -> Path:

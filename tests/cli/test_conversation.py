@@ -14,7 +14,7 @@ from sessiond.cli.openai_files import to_message
 from sessiond.cli.render.conversation import Painter, Style
 from sessiond.cli.render.pairs import pair
 from sessiond.cli.transcript import Fold, Gap, Row
-from tests.cli.command import airline_sessions
+from tests.support.data import airline_sessions
 
 
 def stored(values: list[dict[str, Any]]) -> list[v1.Message]:

@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from sessiond import Client
-from tests.cli.command import AIRLINE, Cli, airline_sessions, read_lines, write_lines
+from tests.cli.command import Cli, read_lines, write_lines
 from tests.cli.proxy import Relay
-from tests.support.processes import ServerProcess, data
-
-HERMES, POWER_LOOP = data("hermes_state.db"), data("power_loop_sessions.db")
+from tests.support.data import AIRLINE, airline_sessions, hermes, power_loop
+from tests.support.processes import ServerProcess
 
 
 def talk(session_id: str, count: int, **more: Any) -> dict[str, Any]:
@@ -300,15 +299,15 @@ def test_D_import_says_which_format_a_file_of_another_one_has(cli: Cli, tmp_path
     prose.write_text("# Heading\n\n" + "words\n" * 1000)
     cli.ok("export", "--format", "native", "--file", str(native))
     wrong = {
-        ("openai", HERMES): "a SQLite file, which --format hermes or --format power-loop imports",
+        ("openai", hermes()): "a SQLite file, which --format hermes or --format power-loop imports",
         ("openai", native): "a native file, which --format native imports",
         ("openai", prose): "no sessions at its beginning",
-        ("native", HERMES): "not a native file but a SQLite file",
+        ("native", hermes()): "not a native file but a SQLite file",
         ("native", openai): "not a native file but one of OpenAI-style sessions",
         ("native", prose): "not a native file: it has no header",
         ("native", empty): "not a native file: it is empty",
-        ("hermes", POWER_LOOP): "not a store of Hermes: its table sessions has no column id",
-        ("power-loop", HERMES): "not a store of power-loop: it has no table session_state",
+        ("hermes", power_loop()): "not a store of Hermes: its table sessions has no column id",
+        ("power-loop", hermes()): "not a store of power-loop: it has no table session_state",
         ("hermes", prose): "prose.md: not a SQLite file",
     }
     for (kind, file), words in wrong.items():

@@ -26,7 +26,7 @@ from sessiond.cli.openai_files import (
     to_message,
     to_metadata,
 )
-from tests.cli.command import airline_sessions
+from tests.support.data import airline_sessions
 
 TEXTS = st.text(st.characters(), max_size=20)
 VALUES = st.recursive(

@@ -15,10 +15,11 @@ from rich.console import Console
 from sessiond import Client, Event, message_update, v1
 from sessiond.cli.render.conversation import Style
 from sessiond.cli.render.feed import FeedPainter, short_id
-from tests.cli.command import Cli, airline_sessions, read_lines, write_lines
+from tests.cli.command import Cli, read_lines, write_lines
 from tests.cli.proxy import Relay
 from tests.cli.running import SECONDS, Tail
 from tests.cli.test_exit_codes import on_a_terminal
+from tests.support.data import airline_sessions
 
 USER, ASSISTANT, TOOL = v1.Role.ROLE_USER, v1.Role.ROLE_ASSISTANT, v1.Role.ROLE_TOOL
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from sessiond import from_openai, to_openai, v1
 from sessiond._openai import EXTRA
-from tests.support.processes import data
+from tests.support.data import airline_sessions
 
 ARGUMENTS = '{"b": 1.0, "a":\t[1e2], "c": "\\u00e9\\ud800"'  # not valid JSON: never closed
 
@@ -212,17 +211,13 @@ def test_an_extension_that_isn_t_ours_is_refused(extra: bytes) -> None:
 
 
 def test_P10_all_of_a_benchmark_s_sessions_come_back() -> None:
-    path = data("airline_sessions.jsonl.gz")
-    if not path.exists():
-        pytest.skip("the shared data isn't there")
     count = 0
-    with gzip.open(path, "rt") as lines:
-        for line in lines:
-            messages = json.loads(line)["messages"]
-            again = to_openai(from_openai(messages))
-            assert again == messages
-            assert json.dumps(again) == json.dumps(messages)
-            count += len(messages)
+    for session in airline_sessions():
+        messages = session["messages"]
+        again = to_openai(from_openai(messages))
+        assert again == messages
+        assert json.dumps(again) == json.dumps(messages)
+        count += len(messages)
     assert count == 3206
 
 

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond import from_openai, to_openai, v1, with_client_ids
 from tests.rpc.api import Api, calling, refused, said
-from tests.support.openai import airline
+from tests.support.data import airline
 
 CONTINUATION = v1.ParentKind.PARENT_KIND_CONTINUATION
 ALL = v1.MessageView.MESSAGE_VIEW_ALL

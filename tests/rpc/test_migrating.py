@@ -16,7 +16,6 @@ from sessiond_server.rpc.server import SERVICES
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "migrating" / "README.md"
-PAPER = ROOT.parent / "shared" / "design" / "4-feature-table.md"
 
 ROWS = {
     "A": """create a session for a profile and a user; get a session with two views of one load; delta save;
@@ -102,11 +101,3 @@ def test_every_row_has_an_rpc_a_command_and_a_test(system: str, row: str) -> Non
 
 def test_the_table_has_no_other_rows() -> None:
     assert list(table(TABLE)) == [(system, row) for system in ROWS for row in rows_of(system)]
-
-
-def test_the_rows_are_those_of_the_design() -> None:
-    """Where the design lies beside the checkout, nothing of it is missing here."""
-    if not PAPER.exists():
-        pytest.skip(f"there is no {PAPER.name} beside the checkout")
-    wanted = [key for key in table(PAPER) if key[0] in "ABC"]
-    assert [(system, row) for system in "ABC" for row in rows_of(system)] == wanted

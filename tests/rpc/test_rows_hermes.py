@@ -10,7 +10,7 @@ import pytest
 
 import sessiond
 from sessiond import Client, from_openai, to_openai, v1
-from tests.support.openai import airline
+from tests.support.data import airline
 from tests.support.processes import ServerProcess
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from sessiond import Client, from_openai, message_update, to_openai, v1
-from tests.support.openai import airline
+from tests.support.data import airline
 from tests.support.processes import ServerProcess
 
 

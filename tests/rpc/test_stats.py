@@ -12,7 +12,7 @@ import pytest
 
 from sessiond import from_openai, v1, with_client_ids
 from tests.rpc.api import Api, calling, new, said
-from tests.support.openai import airline
+from tests.support.data import airline
 from tests.support.processes import ServerProcess
 
 ACTIVE, ENDED, ARCHIVED = 1, 2, 3

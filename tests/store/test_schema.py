@@ -15,7 +15,7 @@ from sessiond_server import app as _app  # noqa: F401  its modules make the vari
 from sessiond_server.store import migrate as migrating
 from sessiond_server.store.migrate import SchemaError, migrate, migrations
 from sessiond_server.store.sql import QUERIES
-from tests.support.openai import airline
+from tests.support.data import airline
 from tests.support.postgres import Databases, cluster
 from tests.support.processes import ServerProcess
 

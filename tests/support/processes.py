@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 STARTED = "sessiond is ready on "
 
@@ -97,9 +96,3 @@ class ServerProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-
-
-def data(name: str) -> Path:
-    """A file of the shared real data; its directory is `SESSIOND_TEST_DATA` or beside the checkout."""
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
-    return Path(os.environ.get("SESSIOND_TEST_DATA", beside)) / name

@@ -19,7 +19,8 @@ import sessiond
 from sessiond import Client, message_update, v1
 from sessiond.cli import native_files
 from sessiond.cli.openai_files import FormatError
-from tests.cli.command import AIRLINE, COMMAND, Cli
+from tests.cli.command import COMMAND, Cli
+from tests.support.data import AIRLINE
 from tests.support.postgres import Databases
 from tests.support.processes import ServerProcess
 from tests.transfer.reading import everything

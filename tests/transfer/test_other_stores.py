@@ -21,11 +21,10 @@ from google.protobuf.json_format import MessageToDict
 import sessiond
 from sessiond import Client, v1
 from tests.cli.command import COMMAND, Cli
+from tests.support.data import hermes, power_loop
 from tests.support.postgres import Databases
-from tests.support.processes import ServerProcess, data
+from tests.support.processes import ServerProcess
 
-HERMES = data("hermes_state.db")
-POWER_LOOP = data("power_loop_sessions.db")
 ROLES = {
     "system": v1.Role.ROLE_SYSTEM,
     "user": v1.Role.ROLE_USER,
@@ -137,11 +136,13 @@ def check_hermes_message(message: v1.Message, row: sqlite3.Row) -> None:
 
 
 def check_hermes(client: Client) -> None:
-    found = rows(HERMES, "SELECT * FROM sessions")
+    found = rows(hermes(), "SELECT * FROM sessions")
     assert all_sessions(client) == sorted(row["id"] for row in found)
     for row in found:
         check_hermes_session(client, row)
-        theirs = rows(HERMES, "SELECT * FROM messages WHERE session_id = ? ORDER BY id", row["id"])
+        theirs = rows(
+            hermes(), "SELECT * FROM messages WHERE session_id = ? ORDER BY id", row["id"]
+        )
         ours = log(client, row["id"])
         assert [message.seq for message in ours] == list(range(1, len(theirs) + 1))
         for message, its in zip(ours, theirs, strict=True):
@@ -151,27 +152,27 @@ def check_hermes(client: Client) -> None:
 def test_D_import_of_a_hermes_store_brings_everything_and_twice_is_as_once(
     store: ServerProcess,
 ) -> None:
-    before = HERMES.stat().st_mtime_ns, HERMES.read_bytes()
-    first = imported(store, "hermes", HERMES)
+    before = hermes().stat().st_mtime_ns, hermes().read_bytes()
+    first = imported(store, "hermes", hermes())
     assert (first["sessions"], first["created"], first["added"]) == (30, 30, 756)
     with Client(store.target) as client:
         check_hermes(client)
         total = client.get_usage().total
-        again = imported(store, "hermes", HERMES)
+        again = imported(store, "hermes", hermes())
         assert (again["created"], again["added"], again["known"]) == (0, 0, 756)
         assert (again["records_added"], again["facts_differ"]) == (0, 0)
         check_hermes(client)
         assert client.get_usage().total == total
         (spent,) = total.costs
-        costs = rows(HERMES, "SELECT estimated_cost_usd FROM sessions")
+        costs = rows(hermes(), "SELECT estimated_cost_usd FROM sessions")
         assert Decimal(spent.estimated) == sum(Decimal(repr(row[0])) for row in costs)
-    assert (HERMES.stat().st_mtime_ns, HERMES.read_bytes()) == before
+    assert (hermes().stat().st_mtime_ns, hermes().read_bytes()) == before
 
 
 def test_B_compression_splits_and_titles_of_hermes_read_as_one_conversation(
     store: ServerProcess,
 ) -> None:
-    imported(store, "hermes", HERMES)
+    imported(store, "hermes", hermes())
     with Client(store.target) as client:
         newest = client.resolve_session("flight change", owner="user-0")
         assert newest.title == "flight change #8"
@@ -183,10 +184,12 @@ def test_B_compression_splits_and_titles_of_hermes_read_as_one_conversation(
 def test_B_conversation_format_of_hermes_comes_back_with_its_reasoning(
     store: ServerProcess,
 ) -> None:
-    imported(store, "hermes", HERMES)
+    imported(store, "hermes", hermes())
     with Client(store.target) as client:
-        for row in rows(HERMES, "SELECT id FROM sessions"):
-            theirs = rows(HERMES, "SELECT * FROM messages WHERE session_id = ? ORDER BY id", row[0])
+        for row in rows(hermes(), "SELECT id FROM sessions"):
+            theirs = rows(
+                hermes(), "SELECT * FROM messages WHERE session_id = ? ORDER BY id", row[0]
+            )
             for ours, its in zip(sessiond.to_openai(log(client, row[0])), theirs, strict=True):
                 assert (ours["role"], ours["content"]) == (its["role"], its["content"])
                 assert ours.get("tool_calls") == (
@@ -231,7 +234,7 @@ def check_power_loop_session(client: Client, row: sqlite3.Row) -> None:
 
 def check_power_loop_state(client: Client, session: v1.Session, session_id: str) -> None:
     """Row C "session state": what was pending there waits here."""
-    (state,) = rows(POWER_LOOP, "SELECT * FROM session_state WHERE session_id = ?", session_id)
+    (state,) = rows(power_loop(), "SELECT * FROM session_state WHERE session_id = ?", session_id)
     pending = json.loads(state["pending_json"] or '{"tool_calls": []}')["tool_calls"]
     waiting = list(client.list_open_tool_calls(session_id))
     assert [(c.tool_call.id, c.tool_call.name) for c in waiting] == [
@@ -242,7 +245,7 @@ def check_power_loop_state(client: Client, session: v1.Session, session_id: str)
     assert session.next_seq == state["next_seq"] + bool(pending)
     newest = max((c.note_seq for c in client.list_compactions(session_id)), default=0)
     noted = rows(
-        POWER_LOOP,
+        power_loop(),
         "SELECT max(note_seq) FROM compactions WHERE session_id = ? AND compact_seq = ?",
         session_id,
         state["last_compact_seq"],
@@ -267,7 +270,7 @@ def check_power_loop_message(message: v1.Message, row: sqlite3.Row) -> None:
 
 
 def check_power_loop_compactions(client: Client, session_id: str) -> None:
-    theirs = rows(POWER_LOOP, "SELECT * FROM compactions WHERE session_id = ?", session_id)
+    theirs = rows(power_loop(), "SELECT * FROM compactions WHERE session_id = ?", session_id)
     ours = list(client.list_compactions(session_id))
     assert [
         (c.note_seq, c.from_seq, c.to_seq, c.tokens_before, c.tokens_after, c.round_index)
@@ -283,7 +286,7 @@ def check_power_loop_compactions(client: Client, session_id: str) -> None:
 
 def check_power_loop_usage(client: Client, session_id: str) -> None:
     theirs = rows(
-        POWER_LOOP,
+        power_loop(),
         "SELECT * FROM usage_rounds WHERE session_id = ? ORDER BY round_index",
         session_id,
     )
@@ -298,12 +301,12 @@ def check_power_loop_usage(client: Client, session_id: str) -> None:
 
 
 def check_power_loop(client: Client) -> None:
-    found = rows(POWER_LOOP, "SELECT * FROM sessions")
+    found = rows(power_loop(), "SELECT * FROM sessions")
     assert all_sessions(client) == sorted(row["session_id"] for row in found)
     for row in found:
         id = row["session_id"]
         check_power_loop_session(client, row)
-        theirs = rows(POWER_LOOP, "SELECT * FROM messages WHERE session_id = ? ORDER BY seq", id)
+        theirs = rows(power_loop(), "SELECT * FROM messages WHERE session_id = ? ORDER BY seq", id)
         ours = log(client, id)
         for message, its in zip(ours, theirs, strict=False):
             check_power_loop_message(message, its)
@@ -315,22 +318,22 @@ def check_power_loop(client: Client) -> None:
 def test_C_compaction_and_session_state_of_power_loop_arrive_and_twice_is_as_once(
     store: ServerProcess,
 ) -> None:
-    before = POWER_LOOP.read_bytes()
-    first = imported(store, "power-loop", POWER_LOOP)
+    before = power_loop().read_bytes()
+    first = imported(store, "power-loop", power_loop())
     assert (first["sessions"], first["created"]) == (30, 30)
     assert first["in_metadata"] == {"sessions.pending_json": 5}
     with Client(store.target) as client:
         check_power_loop(client)
-        again = imported(store, "power-loop", POWER_LOOP)
+        again = imported(store, "power-loop", power_loop())
         assert (again["created"], again["added"], again["records_added"]) == (0, 0, 0)
         assert again["in_metadata"] == first["in_metadata"]
         check_power_loop(client)
-    assert POWER_LOOP.read_bytes() == before
+    assert power_loop().read_bytes() == before
 
 
 def many_hermes(path: Path, times: int) -> Path:
     """The same store several times over, long enough to be interrupted."""
-    path.write_bytes(HERMES.read_bytes())
+    path.write_bytes(hermes().read_bytes())
     path.chmod(0o600)
     connection = sqlite3.connect(path)
     for table in ("messages", "sessions"):
