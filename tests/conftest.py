@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import tests.support.examples  # noqa: F401  registers the profiles of random tests
 from tests.support.postgres import Databases, server_for_tests
 from tests.support.processes import ServerProcess
 

@@ -27,6 +27,7 @@ from sessiond.cli.openai_files import (
     to_metadata,
 )
 from tests.support.data import airline_sessions
+from tests.support.examples import examples
 
 TEXTS = st.text(st.characters(), max_size=20)
 VALUES = st.recursive(
@@ -63,7 +64,7 @@ MESSAGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(MESSAGES)
 @example({"role": "user", "content": "\ud800 unpaired"})
 @example({"role": "assistant", "content": None})
@@ -101,7 +102,7 @@ def test_P14_what_is_no_message_is_refused(value: object) -> None:
         to_message(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.dictionaries(TEXTS, VALUES, max_size=4), st.dictionaries(TEXTS, VALUES, max_size=2))
 @example({"task_id": 3, "reward": 0.0, "big": 2**63 + 1, "half": 0.5}, {"tools": [{"n": 1}]})
 def test_P10_metadata_and_further_fields_come_back_equal(

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond import from_openai, to_openai, v1
 from sessiond._openai import EXTRA
 from tests.support.data import airline_sessions
+from tests.support.examples import examples
 
 ARGUMENTS = '{"b": 1.0, "a":\t[1e2], "c": "\\u00e9\\ud800"'  # not valid JSON: never closed
 
@@ -263,7 +264,7 @@ def dicts(draw: st.DrawFn) -> dict[str, Any]:
     return {key: drawn[key] for key in draw(st.permutations(list(drawn)))}
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(dicts(), max_size=3))
 def test_P10_any_dict_comes_back_equal_and_in_order(messages: list[dict[str, Any]]) -> None:
     sent = [message.SerializeToString() for message in from_openai(messages)]

@@ -1,18 +1,14 @@
-"""Profiles of the random tests: how many examples, and no deadlines, since a real server answers."""
+"""The services that histories run against."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
 
 from tests.model.driver import Stubs
 from tests.support.postgres import Databases
 from tests.support.processes import ServerProcess
-
-settings.register_profile("model", deadline=None, derandomize=False, print_blob=True)
-settings.load_profile("model")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from sessiond_server.sessions.file_names import (
     type_of,
     unused,
 )
+from tests.support.examples import examples
 
 ODD = [
     *"./\\ ~_-:<>|?*\t\n\0$#1aX\u202e\u200b\u0301\u0338\u212b\ufeff\u2028\U0001f600é",
@@ -32,7 +33,7 @@ RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{it}{n}" for it in ("COM", "LPT") fo
 NAMES = st.lists(st.one_of(st.sampled_from(ODD), st.characters()), max_size=30).map("".join)
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=examples(3000))
 @given(NAMES)
 def test_A_safe_names_never_lead_astray(name: str) -> None:
     try:
@@ -55,7 +56,7 @@ def test_A_safe_names_never_lead_astray(name: str) -> None:
     assert not set('<>:"|?*\\') & set(safe)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     st.lists(st.one_of(NAMES, st.sampled_from(["a", "a/b", "a.txt", "a/b/c", "a_1"])), max_size=12)
 )

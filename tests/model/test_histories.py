@@ -16,13 +16,14 @@ from tests.model.driver import Stubs
 from tests.model.finding import Deletions, Searches
 from tests.model.log import completed
 from tests.model.machines import Appends, Forks, Hiding, Leases, Retries
+from tests.support.examples import examples
 
 
-def run(machine: type[RuleBasedStateMachine], stubs: Stubs, examples: int, steps: int) -> None:
+def run(machine: type[RuleBasedStateMachine], stubs: Stubs, count: int, steps: int) -> None:
     """Run random histories of a kind."""
     bound = type(machine.__name__, (machine,), {"stubs": stubs})
     run_state_machine_as_test(
-        bound, settings=settings(max_examples=examples, stateful_step_count=steps)
+        bound, settings=settings(max_examples=examples(count), stateful_step_count=steps)
     )
 
 
@@ -52,27 +53,27 @@ class FindingArchived(Appends, Hiding, Archives, Searches, Deletions):
 
 @pytest.mark.timeout(600)
 def test_P1_P3_P4_P5_appends_in_every_mode_are_what_the_model_says(stubs: Stubs) -> None:
-    run(Writing, stubs, examples=10, steps=20)
+    run(Writing, stubs, count=10, steps=20)
 
 
 @pytest.mark.timeout(600)
 def test_P6_P7_P8_contexts_now_and_of_the_past_are_what_the_model_says(stubs: Stubs) -> None:
-    run(Changing, stubs, examples=10, steps=25)
+    run(Changing, stubs, count=10, steps=25)
 
 
 @pytest.mark.timeout(600)
 def test_P6_P11_searches_find_what_is_there_and_deletions_leave_nothing(stubs: Stubs) -> None:
-    run(Finding, stubs, examples=10, steps=25)
+    run(Finding, stubs, count=10, steps=25)
 
 
 @pytest.mark.timeout(600)
 def test_P6_P11_searches_and_deletions_mind_no_archive(archiving_stubs: Stubs) -> None:
-    run(FindingArchived, archiving_stubs, examples=8, steps=25)
+    run(FindingArchived, archiving_stubs, count=8, steps=25)
 
 
 @pytest.mark.timeout(600)
 def test_P4_P6_P7_P8_archived_histories_are_what_the_model_says(archiving_stubs: Stubs) -> None:
-    run(Archiving, archiving_stubs, examples=10, steps=25)
+    run(Archiving, archiving_stubs, count=10, steps=25)
 
 
 @pytest.mark.long
@@ -80,17 +81,17 @@ def test_P4_P6_P7_P8_archived_histories_are_what_the_model_says(archiving_stubs:
 def test_P4_P6_P7_P8_long_archived_histories_are_what_the_model_says(
     archiving_stubs: Stubs,
 ) -> None:
-    run(Archiving, archiving_stubs, examples=150, steps=60)
-    run(FindingArchived, archiving_stubs, examples=60, steps=50)
+    run(Archiving, archiving_stubs, count=150, steps=60)
+    run(FindingArchived, archiving_stubs, count=60, steps=50)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_P1_to_P8_long_histories_are_what_the_model_says(stubs: Stubs) -> None:
-    run(Writing, stubs, examples=60, steps=50)
-    run(Changing, stubs, examples=150, steps=50)
-    run(Finding, stubs, examples=60, steps=50)
-    run(Everything, stubs, examples=100, steps=80)
+    run(Writing, stubs, count=60, steps=50)
+    run(Changing, stubs, count=150, steps=50)
+    run(Finding, stubs, count=60, steps=50)
+    run(Everything, stubs, count=100, steps=80)
 
 
 def check_payloads(stubs: Stubs, messages: list[v1.Message]) -> None:
@@ -126,7 +127,7 @@ MANY = st.lists(payloads(), min_size=1, max_size=4)
 
 
 @given(messages=MANY)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_P10_payloads_come_back_byte_for_byte(stubs: Stubs, messages: list[v1.Message]) -> None:
     check_payloads(stubs, messages)
 
@@ -134,7 +135,7 @@ def test_P10_payloads_come_back_byte_for_byte(stubs: Stubs, messages: list[v1.Me
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @given(messages=MANY)
-@settings(max_examples=2000)
+@settings(max_examples=examples(2000))
 def test_P10_many_payloads_come_back_byte_for_byte(
     stubs: Stubs, messages: list[v1.Message]
 ) -> None:

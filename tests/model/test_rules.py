@@ -14,6 +14,7 @@ from tests.model import plans
 from tests.model.contents import CONVERSATIONS, MESSAGES, NOTES
 from tests.model.log import UNNAMED, Entry, Log, Refused
 from tests.model.model import Session
+from tests.support.examples import examples
 
 PICKS = st.integers(0, 2**10)
 STEPS = st.one_of(
@@ -175,7 +176,7 @@ def tool_calls(log: Log) -> ToolCalls:
 
 
 @given(steps=HISTORIES)
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_P6_P7_segments_are_what_stands_in_the_context_now_and_then(steps: list[object]) -> None:
     history = told(steps)
     pieces = history.pieces(None, history.log.last_seq)
@@ -185,7 +186,7 @@ def test_P6_P7_segments_are_what_stands_in_the_context_now_and_then(steps: list[
 
 
 @given(steps=HISTORIES, low=PICKS, width=st.integers(0, 20))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_P7_segments_between_positions_are_those_of_the_whole(
     steps: list[object], low: int, width: int
 ) -> None:
@@ -198,7 +199,7 @@ def test_P7_segments_between_positions_are_those_of_the_whole(
 
 
 @given(steps=HISTORIES)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_P8_a_range_is_split_exactly_when_a_call_would_part_from_its_result(
     steps: list[object],
 ) -> None:
@@ -214,7 +215,7 @@ def test_P8_a_range_is_split_exactly_when_a_call_would_part_from_its_result(
 
 
 @given(steps=HISTORIES)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_P8_safe_ranges_are_safe_and_hold_every_other(steps: list[object]) -> None:
     log = told(steps).log
     entries, calls = log.context(), tool_calls(log)
@@ -233,7 +234,7 @@ def test_P8_safe_ranges_are_safe_and_hold_every_other(steps: list[object]) -> No
     in_tokens=st.sampled_from((None, True, False)),
     note_tokens=st.integers(0, 3),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_P8_plans_are_accepted_and_the_best_there_are(
     steps: list[object], keep: int, share: int, in_tokens: bool | None, note_tokens: int
 ) -> None:
@@ -268,7 +269,7 @@ def answer(log: Log, found: planning.Plan | int) -> v1.PlanCompactionResponse:
 
 
 @given(messages=st.lists(MESSAGES, max_size=20), start=PICKS)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_P8_a_cut_context_begins_where_no_result_lacks_its_call(
     messages: list[v1.Message], start: int
 ) -> None:

@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from sessiond import v1
 from tests.rpc.api import Api, new, said
+from tests.support.examples import examples
 from tests.support.processes import ServerProcess
 
 EXACT = Context(prec=400)
+SHARED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+"""All examples have the same API."""
 SUBAGENT, CONTINUATION = v1.ParentKind.PARENT_KIND_SUBAGENT, v1.ParentKind.PARENT_KIND_CONTINUATION
 EPHEMERAL, LINKED, DETACHED = 1, 2, 3
 ROUND = v1.UsageGrouping.USAGE_GROUPING_ROUND
@@ -269,9 +272,7 @@ def by_round(spent: list[Spent]) -> dict[tuple[int, str], int]:
     return dict(found)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(40), suppress_health_check=SHARED)
 @given(data=st.data())
 def test_P11_every_sum_is_what_was_recorded_whatever_happens_to_sessions(
     api: Api, data: st.DataObject
@@ -304,9 +305,7 @@ def test_P11_every_sum_is_what_was_recorded_whatever_happens_to_sessions(
     world.check()
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(60), suppress_health_check=SHARED)
 @given(costs=st.lists(st.tuples(money, money), min_size=1, max_size=40))
 def test_B_token_and_cost_counters_are_exact_decimals(
     api: Api, costs: list[tuple[str, str]]

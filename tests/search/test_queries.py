@@ -17,6 +17,7 @@ from sessiond_server.sessions.passages import TEXT, Passage
 from sessiond_server.sessions.queries import QueryRefused
 from sessiond_server.sessions.words import words
 from tests.search import naive
+from tests.support.examples import examples
 
 Matches = Callable[[list[str], str], list[bool]]
 
@@ -49,7 +50,7 @@ def document(text: str) -> str:
     return " ".join(passages.documents([Passage(TEXT, text)]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(naive.queries(), min_size=1, max_size=4), st.data())
 def test_what_is_found_is_what_a_naive_search_finds(
     matches: Matches, wanted: list[naive.Query], data: st.DataObject
@@ -66,7 +67,7 @@ def test_what_is_found_is_what_a_naive_search_finds(
             assert all(low < high for low, high in marks)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250))
 @given(SOUP, SOUP)
 @example('"', "-")
 @example("OR OR NOT AND", "'a' & !b:*")
@@ -103,7 +104,7 @@ def test_a_mark_without_a_letter_is_no_word(text: str) -> None:
     assert [word.word for word in words(f"a {text} b")] == ["a", "b"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.text(max_size=40))
 def test_a_text_is_found_however_it_is_written(text: str) -> None:
     """Composed, decomposed and compatibility forms are the same words, in any case."""
@@ -116,7 +117,7 @@ def test_a_text_is_found_however_it_is_written(text: str) -> None:
         assert 0 <= word.start < word.head_end <= word.end <= len(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.text(max_size=200))
 def test_json_escapes_are_read(text: str) -> None:
     assert passages.readable(json.dumps(text))[1:-1] == text.replace("\b", " ").replace("\f", " ")

@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from sessiond import Client, v1
 from tests.model.driver import Stubs
 from tests.model.machines import Appends, Forks, Hiding, Leases, Retries
+from tests.support.examples import examples
 from tests.support.processes import ServerProcess
 from tests.transfer.reading import everything
 
@@ -56,11 +57,11 @@ def exported(client: Client, ids: Sequence[str]) -> list[v1.TransferRecord]:
     return records
 
 
-def run(old: Client, new: Client, source: ServerProcess, examples: int, steps: int) -> None:
+def run(old: Client, new: Client, source: ServerProcess, count: int, steps: int) -> None:
     bound = type("Moved", (Moving,), {"stubs": Stubs(source.target), "old": old, "new": new})
     run_state_machine_as_test(
         bound,
-        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+        settings=settings(max_examples=examples(count), stateful_step_count=steps),
     )
 
 
@@ -68,7 +69,7 @@ def run(old: Client, new: Client, source: ServerProcess, examples: int, steps: i
 def test_B_export_and_D_import_give_an_equal_session_whatever_happened_in_it(
     old: Client, new: Client, source: ServerProcess
 ) -> None:
-    run(old, new, source, examples=6, steps=25)
+    run(old, new, source, count=6, steps=25)
 
 
 @pytest.mark.long
@@ -76,7 +77,7 @@ def test_B_export_and_D_import_give_an_equal_session_whatever_happened_in_it(
 def test_P6_P7_P10_long_histories_are_equal_after_export_and_import(
     old: Client, new: Client, source: ServerProcess
 ) -> None:
-    run(old, new, source, examples=150, steps=60)
+    run(old, new, source, count=150, steps=60)
 
 
 def test_P4_imports_of_the_same_sessions_at_once_are_as_one(old: Client, new: Client) -> None:
