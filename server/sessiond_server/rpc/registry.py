@@ -5,6 +5,8 @@ every method is wrapped once, when the server is made. grpc.aio's interceptors w
 call, and cost a tenth of a small append. Requests are decoded and answers encoded behind the wall too:
 gRPC would answer INTERNAL to a request that can't be decoded. A servicer may answer with bytes: messages
 are sent as they are stored, without being decoded on the way.
+
+A call isn't refused while its caller still writes, within bounds: the caller could miss the reason.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from grpc_status import rpc_status
 from sessiond_server.errors import ShuttingDown, invalid
 from sessiond_server.rpc.access import Access
 from sessiond_server.rpc.errors import refusal, status
+from sessiond_server.rpc.streams import Incoming
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +39,9 @@ Request = type[Message]
 
 _ON_THEIR_WAY = 0.25
 """Seconds in which a call that was sent before its caller heard of the end arrives."""
+
+_PATIENCE = 1.0
+"""Seconds that a refusal waits for the caller to stop writing."""
 
 
 def _decoded(request: Request, encoded: bytes) -> Message:
@@ -49,9 +55,14 @@ def _decoded(request: Request, encoded: bytes) -> Message:
         ) from error
 
 
-async def _each_decoded(request: Request, encoded: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+async def _each_decoded(request: Request, encoded: Incoming) -> AsyncIterator[Message]:
     async for item in encoded:
         yield _decoded(request, item)
+
+
+def _incoming(encoded: Any) -> bytes | Incoming:
+    """What came of a call: its request, or the stream of its requests."""
+    return encoded if isinstance(encoded, bytes) else Incoming(encoded)
 
 
 def _encoded(answer: Message | bytes) -> bytes:
@@ -78,12 +89,21 @@ class Wall:
             await asyncio.wait_for(self._idle.wait(), grace)
 
     def _enter(self) -> None:
-        if self._closed:
-            raise ShuttingDown
         self._under_way += 1
         self._idle.clear()
 
-    def _leave(self) -> None:
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ShuttingDown
+
+    async def _drain(self, incoming: Any) -> None:
+        """Before a call is refused, let a caller that writes a stream come to its end."""
+        if isinstance(incoming, Incoming):
+            await incoming.drain(_ON_THEIR_WAY if self._closed else _PATIENCE)
+
+    def _leave(self, incoming: Any) -> None:
+        if isinstance(incoming, Incoming):
+            incoming.close()
         self._under_way -= 1
         if not self._under_way:
             self._idle.set()
@@ -93,20 +113,22 @@ class Wall:
     ) -> UnaryMethod:
         async def handle(encoded: Any, context: Context) -> Any:
             started = time.monotonic()
+            incoming = _incoming(encoded)
+            self._enter()
             try:
-                self._enter()
-                try:
-                    request = decode(encoded)
-                    if self._access is not None:
-                        request = await self._access.admit(method, request, context)
-                    answer = await servicer_method(request, context)
-                    if self._access is not None:
-                        await self._access.confirm(method)
-                    return _encoded(answer)
-                finally:
-                    self._leave()
+                self._check_open()
+                request = decode(incoming)
+                if self._access is not None:
+                    request = await self._access.admit(method, request, context)
+                answer = await servicer_method(request, context)
+                if self._access is not None:
+                    await self._access.confirm(method)
+                return _encoded(answer)
             except Exception as error:
+                await self._drain(incoming)
                 return await _refuse(error, method, context, started)
+            finally:
+                self._leave(incoming)
 
         return handle
 
@@ -115,26 +137,28 @@ class Wall:
     ) -> StreamMethod:
         async def handle(encoded: Any, context: Context) -> AsyncIterator[Any]:
             started = time.monotonic()
+            incoming = _incoming(encoded)
+            self._enter()
             try:
-                self._enter()
-                try:
-                    request = decode(encoded)
+                self._check_open()
+                request = decode(incoming)
+                if self._access is not None:
+                    request = await self._access.admit(method, request, context)
+                first = True
+                async for answer in servicer_method(request, context):
                     if self._access is not None:
-                        request = await self._access.admit(method, request, context)
-                    first = True
-                    async for answer in servicer_method(request, context):
-                        if self._access is not None:
-                            await self._access.still_good()
-                            if first:
-                                await self._access.confirm(method)
-                                first = False
-                        yield _encoded(answer)
-                finally:
-                    self._leave()
+                        await self._access.still_good()
+                        if first:
+                            await self._access.confirm(method)
+                            first = False
+                    yield _encoded(answer)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
+                await self._drain(incoming)
                 await _refuse(error, method, context, started)
+            finally:
+                self._leave(incoming)
 
         return handle
 

@@ -1,15 +1,71 @@
-"""What long calls are bounded by: how many there are at once, and how long nothing comes of one."""
+"""The requests of a stream as they come, and what long calls are bounded by: how many there are at once, and
+how long nothing comes of one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from sessiond_server.errors import ShuttingDown, TooManyTransfers
 
 Request = TypeVar("Request")
+
+_DRAINED_BYTES = 16 * 2**20
+"""How much a caller may still write to a call that is refused."""
+
+
+class Incoming:
+    """The encoded requests of a call. Whoever waits for the next one can stop waiting and nothing is lost:
+    the requests that follow can still be read.
+
+    A call is best refused when its caller has stopped writing. gRPC resets the stream of one that ends
+    earlier; what the caller writes then fails, and grpc.aio's clients report that as INTERNAL instead of what
+    the server said (grpc/grpc#36066).
+    """
+
+    def __init__(self, encoded: AsyncIterator[bytes]) -> None:
+        self._encoded = encoded
+        self._coming: asyncio.Task[bytes | None] | None = None
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        item = await self._next()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    async def _next(self) -> bytes | None:
+        if self._ended:
+            return None
+        if self._coming is None:
+            self._coming = asyncio.create_task(self._read(), name="next request")
+        await asyncio.wait((self._coming,))
+        coming, self._coming = self._coming, None
+        item = coming.result()
+        self._ended = item is None
+        return item
+
+    async def _read(self) -> bytes | None:
+        return await anext(self._encoded, None)
+
+    async def drain(self, seconds: float) -> None:
+        """Drop what still comes until the caller stops writing, for so long and so many bytes at most."""
+        left = _DRAINED_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while left > 0 and (item := await self._next()) is not None:
+                    left -= len(item)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._ended = True
+        if self._coming is not None and not self._coming.cancel():
+            self._coming.exception()  # how the call ended is nobody's question any more
 
 
 class Slots:
