@@ -30,6 +30,7 @@ from sessiond._draft import PUBLISH
 from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import Cancelled, SessiondError
 from sessiond._lease import WriterLease
+from sessiond._outcome import as_told
 from sessiond._requests import (
     admin,
     attachments,
@@ -137,8 +138,9 @@ class _Caller:
                 with _translated():
                     call = self._link.callable("stream_unary", attachments.UPLOAD)
                     timeout = outgoing.timeout(self._timeout)
-                    answer = await call(_from_thread(outgoing.frames(first)), timeout=timeout)
-                    return cast("v1.UploadAttachmentResponse", answer)
+                    uploading = call(_from_thread(outgoing.frames(first)), timeout=timeout)
+                    async with as_told(uploading):
+                        return cast("v1.UploadAttachmentResponse", await uploading)
             except SessiondError as error:
                 await asyncio.sleep(outgoing.failed(error, attempt))
 
@@ -459,8 +461,9 @@ class AsyncClient(_Caller):
         )
         try:
             with _translated():
-                async for answer in call:
-                    yield answer
+                async with as_told(call):
+                    async for answer in call:
+                        yield answer
         except SessiondError:
             if failed:
                 raise failed[0] from None

@@ -12,6 +12,7 @@ import grpc
 
 from sessiond import v1
 from sessiond._draft import HEARTBEAT, PARTING, REQUEST_DELTAS, DraftParts
+from sessiond._outcome import as_told
 from sessiond._status import error_from_call
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ class AsyncDraft(DraftParts):
     async def _publish(self) -> None:
         call = self._connect()
         try:
-            await self._write(call)
-            await call.done_writing()
-            await call
+            async with as_told(call):
+                await self._write(call)
+                await call.done_writing()
+                await call
         except grpc.RpcError as failed:
             self.failure = error_from_call(failed)
         except asyncio.InvalidStateError:  # it ended while something was written

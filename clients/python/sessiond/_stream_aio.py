@@ -12,6 +12,7 @@ import grpc
 
 from sessiond import v1
 from sessiond._errors import Cancelled
+from sessiond._outcome import as_told
 from sessiond._pipeline import Pipeline
 from sessiond._requests.messages import append
 
@@ -174,7 +175,8 @@ class AsyncAppendStream:
         self._call = call = self._connect()
         writing = self._loop.create_task(self._write(call))
         try:
-            await self._read(call)
+            async with as_told(call):
+                await self._read(call)
         except grpc.RpcError as error:
             return error
         except asyncio.CancelledError:
