@@ -13,7 +13,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -89,25 +88,6 @@ class Server:
         output, _ = self.process.communicate()
         rows = [line for line in output.splitlines() if line.startswith("row ")]
         return int(rows[-1].split()[1]) + 1 if rows else 0
-
-
-def quick_disk() -> str | None:
-    """Memory, if there is enough: ext4 makes new files slowly just after others were deleted."""
-    memory = "/dev/shm"
-    if not os.access(memory, os.W_OK):
-        return None
-    status = os.statvfs(memory)
-    enough = status.f_bavail * status.f_frsize > 2**30
-    return memory if enough and not status.f_flag & os.ST_NOEXEC else None
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that Postgres's user can reach; root's `tmp_path` is closed to all others."""
-    path = Path(tempfile.mkdtemp(prefix="embedded-", dir=quick_disk())).resolve()
-    path.chmod(0o711)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture
@@ -493,6 +473,21 @@ async def test_a_postgres_that_cannot_be_started_again_is_given_up(
     (place / "pg_control").rename(control)
     async with running(postgres) as connection:
         assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_shared_memory_is_in_the_data_directory_and_a_killed_postgres_leaves_none(
+    place: Path,
+) -> None:
+    memory = place / "data" / "postgres" / "pg_dynshmem"
+    postgres = throw_away(place / "data")
+    async with running(postgres):
+        before = set(memory.iterdir())
+        assert before
+        assert postgres.pid is not None
+        os.kill(postgres.pid, signal.SIGKILL)
+        await (await connect_again(postgres.dsn)).close()
+        assert not before & set(memory.iterdir())
+    assert not list(memory.iterdir())
 
 
 async def test_a_cancelled_start_leaves_nothing_running(place: Path) -> None:

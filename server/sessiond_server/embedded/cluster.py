@@ -33,6 +33,7 @@ POLL = 0.02
 LOG_LIMIT = 16 * 1024 * 1024
 LOG_TAIL = 2000
 
+MEMORY = "dynamic_shared_memory_type"
 DEFAULTS = {
     "max_connections": "100",
     "shared_buffers": "128MB",
@@ -43,6 +44,9 @@ DEFAULTS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
     "log_checkpoints": "off",
+    # In the data directory: containers have little room in /dev/shm, and nobody removes what a
+    # killed Postgres leaves there.
+    MEMORY: "mmap",
 }
 DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")
 FIXED = (
@@ -160,6 +164,7 @@ class Cluster:
             "--auth-host=reject",
             "--no-instructions",
             *(() if self.durable else ("--no-sync",)),
+            *(() if self.directory.major < 16 else (f"--set={MEMORY}={DEFAULTS[MEMORY]}",)),
         ]
 
     def _postgres(self) -> list[str]:
