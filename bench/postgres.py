@@ -30,7 +30,7 @@ def main() -> None:
     try:
         asyncio.run(_run(place))
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place)
 
 
 if __name__ == "__main__":

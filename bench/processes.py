@@ -23,6 +23,7 @@ def process(ready: str, *arguments: str, **environment: str) -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,  # Ctrl-C reaches the benchmark alone, which ends its processes
     )
     assert child.stdin is not None
     assert child.stdout is not None

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 import tests.support.examples  # noqa: F401  registers the profiles of random tests
+from tests.support import run
 from tests.support.postgres import Databases, server_for_tests
 from tests.support.processes import ServerProcess
 
 # A runner in the background hands down an ignored Ctrl-C, and so would we to the programs under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The workers of a run have the directory of the process that started them."""
+    if not hasattr(config, "workerinput"):
+        stack = ExitStack()
+        stack.enter_context(run.directory())
+        config.add_cleanup(stack.close)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short path that another user, as whom root runs Postgres, can reach."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

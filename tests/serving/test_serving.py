@@ -8,10 +8,9 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -22,15 +21,6 @@ from sessiond import Client, v1
 from tests.support.processes import ServerProcess
 
 Start = Callable[..., ServerProcess]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that the user of an embedded Postgres can reach."""
-    with tempfile.TemporaryDirectory(prefix="sessiond-serving-") as name:
-        path = Path(name)
-        path.chmod(0o711)
-        yield path
 
 
 def sessiond(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,6 @@ It prints its DSN and ends, with its Postgres, when its standard input does.
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import sys
 import tempfile
@@ -15,15 +14,6 @@ from pathlib import Path
 from sessiond_server.embedded import EmbeddedPostgres
 
 _SETTINGS = {"max_connections": "300", "shared_buffers": "128MB"}
-_ROOM = 4 * 2**30
-
-
-def _parent() -> str | None:
-    """Memory if there is room: file systems are slow at creating after they deleted much."""
-    memory = Path("/dev/shm")
-    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM:
-        return str(memory)
-    return None
 
 
 async def _run(major: int, programs: Path | None, place: Path) -> None:
@@ -37,12 +27,10 @@ async def _run(major: int, programs: Path | None, place: Path) -> None:
 
 
 def main() -> None:
-    place = Path(tempfile.mkdtemp(prefix="sessiond-test-", dir=_parent()))
+    place = Path(tempfile.mkdtemp(prefix="cluster-"))
     place.chmod(0o711)  # as root, Postgres runs as another user
-    try:
-        asyncio.run(_run(int(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None, place))
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    asyncio.run(_run(int(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None, place))
+    shutil.rmtree(place)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from pathlib import Path
 import asyncpg
 
 from sessiond_server.store.migrate import migrate
-
-ROOT = Path(__file__).parents[2]
+from tests.support.run import ROOT
 
 
 @contextmanager
@@ -36,6 +35,7 @@ def cluster(major: int, programs: Path | None = None) -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,  # Ctrl-C doesn't reach it
     )
     assert process.stdin is not None
     assert process.stdout is not None
