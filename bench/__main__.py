@@ -12,7 +12,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from bench import archive, feeds, flat, lists, report, search
+from bench import feeds, flat, lists, offload, report, search
 from bench.loads import USAGE, Direct, Echo, Service
 from bench.measure import Ratio, compare
 from bench.processes import servers
@@ -53,8 +53,8 @@ async def _run(effort: Effort, only: set[str]) -> list[Ratio]:
         for ratio in await _feeds(effort, only, service, dsn, service_address, echo_address):
             report.line(ratio)
             found.append(ratio)
-        if not only or any(name.startswith("archived") for name in only):
-            for ratio in await archive.ratios(dsn, effort.rounds, effort.latency_calls):
+        if not only or any(name.startswith("offloaded") for name in only):
+            for ratio in await offload.ratios(dsn, effort.rounds, effort.latency_calls):
                 report.line(ratio)
                 found.append(ratio)
         await service.close()

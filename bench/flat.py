@@ -20,7 +20,7 @@ WITH head AS (
     WHERE bucket = $1 AND session_key = $2
 )
 INSERT INTO message (
-    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
     client_id, payload
 )
 SELECT
@@ -44,10 +44,10 @@ head AS (
     WHERE bucket = $1 AND session_key = $2
 )
 INSERT INTO message (
-    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
     client_id, payload
 )
-VALUES ($1, $2, $3 + 1, now(), 0, 1, 2, true, false, true, 'note', $4::bytea)
+VALUES ($1, $2, $3 + 1, now(), 0, 1, 2, true, false, true, 'summary', $4::bytea)
 """
 
 
@@ -98,7 +98,7 @@ class _Calls:
         request = v1.ListMessagesRequest(
             session_id=self._plain,
             page_size=_PAGE,
-            order=v1.MessageOrder.MESSAGE_ORDER_DESCENDING,
+            order=v1.SortOrder.SORT_ORDER_DESCENDING,
         )
         answer = await self._service.messages.ListMessages(request)
         assert len(answer.messages) == _PAGE
@@ -108,7 +108,7 @@ class _Calls:
         assert len(context.messages) == _CONTEXT + 1
 
     async def limited(self) -> None:
-        context = await self._service.client.get_context(self._plain, max_messages=_CONTEXT)
+        context = await self._service.client.get_context(self._plain, max_context_messages=_CONTEXT)
         assert len(context.messages) == _CONTEXT
 
 

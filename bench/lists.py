@@ -23,15 +23,15 @@ _ROOT = f"{RUN}-root"
 _FILL = """
 WITH made AS (
     INSERT INTO session (
-        bucket, session_key, tenant, session_id, incarnation, owner, source, profile, title,
+        bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
         title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
-        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, round_index, revision,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     SELECT
         n % 1024, gen_random_uuid(), 'default', $1 || '-list-' || n, gen_random_uuid(),
         $1 || '-owner-' || n % 2, (ARRAY['cli', 'web', 'mail'])[1 + n % 3],
-        'profile-' || n % 3, '', 0, n % 1000 = 0, 1 + (n % 10) / 4, '',
+        'agent-' || n % 3, '', 0, n % 1000 = 0, 1 + (n % 10) / 4, '',
         jsonb_build_object('k', (n % 2)::text), '', $2, CASE WHEN n % 5 = 0 THEN 1 ELSE 2 END, '', 0,
         $2, 0, 2, 0, 1, '', now() - n * interval '1 min', now(),
         now() - (n - n % 7) * interval '1 min', NULL
@@ -51,7 +51,7 @@ heads AS (
     FROM made
 )
 INSERT INTO message (
-    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
     client_id, payload
 )
 SELECT bucket, session_key, 1, create_time, 0, 3, 1, true, true, false, 'm', $4::bytea
@@ -70,7 +70,7 @@ def _filters() -> dict[str, dict[str, Any]]:
         "source": {"sources": ["cli"]},
         "sources": {"sources": ["cli", "web"]},
         "exclude_sources": {"exclude_sources": ["cli"]},
-        "profile": {"profile": "profile-1"},
+        "agent": {"agent": "agent-1"},
         "parent": {"parent_id": _ROOT},
         "subtree": {"subtree_of": _ROOT},
         "states": {"states": [ended, archived]},

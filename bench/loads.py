@@ -26,7 +26,7 @@ USAGE = v1.UsageRecord(
         cache_read_tokens=1000,
         costs=[v1.Cost(estimated="0.0123", currency="USD")],
     ),
-    round_index=3,
+    turn_index=3,
 )
 
 _WINDOW = 16
@@ -41,7 +41,7 @@ def message() -> v1.Message:
         role=v1.Role.ROLE_USER,
         text=TEXT,
         token_count=100,
-        round_index=3,
+        turn_index=3,
     )
 
 

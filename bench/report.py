@@ -37,8 +37,8 @@ a process of their own (`bench/watchers.py`); the bare stream sends frames of th
 is a second server on the same Postgres (`bench/feeds.py`). These servers run without search. What
 indexing takes from appends is measured by itself, on a server that is behind with indexing all the time, and
 searches go over 1,000,000 messages made from real conversations (`bench/search.py`).
-Archived bytes are those of tables, indexes and TOAST, beside those of the hot messages with theirs; search
-entries, which stay, are apart (`bench/archive.py`).
+Offloaded bytes are those of tables, indexes and TOAST, beside those of the hot messages with theirs; search
+entries, which stay, are apart (`bench/offload.py`).
 
 What isn't reached, and where its time goes: [profile](profile.md).
 """

@@ -56,7 +56,7 @@ JOIN (SELECT conversation, count(*) AS messages FROM bench_pool GROUP BY 1) AS p
 WHERE t.session_id = $1;
 
 INSERT INTO message (
-    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
     client_id, payload
 )
 SELECT
@@ -194,7 +194,7 @@ def _query(service: Service, where: str, owners: int) -> Callable[[], Awaitable[
             request.owner = _owner(next(numbers))
         elif where == "search_newest_ms":
             request.order_by = v1.SearchOrder.SEARCH_ORDER_NEWEST
-        answer = await service.messages.SearchMessages(request)
+        answer = await v1.SearchServiceStub(service.channel).SearchMessages(request)
         assert answer.hits
 
     return search_once

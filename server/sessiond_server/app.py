@@ -16,9 +16,9 @@ from sessiond_server.config import Settings, SettingsError
 from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
-from sessiond_server.jobs.archiving import archive_jobs
 from sessiond_server.jobs.attachments import UploadSweep
 from sessiond_server.jobs.indexing import IndexJob
+from sessiond_server.jobs.offloading import offload_jobs
 from sessiond_server.jobs.retention import RetentionJob
 from sessiond_server.jobs.runner import Job, JobRunner
 from sessiond_server.operations.appending import Appending
@@ -27,21 +27,25 @@ from sessiond_server.operations.indexing import Indexer
 from sessiond_server.operations.recording import Recording
 from sessiond_server.rpc import passages_in, retention_io
 from sessiond_server.rpc.access import Access
-from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.attachment_service import AttachmentServicer
+from sessiond_server.rpc.compaction_service import CompactionServicer
+from sessiond_server.rpc.consumer_service import ConsumerServicer
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedLimits, FeedServicer
 from sessiond_server.rpc.feed_source import StoreSource
+from sessiond_server.rpc.journal_service import JournalServicer
 from sessiond_server.rpc.message_service import MessageServicer
-from sessiond_server.rpc.recall_service import RecallServicer
-from sessiond_server.rpc.searches import Searches
+from sessiond_server.rpc.reminder_service import ReminderServicer
+from sessiond_server.rpc.retention_service import RetentionServicer
+from sessiond_server.rpc.search_service import SearchServicer
 from sessiond_server.rpc.server import RpcServer
-from sessiond_server.rpc.session_log_service import SessionLogServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.sessions_io import with_model
+from sessiond_server.rpc.storage_service import StorageServicer
+from sessiond_server.rpc.tenant_service import TenantServicer
 from sessiond_server.rpc.transfer_service import TransferServicer
 from sessiond_server.rpc.usage_service import UsageServicer
-from sessiond_server.rpc.watermark_service import WatermarkServicer
+from sessiond_server.rpc.writer_service import WriterServicer
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.database import UNAVAILABLE, Database
 from sessiond_server.store.drafts import DraftTable
@@ -179,7 +183,7 @@ async def _jobs(
     settings: Settings, database: Database, index: IndexJob | None
 ) -> AsyncIterator[None]:
     jobs: list[Job] = [
-        *archive_jobs(settings, database),
+        *offload_jobs(settings, database),
         UploadSweep(database, every=settings.attachment_timeout),
         RetentionJob(database, retention_io.stored_rule, settings.retention_interval),
     ]
@@ -212,33 +216,36 @@ def _listen(
     index: IndexJob | None,
 ) -> RpcServer:
     server = RpcServer(
-        SessionServicer(
+        sessions=SessionServicer(
             database,
             settings.max_spawn_depth,
             settings.search_timeout if settings.search else None,
         ),
-        MessageServicer(
-            database,
-            batcher,
-            Searches(database, settings.search_timeout, None if index is None else index.wake),
-        ),
-        ContextServicer(database, settings.archive_segment_messages),
-        feeds,
-        AttachmentServicer(
+        messages=MessageServicer(database, batcher),
+        contexts=ContextServicer(database),
+        compactions=CompactionServicer(database),
+        writers=WriterServicer(database),
+        search=SearchServicer(database, settings.search_timeout, enabled=index is not None),
+        feeds=feeds,
+        attachments=AttachmentServicer(
             database,
             _attachments(settings),
             uploads=settings.attachment_uploads,
             downloads=settings.attachment_downloads,
         ),
-        SessionLogServicer(database),
-        UsageServicer(database, Recording(database, with_model)),
-        AdminServicer(database),
-        TransferServicer(
+        usage=UsageServicer(database, Recording(database, with_model)),
+        transfers=TransferServicer(
             database, imports=settings.imports, import_timeout=settings.import_timeout
         ),
-        RecallServicer.on(database, most_waiting=settings.read_queue),
-        WatermarkServicer(database),
-        Access(database) if settings.auth == "keys" else None,
+        reminders=ReminderServicer.on(database, most_waiting=settings.read_queue),
+        consumers=ConsumerServicer(database),
+        journal=JournalServicer(database),
+        retention=RetentionServicer(database),
+        storage=StorageServicer(
+            database, settings.offload_segment_messages, None if index is None else index.wake
+        ),
+        tenants=TenantServicer(database),
+        access=Access(database) if settings.auth == "keys" else None,
     )
     try:
         for address in settings.listen:

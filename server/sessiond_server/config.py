@@ -90,32 +90,32 @@ class Settings(BaseSettings):
     max_spawn_depth: int = Field(
         default=3, ge=0, le=100, description="How deep sub-agents' sessions may stand."
     )
-    archive_age_days: float = Field(
+    offload_age_days: float = Field(
         default=0,
         ge=0,
         le=36_500,
-        description="Days after which messages are archived; 0 is never.",
+        description="Days after which messages are offloaded; 0 is never.",
     )
-    archive_keep_messages: int = Field(
+    offload_keep_messages: int = Field(
         default=0,
         ge=0,
         le=1_000_000_000,
-        description="How many of a session's newest messages aren't archived, when there are many more;"
+        description="How many of a session's newest messages aren't offloaded, when there are many more;"
         " 0 is all.",
     )
-    archive_ended_days: float = Field(
+    offload_ended_days: float = Field(
         default=0,
         ge=0,
         le=36_500,
-        description="Days after its end after which all of a session is archived; 0 is never.",
+        description="Days after its end after which all of a session is offloaded; 0 is never.",
     )
-    archive_interval: float = Field(
+    offload_interval: float = Field(
         default=300,
         ge=1,
         le=86_400,
-        description="Seconds between two looks for what is to be archived.",
+        description="Seconds between two looks for what is to be offloaded.",
     )
-    archive_segment_messages: int = Field(
+    offload_segment_messages: int = Field(
         default=256,
         ge=2,
         le=1024,

@@ -294,13 +294,13 @@ class CompactionOverlap(Refused):
     reason = "COMPACTION_OVERLAP"
 
     def __init__(
-        self, from_seq: int, to_seq: int, note_seq: int, nearest: tuple[int, int] | None
+        self, from_seq: int, to_seq: int, compaction_id: int, nearest: tuple[int, int] | None
     ) -> None:
         super().__init__(
-            f"{from_seq} to {to_seq} takes in only a part of the compaction with note {note_seq}.",
+            f"{from_seq} to {to_seq} takes in only a part of the compaction {compaction_id}.",
             from_seq=from_seq,
             to_seq=to_seq,
-            note_seq=note_seq,
+            compaction_id=compaction_id,
             **_nearest(nearest),
         )
 
@@ -323,8 +323,8 @@ class CompactionSplitsToolCall(Refused):
 class CompactionNotFound(Refused):
     reason = "COMPACTION_NOT_FOUND"
 
-    def __init__(self, note_seq: int) -> None:
-        super().__init__(f"There is no compaction with note {note_seq}.", note_seq=note_seq)
+    def __init__(self, compaction_id: int) -> None:
+        super().__init__(f"There is no compaction {compaction_id}.", compaction_id=compaction_id)
 
 
 class RewindNotFound(Refused):
@@ -334,15 +334,15 @@ class RewindNotFound(Refused):
         super().__init__(f"There is no rewind {rewind_id}.", rewind_id=rewind_id)
 
 
-class RewindNotUndoable(Refused):
-    reason = "REWIND_NOT_UNDOABLE"
+class RewindNotRevertible(Refused):
+    reason = "REWIND_NOT_REVERTIBLE"
 
-    def __init__(self, rewind_id: int, note_seq: int) -> None:
+    def __init__(self, rewind_id: int, compaction_id: int) -> None:
         super().__init__(
-            f"What rewind {rewind_id} hid doesn't suit the later compaction with note {note_seq};"
+            f"What rewind {rewind_id} hid doesn't suit the later compaction {compaction_id};"
             " revert that one first.",
             rewind_id=rewind_id,
-            note_seq=note_seq,
+            compaction_id=compaction_id,
         )
 
 
@@ -355,28 +355,29 @@ class NothingToRewind(Refused):
         )
 
 
-class RecallNotFound(Refused):
-    reason = "RECALL_NOT_FOUND"
+class ReminderNotFound(Refused):
+    reason = "REMINDER_NOT_FOUND"
 
-    def __init__(self, recall_id: str) -> None:
-        super().__init__(f"There is no recall {recall_id!r}.", recall_id=recall_id)
+    def __init__(self, reminder_id: str) -> None:
+        super().__init__(f"There is no reminder {reminder_id!r}.", reminder_id=reminder_id)
 
 
-class RecallExists(Refused):
-    reason = "RECALL_EXISTS"
+class ReminderExists(Refused):
+    reason = "REMINDER_EXISTS"
 
-    def __init__(self, recall_id: str) -> None:
+    def __init__(self, reminder_id: str) -> None:
         super().__init__(
-            f"The session has another recall with the id {recall_id!r}.", recall_id=recall_id
+            f"The session has another reminder with the id {reminder_id!r}.",
+            reminder_id=reminder_id,
         )
 
 
-class TooManyRecalls(Refused):
-    reason = "TOO_MANY_RECALLS"
+class TooManyReminders(Refused):
+    reason = "TOO_MANY_REMINDERS"
 
     def __init__(self, session_id: str, limit: int) -> None:
         super().__init__(
-            f"The session {session_id!r} has {limit} pending recalls already.",
+            f"The session {session_id!r} has {limit} pending reminders already.",
             session_id=session_id,
             limit=limit,
         )
@@ -395,12 +396,12 @@ class ClaimLost(Refused):
 
     reason = "CLAIM_LOST"
 
-    def __init__(self, session_id: str, recall_id: str | None = None) -> None:
-        what = "the session" if recall_id is None else f"recall {recall_id!r} of"
+    def __init__(self, session_id: str, reminder_id: str | None = None) -> None:
+        what = "the session" if reminder_id is None else f"reminder {reminder_id!r} of"
         super().__init__(
             f"The claim of {what} {session_id!r} is no longer good.",
             session_id=session_id,
-            recall_id=recall_id,
+            reminder_id=reminder_id,
         )
 
 
@@ -474,8 +475,8 @@ class SessionBusy(Refused):
         )
 
 
-class ApiKeyInvalid(Refused):
-    reason = "API_KEY_INVALID"
+class CredentialsInvalid(Refused):
+    reason = "CREDENTIALS_INVALID"
 
     def __init__(self) -> None:
         super().__init__("The call has no valid API key: send one as `authorization: Bearer sk_…`.")
@@ -540,8 +541,8 @@ class TooManyTransfers(Refused):
         super().__init__(f"{limit} such transfers are under way already.", limit=limit)
 
 
-class SessionLogFull(Refused):
-    reason = "SESSION_LOG_FULL"
+class JournalFull(Refused):
+    reason = "JOURNAL_FULL"
 
     def __init__(self, session_id: str, limit: str) -> None:
         super().__init__(
@@ -564,8 +565,8 @@ class RequestIdReused(Refused):
 class RetentionPolicyNotFound(Refused):
     reason = "RETENTION_POLICY_NOT_FOUND"
 
-    def __init__(self, policy: str) -> None:
-        super().__init__(f"There is no retention policy {policy!r}.", policy=policy)
+    def __init__(self, policy_id: str) -> None:
+        super().__init__(f"There is no retention policy {policy_id!r}.", policy_id=policy_id)
 
 
 class TooManyRetentionPolicies(Refused):

@@ -48,7 +48,7 @@ def outcome(raw: Raw, method: MethodDescriptor, request: bytes) -> tuple[str, st
 @pytest.mark.parametrize("key", ["", "sk_0_0", "nonsense", "sk_%_x"])
 def test_P12_nobody_gets_in_without_a_key(keyed: Keyed, method: MethodDescriptor, key: str) -> None:
     with grpc.insecure_channel(keyed.server.target) as channel:
-        assert outcome(Raw(channel, key), method, b"")[0] == "API_KEY_INVALID"
+        assert outcome(Raw(channel, key), method, b"")[0] == "CREDENTIALS_INVALID"
 
 
 @pytest.mark.parametrize("method", METHODS, ids=of)
@@ -129,18 +129,18 @@ def test_P12_an_owners_consumers_take_no_room_from_others_and_are_not_seen(keyed
     consumers = {f"c{n}" for n in range(100)}
     with keyed.client(keys[0]) as one, keyed.client(keys[1]) as two:
         for consumer in consumers:
-            one.claim_stale_sessions(consumer)
+            one.claim_sessions(consumer)
         with pytest.raises(sessiond.TooManyConsumers):
-            one.claim_stale_sessions("one-more")
-        two.claim_stale_sessions("one-more")
-        assert {it.consumer for it in one.list_consumers()} == consumers
-        assert [(it.owner, it.consumer) for it in two.list_consumers()] == [(other, "one-more")]
+            one.claim_sessions("one-more")
+        two.claim_sessions("one-more")
+        assert {it.id for it in one.list_consumers()} == consumers
+        assert [(it.owner, it.id) for it in two.list_consumers()] == [(other, "one-more")]
         assert not two.delete_consumer("c7")
         assert not one.delete_consumer("one-more")
         with pytest.raises(sessiond.PermissionDenied):
             two.delete_consumer("c7", owner=full)
     with keyed.client(keyed.service) as service:
-        service.claim_stale_sessions("one-more")
+        service.claim_sessions("one-more")
         assert {it.owner for it in service.list_consumers()} >= {"", full, other}
         assert service.delete_consumer("c7", owner=full)
 
@@ -160,7 +160,7 @@ def comparable(method: MethodDescriptor, request: bytes) -> bytes:
     return message.SerializeToString()
 
 
-_NOT_ALIKE = ("CreateSession", "ImportSessions", "DeleteConsumer")
+_NOT_ALIKE = ("CreateSession", "ImportSessions", "ClaimSessions", "DeleteConsumer")
 """What makes sessions, or names none and answers otherwise when it is said again."""
 
 
@@ -248,16 +248,16 @@ def test_A_planning_logs_are_read_with_the_permission_admin(keyed: Keyed) -> Non
         service.create_session(id)
         key = make_key(keyed.dsn, "--permissions", "read,write")
         with keyed.client(key) as agent:
-            agent.append_session_log(id, v1.SessionLogRecord(content=b"{}", kind="plan"))
+            agent.append_journal(id, v1.JournalRecord(content=b"{}", kind="plan"))
             with pytest.raises(sessiond.PermissionDenied) as raised:
-                list(agent.list_session_logs(id))
+                list(agent.list_journal(id))
             assert raised.value.metadata == {"permission": "admin"}
-            assert "log" not in {it.WhichOneof("record") for it in agent.export_sessions([id])}
-        assert [it.content for it in service.list_session_logs(id)] == [b"{}"]
-        assert "log" in {it.WhichOneof("record") for it in service.export_sessions([id])}
+            assert "journal" not in {it.WhichOneof("record") for it in agent.export_sessions([id])}
+        assert [it.content for it in service.list_journal(id)] == [b"{}"]
+        assert "journal" in {it.WhichOneof("record") for it in service.export_sessions([id])}
 
 
-def test_P12_a_lineage_ends_before_somebody_elses_session(keyed: Keyed) -> None:
+def test_P12_continuations_end_before_somebody_elses_session(keyed: Keyed) -> None:
     ids = [uuid4().hex for _ in range(3)]
     with keyed.client(keyed.ada) as ada, keyed.client(keyed.service) as service:
         for id, owner, parent in zip(ids, ("ada", "bob", "ada"), ("", *ids), strict=False):
@@ -268,8 +268,8 @@ def test_P12_a_lineage_ends_before_somebody_elses_session(keyed: Keyed) -> None:
                 parent_kind="continuation" if parent else None,
             )
             service.append(id, said(owner))
-        whole = [m.session_id for m in service.list_messages(ids[2], lineage=True)]
-        own = [m.session_id for m in ada.list_messages(ids[2], lineage=True)]
+        whole = [m.session_id for m in service.list_messages(ids[2], continuations=True)]
+        own = [m.session_id for m in ada.list_messages(ids[2], continuations=True)]
     assert (whole, own) == (ids, ids[2:])
 
 

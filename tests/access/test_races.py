@@ -120,13 +120,13 @@ def everything(ada: Stubs, id: str) -> dict[str, Callable[[], Any]]:
         next(call)
         call.cancel()
 
-    note = said("ada's note")
+    summary = said("ada's summary")
     return {
         "append": appending(ada, id, "ada"),
         "list": lambda: ada.ListMessages(session_id=id),
         "context": lambda: list(ada.GetContext(session_id=id)),
         "get": lambda: ada.GetSession(session_id=id),
-        "compact": lambda: ada.CompactSession(session_id=id, from_seq=1, to_seq=1, note=note),
+        "compact": lambda: ada.CompactSession(session_id=id, from_seq=1, to_seq=1, summary=summary),
         "delete": lambda: ada.DeleteSession(session_id=id),
         "watch": watch,
     }
@@ -221,7 +221,7 @@ def test_P12_open_streams_of_a_key_that_is_revoked_end(keyed: Keyed) -> None:
         ended = [reason_at_the_end(appending_stream, lambda: append("more"))]
         service = Stubs(channel, keyed.service)
         ended.append(reason_at_the_end(watching, appending(service, "carols", "news")))
-        assert ended == ["API_KEY_INVALID"] * 2
+        assert ended == ["CREDENTIALS_INVALID"] * 2
         frames.put(None)
 
 

@@ -90,14 +90,14 @@ def test_a_failed_result_is_marked() -> None:
     assert "   2   │   ✗ no seats" in painted(rows)
 
 
-def test_a_fold_says_how_many_and_shows_its_note() -> None:
-    made = v1.Compaction(note_seq=40, from_seq=3, to_seq=14, message_count=12)
-    note = v1.Message(seq=40, role=v1.Role.ROLE_SYSTEM, text="They booked HAT136.")
-    folded = painted([Fold(made, note)])
+def test_a_fold_says_how_many_and_shows_its_summary() -> None:
+    made = v1.Compaction(id=40, from_seq=3, to_seq=14, message_count=12)
+    summary = v1.Message(seq=40, role=v1.Role.ROLE_SYSTEM, text="They booked HAT136.")
+    folded = painted([Fold(made, summary)])
     assert "▸ 12 messages compacted:" in folded
     assert "They booked HAT136." in folded
     inner = v1.Message(seq=3, role=v1.Role.ROLE_USER, text="Hello there")
-    opened = painted([Fold(made, note, [inner])])
+    opened = painted([Fold(made, summary, [inner])])
     assert "▾ 12 messages compacted:" in opened
     assert "Hello there" in opened
 

@@ -143,7 +143,7 @@ def test_a_compacted_session_takes_the_new_messages_of_a_grown_file(
 ) -> None:
     file = write_lines(tmp_path / "f.jsonl", [talk("a", 6)])
     cli.ok("import", str(file))
-    cli.ok("compact", "a", "1", "4", "--note", "They talked.")
+    cli.ok("compact", "a", "1", "4", "--summary", "They talked.")
     write_lines(file, [talk("a", 9)])
     assert "3 messages added, 6 known" in cli.ok("import", str(file))
     assert exported(cli) == [talk("a", 9)]
@@ -240,7 +240,7 @@ def test_what_is_rewound_or_replaced_is_exported_on_demand(cli: Cli) -> None:
     cli.ok("append", "s", "--create", "one")
     for text in ("two", "three", "four"):
         cli.ok("append", "s", text)
-    cli.ok("compact", "s", "1", "2", "--note", "a note")
+    cli.ok("compact", "s", "1", "2", "--summary", "a summary")
     cli.ok("append", "s", "five")
     cli.ok("rewind", "s", "5")
 
@@ -249,8 +249,8 @@ def test_what_is_rewound_or_replaced_is_exported_on_demand(cli: Cli) -> None:
         return [message["content"] for message in line["messages"]]
 
     assert contents("transcript") == ["one", "two", "three", "four"]
-    assert contents("context") == ["a note", "three", "four"]
-    assert contents("all") == ["one", "two", "three", "four", "a note", "five"]
+    assert contents("context") == ["a summary", "three", "four"]
+    assert contents("all") == ["one", "two", "three", "four", "a summary", "five"]
 
 
 def test_a_failed_export_leaves_no_file(cli: Cli, tmp_path: Path) -> None:

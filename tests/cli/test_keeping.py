@@ -57,7 +57,7 @@ def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:
     done = cli("retention", "set", "old", "--ended-for", "30d", "--source", "cli", "--dry-run")
     assert "ended for 30 d, ended, from cli" in done.stdout
     (policy,) = cli.json("retention", "ls")
-    assert (policy["name"], policy["dry_run"], policy["rule"]["sources"]) == ("old", True, ["cli"])
+    assert (policy["id"], policy["dry_run"], policy["rule"]["sources"]) == ("old", True, ["cli"])
     cli.ok("create", "s1", "--source", "cli")
     cli.ok("end", "s1")
     assert cli.json("retention", "try", "old") == []
@@ -100,7 +100,7 @@ def test_reports_tell_people_what_went_and_why() -> None:
         end_time=before(10),
     )
     report = v1.RetentionReport(
-        policy="old", end_time=before(0), session_count=3, message_count=1200, sessions=[went]
+        policy_id="old", end_time=before(0), session_count=3, message_count=1200, sessions=[went]
     )
     lines = [line.plain.split("  ") for line in reports_lines([report], 120, now)]
     assert [cell.strip() for cell in lines[1] if cell.strip()] == [
@@ -112,17 +112,17 @@ def test_reports_tell_people_what_went_and_why() -> None:
         assert part in line
 
 
-def test_show_reads_a_lineage_as_one_conversation(cli: Cli, client: Client) -> None:
+def test_show_reads_continuations_as_one_conversation(cli: Cli, client: Client) -> None:
     client.create_session("first", title="Trip")
     client.create_session("second", parent_id="first", parent_kind="continuation", title="Trip #2")
     cli.ok("append", "first", "Where shall we go?")
     cli.ok("append", "second", "And when?")
-    lines = cli.ok("show", "second", "--lineage").splitlines()
+    lines = cli.ok("show", "second", "--continuations").splitlines()
     wanted = ("Trip  first", "Where shall we go?", "Trip #2  second", "And when?")
     places = [next(n for n, line in enumerate(lines) if text in line) for text in wanted]
     assert places == sorted(places)
-    told = cli.json("show", "second", "--lineage", "--limit", "0")["messages"]
+    told = cli.json("show", "second", "--continuations", "--limit", "0")["messages"]
     assert [(it["session_id"], it["seq"]) for it in told] == [("first", 1), ("second", 1)]
-    newest = cli.json("show", "Trip", "--lineage", "--limit", "1")["messages"]
+    newest = cli.json("show", "Trip", "--continuations", "--limit", "1")["messages"]
     assert [it["text"] for it in newest] == ["And when?"]
     assert len(cli.json("show", "second")["messages"]) == 1

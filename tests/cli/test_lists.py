@@ -85,13 +85,13 @@ def test_a_header_names_what_there_is() -> None:
 
 
 def test_compactions_and_rewinds_say_whether_they_count() -> None:
-    made = v1.Compaction(note_seq=9, from_seq=2, to_seq=5, message_count=4, in_context=True)
-    undone = v1.Compaction(note_seq=8, from_seq=2, to_seq=2, revert_time=before(60))
-    lines = [line.plain for line in compactions_lines([made, undone], 100, NOW)]
+    made = v1.Compaction(id=9, from_seq=2, to_seq=5, message_count=4, in_context=True)
+    reverted = v1.Compaction(id=8, from_seq=2, to_seq=2, revert_time=before(60))
+    lines = [line.plain for line in compactions_lines([made, reverted], 100, NOW)]
     assert "2–5" in lines[1]
     assert lines[1].endswith("in the context")
     assert lines[2].endswith("reverted 1 min ago")
-    rewinds = [v1.Rewind(rewind_id=1, after_seq=3, to_seq=4, author="ann")]
+    rewinds = [v1.Rewind(id=1, after_seq=3, to_seq=4, author="ann")]
     assert [line.plain for line in rewinds_lines(rewinds, 100, NOW)][1].split() == [
         *("ann", "1", "4", "in", "force"),
     ]

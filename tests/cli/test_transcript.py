@@ -43,9 +43,9 @@ def talk(count: int) -> list[v1.Message]:
     ]
 
 
-def compaction(note_seq: int, from_seq: int, to_seq: int, **more: bool) -> v1.Compaction:
+def compaction(summary_seq: int, from_seq: int, to_seq: int, **more: bool) -> v1.Compaction:
     return v1.Compaction(
-        note_seq=note_seq,
+        id=summary_seq,
         from_seq=from_seq,
         to_seq=to_seq,
         message_count=to_seq - from_seq + 1,
@@ -54,11 +54,11 @@ def compaction(note_seq: int, from_seq: int, to_seq: int, **more: bool) -> v1.Co
 
 
 def compacted(log: Log, made: v1.Compaction) -> None:
-    note = log.messages[made.note_seq - 1]
-    note.kind = v1.MessageKind.MESSAGE_KIND_NOTE
-    note.replaces_from_seq, note.replaces_to_seq = made.from_seq, made.to_seq
+    summary = log.messages[made.id - 1]
+    summary.kind = v1.MessageKind.MESSAGE_KIND_SUMMARY
+    summary.replaces_from_seq, summary.replaces_to_seq = made.from_seq, made.to_seq
     for message in log.messages[made.from_seq - 1 : made.to_seq]:
-        message.compacted_by_seq = made.note_seq
+        message.compacted_by_seq = made.id
 
 
 def shape(rows: Iterable[Row]) -> list[int | tuple[str, int, int]]:
@@ -94,11 +94,11 @@ def test_P15_a_compacted_range_is_folded_where_it_stood_and_not_read() -> None:
     assert log.read_seqs.isdisjoint(range(3, 980))
     fold = window.rows[2]
     assert isinstance(fold, Fold)
-    assert fold.note is not None
-    assert fold.note.text == "message 990"
+    assert fold.summary is not None
+    assert fold.summary.text == "message 990"
 
 
-def test_an_expanded_fold_holds_the_messages_of_its_range_without_inner_notes() -> None:
+def test_an_expanded_fold_holds_the_messages_of_its_range_without_inner_summaries() -> None:
     log = Log(talk(20))
     inner, outer = compaction(6, 2, 4, in_context=False), compaction(15, 2, 12)
     compacted(log, inner)
@@ -110,7 +110,7 @@ def test_an_expanded_fold_holds_the_messages_of_its_range_without_inner_notes() 
     assert [message.seq for message in fold.messages] == [2, 3, 4, 5, *range(7, 13)]
 
 
-def test_a_reverted_compaction_folds_nothing_and_its_note_is_not_shown() -> None:
+def test_a_reverted_compaction_folds_nothing_and_its_summary_is_not_shown() -> None:
     log = Log(talk(10))
     made = compaction(8, 2, 5, in_context=False)
     made.revert_time.GetCurrentTime()
@@ -130,9 +130,9 @@ def test_P6_rewound_messages_are_hidden_in_one_row_and_shown_on_demand() -> None
     assert shape(log.window(every, show_all=True).rows) == list(range(1, 11))
 
 
-def test_an_undone_rewind_hides_nothing() -> None:
+def test_an_reverted_rewind_hides_nothing() -> None:
     rewind = v1.Rewind(after_seq=3, to_seq=5)
-    rewind.undo_time.GetCurrentTime()
+    rewind.revert_time.GetCurrentTime()
     assert hidden_ranges([], [rewind], show_all=False) == []
 
 

@@ -1,4 +1,4 @@
-"""The verbs on usage and on session logs."""
+"""The verbs on usage and on journals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.cli.command import Cli
 def spent(cli: Cli, client: Client) -> str:
     """A session that used something, with a sub-agent that did too and is gone."""
     client.create_session("trip")
-    for round, model in enumerate(("small", "large", "small")):
+    for turn, model in enumerate(("small", "large", "small")):
         record = usage_record(
-            input_tokens=1000 * (round + 1),
+            input_tokens=1000 * (turn + 1),
             output_tokens=10,
             model_calls=1,
             estimated_cost="0.0105",
             model=model,
-            round_index=round,
-            time=datetime(2026, 1, 30 + round // 2, tzinfo=UTC),
+            turn_index=turn,
+            time=datetime(2026, 1, 30 + turn // 2, tzinfo=UTC),
         )
         client.record_usage("trip", record)
     client.create_session("sub", parent_id="trip", parent_kind="subagent", lifecycle="ephemeral")
@@ -36,7 +36,7 @@ def _table(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-def test_usage_by_model_round_and_day(cli: Cli, spent: str) -> None:
+def test_usage_by_model_turn_and_day(cli: Cli, spent: str) -> None:
     by_model = _table(cli.ok("usage", spent, "--by", "model"))
     assert by_model[0][:3] == ["MODEL", "CALLS", "INPUT"]
     assert [row[:3] for row in by_model[1:]] == [
@@ -45,8 +45,8 @@ def test_usage_by_model_round_and_day(cli: Cli, spent: str) -> None:
         ["(all)", "3", "6,000"],
     ]
     assert by_model[-1][-3:] == ["6,030", "0.0315", "USD"]
-    by_round = _table(cli.ok("usage", spent, "--by", "round"))
-    assert [row[:2] for row in by_round[1:-1]] == [["0", "small"], ["1", "large"], ["2", "small"]]
+    by_turn = _table(cli.ok("usage", spent, "--by", "turn"))
+    assert [row[:2] for row in by_turn[1:-1]] == [["0", "small"], ["1", "large"], ["2", "small"]]
     days = cli.json("usage", spent, "--by", "day", "--to", "2026-01-30")
     assert [(it["day"], it["usage"]["input_tokens"]) for it in days["groups"]] == [
         ("2026-01-30", 3000)
@@ -80,36 +80,34 @@ def test_usage_add_counts_once_by_its_request_id(cli: Cli) -> None:
     assert again.stdout == "in all 12 tokens, 1 model call, 0.5 USD\n"
     assert "recorded before" in again.stderr
     for _ in range(2):
-        cli.ok("usage-add", "s", "--round", "1", "--set", "--input", "7", "--model", "m")
+        cli.ok("usage-add", "s", "--turn", "1", "--set", "--input", "7", "--model", "m")
     assert cli.json("usage", "s")["total"]["input_tokens"] == 17
-    assert "round_index" in cli.refused("usage-add", "s", "--set")
+    assert "turn_index" in cli.refused("usage-add", "s", "--set")
     assert "estimated" in cli.refused("usage-add", "s", "--estimated", "1e3")
 
 
 def test_log_lists_what_log_add_appended(cli: Cli, client: Client) -> None:
     cli.ok("create", "s")
-    assert cli.ok("log-add", "s", '{"steps":  [1]}', "--kind", "plan", "--round", "2") == "1\n"
-    assert cli.ok("log-add", "s", "--lines", given='{"a": 1}\n\n[2]\n') == "2–3\n"
+    assert cli.ok("journal-add", "s", '{"steps":  [1]}', "--kind", "plan", "--turn", "2") == "1\n"
+    assert cli.ok("journal-add", "s", "--lines", given='{"a": 1}\n\n[2]\n') == "2–3\n"
     raw = '{"steps":  [1]}\n{"a": 1}\n[2]\n'
-    assert cli.process("log", "s", "--raw").stdout == raw
-    lines = cli.ok("log", "s").splitlines()
-    assert lines[0].split() == ["RECORD", "N", "KIND", "ROUND", "MADE"]
+    assert cli.process("journal", "s", "--raw").stdout == raw
+    lines = cli.ok("journal", "s").splitlines()
+    assert lines[0].split() == ["RECORD", "N", "KIND", "TURN", "MADE"]
     assert lines[1].split()[:5] == ['{"steps":', "[1]}", "1", "plan", "2"]
-    newest = cli.json("log", "s", "--newest", "--limit", "1")
-    assert [it["log_seq"] for it in newest] == [3]
-    assert [it["log_seq"] for it in cli.json("log", "s", "--kind", "plan")] == [1]
-    assert "more than 1" in cli("log", "s", "-n", "1").stderr
-    assert "no records" in cli("log", "s", "--kind", "x").stderr
-    assert cli.ok("log-add", "s", given=b"\xff\x00 bytes\n") == "4\n"
-    assert (
-        next(iter(client.list_session_logs("s", order="descending"))).content == b"\xff\x00 bytes\n"
-    )
-    assert cli.ok("log-add", "s", "-", given="again") == "5\n"
+    newest = cli.json("journal", "s", "--newest", "--limit", "1")
+    assert [it["seq"] for it in newest] == [3]
+    assert [it["seq"] for it in cli.json("journal", "s", "--kind", "plan")] == [1]
+    assert "more than 1" in cli("journal", "s", "-n", "1").stderr
+    assert "no records" in cli("journal", "s", "--kind", "x").stderr
+    assert cli.ok("journal-add", "s", given=b"\xff\x00 bytes\n") == "4\n"
+    assert next(iter(client.list_journal("s", order="descending"))).content == b"\xff\x00 bytes\n"
+    assert cli.ok("journal-add", "s", "-", given="again") == "5\n"
     for given in (("",), (), ("-",), ("--lines",)):
-        assert "nothing to append" in cli.refused("log-add", "s", *given)
-    cli.refused("log-add", "s", "x", "--lines", code=2)
+        assert "nothing to append" in cli.refused("journal-add", "s", *given)
+    cli.refused("journal-add", "s", "x", "--lines", code=2)
 
 
-@pytest.mark.parametrize("name", ["usage", "usage-add", "log", "log-add"])
+@pytest.mark.parametrize("name", ["usage", "usage-add", "journal", "journal-add"])
 def test_the_help_shows_an_example(cli: Cli, name: str) -> None:
     assert f"$ sessionctl {name} trip" in cli.ok(name, "--help", COLUMNS="120")

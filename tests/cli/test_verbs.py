@@ -100,7 +100,9 @@ def test_a_title_means_the_session_that_has_exactly_it(cli: Cli, client: Client)
     cli.ok("append", "flight change #8", "to the last")
     cli.ok("append", "flight change", "to the first")
     assert texts(cli.json("show", "first")["messages"]) == ["to the first"]
-    assert texts(cli.json("show", "flight change", "--lineage")["messages"]) == ["to the last"]
+    assert texts(cli.json("show", "flight change", "--continuations")["messages"]) == [
+        "to the last"
+    ]
     assert client.resolve_session("flight change").id == "last"
     client.delete_session("first")
     assert "(SESSION_NOT_FOUND)" in cli.refused("append", "flight change", "to nobody")
@@ -201,10 +203,10 @@ def test_there_has_to_be_something_to_append(cli: Cli) -> None:
 
 
 def test_a_token_limit_says_what_it_cannot_count(cli: Cli, talk: str) -> None:
-    done = cli("context", talk, "--max-tokens", "10")
+    done = cli("context", talk, "--max-context-tokens", "10")
     assert done.stderr == "8 of 8 messages have no token count and count as 0\n"
     assert "8 messages, tokens unknown" in done.stdout
-    plan = cli("compact", talk, "--plan", "--max-tokens", "10")
+    plan = cli("compact", talk, "--plan", "--max-context-tokens", "10")
     assert "8 of 8 messages have no token count and count as 0\n" in plan.stderr
 
 
@@ -281,8 +283,10 @@ def test_P8_open_tool_calls_are_flagged(cli: Cli) -> None:
 
 
 def test_P6_P7_compact_folds_and_revert_brings_back(cli: Cli, talk: str) -> None:
-    made = cli.json("compact", talk, "2", "5", "--note", "They chose HAT1.", "--note-tokens", "5")
-    assert made["compaction"]["note_seq"] == 9
+    made = cli.json(
+        "compact", talk, "2", "5", "--summary", "They chose HAT1.", "--summary-tokens", "5"
+    )
+    assert made["compaction"]["id"] == 9
     folded = cli.ok("show", talk)
     assert "▸ 4 messages compacted:" in folded
     assert "They chose HAT1." in folded
@@ -293,7 +297,7 @@ def test_P6_P7_compact_folds_and_revert_brings_back(cli: Cli, talk: str) -> None
     assert seen["totals"]["message_count"] == 5
     before = cli.json("context", talk, "--as-of", "8")
     assert before["totals"]["message_count"] == 8
-    assert "note" in cli.ok("context", talk)
+    assert "summary" in cli.ok("context", talk)
     assert "in the context" in cli.ok("compact", talk, "--list")
     cli.ok("revert", talk, "9")
     assert cli.json("context", talk)["totals"]["message_count"] == 8
@@ -304,31 +308,31 @@ def test_P6_P7_compact_folds_and_revert_brings_back(cli: Cli, talk: str) -> None
 def test_P8_a_range_that_splits_a_call_is_refused_with_the_nearest_safe_one(
     cli: Cli, talk: str
 ) -> None:
-    error = cli.refused("compact", talk, "2", "3", "--note", "x")
+    error = cli.refused("compact", talk, "2", "3", "--summary", "x")
     assert "(COMPACTION_SPLITS_TOOL_CALL)" in error
     assert "nearest safe range:" in error
 
 
 def test_P8_a_plan_says_what_to_do_or_why_there_is_nothing(cli: Cli, talk: str) -> None:
-    plan = cli("compact", talk, "--plan", "--max-messages", "5", "--keep-recent", "2")
+    plan = cli("compact", talk, "--plan", "--max-context-messages", "5", "--keep-recent", "2")
     assert plan.returncode == 0
     assert plan.stdout.startswith("2–")
     assert f"sessionctl compact {talk} 2 " in plan.stderr
-    nothing = cli.ok("compact", talk, "--plan", "--max-messages", "100")
+    nothing = cli.ok("compact", talk, "--plan", "--max-context-messages", "100")
     assert nothing == "nothing to compact: the context is within the goal as it is\n"
 
 
-def test_P6_rewind_hides_and_undo_brings_back(cli: Cli, talk: str) -> None:
+def test_P6_rewind_hides_and_revert_brings_back(cli: Cli, talk: str) -> None:
     assert "hid 6–8" in cli.ok("rewind", talk, "5")
     text = cli.ok("show", talk)
     assert "↶ 3 messages rewound" in text
     assert "Book it." not in text
     assert "Book it." in cli.ok("show", talk, "--all")
     assert "in force" in cli.ok("rewind", talk, "--list")
-    assert "brought back 6–8" in cli.ok("rewind", talk, "--undo")
+    assert "brought back 6–8" in cli.ok("rewind", talk, "--revert")
     assert "Book it." in cli.ok("show", talk)
-    assert cli.refused("rewind", talk, "--undo") == "error: there is no rewind to undo\n"
-    assert "(REWIND_NOT_FOUND)" in cli.refused("rewind", talk, "--undo", "--id", "99")
+    assert cli.refused("rewind", talk, "--revert") == "error: there is no rewind to revert\n"
+    assert "(REWIND_NOT_FOUND)" in cli.refused("rewind", talk, "--revert", "--id", "99")
     assert "(NOTHING_TO_REWIND)" in cli.refused("rewind", talk, "8")
 
 
@@ -369,21 +373,23 @@ def test_rm_of_several_deletes_none_if_one_is_unknown(cli: Cli, talk: str) -> No
     assert cli.json("rm", "--yes", talk)[0]["message_count"] == 8
 
 
-def test_P6_archive_and_restore_change_nothing_that_is_shown(cli: Cli, talk: str) -> None:
+def test_P6_offload_and_restore_change_nothing_that_is_shown(cli: Cli, talk: str) -> None:
     shown = cli.ok("show", talk)
-    assert cli.ok("archive", talk, "--keep", "4") == "archived 4 messages; everything before 5 is\n"
-    assert cli.json("archive", talk, "--keep", "4")["message_count"] == 0
+    assert (
+        cli.ok("offload", talk, "--keep", "4") == "offloaded 4 messages; everything before 5 is\n"
+    )
+    assert cli.json("offload", talk, "--keep", "4")["message_count"] == 0
     assert cli.ok("show", talk) == shown
-    assert "archived: 1–4" in cli.ok("tail", talk)
+    assert "offloaded: 1–4" in cli.ok("tail", talk)
     assert cli.json("restore", talk) == {
-        "archived_before_seq": 0,
+        "offloaded_before_seq": 0,
         "message_count": 4,
         "more": False,
     }
-    assert cli.ok("restore", talk) == "restored 0 messages; nothing is archived\n"
-    rows = cli.ok("archive", talk, "--list").splitlines()
+    assert cli.ok("restore", talk) == "restored 0 messages; nothing is offloaded\n"
+    rows = cli.ok("offload", talk, "--list").splitlines()
     assert len(rows) == 3
-    assert [row.split()[2] for row in rows[1:]] == ["restored", "archived"]
+    assert [row.split()[2] for row in rows[1:]] == ["restored", "offloaded"]
     assert (
-        "nothing was archived" in cli("archive", cli.ok("create", "new").strip(), "--list").stderr
+        "nothing was offloaded" in cli("offload", cli.ok("create", "new").strip(), "--list").stderr
     )

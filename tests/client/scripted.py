@@ -38,7 +38,7 @@ class Script:
 
     breaks: deque[Break] = field(default_factory=deque)
     """One for each stream, in their order; streams beyond that work."""
-    errors: dict[str, v1.Error] = field(default_factory=dict)
+    errors: dict[str, v1.CallError] = field(default_factory=dict)
     """Sessions whose appends are refused."""
     pause: float = 0.0
     """Seconds before each answer."""
@@ -164,9 +164,9 @@ class ScriptedServer:
         self._thread.join()
 
 
-def refusal(reason: v1.ErrorReason.ValueType, code: grpc.StatusCode) -> v1.Error:
+def refusal(reason: v1.ErrorReason.ValueType, code: grpc.StatusCode) -> v1.CallError:
     """A refusal of an append."""
-    return v1.Error(
+    return v1.CallError(
         code=code.value[0],
         reason=reason,
         message="no",

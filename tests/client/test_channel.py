@@ -33,10 +33,10 @@ def test_it_is_decided_for_every_rpc_whether_it_is_repeated() -> None:
         v1.GetAttachmentRequest,
         v1.GetUsageRequest,
         v1.ExportSessionsRequest,
-        v1.ListSessionLogsRequest,
+        v1.ListJournalRequest,
         v1.SetRetentionPolicyRequest,
-        v1.GetRecallRequest,
-        v1.GetWatermarkRequest,
+        v1.GetReminderRequest,
+        v1.GetCursorRequest,
     )
     files = {message.DESCRIPTOR.file for message in messages}
     services = [service for file in files for service in file.services_by_name.values()]

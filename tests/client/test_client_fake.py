@@ -90,7 +90,7 @@ def test_pages_are_read_as_the_iteration_goes_on(fake: Fake) -> None:
         answer(rpc, v1.ListMessagesResponse(messages=page, next_page_token=token))
     assert [message.seq for message in running.result()] == [9, 8, 7]
     assert [request.page_token for request in requests] == ["", "t1", "t2"]
-    assert {request.order for request in requests} == {v1.MessageOrder.MESSAGE_ORDER_DESCENDING}
+    assert {request.order for request in requests} == {v1.SortOrder.SORT_ORDER_DESCENDING}
 
 
 def test_a_single_page_comes_with_its_tokens(fake: Fake) -> None:
@@ -108,9 +108,9 @@ def test_arguments_of_a_list_are_checked_when_it_is_called(fake: Fake) -> None:
 
 
 def test_a_context_is_collected_from_its_pieces(fake: Fake) -> None:
-    running = fake.start(lambda client: client.get_context("a", max_tokens=9))
+    running = fake.start(lambda client: client.get_context("a", max_context_tokens=9))
     request, rpc = fake.take_stream("ContextService/GetContext")
-    assert request == v1.GetContextRequest(session_id="a", max_tokens=9)
+    assert request == v1.GetContextRequest(session_id="a", max_context_tokens=9)
     rpc.send_initial_metadata(())
     totals = v1.ContextTotals(message_count=3, next_seq=9)
     rpc.send_response(v1.GetContextResponse(totals=totals, messages=[v1.Message(seq=1)]))
@@ -159,7 +159,7 @@ def test_P4_creating_fills_in_what_makes_a_retry_safe(fake: Fake) -> None:
 
 def test_a_writer_lease_is_taken_and_given_up(fake: Fake) -> None:
     def write(client: sessiond.Client) -> tuple[str, int, int, bool]:
-        with client.writer("a", ttl=60) as lease:
+        with client.writer("a", lease_ttl=60) as lease:
             return lease.token, lease.epoch, lease.next_seq, lease.lost
 
     running = fake.start(write)

@@ -41,7 +41,7 @@ def test_a_session_s_life(server: ServerProcess) -> None:
         session = client.create_session(
             title="Flights", owner=owner, config='{"t": 1.0}', labels={"k": "v"}, metadata={"a": 1}
         )
-        assert (session.config, session.title) == (b'{"t": 1.0}', "Flights")
+        assert (session.config, session.title) == ('{"t": 1.0}', "Flights")
         assert client.get_session(session.id, view="full") == session
         assert client.resolve_session("Flights", owner).id == session.id
         assert client.next_title("Flights", owner) == "Flights #2"
@@ -108,28 +108,28 @@ def test_P7_context_updates_rewinds_and_compactions(server: ServerProcess) -> No
         (hidden,) = client.update_messages(id, sessiond.message_update(4, in_context=False))
         assert not hidden.in_context
         with pytest.raises(sessiond.CompactionSplitsToolCall) as raised:
-            client.compact(id, 1, 2, "note")
+            client.compact(id, 1, 2, "summary")
         assert raised.value.nearest_range is not None
         plan = client.plan_compaction(id, keep_recent_messages=1, acquire_lease=True)
         with pytest.raises(sessiond.CompactionLeaseHeld):
-            client.compact(id, 1, 3, "note")
+            client.compact(id, 1, 3, "summary")
         done = client.compact(
-            id, plan.plan.from_seq, plan.plan.to_seq, "note", lease_token=plan.lease_token
+            id, plan.plan.from_seq, plan.plan.to_seq, "summary", lease_token=plan.lease_token
         )
-        note_seq = done.compaction.note_seq
+        summary_seq = done.compaction.id
         context = client.get_context(id)
-        assert [m.seq for m in context.messages] == [note_seq, 6]
+        assert [m.seq for m in context.messages] == [summary_seq, 6]
         assert context.totals.system_prompt == "be kind"
         assert [m.seq for m in client.get_context(id, as_of_seq=3).messages] == [1, 2, 3]
         pieces = list(client.stream_context(id))
         assert pieces[0].totals == context.totals
-        assert [c.note_seq for c in client.list_compactions(id)] == [note_seq]
-        assert client.revert_compaction(id, note_seq).HasField("revert_time")
-        client.release_lease(id, plan.lease_token)
+        assert [c.id for c in client.list_compactions(id)] == [summary_seq]
+        assert client.revert_compaction(id, summary_seq).HasField("revert_time")
+        client.release_compaction_lease(id, plan.lease_token)
         rewind = client.rewind(id, 1, author="ann")
         assert [m.seq for m in client.list_messages(id)] == [1]
-        assert client.undo_rewind(id).rewind_id == rewind.rewind_id
-        assert [r.rewind_id for r in client.list_rewinds(id)] == [rewind.rewind_id]
+        assert client.revert_rewind(id).id == rewind.id
+        assert [r.id for r in client.list_rewinds(id)] == [rewind.id]
         assert client.clear_messages(id).message_count == 7
 
 
@@ -146,7 +146,7 @@ async def test_P8_open_tool_calls_are_listed_until_they_are_answered(server: Ser
 async def test_P5_a_writer_keeps_its_lease_and_gives_it_up(server: ServerProcess) -> None:
     async with sessiond.AsyncClient(server.target) as client:
         id = (await client.create_session()).id
-        async with client.writer(id, "me", ttl=1.0) as lease:
+        async with client.writer(id, "me", lease_ttl=1.0) as lease:
             await asyncio.sleep(1.5)
             assert not lease.lost
             await client.append(id, said("x"), writer_token=lease.token)
@@ -166,8 +166,8 @@ async def test_P5_a_writer_keeps_its_lease_and_gives_it_up(server: ServerProcess
 def test_P5_a_writer_learns_that_its_lease_is_lost(server: ServerProcess) -> None:
     with sessiond.Client(server.target) as client:
         id = client.create_session().id
-        with client.writer(id, "me", ttl=1.0) as lease:
-            client.acquire_writer(id, "me", ttl=5.0)
+        with client.writer(id, "me", lease_ttl=1.0) as lease:
+            client.acquire_writer(id, "me", lease_ttl=5.0)
             until = time.monotonic() + 5
             while not lease.lost and time.monotonic() < until:
                 time.sleep(0.05)
@@ -260,7 +260,7 @@ async def test_usage_goes_with_appends_and_streams_and_is_read_by_group(
 ) -> None:
     id = uuid7()
     turn = sessiond.usage_record(
-        model="m", input_tokens=10, output_tokens=2, estimated_cost=Decimal("0.10"), round_index=1
+        model="m", input_tokens=10, output_tokens=2, estimated_cost=Decimal("0.10"), turn_index=1
     )
     async with sessiond.AsyncClient(server.target) as client:
         await client.create_session(id)
@@ -272,10 +272,8 @@ async def test_usage_goes_with_appends_and_streams_and_is_read_by_group(
         assert answer.usage.own.total_tokens == 65
         found = await client.get_usage(id)
         assert [cost.estimated for cost in found.total.costs] == ["0.5"]
-        groups = [group async for group in client.list_usage(id, "round", page_size=1)]
-        assert [(it.round_index, it.model, it.usage.total_tokens) for it in groups] == [
-            (1, "m", 60)
-        ]
+        groups = [group async for group in client.list_usage(id, "turn", page_size=1)]
+        assert [(it.turn_index, it.model, it.usage.total_tokens) for it in groups] == [(1, "m", 60)]
     with sessiond.Client(server.target) as other:
         session = other.get_session(id)
         assert (session.model, session.usage.own) == ("m", found.total)
@@ -286,16 +284,16 @@ def test_A_planning_logs_over_both_clients(server: ServerProcess) -> None:
     with sessiond.Client(server.target) as client:
         client.create_session(id)
         for n in range(5):
-            record = v1.SessionLogRecord(content=b'{"n":  %d}' % n, kind="plan")
-            client.append_session_log(id, record, request_id=f"r{n}")
-        assert client.append_session_log(id, record, request_id="r4").replayed
-        found = list(client.list_session_logs(id, order="descending", page_size=2))
-        assert [it.log_seq for it in found] == [5, 4, 3, 2, 1]
+            record = v1.JournalRecord(content=b'{"n":  %d}' % n, kind="plan")
+            client.append_journal(id, record, request_id=f"r{n}")
+        assert client.append_journal(id, record, request_id="r4").replayed
+        found = list(client.list_journal(id, order="descending", page_size=2))
+        assert [it.seq for it in found] == [5, 4, 3, 2, 1]
         assert found[-1].content == b'{"n":  0}'
-        page = client.list_session_logs_page(id, kinds=["plan"], page_size=2)
+        page = client.list_journal_page(id, kinds=["plan"], page_size=2)
         assert len(page.records) == 2
         with pytest.raises(sessiond.RequestIdReused):
-            client.append_session_log(id, found[0], request_id="r1")
+            client.append_journal(id, found[0], request_id="r1")
 
 
 async def test_a_unix_socket_is_a_target(

@@ -148,10 +148,10 @@ def test_a_refused_item_of_a_stream_says_the_same() -> None:
     error = error_from_item(refusal(Reason.ERROR_REASON_NEXT_SEQ_MISMATCH, grpc.StatusCode.ABORTED))
     assert isinstance(error, sessiond.NextSeqMismatch)
     assert (error.next_seq, error.retry_delay) == (7, 1.5)
-    newer = v1.Error(code=9, message="no")
+    newer = v1.CallError(code=9, message="no")
     newer.reason = 9999  # type: ignore[assignment]
     assert type(error_from_item(newer)) is sessiond.PreconditionFailed
-    assert type(error_from_item(v1.Error(code=99))) is sessiond.InternalError
+    assert type(error_from_item(v1.CallError(code=99))) is sessiond.InternalError
 
 
 def test_attributes_read_the_metadata() -> None:

@@ -143,8 +143,8 @@ def test_messages_of_other_origin_become_dicts() -> None:
         role=v1.Role.ROLE_ASSISTANT,
         tool_calls=[v1.ToolCall(id="c", name="f", arguments="{", type="custom")],
     )
-    note = v1.Message(role=v1.Role.ROLE_SYSTEM, text="n")
-    assert to_openai([message, call, note]) == [
+    summary = v1.Message(role=v1.Role.ROLE_SYSTEM, text="n")
+    assert to_openai([message, call, summary]) == [
         {
             "role": "user",
             "content": [

@@ -9,7 +9,7 @@ import pytest
 
 import sessiond
 from sessiond import v1
-from sessiond._requests import contexts, messages, session_logs, sessions, usage
+from sessiond._requests import compactions, journal, messages, sessions, usage
 
 HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
 
@@ -31,7 +31,7 @@ def test_create_session_takes_every_fact() -> None:
     )
     session = request.session
     assert (session.id, session.owner, session.title) == ("a", "ann", "T")
-    assert session.config == b'{"t": 1.0}'
+    assert session.config == '{"t": 1.0}'
     assert session.title_source == v1.TitleSource.TITLE_SOURCE_AUTOMATIC
     assert session.parent == v1.SessionParent(
         id="p", kind=v1.ParentKind.PARENT_KIND_SUBAGENT, spawn_tool_call_id="call"
@@ -51,8 +51,8 @@ def test_ids_are_filled_in_so_that_retries_are_safe() -> None:
     fork = sessions.fork_session.build("a", 3)
     assert fork.fork.id
     assert fork.request_id
-    assert contexts.plan_compaction.build("a", acquire_lease=True).lease_holder
-    assert not contexts.plan_compaction.build("a").lease_holder
+    assert compactions.plan_compaction.build("a", acquire_lease=True).holder
+    assert not compactions.plan_compaction.build("a").holder
 
 
 def test_update_session_names_what_is_given() -> None:
@@ -78,7 +78,7 @@ def test_lists_take_names_and_values() -> None:
     assert list(request.states) == [1, 2]
     assert request.idle_since.ToDatetime(UTC) == since
     assert request.order_by == v1.SessionOrder.SESSION_ORDER_CREATE_TIME
-    listed = messages.list_messages.build("a", view="all", roles=["tool"], kinds=["note"])
+    listed = messages.list_messages.build("a", view="all", roles=["tool"], kinds=["summary"])
     assert listed.WhichOneof("start") is None
     assert (listed.view, list(listed.roles), list(listed.kinds)) == (3, [5], [2])
     assert messages.list_messages.build("a", from_seq=0).WhichOneof("start") == "from_seq"
@@ -92,11 +92,11 @@ def test_arguments_that_mean_nothing_are_refused_before_anything_is_sent() -> No
     with pytest.raises(ValueError, match="from_seq and around_seq exclude each other"):
         messages.list_messages.build("a", from_seq=1, around_seq=2)
     with pytest.raises(ValueError, match="time zone"):
-        messages.list_messages.build("a", from_time=datetime(2026, 1, 2))
+        messages.list_messages.build("a", start_time=datetime(2026, 1, 2))
     with pytest.raises(ValueError, match="either seq or client_id"):
         messages.get_message.build("a")
     with pytest.raises(ValueError, match="exclude each other"):
-        contexts.plan_compaction.build("a", max_context_tokens=1, max_context_messages=1)
+        compactions.plan_compaction.build("a", max_context_tokens=1, max_context_messages=1)
     with pytest.raises(ValueError, match="nothing to change"):
         sessiond.message_update(3)
 
@@ -135,17 +135,17 @@ def test_message_update_names_what_is_given() -> None:
     assert one == messages.update_messages.build("a", [update])
 
 
-def test_P4_a_note_is_copied_and_gets_a_client_id() -> None:
-    note = v1.Message(role=v1.Role.ROLE_USER, text="n")
-    request = contexts.compact.build("a", 2, 5, note, lease_token="t")
-    assert request.note.client_id
-    assert not note.client_id
-    assert request.note.role == v1.Role.ROLE_USER
-    assert contexts.compact.build("a", 2, 5, "n").note.text == "n"
+def test_P4_a_summary_is_copied_and_gets_a_client_id() -> None:
+    summary = v1.Message(role=v1.Role.ROLE_USER, text="n")
+    request = compactions.compact.build("a", 2, 5, summary, lease_token="t")
+    assert request.summary.client_id
+    assert not summary.client_id
+    assert request.summary.role == v1.Role.ROLE_USER
+    assert compactions.compact.build("a", 2, 5, "n").summary.text == "n"
 
 
 def test_goals_of_zero_are_goals() -> None:
-    request = contexts.plan_compaction.build("a", max_context_tokens=0, lease_ttl=90)
+    request = compactions.plan_compaction.build("a", max_context_tokens=0, lease_ttl=90)
     assert request.WhichOneof("goal") == "max_context_tokens"
     assert request.lease_ttl.seconds == 90
 
@@ -155,12 +155,12 @@ def test_a_usage_record_keeps_decimals_exactly_and_takes_no_floats() -> None:
         input_tokens=3,
         estimated_cost=Decimal("0.10"),
         actual_cost="1E-3",
-        round_index=0,
+        turn_index=0,
         mode="api_key",
         time=datetime(2026, 1, 31, tzinfo=UTC),
     )
     assert list(record.usage.costs) == [v1.Cost(estimated="0.10", actual="1E-3")]
-    assert record.HasField("round_index")
+    assert record.HasField("turn_index")
     assert record.billing == v1.Billing(mode="api_key")
     assert sessiond.usage_record(actual_cost=Decimal("1E-7")).usage.costs[0].actual == "0.0000001"
     assert not sessiond.usage_record(currency="EUR").usage.costs
@@ -173,16 +173,16 @@ def test_P4_usage_and_logs_get_request_ids_so_that_retries_count_once() -> None:
     plain, named, setting = (
         sessiond.usage_record(),
         sessiond.usage_record(request_id="r"),
-        sessiond.usage_record(round_index=1, set_round=True),
+        sessiond.usage_record(turn_index=1, set_turn=True),
     )
     sent = usage.record_usage.build("a", [plain, named, setting]).records
     assert sent[0].request_id
     assert [it.request_id for it in sent[1:]] == ["r", ""]
     assert not plain.request_id
     assert usage.record_usage.build("a", plain).records[0].request_id != sent[0].request_id
-    record = v1.SessionLogRecord(content=b"{}")
-    assert session_logs.append_session_log.build("a", record).request_id
-    assert session_logs.append_session_log.build("a", [record], request_id="r").request_id == "r"
+    record = v1.JournalRecord(content=b"{}")
+    assert journal.append_journal.build("a", record).request_id
+    assert journal.append_journal.build("a", [record], request_id="r").request_id == "r"
 
 
 def test_list_usage_takes_days_and_groupings() -> None:

@@ -33,8 +33,8 @@ def _append(stub: v1.MessageServiceStub, request: v1.AppendMessagesRequest) -> s
 def main() -> None:
     target, session = sys.argv[1:]
     with grpc.insecure_channel(target) as channel:
-        lease = v1.ContextServiceStub(channel).AcquireWriter(
-            v1.AcquireWriterRequest(session_id=session, holder="paused", ttl=TTL)
+        lease = v1.WriterServiceStub(channel).AcquireWriter(
+            v1.AcquireWriterRequest(session_id=session, holder="paused", lease_ttl=TTL)
         )
         messages = v1.MessageServiceStub(channel)
         for number in itertools.count():

@@ -199,7 +199,7 @@ class Writer:
         reason = error_info(error).reason
         if is_unknown(error):
             attempt.unknown(error.code().name)
-        elif reason and reason != "BUG":
+        elif reason and reason != "INTERNAL":
             attempt.refused(reason)
         else:
             attempt.unknown(error.code().name)
@@ -341,9 +341,9 @@ class _Pipeline:
             if result.error.code == grpc.StatusCode.UNAVAILABLE.value[0]:
                 attempt.unknown(reason)
                 self._unsure.append(request)
-            elif reason == "BUG":
+            elif reason == "INTERNAL":
                 attempt.unknown(reason)
-                self._writer.load.surprises.append(f"BUG: {result.error.message}")
+                self._writer.load.surprises.append(f"INTERNAL: {result.error.message}")
             else:
                 attempt.refused(reason)
 

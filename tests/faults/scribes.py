@@ -14,7 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from sessiond import v1
 from tests.faults.load import channel, error_info, is_unknown, message
-from tests.faults.seen import HIDING, NOTE, Truth, until
+from tests.faults.seen import HIDING, SUMMARY, Truth, until
 
 ROOT = "root"
 CHILDREN = 12
@@ -41,6 +41,7 @@ class Stubs:
         self.sessions = v1.SessionServiceStub(one)
         self.messages = v1.MessageServiceStub(one)
         self.contexts = v1.ContextServiceStub(one)
+        self.compactions = v1.CompactionServiceStub(one)
 
 
 @dataclass
@@ -85,13 +86,13 @@ class _Scribe:
         self._number = number
         self._chance = random.Random(f"{all.seed} {number}")
         self._ids = itertools.count(1)
-        self._to_undo: list[tuple[str, int]] = []
-        self._to_revert: list[tuple[str, int]] = []
+        self._rewinds_to_revert: list[tuple[str, int]] = []
+        self._compactions_to_revert: list[tuple[str, int]] = []
 
     async def run(self) -> None:
         chance, all = self._chance, self._all
         changes: list[Callable[[str], Awaitable[None]]] = [
-            self._rewind, self._undo, self._compact, self._revert, self._update, self._title,
+            self._rewind, self._revert_rewind, self._compact, self._revert, self._update, self._title,
         ]  # fmt: skip
         while not all.stopping:
             session = chance.choice(all.sessions)
@@ -145,7 +146,7 @@ class _Scribe:
         reason = error_info(error).reason
         if is_unknown(error) or reason in OVERLOAD:
             return True
-        if not reason or reason in ("BUG", "INVALID_ARGUMENT"):
+        if not reason or reason in ("INTERNAL", "INVALID_ARGUMENT"):
             self._all.surprises.append(f"{reason} {error.code().name}: {error.details()}")
         return False
 
@@ -161,31 +162,31 @@ class _Scribe:
         after = max(0, self._all.last[session] - self._chance.randrange(3))
         request = v1.RewindSessionRequest(session_id=session, after_seq=after)
         answer = await self._stub().messages.RewindSession(request, timeout=10)
-        self._to_undo.append((session, answer.rewind.rewind_id))
+        self._rewinds_to_revert.append((session, answer.rewind.id))
 
-    async def _undo(self, session: str) -> None:
-        if self._to_undo:
-            session, rewind_id = self._to_undo.pop()
-            request = v1.UndoRewindRequest(session_id=session, rewind_id=rewind_id)
-            await self._stub().messages.UndoRewind(request, timeout=10)
+    async def _revert_rewind(self, session: str) -> None:
+        if self._rewinds_to_revert:
+            session, rewind_id = self._rewinds_to_revert.pop()
+            request = v1.RevertRewindRequest(session_id=session, rewind_id=rewind_id)
+            await self._stub().messages.RevertRewind(request, timeout=10)
 
     async def _compact(self, session: str) -> None:
         last = self._all.last[session]
-        name = f"{NOTE}{self._number}.{next(self._ids)}"
+        name = f"{SUMMARY}{self._number}.{next(self._ids)}"
         request = v1.CompactSessionRequest(
             session_id=session,
             from_seq=max(1, last - self._chance.randint(3, 12)),
             to_seq=max(1, last - self._chance.randrange(3)),
-            note=v1.Message(client_id=name, role=v1.Role.ROLE_USER, text=name),
+            summary=v1.Message(client_id=name, role=v1.Role.ROLE_USER, text=name),
         )
-        answer = await self._stub().contexts.CompactSession(request, timeout=10)
-        self._to_revert.append((session, answer.compaction.note_seq))
+        answer = await self._stub().compactions.CompactSession(request, timeout=10)
+        self._compactions_to_revert.append((session, answer.compaction.id))
 
     async def _revert(self, session: str) -> None:
-        if self._to_revert:
-            session, note_seq = self._to_revert.pop()
-            request = v1.RevertCompactionRequest(session_id=session, note_seq=note_seq)
-            await self._stub().contexts.RevertCompaction(request, timeout=10)
+        if self._compactions_to_revert:
+            session, summary_seq = self._compactions_to_revert.pop()
+            request = v1.RevertCompactionRequest(session_id=session, compaction_id=summary_seq)
+            await self._stub().compactions.RevertCompaction(request, timeout=10)
 
     async def _update(self, session: str) -> None:
         seqs = {self._chance.randint(1, self._all.last[session]) for _ in range(2)}
@@ -242,15 +243,15 @@ async def _rewinds(stubs: Stubs, session: str) -> dict[tuple[str, int], int]:
     request = v1.ListRewindsRequest(session_id=session, page_size=1000)
     page = await stubs.messages.ListRewinds(request, timeout=30)
     assert not page.next_page_token
-    found = {("rewound", each.rewind_id): each.to_seq for each in page.rewinds}
-    undone = [each for each in page.rewinds if each.HasField("undo_time")]
-    return found | {("rewind_undone", each.rewind_id): 0 for each in undone}
+    found = {("rewound", each.id): each.to_seq for each in page.rewinds}
+    reverted = [each for each in page.rewinds if each.HasField("revert_time")]
+    return found | {("rewind_reverted", each.id): 0 for each in reverted}
 
 
 async def _compactions(stubs: Stubs, session: str) -> dict[tuple[str, int], int]:
     request = v1.ListCompactionsRequest(session_id=session, page_size=1000)
-    page = await stubs.contexts.ListCompactions(request, timeout=30)
+    page = await stubs.compactions.ListCompactions(request, timeout=30)
     assert not page.next_page_token
-    found = {("compacted", each.note_seq): each.note_seq for each in page.compactions}
+    found = {("compacted", each.id): each.id for each in page.compactions}
     reverted = [each for each in page.compactions if each.HasField("revert_time")]
-    return found | {("compaction_reverted", each.note_seq): 0 for each in reverted}
+    return found | {("compaction_reverted", each.id): 0 for each in reverted}

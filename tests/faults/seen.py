@@ -11,8 +11,8 @@ from typing import Any
 from sessiond import v1
 
 HIDING = ("rewound", "compacted_by_seq", "replaces_from_seq", "replaces_to_seq")
-NOTE = "note."
-"""How the client ids of notes begin; those of other messages end with `.{place}/{count}` in their call."""
+SUMMARY = "summary."
+"""How the client ids of summaries begin; those of other messages end with `.{place}/{count}`."""
 
 
 async def until(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
@@ -77,16 +77,16 @@ class Seen:
             self._problem(f"update of {message.seq}, which wasn't appended")
 
     def _compacted(self, compaction: v1.Compaction) -> None:
-        self._placed("compacted", compaction.note_seq, compaction.note_seq)
+        self._placed("compacted", compaction.id, compaction.id)
 
     def _rewound(self, rewind: v1.Rewind) -> None:
-        self._placed("rewound", rewind.rewind_id, rewind.to_seq)
+        self._placed("rewound", rewind.id, rewind.to_seq)
 
     def _compaction_reverted(self, compaction: v1.Compaction) -> None:
-        self._taken_back("compaction_reverted", "compacted", compaction.note_seq)
+        self._taken_back("compaction_reverted", "compacted", compaction.id)
 
-    def _rewind_undone(self, rewind: v1.Rewind) -> None:
-        self._taken_back("rewind_undone", "rewound", rewind.rewind_id)
+    def _rewind_reverted(self, rewind: v1.Rewind) -> None:
+        self._taken_back("rewind_reverted", "rewound", rewind.id)
 
     def _placed(self, kind: str, id: int, seq: int) -> None:
         """A change that stands right behind a message."""
@@ -129,9 +129,9 @@ class Seen:
         places: dict[str, set[int]] = {}
         counts: dict[str, int] = {}
         for message in appended:
-            if message.client_id.startswith(NOTE):
+            if message.client_id.startswith(SUMMARY):
                 if ("compacted", message.seq) not in self.changes:
-                    self._problem(f"note {message.seq} without its compaction")
+                    self._problem(f"summary {message.seq} without its compaction")
                 continue
             call, _, of_count = message.client_id.rpartition(".")
             place, count = (int(number) for number in of_count.split("/"))

@@ -37,7 +37,7 @@ class Caller:
         self._prefix = f"{len(history.attempts)}-"
         self.messages = v1.MessageServiceStub(one)
         self.sessions = v1.SessionServiceStub(one)
-        self.contexts = v1.ContextServiceStub(one)
+        self.writers = v1.WriterServiceStub(one)
         self.usage = v1.UsageServiceStub(one)
 
     def id(self, session: str) -> str:
@@ -180,7 +180,7 @@ async def bad_requests(caller: Caller) -> dict[str, v1.AppendMessagesRequest]:
     await caller.append(caller.request("ended", "before the end".replace(" ", "-")))
     await caller.sessions.EndSession(v1.EndSessionRequest(session_id=caller.id("ended")))
     for session in ("held", "lost"):
-        await caller.contexts.AcquireWriter(
+        await caller.writers.AcquireWriter(
             v1.AcquireWriterRequest(session_id=caller.id(session), holder="somebody")
         )
     reused = caller.request("good", "known")
@@ -234,7 +234,7 @@ async def test_P3_P14_bad_requests_harm_nobody_in_their_batch(caller: Caller, pr
 
 def used(tokens: int, **fields: Any) -> v1.UsageRecord:
     return v1.UsageRecord(
-        usage=v1.Usage(input_tokens=tokens), model="m", round_index=tokens % 3, **fields
+        usage=v1.Usage(input_tokens=tokens), model="m", turn_index=tokens % 3, **fields
     )
 
 
@@ -250,7 +250,7 @@ async def test_P3_P4_usage_in_a_batch_counts_with_its_messages_and_once(
         caller.request("spender", "u5", usage=used(300, request_id="r")),
         caller.request("spender", "u6", usage=used(4000)),
         caller.request("other", "o1", usage=used(50000)),
-        caller.request("other", "o2", usage=used(600000, set_round=True)),
+        caller.request("other", "o2", usage=used(600000, set_turn=True)),
         caller.request("other", "o3", usage=used(7000000)),
     ]
     for request in bad.values():

@@ -1,4 +1,4 @@
-"""Claims under kills: nobody has what another has, nothing is lost, and what a recall says is said once."""
+"""Claims under kills: nobody has what another has, nothing is lost, and what a reminder says is said once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 from sessiond import Client, v1
-from sessiond.v1 import RecallState
+from sessiond.v1 import ReminderState
 from tests.support.processes import ServerProcess
 from tests.support.timeline import pass_time
 
-RECALLS = 240
+REMINDERS = 240
 HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
 
 
@@ -28,7 +28,7 @@ class Worker:
     def __init__(self, targets: str, number: int, seed: int) -> None:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tests.support.recall_worker"),
+                *(sys.executable, "-m", "tests.support.reminder_worker"),
                 *(targets, f"worker-{number}", str(seed + number)),
             ],
             stdout=subprocess.PIPE,
@@ -61,10 +61,10 @@ def _wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_A_recalls_are_served_once_whatever_is_killed(
+def test_A_reminders_are_served_once_whatever_is_killed(
     start_server: Callable[..., ServerProcess], dsn: str
 ) -> None:
-    """Five workers at two servers, of which some are killed; each recall's message is there once."""
+    """Five workers at two servers, of which some are killed; each reminder's message is there once."""
     seed = random.randrange(2**32)
     print(f"seed={seed}")
     servers = [start_server(SESSIOND_DSN=dsn) for _ in range(2)]
@@ -76,34 +76,34 @@ def test_A_recalls_are_served_once_whatever_is_killed(
             client.create_session(id)
         workers = [Worker(there if n % 2 else back, n, seed) for n in range(5)]
         try:
-            for number in range(RECALLS):
+            for number in range(REMINDERS):
                 id = ids[number % len(ids)]
-                client.create_recall(id, number / 100, id=f"r{number}", message=f"say {number}")
-            _wait(lambda: sum(len(it.claims) for it in workers) > RECALLS // 4)
+                client.create_reminder(id, number / 100, id=f"r{number}", message=f"say {number}")
+            _wait(lambda: sum(len(it.claims) for it in workers) > REMINDERS // 4)
             workers[0].kill()
             servers[0].kill()
-            _wait(lambda: sum(len(it.claims) for it in workers) > RECALLS // 2)
+            _wait(lambda: sum(len(it.claims) for it in workers) > REMINDERS // 2)
             workers[1].kill()
-            _wait(lambda: not list(client.list_recalls(state="pending", page_size=1)))
+            _wait(lambda: not list(client.list_reminders(state="pending", page_size=1)))
         finally:
             for worker in workers:
                 worker.kill()
         assert not servers[1].bugs()
         said = [message.text for id in ids for message in client.list_messages(id)]
-        assert sorted(said) == sorted(f"say {number}" for number in range(RECALLS))
-        recalls = list(client.list_recalls())
-    assert {it.state for it in recalls} == {RecallState.RECALL_STATE_COMPLETED}
-    assert {it.fired_count for it in recalls} == {1}
+        assert sorted(said) == sorted(f"say {number}" for number in range(REMINDERS))
+        reminders = list(client.list_reminders())
+    assert {it.state for it in reminders} == {ReminderState.REMINDER_STATE_COMPLETED}
+    assert {it.fired_count for it in reminders} == {1}
     _check_apart([claim for worker in workers for claim in worker.claims])
 
 
 def _check_apart(claims: list[tuple[str, int, float, float]]) -> None:
     """A claim begins when the one before has ended, by the database's clock."""
-    by_recall = defaultdict(list)
+    by_reminder = defaultdict(list)
     for id, attempt, start, end in claims:
-        by_recall[id].append((start, end, attempt))
+        by_reminder[id].append((start, end, attempt))
     again = 0
-    for spans in by_recall.values():
+    for spans in by_reminder.values():
         spans.sort()
         for (_, end, attempt), (start, _, later) in pairwise(spans):
             assert start >= end - 1e-6
@@ -127,12 +127,12 @@ def test_A_stale_sessions_are_handed_to_one_worker_each(
         found: list[str] = []
         with Client(servers[number % 2].target) as client:
             while True:
-                answer = client.claim_stale_sessions("memory", max_count=3, lease_ttl=600)
-                for stale in answer.sessions:
-                    found.append(stale.session_id)
-                    seq = stale.next_seq - 1
-                    token = stale.claim_token
-                    client.set_watermark(stale.session_id, "memory", seq, claim_token=token)
+                answer = client.claim_sessions("memory", max_count=3, lease_ttl=600)
+                for claimed in answer.sessions:
+                    found.append(claimed.session_id)
+                    seq = claimed.next_seq - 1
+                    token = claimed.claim_token
+                    client.set_cursor(claimed.session_id, "memory", seq, claim_token=token)
                 if not answer.sessions and not answer.more:
                     return found
 

@@ -61,13 +61,13 @@ def test_P9_watches_and_waiting_workers_outlive_a_database_that_answers_nonsense
             time.sleep(1)
             for table, told in (
                 ("session_head", "feed sweep failed"),
-                ("recall", "look for what is due failed"),
+                ("reminder", "look for what is due failed"),
             ):
                 _execute(dsn, f"ALTER TABLE {table} RENAME TO elsewhere")
                 _until(partial(_told, server, told))
                 _execute(dsn, f"ALTER TABLE elsewhere RENAME TO {table}")
             there.append(id, said())
-            there.recall(id)
+            there.reminder(id)
             assert len(claims.result(60)) == 1
             _until(lambda: seqs == [1, 2])
         finally:

@@ -44,14 +44,15 @@ class LeaseWriter:
         self.token = ""
         self.epoch = 0
         self._messages = v1.MessageServiceStub(one)
-        self._contexts = v1.ContextServiceStub(one)
+        self._writers = v1.WriterServiceStub(one)
+        self._compactions = v1.CompactionServiceStub(one)
         self._count = 0
 
     async def acquire(self, ttl: Duration | None = None) -> bool:
         """Take the lease of the session, unless somebody has it."""
-        request = v1.AcquireWriterRequest(session_id=self.session, holder=self.name, ttl=ttl)
+        request = v1.AcquireWriterRequest(session_id=self.session, holder=self.name, lease_ttl=ttl)
         try:
-            lease = await self._contexts.AcquireWriter(request, timeout=30)
+            lease = await self._writers.AcquireWriter(request, timeout=30)
         except grpc.aio.AioRpcError as error:
             assert error_info(error).reason == "WRITER_LEASE_HELD"  # noqa: PT017
             return False
@@ -67,7 +68,7 @@ class LeaseWriter:
         raise AssertionError("the lease couldn't be had")
 
     async def release(self) -> None:
-        await self._contexts.ReleaseWriter(
+        await self._writers.ReleaseWriter(
             v1.ReleaseWriterRequest(session_id=self.session, writer_token=self.token)
         )
 
@@ -95,19 +96,19 @@ class LeaseWriter:
 
     async def compact(self) -> str:
         """Compact the first message with the token; empty, or why not."""
-        note = v1.Message(client_id="note", role=v1.Role.ROLE_SYSTEM, text="It began.")
+        summary = v1.Message(client_id="summary", role=v1.Role.ROLE_SYSTEM, text="It began.")
         request = v1.CompactSessionRequest(
-            session_id=self.session, from_seq=1, to_seq=1, note=note, writer_token=self.token
+            session_id=self.session, from_seq=1, to_seq=1, summary=summary, writer_token=self.token
         )
         try:
-            await self._contexts.CompactSession(request, timeout=30)
+            await self._compactions.CompactSession(request, timeout=30)
         except grpc.aio.AioRpcError as error:
             return str(error_info(error).reason)
         return ""
 
     async def compactions(self) -> int:
         """How many compactions are recorded."""
-        answer = await self._contexts.ListCompactions(
+        answer = await self._compactions.ListCompactions(
             v1.ListCompactionsRequest(session_id=self.session)
         )
         return len(answer.compactions)
@@ -314,7 +315,7 @@ async def resolve_while_the_lease_ends(database: Database, dsn: str) -> None:
 async def test_P5_P6_a_compaction_whose_lease_ends_on_the_way_leaves_nothing(
     writers: list[LeaseWriter], shared: Shared
 ) -> None:
-    """It looks at the lease first, and stores its note with another look."""
+    """It looks at the lease first, and stores its summary with another look."""
     writer, _ = writers
     assert await writer.acquire(SHORTEST)
     safe = writer.request()

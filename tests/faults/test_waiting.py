@@ -65,7 +65,8 @@ async def test_P13_contexts_that_wait_for_a_snapshot_are_bounded(
         assert isinstance(slow, AsyncGenerator)
         await anext(slow)
         waiting = [
-            asyncio.create_task(client.get_context("long", max_messages=1)) for _ in range(9)
+            asyncio.create_task(client.get_context("long", max_context_messages=1))
+            for _ in range(9)
         ]
         done, rest = await asyncio.wait(waiting, timeout=5)
         assert len(rest) == 3, "as many as the setting says go on waiting"

@@ -164,7 +164,7 @@ async def test_a_job_goes_on_while_its_lease_lasts_though_it_cannot_be_renewed(d
         return any(entry["event"] == "lease of a job not renewed" for entry in logs)
 
     async def renewed() -> bool:
-        query = "SELECT lease_expire_time > now() + interval '6 seconds' FROM job"
+        query = "SELECT expire_time > now() + interval '6 seconds' FROM job"
         return bool(await connection.fetchval(query))
 
     with capture_logs() as logs:
@@ -174,7 +174,7 @@ async def test_a_job_goes_on_while_its_lease_lasts_though_it_cannot_be_renewed(d
             await until(told)
             await connection.execute(
                 "ALTER TABLE job_elsewhere RENAME TO job;"
-                "UPDATE job SET lease_expire_time = now() + interval '3 seconds'"
+                "UPDATE job SET expire_time = now() + interval '3 seconds'"
             )
             await until(renewed)
             assert job.now == 1

@@ -20,9 +20,9 @@ def stubs(server: ServerProcess) -> Iterator[Stubs]:
 
 
 @pytest.fixture(scope="session")
-def archiving_stubs(databases: Databases) -> Iterator[Stubs]:
-    """The services of a server that archives in segments of a few messages."""
-    server = ServerProcess(SESSIOND_DSN=databases.migrated(), SESSIOND_ARCHIVE_SEGMENT_MESSAGES="3")
+def offloading_stubs(databases: Databases) -> Iterator[Stubs]:
+    """The services of a server that offloads in segments of a few messages."""
+    server = ServerProcess(SESSIOND_DSN=databases.migrated(), SESSIOND_OFFLOAD_SEGMENT_MESSAGES="3")
     opened = Stubs(server.target)
     yield opened
     opened.channel.close()

@@ -64,7 +64,7 @@ def _turns(spoken: list[v1.Message], called: list[v1.Message]) -> list[v1.Messag
 CONVERSATIONS = st.builds(
     _turns, st.lists(SAID, min_size=1, max_size=4), st.lists(CALLS, max_size=2)
 )
-NOTES = st.builds(
+SUMMARIES = st.builds(
     lambda tokens, role: v1.Message(role=role, text="in short", token_count=tokens),
     TOKENS,
     st.sampled_from((v1.Role.ROLE_UNSPECIFIED, v1.Role.ROLE_USER, v1.Role.ROLE_SYSTEM)),
@@ -105,7 +105,7 @@ def payloads(draw: st.DrawFn) -> v1.Message:
         )
     for _ in range(draw(st.integers(0, 2))):
         if draw(st.booleans()):
-            message.parts.add(json=draw(BYTES))
+            message.parts.add(json=draw(JSON_TEXTS | TEXTS))
         else:
             message.parts.add(text=draw(TEXTS))
     for name, value in draw(st.dictionaries(SHORT, BYTES, max_size=3)).items():

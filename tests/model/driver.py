@@ -19,10 +19,10 @@ VIEWS = (
     v1.MessageView.MESSAGE_VIEW_CONTEXT,
     v1.MessageView.MESSAGE_VIEW_ALL,
 )
-ORDERS = (v1.MessageOrder.MESSAGE_ORDER_ASCENDING, v1.MessageOrder.MESSAGE_ORDER_DESCENDING)
+ORDERS = (v1.SortOrder.SORT_ORDER_ASCENDING, v1.SortOrder.SORT_ORDER_DESCENDING)
 MARKS = ("rewound", "compacted_by_seq", "replaces_from_seq", "replaces_to_seq")
 RECORDS = (v1.Compaction, v1.Rewind)
-TIMES = ("create_time", "revert_time", "undo_time")
+TIMES = ("create_time", "revert_time")
 
 
 class Stubs:
@@ -33,10 +33,23 @@ class Stubs:
         self.sessions = v1.SessionServiceStub(self.channel)
         self.messages = v1.MessageServiceStub(self.channel)
         self.contexts = v1.ContextServiceStub(self.channel)
+        self.compactions = v1.CompactionServiceStub(self.channel)
+        self.writers = v1.WriterServiceStub(self.channel)
+        self.searches = v1.SearchServiceStub(self.channel)
+        self.storage = v1.StorageServiceStub(self.channel)
 
     def call(self, name: str, request: ProtoMessage) -> Any:
         """The answer of a unary call. Raises `Refused`."""
-        for stub in (self.sessions, self.messages, self.contexts):
+        stubs = (
+            self.sessions,
+            self.messages,
+            self.contexts,
+            self.compactions,
+            self.writers,
+            self.searches,
+            self.storage,
+        )
+        for stub in stubs:
             if hasattr(stub, name):
                 try:
                     return getattr(stub, name)(request, timeout=20)
@@ -139,9 +152,9 @@ class Pair:
             return answer
         assert not isinstance(expected, str), (name, request, expected, answer)
         if isinstance(answer, v1.RewindSessionResponse):
-            self.model.name_rewind(answer.rewind.rewind_id)
+            self.model.name_rewind(answer.rewind.id)
             if expected.rewind.rewind_id < 0:
-                expected.rewind.rewind_id = answer.rewind.rewind_id
+                expected.rewind.id = answer.rewind.id
         if isinstance(answer, v1.UpdateMessagesResponse):
             self._check_messages(answer.messages, list(expected.messages), bare=True)
         else:
@@ -152,10 +165,10 @@ class Pair:
         metadata = refusal.args[1]
         if refusal.reason == "NEXT_SEQ_MISMATCH":
             assert int(metadata["next_seq"]) == before.next_seq
-        if refusal.reason == "REWIND_NOT_UNDOABLE":
-            there = before.note(int(metadata["note_seq"]))
-            undone = before.without_rewind(int(metadata["rewind_id"]))
-            standing = [*before.counting(), *undone.counting()]
+        if refusal.reason == "REWIND_NOT_REVERTIBLE":
+            there = before.summary(int(metadata["compaction_id"]))
+            reverted = before.without_rewind(int(metadata["rewind_id"]))
+            standing = [*before.counting(), *reverted.counting()]
             assert there in standing, "only what counts, or would again, can stand in the way"
         if name == "CompactSession" and refusal.reason in (
             "COMPACTION_OVERLAP",
@@ -199,7 +212,9 @@ class Pair:
         """Compare everything that can be read cheaply, and one list in small pages."""
         self.check_counters()
         self.check_context(v1.GetContextRequest())
-        self.check_context(v1.GetContextRequest(max_messages=limit, max_tokens=limit * 7 % 23))
+        self.check_context(
+            v1.GetContextRequest(max_context_messages=limit, max_context_tokens=limit * 7 % 23)
+        )
         self.check_list(v1.MessageView.MESSAGE_VIEW_ALL, ORDERS[0], 1000)
         self.check_list(VIEWS[view % 3], ORDERS[order % 2], page_size)
         self.check_records(page_size)
@@ -211,9 +226,9 @@ class Pair:
                 self.check_list(view, order, page_size)
         for seq in range(self.log.next_seq + 1):
             self.check_context(v1.GetContextRequest(as_of_seq=seq))
-            fewer = v1.GetContextRequest(as_of_seq=seq, max_tokens=seq * 7 % 13)
+            fewer = v1.GetContextRequest(as_of_seq=seq, max_context_tokens=seq * 7 % 13)
             if seq % 2:
-                fewer = v1.GetContextRequest(as_of_seq=seq, max_messages=1 + seq % 5)
+                fewer = v1.GetContextRequest(as_of_seq=seq, max_context_messages=1 + seq % 5)
             self.check_context(fewer)
 
     def check_counters(self) -> None:
@@ -245,13 +260,13 @@ class Pair:
         assert refusal.value.reason == reason, request
 
     def check_list(
-        self, view: v1.MessageView.ValueType, order: v1.MessageOrder.ValueType, page_size: int
+        self, view: v1.MessageView.ValueType, order: v1.SortOrder.ValueType, page_size: int
     ) -> None:
         request = v1.ListMessagesRequest(
             session_id=self.session_id, view=view, order=order, page_size=page_size
         )
         expected = self.log.view(view)
-        if order == v1.MessageOrder.MESSAGE_ORDER_DESCENDING:
+        if order == v1.SortOrder.SORT_ORDER_DESCENDING:
             expected = expected[::-1]
         got = list(self.stubs.pages("ListMessages", request, "messages"))
         self._check_messages(got, expected)

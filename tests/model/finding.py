@@ -118,5 +118,5 @@ class Deletions(History):
         self.stubs.call("CreateSession", again)
         self.old_tokens += [it for it in (self.pair.model.writer.token,) if it]
         self.pairs[-1] = Pair(self.stubs, Session(session_id))
-        self.sent[session_id], self.notes[session_id] = [], []
+        self.sent[session_id], self.summaries[session_id] = [], []
         self.compare(0)

@@ -22,7 +22,7 @@ class Refused(Exception):
 class Compaction:
     """A compaction, as it was recorded."""
 
-    note_seq: int
+    summary_seq: int
     from_seq: int
     to_seq: int
     message_count: int
@@ -47,12 +47,12 @@ class Rewind:
     after_seq: int
     to_seq: int
     author: str
-    undone: bool = False
+    reverted: bool = False
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in a context: a message, or a note in the place of the range `low` to `high`."""
+    """What stands in a context: a message, or a summary in the place of the range `low` to `high`."""
 
     low: int
     high: int
@@ -82,13 +82,13 @@ def pairs(entries: list[Entry]) -> list[tuple[int, int]]:
     return found
 
 
-def leading(entries: list[Entry], *, notes: bool) -> int:
+def leading(entries: list[Entry], *, summaries: bool) -> int:
     """How many system and developer messages stand at the very beginning, 16 at most."""
     count = 0
     while (
         count < min(len(entries), 16)
         and entries[count].message.role in (v1.Role.ROLE_SYSTEM, v1.Role.ROLE_DEVELOPER)
-        and (notes or entries[count].low == entries[count].message.seq)
+        and (summaries or entries[count].low == entries[count].message.seq)
     ):
         count += 1
     return count
@@ -96,7 +96,7 @@ def leading(entries: list[Entry], *, notes: bool) -> int:
 
 def limited(entries: list[Entry], max_tokens: int, max_messages: int) -> list[Entry]:
     """The largest end of a context that fits, behind its leading messages, and tears no pair."""
-    head = leading(entries, notes=True)
+    head = leading(entries, summaries=True)
     for start in range(head, len(entries) + 1):
         kept = entries[:head] + entries[start:]
         if max_tokens and sum(e.tokens for e in kept) > max_tokens:
@@ -156,15 +156,15 @@ class Log:
         return seq
 
     def rewound(self, seq: int) -> bool:
-        return any(r.after_seq < seq <= r.to_seq and not r.undone for r in self.rewinds)
+        return any(r.after_seq < seq <= r.to_seq and not r.reverted for r in self.rewinds)
 
-    def note(self, seq: int) -> Compaction | None:
-        return next((c for c in self.compactions if c.note_seq == seq), None)
+    def summary(self, seq: int) -> Compaction | None:
+        return next((c for c in self.compactions if c.summary_seq == seq), None)
 
     def counting(self) -> list[Compaction]:
-        """The compactions that count: neither reverted, nor their notes rewound. Inner ones first."""
-        found = [c for c in self.compactions if not c.reverted and not self.rewound(c.note_seq)]
-        return sorted(found, key=lambda c: (c.to_seq - c.from_seq, c.note_seq))
+        """The compactions that count: neither reverted, nor their summaries rewound. Inner ones first."""
+        found = [c for c in self.compactions if not c.reverted and not self.rewound(c.summary_seq)]
+        return sorted(found, key=lambda c: (c.to_seq - c.from_seq, c.summary_seq))
 
     def torn(self) -> bool:
         """Whether two compactions count of which neither holds the other."""
@@ -178,10 +178,10 @@ class Log:
         )
 
     def without_rewind(self, rewind_id: int) -> Log:
-        """The same log with a rewind undone, whether or not that is allowed."""
+        """The same log with a rewind reverted, whether or not that is allowed."""
         tried = self.copy()
         tried.rewinds = [
-            replace(it, undone=True) if it.rewind_id == rewind_id else it for it in tried.rewinds
+            replace(it, reverted=True) if it.rewind_id == rewind_id else it for it in tried.rewinds
         ]
         return tried
 
@@ -197,19 +197,19 @@ class Log:
                 for call_id, call in ids
             )
             for c in self.counting()
-            if c.note_seq > to
+            if c.summary_seq > to
         )
 
     def standing(self) -> list[Entry]:
-        """The context, with what is flagged out of it: messages first, then notes over ranges."""
+        """The context, with what is flagged out of it: messages first, then summaries over ranges."""
         entries = [
             Entry(seq, seq, message)
             for seq, message in self.messages.items()
-            if not self.rewound(seq) and self.note(seq) is None
+            if not self.rewound(seq) and self.summary(seq) is None
         ]
         for c in self.counting():
             entries = [e for e in entries if not c.holds(e.low, e.high)]
-            entries.append(Entry(c.from_seq, c.to_seq, self.messages[c.note_seq]))
+            entries.append(Entry(c.from_seq, c.to_seq, self.messages[c.summary_seq]))
         return sorted(entries, key=lambda e: e.low)
 
     def context(self) -> list[Entry]:
@@ -251,26 +251,26 @@ class Log:
         answer = v1.Message()
         answer.CopyFrom(message)
         answer.rewound = self.rewound(message.seq)
-        if (note := self.note(message.seq)) is not None:
-            answer.replaces_from_seq, answer.replaces_to_seq = note.from_seq, note.to_seq
+        if (summary := self.summary(message.seq)) is not None:
+            answer.replaces_from_seq, answer.replaces_to_seq = summary.from_seq, summary.to_seq
         return answer
 
     def compacted_by(self, seq: int) -> int | None:
-        """The note that stands for a message; `None` where the API leaves it open: for what is flagged out
-        of the context, and where the note is."""
+        """The summary that stands for a message; `None` where the API leaves it open: for what is flagged out
+        of the context, and where the summary is."""
         by_seq = {entry.message.seq: entry for entry in self.standing()}
-        note = self.note(seq)
-        if seq in by_seq or self.rewound(seq) or (note is not None and note.reverted):
+        summary = self.summary(seq)
+        if seq in by_seq or self.rewound(seq) or (summary is not None and summary.reverted):
             return 0
         if not self.messages[seq].in_context:
             return None
-        low, high = (note.from_seq, note.to_seq) if note else (seq, seq)
+        low, high = (summary.from_seq, summary.to_seq) if summary else (seq, seq)
         over = next(e for e in by_seq.values() if e.low <= low and high <= e.high)
         return over.message.seq if over.message.in_context else None
 
     def compaction(self, found: Compaction) -> v1.Compaction:
         answer = v1.Compaction(
-            note_seq=found.note_seq,
+            id=found.summary_seq,
             from_seq=found.from_seq,
             to_seq=found.to_seq,
             message_count=found.message_count,
@@ -278,7 +278,7 @@ class Log:
             tokens_after=found.tokens_after,
             author=found.author,
             model=found.model,
-            in_context=any(e.message.seq == found.note_seq for e in self.context()),
+            in_context=any(e.message.seq == found.summary_seq for e in self.context()),
         )
         answer.create_time.SetInParent()
         if found.reverted:
@@ -300,29 +300,29 @@ def _content(message: v1.Message) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def completed(message: v1.Message, *, note: bool = False) -> v1.Message:
+def completed(message: v1.Message, *, summary: bool = False) -> v1.Message:
     """A message with what it leaves out, and without what only answers hold."""
     done = v1.Message()
     done.CopyFrom(message)
     for name in ("seq", "create_time", "rewound", "compacted_by_seq"):
         done.ClearField(name)
-    done.role = done.role or (v1.Role.ROLE_SYSTEM if note else v1.Role.ROLE_UNSPECIFIED)
+    done.role = done.role or (v1.Role.ROLE_SYSTEM if summary else v1.Role.ROLE_UNSPECIFIED)
     done.kind = done.kind or (
-        v1.MessageKind.MESSAGE_KIND_NOTE if note else v1.MessageKind.MESSAGE_KIND_NORMAL
+        v1.MessageKind.MESSAGE_KIND_SUMMARY if summary else v1.MessageKind.MESSAGE_KIND_NORMAL
     )
     done.in_context = message.in_context if message.HasField("in_context") else True
-    done.in_transcript = message.in_transcript if message.HasField("in_transcript") else not note
+    done.in_transcript = message.in_transcript if message.HasField("in_transcript") else not summary
     return done
 
 
 def rewind(found: Rewind) -> v1.Rewind:
     answer = v1.Rewind(
-        rewind_id=found.rewind_id,
+        id=found.rewind_id,
         after_seq=found.after_seq,
         to_seq=found.to_seq,
         author=found.author,
     )
     answer.create_time.SetInParent()
-    if found.undone:
-        answer.undo_time.SetInParent()
+    if found.reverted:
+        answer.revert_time.SetInParent()
     return answer

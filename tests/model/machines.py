@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from sessiond import v1
 from tests.model import plans
-from tests.model.contents import CONVERSATIONS, MESSAGES, NOTES, TOKENS
+from tests.model.contents import CONVERSATIONS, MESSAGES, SUMMARIES, TOKENS
 from tests.model.driver import Pair, Stubs
 from tests.model.log import Refused
 from tests.model.model import Session
@@ -60,7 +60,7 @@ class History(RuleBasedStateMachine):
         )
         self.pairs = [Pair(self.stubs, first)]
         self.sent: dict[str, list[v1.Message]] = {first.session_id: []}
-        self.notes: dict[str, list[v1.CompactSessionRequest]] = {first.session_id: []}
+        self.summaries: dict[str, list[v1.CompactSessionRequest]] = {first.session_id: []}
         self.old_tokens: list[str] = ["never"]
 
     @property
@@ -165,15 +165,15 @@ class Retries(History):
             sent += [m for m in cleared if m not in sent]
         self.compare(pick)
 
-    @precondition(lambda self: self.notes[self.pair.session_id])
+    @precondition(lambda self: self.summaries[self.pair.session_id])
     @rule(pick=PICKS, changed=RARELY)
     def retry_compaction(self, pick: int, changed: bool) -> None:
-        notes = self.notes[self.pair.session_id]
+        summaries = self.summaries[self.pair.session_id]
         request = v1.CompactSessionRequest()
-        request.CopyFrom(notes[pick % len(notes)])
+        request.CopyFrom(summaries[pick % len(summaries)])
         request.writer_token = self.pair.model.writer.token
         if changed:
-            request.note.text += "!"
+            request.summary.text += "!"
         self.pair.call("CompactSession", request)
         self.compare(pick)
 
@@ -193,7 +193,9 @@ class Leases(History):
         model = self.pair.model
         if model.ended or not (wanted or model.writer.token):
             return
-        request = v1.AcquireWriterRequest(session_id=model.session_id, holder=holder, ttl=LONG)
+        request = v1.AcquireWriterRequest(
+            session_id=model.session_id, holder=holder, lease_ttl=LONG
+        )
         answer = self.stubs.outcome("AcquireWriter", request)
         if isinstance(answer, Refused):
             assert answer.reason == "WRITER_LEASE_HELD"
@@ -234,14 +236,16 @@ class Leases(History):
 
 
 class Hiding(History):
-    """Compactions, rewinds, their undoing, late changes, and clearing (P6, P7, P8)."""
+    """Compactions, rewinds, their reverting, late changes, and clearing (P6, P7, P8)."""
 
-    @rule(pick=PICKS, width=st.integers(0, 9), note=NOTES, fault=FAULTS, author=RARELY)
-    def compact(self, pick: int, width: int, note: v1.Message, fault: Fault, author: bool) -> None:
+    @rule(pick=PICKS, width=st.integers(0, 9), summary=SUMMARIES, fault=FAULTS, author=RARELY)
+    def compact(
+        self, pick: int, width: int, summary: v1.Message, fault: Fault, author: bool
+    ) -> None:
         low = self.seq(pick)
         high = low + width if pick % 16 == 9 else min(low + width, self.pair.log.last_seq)
         request = v1.CompactSessionRequest(
-            from_seq=low, to_seq=max(low, high), note=self.named([note])[0]
+            from_seq=low, to_seq=max(low, high), summary=self.named([summary])[0]
         )
         if author:
             request.author, request.model, request.tokens_before = "me", "small", 1000
@@ -253,11 +257,11 @@ class Hiding(History):
 
     def _compact(self, request: v1.CompactSessionRequest) -> None:
         if not isinstance(self.pair.call("CompactSession", request), Refused):
-            self.notes[self.pair.session_id].append(request)
+            self.summaries[self.pair.session_id].append(request)
 
     @precondition(lambda self: self.pair.log.context())
-    @rule(pick=PICKS, note=NOTES)
-    def compact_safely(self, pick: int, note: v1.Message) -> None:
+    @rule(pick=PICKS, summary=SUMMARIES)
+    def compact_safely(self, pick: int, summary: v1.Message) -> None:
         """Compact a range that the model finds safe, so that there are many."""
         log = self.pair.log
         entries = log.context()
@@ -270,7 +274,7 @@ class Hiding(History):
         if ranges:
             low, high = ranges[pick % len(ranges)]
             request = v1.CompactSessionRequest(
-                from_seq=low, to_seq=high, note=self.named([note])[0]
+                from_seq=low, to_seq=high, summary=self.named([summary])[0]
             )
             if pick % 5:  # else it is refused while somebody holds the lease
                 request.lease_token = self.pair.model.compactor.token
@@ -282,7 +286,7 @@ class Hiding(History):
         keep=st.sampled_from((1, 1, 2, 3, 0)),
         goal=st.integers(0, 11),
         in_tokens=st.sampled_from((None, True, False)),
-        note_tokens=st.integers(0, 4),
+        summary_tokens=st.integers(0, 4),
         holder=st.sampled_from(("", "", "one", "two")),
         use=st.booleans(),
     )
@@ -292,11 +296,13 @@ class Hiding(History):
         keep: int,
         goal: int,
         in_tokens: bool | None,
-        note_tokens: int,
+        summary_tokens: int,
         holder: str,
         use: bool,
     ) -> None:
-        request = v1.PlanCompactionRequest(keep_recent_messages=keep, note_token_count=note_tokens)
+        request = v1.PlanCompactionRequest(
+            keep_recent_messages=keep, summary_token_count=summary_tokens
+        )
         if in_tokens is not None:
             counters = self.pair.model.counters()
             if in_tokens:
@@ -304,46 +310,50 @@ class Hiding(History):
             else:
                 request.max_context_messages = counters.context_message_count * goal // 10
         if holder:
-            request.acquire_lease, request.lease_holder = True, holder
+            request.acquire_lease, request.holder = True, holder
             request.lease_ttl.CopyFrom(LONG)
         answer = plans.checked(self.pair, request)
         if answer.HasField("plan") and use:
             compaction = v1.CompactSessionRequest(
                 from_seq=answer.plan.from_seq,
                 to_seq=answer.plan.to_seq,
-                note=self.named([v1.Message(text="planned", token_count=note_tokens)])[0],
+                summary=self.named([v1.Message(text="planned", token_count=summary_tokens)])[0],
                 lease_token=self.pair.model.compactor.token,
             )
             self._compact(self.guard(compaction, Fault.NONE_AS_EXPECTED))
         self.compare(pick)
 
     @precondition(lambda self: len(self.pair.log.context()) > 2)
-    @rule(pick=PICKS, other=PICKS, note=NOTES)
-    def undo_behind_a_compaction(self, pick: int, other: int, note: v1.Message) -> None:
-        """Bring back a note over what was compacted anew meanwhile."""
-        self.compact_safely(pick, note)
-        if self.pair.log.note(self.pair.log.last_seq) is not None:
+    @rule(pick=PICKS, other=PICKS, summary=SUMMARIES)
+    def revert_a_rewind_behind_a_compaction(
+        self, pick: int, other: int, summary: v1.Message
+    ) -> None:
+        """Bring back a summary over what was compacted anew meanwhile."""
+        self.compact_safely(pick, summary)
+        if self.pair.log.summary(self.pair.log.last_seq) is not None:
             request = v1.RewindSessionRequest(after_seq=self.pair.log.last_seq - 1)
             self.pair.call("RewindSession", self.guard(request, Fault.NONE))
-            self.compact_safely(other, note)
-            self.undo(pick, Fault.NONE, True)
+            self.compact_safely(other, summary)
+            self.revert_rewind(pick, Fault.NONE, True)
 
     @rule(old=RARELY)
-    def release_lease(self, old: bool) -> None:
+    def release_compaction_lease(self, old: bool) -> None:
         model = self.pair.model
         token = "never" if old else model.compactor.token
         if token:
-            request = v1.ReleaseLeaseRequest(session_id=model.session_id, lease_token=token)
-            self.stubs.call("ReleaseLease", request)
+            request = v1.ReleaseCompactionLeaseRequest(
+                session_id=model.session_id, lease_token=token
+            )
+            self.stubs.call("ReleaseCompactionLease", request)
             model.compactor.release(token)
 
     @precondition(lambda self: self.pair.log.compactions)
     @rule(pick=PICKS, fault=FAULTS, missing=RARELY)
     def revert(self, pick: int, fault: Fault, missing: bool) -> None:
         compactions = self.pair.log.compactions
-        request = v1.RevertCompactionRequest(note_seq=self.seq(pick))
+        request = v1.RevertCompactionRequest(compaction_id=self.seq(pick))
         if not missing:
-            request.note_seq = compactions[pick % len(compactions)].note_seq
+            request.compaction_id = compactions[pick % len(compactions)].summary_seq
         self.pair.call("RevertCompaction", self.guard(request, fault))
         self.compare(pick)
 
@@ -357,12 +367,12 @@ class Hiding(History):
 
     @precondition(lambda self: self.pair.log.rewinds)
     @rule(pick=PICKS, fault=FAULTS, newest=st.booleans())
-    def undo(self, pick: int, fault: Fault, newest: bool) -> None:
+    def revert_rewind(self, pick: int, fault: Fault, newest: bool) -> None:
         rewinds = self.pair.log.rewinds
-        request = v1.UndoRewindRequest()
+        request = v1.RevertRewindRequest()
         if not newest:
             request.rewind_id = rewinds[pick % len(rewinds)].rewind_id
-        self.pair.call("UndoRewind", self.guard(request, fault))
+        self.pair.call("RevertRewind", self.guard(request, fault))
         self.compare(pick)
 
     @rule(
@@ -432,5 +442,5 @@ class Forks(History):
             return
         self.pairs.append(Pair(self.stubs, forked))
         self.sent[forked.session_id] = list(self.sent[pair.session_id])
-        self.notes[forked.session_id] = list(self.notes[pair.session_id])
+        self.summaries[forked.session_id] = list(self.summaries[pair.session_id])
         self.compare(pick)

@@ -139,9 +139,9 @@ class Session:
         return answer
 
     def CompactSession(self, request: v1.CompactSessionRequest) -> v1.CompactSessionResponse:
-        note = completed(request.note, note=True)
-        if known := self.log.known(note):
-            there = self.log.note(known)
+        summary = completed(request.summary, summary=True)
+        if known := self.log.known(summary):
+            there = self.log.summary(known)
             if there is None:
                 raise Refused("CLIENT_ID_REUSED")
             return self._compacted(there, replayed=True)
@@ -150,25 +150,25 @@ class Session:
         self._check_expected(request.expected_next_seq)
         if reason := self.log.refusal(request.from_seq, request.to_seq):
             raise Refused(reason)
-        made = self._made(request, note)
+        made = self._made(request, summary)
         self.log.compactions.append(made)
-        self._commit([note])
+        self._commit([summary])
         self.compactor.release(request.lease_token)
         return self._compacted(made, replayed=False)
 
-    def _made(self, request: v1.CompactSessionRequest, note: v1.Message) -> Compaction:
+    def _made(self, request: v1.CompactSessionRequest, summary: v1.Message) -> Compaction:
         inside = [
             entry
             for entry in self.log.context()
             if request.from_seq <= entry.low and entry.high <= request.to_seq
         ]
         return Compaction(
-            note_seq=self.log.next_seq,
+            summary_seq=self.log.next_seq,
             from_seq=inside[0].low,
             to_seq=inside[-1].high,
             message_count=len(inside),
             tokens_before=request.tokens_before or sum(entry.tokens for entry in inside),
-            tokens_after=request.tokens_after or note.token_count,
+            tokens_after=request.tokens_after or summary.token_count,
             author=request.author,
             model=request.model,
         )
@@ -179,7 +179,7 @@ class Session:
         )
 
     def RevertCompaction(self, request: v1.RevertCompactionRequest) -> v1.RevertCompactionResponse:
-        found = self.log.note(request.note_seq)
+        found = self.log.summary(request.compaction_id)
         if found is None:
             raise Refused("COMPACTION_NOT_FOUND")
         if not found.reverted:
@@ -195,7 +195,7 @@ class Session:
             raise Refused("SEQ_OUT_OF_RANGE")
         if all(seq <= after or log.rewound(seq) for seq in log.messages):
             for there in reversed(log.rewinds):
-                if (there.after_seq, there.to_seq, there.undone) == (after, log.last_seq, False):
+                if (there.after_seq, there.to_seq, there.reverted) == (after, log.last_seq, False):
                     return v1.RewindSessionResponse(rewind=rewind(there))
             raise Refused("NOTHING_TO_REWIND")
         made = Rewind(UNNAMED, after, log.last_seq, request.author)
@@ -209,21 +209,23 @@ class Session:
             assert all(rewind_id > there.rewind_id for there in rewinds)
             rewinds[-1] = replace(rewinds[-1], rewind_id=rewind_id)
 
-    def UndoRewind(self, request: v1.UndoRewindRequest) -> v1.UndoRewindResponse:
+    def RevertRewind(self, request: v1.RevertRewindRequest) -> v1.RevertRewindResponse:
         wanted = request.rewind_id
-        found = [r for r in self.log.rewinds if (r.rewind_id == wanted if wanted else not r.undone)]
+        found = [
+            r for r in self.log.rewinds if (r.rewind_id == wanted if wanted else not r.reverted)
+        ]
         if not found:
             raise Refused("REWIND_NOT_FOUND")
         there = found[-1]
-        if not there.undone:
+        if not there.reverted:
             self._check(request.writer_token, request.expected_next_seq)
             tried = self.log.copy()
             place = tried.rewinds.index(there)
-            tried.rewinds[place] = there = replace(there, undone=True)
+            tried.rewinds[place] = there = replace(there, reverted=True)
             if tried.torn() or tried.unsuited(there.after_seq, there.to_seq):
-                raise Refused("REWIND_NOT_UNDOABLE")
+                raise Refused("REWIND_NOT_REVERTIBLE")
             self.log = tried
-        return v1.UndoRewindResponse(rewind=rewind(there))
+        return v1.RevertRewindResponse(rewind=rewind(there))
 
     def ClearMessages(self, request: v1.ClearMessagesRequest) -> v1.ClearMessagesResponse:
         self._check(request.writer_token, request.expected_next_seq)
@@ -249,7 +251,7 @@ class Session:
         if at and at not in self.past:
             raise Refused("SEQ_OUT_OF_RANGE")
         entries = (self.past[at] if at else self.log).context()
-        kept = limited(entries, request.max_tokens, request.max_messages)
+        kept = limited(entries, request.max_context_tokens, request.max_context_messages)
         totals = v1.ContextTotals(
             message_count=len(kept),
             token_count=sum(entry.tokens for entry in kept),

@@ -18,10 +18,10 @@ def checked(pair: Pair, request: v1.PlanCompactionRequest) -> v1.PlanCompactionR
     answer = pair.stubs.outcome("PlanCompaction", request)
     if isinstance(answer, Refused):
         assert answer.reason == "COMPACTION_LEASE_HELD"
-        assert model.compactor.holder not in ("", request.lease_holder)
+        assert model.compactor.holder not in ("", request.holder)
         return v1.PlanCompactionResponse()
     if answer.lease_token:
-        model.compactor.take(request.lease_holder, answer.lease_token)
+        model.compactor.take(request.holder, answer.lease_token)
     assert bool(answer.lease_token) == (request.acquire_lease and answer.HasField("plan"))
     assert isinstance(answer, v1.PlanCompactionResponse)
     check(pair.log, request, answer)
@@ -48,14 +48,14 @@ def _reached(request: v1.PlanCompactionRequest, tokens: int, messages: int) -> b
 def _reaches(log: Log, request: v1.PlanCompactionRequest, inside: list[Entry]) -> bool:
     entries = log.context()
     tokens = sum(e.tokens for e in entries) - sum(e.tokens for e in inside)
-    return _reached(request, tokens + request.note_token_count, len(entries) - len(inside) + 1)
+    return _reached(request, tokens + request.summary_token_count, len(entries) - len(inside) + 1)
 
 
 def _candidates(log: Log, request: v1.PlanCompactionRequest) -> list[Entry]:
     """What may be compacted at all: neither the leading messages nor those to keep."""
     entries = log.context()
     keep = request.keep_recent_messages or 4
-    return entries[leading(entries, notes=False) : max(len(entries) - keep, 0)]
+    return entries[leading(entries, summaries=False) : max(len(entries) - keep, 0)]
 
 
 def _worth(entries: list[Entry]) -> bool:

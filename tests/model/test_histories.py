@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from sessiond import v1
-from tests.model.archives import Archives
 from tests.model.contents import payloads
 from tests.model.driver import Stubs
 from tests.model.finding import Deletions, Searches
 from tests.model.log import completed
 from tests.model.machines import Appends, Forks, Hiding, Leases, Retries
+from tests.model.offloads import Offloads
 from tests.support.examples import examples
 
 
@@ -43,12 +43,12 @@ class Everything(Appends, Retries, Leases, Hiding, Forks, Searches, Deletions):
     """All of it."""
 
 
-class Archiving(Appends, Retries, Hiding, Forks, Archives):
-    """What archiving mustn't change."""
+class Offloading(Appends, Retries, Hiding, Forks, Offloads):
+    """What offloading mustn't change."""
 
 
-class FindingArchived(Appends, Hiding, Archives, Searches, Deletions):
-    """What is found in archives, and what is gone with them."""
+class FindingOffloaded(Appends, Hiding, Offloads, Searches, Deletions):
+    """What is found of offloaded messages, and what is gone with them."""
 
 
 @pytest.mark.timeout(600)
@@ -67,22 +67,22 @@ def test_P6_P11_searches_find_what_is_there_and_deletions_leave_nothing(stubs: S
 
 
 @pytest.mark.timeout(600)
-def test_P6_P11_searches_and_deletions_mind_no_archive(archiving_stubs: Stubs) -> None:
-    run(FindingArchived, archiving_stubs, count=8, steps=25)
+def test_P6_P11_searches_and_deletions_mind_no_offload(offloading_stubs: Stubs) -> None:
+    run(FindingOffloaded, offloading_stubs, count=8, steps=25)
 
 
 @pytest.mark.timeout(600)
-def test_P4_P6_P7_P8_archived_histories_are_what_the_model_says(archiving_stubs: Stubs) -> None:
-    run(Archiving, archiving_stubs, count=10, steps=25)
+def test_P4_P6_P7_P8_offloaded_histories_are_what_the_model_says(offloading_stubs: Stubs) -> None:
+    run(Offloading, offloading_stubs, count=10, steps=25)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_P4_P6_P7_P8_long_archived_histories_are_what_the_model_says(
-    archiving_stubs: Stubs,
+def test_P4_P6_P7_P8_long_offloaded_histories_are_what_the_model_says(
+    offloading_stubs: Stubs,
 ) -> None:
-    run(Archiving, archiving_stubs, count=150, steps=60)
-    run(FindingArchived, archiving_stubs, count=60, steps=50)
+    run(Offloading, offloading_stubs, count=150, steps=60)
+    run(FindingOffloaded, offloading_stubs, count=60, steps=50)
 
 
 @pytest.mark.long

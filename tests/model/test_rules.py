@@ -11,7 +11,7 @@ from sessiond import v1
 from sessiond_server.sessions import planning, titles, visibility
 from sessiond_server.sessions.toolcalls import Item, ToolCalls, suffix_start
 from tests.model import plans
-from tests.model.contents import CONVERSATIONS, MESSAGES, NOTES
+from tests.model.contents import CONVERSATIONS, MESSAGES, SUMMARIES
 from tests.model.log import UNNAMED, Entry, Log, Refused
 from tests.model.model import Session
 from tests.support.examples import examples
@@ -20,8 +20,8 @@ PICKS = st.integers(0, 2**10)
 STEPS = st.one_of(
     CONVERSATIONS,
     st.lists(MESSAGES, min_size=1, max_size=3),
-    st.tuples(st.just("compact"), PICKS, NOTES),
-    st.tuples(st.sampled_from(("rewind", "undo", "revert", "hide")), PICKS),
+    st.tuples(st.just("compact"), PICKS, SUMMARIES),
+    st.tuples(st.sampled_from(("rewind", "revert_rewind", "revert", "hide")), PICKS),
 )
 HISTORIES = st.lists(STEPS, min_size=2, max_size=20)
 
@@ -43,9 +43,9 @@ class Told:
             if isinstance(step, list):
                 self._append(step)
             elif isinstance(step, tuple):
-                name, pick, *note = step
+                name, pick, *summary = step
                 if self.log.messages:
-                    getattr(self, name)(pick, *note)
+                    getattr(self, name)(pick, *summary)
 
     def _named(self, message: v1.Message) -> v1.Message:
         copy = v1.Message(client_id=f"m{self.log.next_seq}-{len(self.log.originals)}")
@@ -56,21 +56,21 @@ class Told:
         for message in messages:
             self.session.AppendMessages(v1.AppendMessagesRequest(messages=[self._named(message)]))
 
-    def compact(self, pick: int, note: v1.Message) -> None:
+    def compact(self, pick: int, summary: v1.Message) -> None:
         ranges = safe_ranges(self.log)
         if ranges:
             low, high = ranges[pick % len(ranges)]
-            request = v1.CompactSessionRequest(from_seq=low, to_seq=high, note=self._named(note))
-            made = self.session.CompactSession(request).compaction
-            self.compactions[made.note_seq] = visibility.Compaction(
-                made.note_seq, made.from_seq, made.to_seq
+            request = v1.CompactSessionRequest(
+                from_seq=low, to_seq=high, summary=self._named(summary)
             )
+            made = self.session.CompactSession(request).compaction
+            self.compactions[made.id] = visibility.Compaction(made.id, made.from_seq, made.to_seq)
 
     def revert(self, pick: int) -> None:
         made = self.log.compactions
         if made and not made[pick % len(made)].reverted:
-            seq = made[pick % len(made)].note_seq
-            self.session.RevertCompaction(v1.RevertCompactionRequest(note_seq=seq))
+            seq = made[pick % len(made)].summary_seq
+            self.session.RevertCompaction(v1.RevertCompactionRequest(compaction_id=seq))
             self.compactions[seq] = self.compactions[seq]._replace(
                 revert_effective_seq=self.log.next_seq
             )
@@ -81,29 +81,29 @@ class Told:
             found = self.session.RewindSession(v1.RewindSessionRequest(after_seq=after)).rewind
         except Refused:
             return
-        if found.rewind_id == UNNAMED:
+        if found.id == UNNAMED:
             number = len(self.rewinds) + 1
             self.session.name_rewind(number)
             self.rewinds[number] = visibility.Rewind(
                 number, found.after_seq, found.to_seq, self.log.next_seq
             )
 
-    def undo(self, pick: int) -> None:
-        """Undo a rewind; the rules refuse where the model does."""
+    def revert_rewind(self, pick: int) -> None:
+        """Revert a rewind; the rules refuse where the model does."""
         made = self.log.rewinds
-        if not made or made[pick % len(made)].undone:
+        if not made or made[pick % len(made)].reverted:
             return
         number = made[pick % len(made)].rewind_id
         tried = self.rewinds | {
-            number: self.rewinds[number]._replace(undo_effective_seq=self.log.next_seq)
+            number: self.rewinds[number]._replace(revert_effective_seq=self.log.next_seq)
         }
         try:
-            self.session.UndoRewind(v1.UndoRewindRequest(rewind_id=number))
+            self.session.RevertRewind(v1.RevertRewindRequest(rewind_id=number))
         except Refused:
             there = made[pick % len(made)]
-            undone = self.log.copy()
-            undone.rewinds[made.index(there)] = replace(there, undone=True)
-            assert self._overlaps(tried) or undone.unsuited(there.after_seq, there.to_seq)
+            reverted = self.log.copy()
+            reverted.rewinds[made.index(there)] = replace(there, reverted=True)
+            assert self._overlaps(tried) or reverted.unsuited(there.after_seq, there.to_seq)
         else:
             assert not self._overlaps(tried)
             self.rewinds = tried
@@ -129,7 +129,7 @@ class Told:
         """The positions and seqs that segments stand for."""
         found: list[tuple[int, int]] = []
         for piece in pieces:
-            if piece.note:
+            if piece.summary:
                 found.append((piece.position, piece.low))
             else:
                 assert piece.position == piece.low <= piece.high
@@ -162,7 +162,7 @@ def item(log: Log, entry: Entry) -> Item:
     return Item(
         entry.low,
         entry.message.seq,
-        log.note(entry.message.seq) is not None,
+        log.summary(entry.message.seq) is not None,
         entry.message.role,
         entry.tokens,
         tuple(entry.calls),
@@ -232,22 +232,24 @@ def test_P8_safe_ranges_are_safe_and_hold_every_other(steps: list[object]) -> No
     keep=st.integers(1, 4),
     share=st.integers(0, 11),
     in_tokens=st.sampled_from((None, True, False)),
-    note_tokens=st.integers(0, 3),
+    summary_tokens=st.integers(0, 3),
 )
 @settings(max_examples=examples(100))
 def test_P8_plans_are_accepted_and_the_best_there_are(
-    steps: list[object], keep: int, share: int, in_tokens: bool | None, note_tokens: int
+    steps: list[object], keep: int, share: int, in_tokens: bool | None, summary_tokens: int
 ) -> None:
     log = told(steps).log
     entries = log.context()
-    request = v1.PlanCompactionRequest(keep_recent_messages=keep, note_token_count=note_tokens)
-    goal = planning.Goal(note_tokens=note_tokens, keep_recent=keep)
+    request = v1.PlanCompactionRequest(
+        keep_recent_messages=keep, summary_token_count=summary_tokens
+    )
+    goal = planning.Goal(summary_tokens=summary_tokens, keep_recent=keep)
     if in_tokens is True:
         request.max_context_tokens = sum(e.tokens for e in entries) * share // 10
-        goal = planning.Goal(request.max_context_tokens, None, note_tokens, keep)
+        goal = planning.Goal(request.max_context_tokens, None, summary_tokens, keep)
     elif in_tokens is False:
         request.max_context_messages = len(entries) * share // 10
-        goal = planning.Goal(None, request.max_context_messages, note_tokens, keep)
+        goal = planning.Goal(None, request.max_context_messages, summary_tokens, keep)
     plans.check(log, request, answer(log, planning.plan(tool_calls(log), goal)))
 
 
@@ -308,17 +310,17 @@ def test_titles_are_clean_once_cleaned(title: str) -> None:
 
 
 @given(title=TITLES)
-def test_a_title_is_what_its_lineage_and_number_say(title: str) -> None:
+def test_a_title_is_what_its_series_and_number_say(title: str) -> None:
     cleaned = titles.clean(title)[: titles.MAX_LENGTH].strip()
-    assert titles.numbered(*titles.lineage(cleaned)) == cleaned
+    assert titles.numbered(*titles.series(cleaned)) == cleaned
 
 
 @given(title=TITLES.filter(titles.clean), number=st.integers(2, 10**6))
-def test_the_next_title_is_of_the_same_lineage_and_fits(title: str, number: int) -> None:
-    name = titles.lineage(titles.clean(title)).name
+def test_the_next_title_is_of_the_same_series_and_fits(title: str, number: int) -> None:
+    name = titles.series(titles.clean(title)).name
     proposed = titles.numbered(name, number)
     assert len(proposed) <= titles.MAX_LENGTH
     assert titles.clean(proposed) == proposed
-    lineage = titles.lineage(proposed)
-    assert lineage.number == number
-    assert name.startswith(lineage.name)
+    series = titles.series(proposed)
+    assert series.number == number
+    assert name.startswith(series.name)

@@ -44,14 +44,19 @@ class Api:
         self.sessions = v1.SessionServiceStub(channel)
         self.messages = v1.MessageServiceStub(channel)
         self.contexts = v1.ContextServiceStub(channel)
+        self.compactions = v1.CompactionServiceStub(channel)
+        self.writers = v1.WriterServiceStub(channel)
+        self.searches = v1.SearchServiceStub(channel)
         self.feeds = v1.FeedServiceStub(channel)
         self.attachments = v1.AttachmentServiceStub(channel)
-        self.logs = v1.SessionLogServiceStub(channel)
         self.usage = v1.UsageServiceStub(channel)
-        self.admin = v1.AdminServiceStub(channel)
         self.transfers = v1.TransferServiceStub(channel)
-        self.recalls = v1.RecallServiceStub(channel)
-        self.watermarks = v1.WatermarkServiceStub(channel)
+        self.reminders = v1.ReminderServiceStub(channel)
+        self.consumers = v1.ConsumerServiceStub(channel)
+        self.journal = v1.JournalServiceStub(channel)
+        self.retention = v1.RetentionServiceStub(channel)
+        self.storage = v1.StorageServiceStub(channel)
+        self.tenants = v1.TenantServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:
         """A session with these facts."""
@@ -88,12 +93,12 @@ class Api:
     def compact(
         self, session_id: str, from_seq: int, to_seq: int, **fields: Any
     ) -> v1.CompactSessionResponse:
-        note = v1.Message(client_id=new("note"), text="what was said")
+        summary = v1.Message(client_id=new("summary"), text="what was said")
         request = v1.CompactSessionRequest(
-            session_id=session_id, from_seq=from_seq, to_seq=to_seq, note=note
+            session_id=session_id, from_seq=from_seq, to_seq=to_seq, summary=summary
         )
         request.MergeFrom(v1.CompactSessionRequest(**fields))
-        return self.contexts.CompactSession(request)
+        return self.compactions.CompactSession(request)
 
     def watch(self, session_id: str, **start: Any) -> v1.WatchResponse:
         """The first frame of a watch."""
@@ -166,8 +171,8 @@ class Api:
     def lease(self, session_id: str, holder: str = "writer", seconds: int = 60) -> str:
         """The token of the writer lease."""
         request = v1.AcquireWriterRequest(session_id=session_id, holder=holder)
-        request.ttl.FromSeconds(seconds)
-        return self.contexts.AcquireWriter(request).writer_token
+        request.lease_ttl.FromSeconds(seconds)
+        return self.writers.AcquireWriter(request).writer_token
 
     def spend(self, session_id: str, *records: v1.UsageRecord) -> v1.RecordUsageResponse:
         """Record usage."""
@@ -177,32 +182,30 @@ class Api:
         """What was used."""
         return self.usage.GetUsage(v1.GetUsageRequest(session_id=session_id, **fields))
 
-    def log_records(
+    def journal_records(
         self, session_id: str, *contents: bytes, request_id: str = "", **fields: Any
-    ) -> v1.AppendSessionLogResponse:
+    ) -> v1.AppendJournalResponse:
         """Append records of an agent's own."""
-        records = [v1.SessionLogRecord(content=content, **fields) for content in contents]
-        return self.logs.AppendSessionLog(
-            v1.AppendSessionLogRequest(
-                session_id=session_id, records=records, request_id=request_id
-            )
+        records = [v1.JournalRecord(content=content, **fields) for content in contents]
+        return self.journal.AppendJournal(
+            v1.AppendJournalRequest(session_id=session_id, records=records, request_id=request_id)
         )
 
-    def logged(self, session_id: str, **fields: Any) -> v1.ListSessionLogsResponse:
+    def logged(self, session_id: str, **fields: Any) -> v1.ListJournalResponse:
         """A page of these."""
-        request = v1.ListSessionLogsRequest(session_id=session_id, **fields)
-        return self.logs.ListSessionLogs(request)
+        request = v1.ListJournalRequest(session_id=session_id, **fields)
+        return self.journal.ListJournal(request)
 
     def plan(self, session_id: str, holder: str = "compactor") -> v1.PlanCompactionResponse:
         """A plan with its lease."""
         request = v1.PlanCompactionRequest(
-            session_id=session_id, keep_recent_messages=1, acquire_lease=True, lease_holder=holder
+            session_id=session_id, keep_recent_messages=1, acquire_lease=True, holder=holder
         )
-        return self.contexts.PlanCompaction(request)
+        return self.compactions.PlanCompaction(request)
 
     def search(self, query: str, **fields: Any) -> v1.SearchMessagesResponse:
         """A page of hits."""
-        return self.messages.SearchMessages(v1.SearchMessagesRequest(query=query, **fields))
+        return self.searches.SearchMessages(v1.SearchMessagesRequest(query=query, **fields))
 
     def indexed(self, *session_ids: str) -> None:
         """Wait until sessions are indexed to their ends."""
@@ -213,48 +216,50 @@ class Api:
                 assert time.monotonic() < until
                 time.sleep(0.05)
 
-    def recall(
+    def reminder(
         self, session_id: str, text: str = "remember", *, delay: float = 0, **fields: Any
-    ) -> v1.Recall:
-        """A recall that is due after so many seconds; fields of the request after an underscore."""
+    ) -> v1.Reminder:
+        """A reminder that is due after so many seconds; fields of the request after an underscore."""
         own = {name[1:]: fields.pop(name) for name in list(fields) if name.startswith("_")}
-        recall = v1.Recall(id=fields.pop("id", "") or new("recall"), **fields)
+        reminder = v1.Reminder(id=fields.pop("id", "") or new("reminder"), **fields)
         if text:
-            recall.message.text = text
-        request = v1.CreateRecallRequest(session_id=session_id, recall=recall, **own)
-        if not recall.HasField("trigger_time"):
+            reminder.message.text = text
+        request = v1.CreateReminderRequest(session_id=session_id, reminder=reminder, **own)
+        if not reminder.HasField("trigger_time"):
             request.delay.FromMilliseconds(int(delay * 1000))
-        return self.recalls.CreateRecall(request).recall
+        return self.reminders.CreateReminder(request).reminder
 
     def claim(
         self, *types: str, count: int = 100, ttl: float = 600, wait: float = 0, worker: str = "w"
-    ) -> list[v1.ClaimedRecall]:
+    ) -> list[v1.ClaimedReminder]:
         """Claims of what is due, of these types."""
-        request = v1.ClaimDueRecallsRequest(worker=worker, max_count=count, types=types)
+        request = v1.ClaimRemindersRequest(holder=worker, max_count=count, types=types)
         request.lease_ttl.FromMilliseconds(int(ttl * 1000))
         request.wait.FromMilliseconds(int(wait * 1000))
-        return list(self.recalls.ClaimDueRecalls(request).claims)
+        return list(self.reminders.ClaimReminders(request).claims)
 
-    def complete(self, claim: v1.ClaimedRecall, **fields: Any) -> v1.CompleteRecallResponse:
-        request = v1.CompleteRecallRequest(
-            session_id=claim.recall.session_id,
-            recall_id=claim.recall.id,
+    def complete(self, claim: v1.ClaimedReminder, **fields: Any) -> v1.CompleteReminderResponse:
+        request = v1.CompleteReminderRequest(
+            session_id=claim.reminder.session_id,
+            reminder_id=claim.reminder.id,
             claim_token=claim.claim_token,
             **fields,
         )
-        return self.recalls.CompleteRecall(request)
+        return self.reminders.CompleteReminder(request)
 
-    def get_recall(self, recall: v1.Recall) -> v1.Recall:
-        request = v1.GetRecallRequest(session_id=recall.session_id, recall_id=recall.id)
-        return self.recalls.GetRecall(request).recall
+    def get_reminder(self, reminder: v1.Reminder) -> v1.Reminder:
+        request = v1.GetReminderRequest(session_id=reminder.session_id, reminder_id=reminder.id)
+        return self.reminders.GetReminder(request).reminder
 
-    def cancel(self, recall: v1.Recall) -> v1.Recall:
-        request = v1.CancelRecallRequest(session_id=recall.session_id, recall_id=recall.id)
-        return self.recalls.CancelRecall(request).recall
+    def cancel(self, reminder: v1.Reminder) -> v1.Reminder:
+        request = v1.CancelReminderRequest(session_id=reminder.session_id, reminder_id=reminder.id)
+        return self.reminders.CancelReminder(request).reminder
 
-    def skip(self, recall: v1.Recall, **fields: Any) -> v1.Recall:
-        request = v1.SkipRecallRequest(session_id=recall.session_id, recall_id=recall.id, **fields)
-        return self.recalls.SkipRecall(request).recall
+    def skip(self, reminder: v1.Reminder, **fields: Any) -> v1.Reminder:
+        request = v1.SkipReminderRequest(
+            session_id=reminder.session_id, reminder_id=reminder.id, **fields
+        )
+        return self.reminders.SkipReminder(request).reminder
 
     def log(self, session_id: str) -> list[v1.Message]:
         """All messages, of sessions that fit a page."""

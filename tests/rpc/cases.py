@@ -212,10 +212,10 @@ def a_client_id_twice_in_a_call(api: Api) -> Expected:
 
 
 @case("CLIENT_ID_REUSED")
-def a_note_with_the_client_id_of_a_message(api: Api) -> Expected:
+def a_summary_with_the_client_id_of_a_message(api: Api) -> Expected:
     id = api.talk(1, said("x", "one"))
-    note = v1.Message(client_id="one")
-    return refused(lambda: api.compact(id, 1, 1, note=note)), {"client_id": "one", "seq": 2}
+    summary = v1.Message(client_id="one")
+    return refused(lambda: api.compact(id, 1, 1, summary=summary)), {"client_id": "one", "seq": 2}
 
 
 @case("IMPORT_CONFLICT")
@@ -308,31 +308,31 @@ def compacting_beyond_the_end(api: Api) -> Expected:
 
 
 @case("REWIND_NOT_FOUND")
-def undoing_a_rewind_that_is_not_there(api: Api) -> Expected:
-    request = v1.UndoRewindRequest(session_id=api.talk(2), rewind_id=77)
-    return refused(lambda: api.messages.UndoRewind(request)), {"rewind_id": 77}
+def reverting_a_rewind_that_is_not_there(api: Api) -> Expected:
+    request = v1.RevertRewindRequest(session_id=api.talk(2), rewind_id=77)
+    return refused(lambda: api.messages.RevertRewind(request)), {"rewind_id": 77}
 
 
 @case("REWIND_NOT_FOUND")
-def undoing_the_newest_of_no_rewinds(api: Api) -> Expected:
-    request = v1.UndoRewindRequest(session_id=api.talk(2))
-    return refused(lambda: api.messages.UndoRewind(request)), {"rewind_id": 0}
+def reverting_the_newest_of_no_rewinds(api: Api) -> Expected:
+    request = v1.RevertRewindRequest(session_id=api.talk(2))
+    return refused(lambda: api.messages.RevertRewind(request)), {"rewind_id": 0}
 
 
-@case("REWIND_NOT_UNDOABLE")
-def undoing_a_rewind_that_a_later_compaction_cuts(api: Api) -> Expected:
+@case("REWIND_NOT_REVERTIBLE")
+def reverting_a_rewind_that_a_later_compaction_cuts(api: Api) -> Expected:
     """The first compaction, of 2 to 5, is hidden by the rewind; the second takes in a part of it."""
     id = api.talk(6)
     first = api.compact(id, 2, 5).compaction
     rewind = api.rewind(id, 6)
     second = api.compact(id, 1, 4).compaction
-    request = v1.UndoRewindRequest(session_id=id)
-    found = refused(lambda: api.messages.UndoRewind(request))
-    assert first.note_seq < second.note_seq
-    revert = v1.RevertCompactionRequest(session_id=id, note_seq=second.note_seq)
-    api.contexts.RevertCompaction(revert)
-    assert api.messages.UndoRewind(request).rewind.HasField("undo_time")
-    return found, {"rewind_id": rewind.rewind_id, "note_seq": second.note_seq}
+    request = v1.RevertRewindRequest(session_id=id)
+    found = refused(lambda: api.messages.RevertRewind(request))
+    assert first.id < second.id
+    revert = v1.RevertCompactionRequest(session_id=id, compaction_id=second.id)
+    api.compactions.RevertCompaction(revert)
+    assert api.messages.RevertRewind(request).rewind.HasField("revert_time")
+    return found, {"rewind_id": rewind.id, "compaction_id": second.id}
 
 
 @case("NOTHING_TO_REWIND")
@@ -369,7 +369,7 @@ def compacting_a_part_of_a_compaction(api: Api) -> Expected:
     return found, {
         "from_seq": 3,
         "to_seq": 5,
-        "note_seq": 7,
+        "compaction_id": 7,
         "nearest_from_seq": 2,
         "nearest_to_seq": 5,
     }
@@ -413,8 +413,8 @@ def compacting_an_open_call(api: Api) -> Expected:
 
 @case("COMPACTION_NOT_FOUND")
 def reverting_what_is_no_compaction(api: Api) -> Expected:
-    request = v1.RevertCompactionRequest(session_id=api.talk(2), note_seq=2)
-    return refused(lambda: api.contexts.RevertCompaction(request)), {"note_seq": 2}
+    request = v1.RevertCompactionRequest(session_id=api.talk(2), compaction_id=2)
+    return refused(lambda: api.compactions.RevertCompaction(request)), {"compaction_id": 2}
 
 
 @case("SESSION_NOT_FOUND")

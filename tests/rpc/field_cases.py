@@ -48,7 +48,7 @@ def _update(message: v1.Message, *paths: str) -> v1.UpdateMessagesRequest:
 
 def _compact(**fields: Any) -> v1.CompactSessionRequest:
     request = v1.CompactSessionRequest(session_id="s", from_seq=1, to_seq=2)
-    request.note.client_id = "note"
+    request.summary.client_id = "summary"
     request.MergeFrom(v1.CompactSessionRequest(**fields))
     return request
 
@@ -69,13 +69,13 @@ def _prune(**rule: Any) -> v1.PruneSessionsRequest:
 
 
 def _policy(name: str, **rule: Any) -> v1.SetRetentionPolicyRequest:
-    policy = v1.RetentionPolicy(name=name, rule=v1.RetentionRule(**rule))
+    policy = v1.RetentionPolicy(id=name, rule=v1.RetentionRule(**rule))
     return v1.SetRetentionPolicyRequest(policy=policy)
 
 
-def _lineage_of_contexts() -> v1.ListMessagesRequest:
+def _continuations_of_contexts() -> v1.ListMessagesRequest:
     context = v1.MessageView.MESSAGE_VIEW_CONTEXT
-    return v1.ListMessagesRequest(session_id="s", lineage=True, view=context)
+    return v1.ListMessagesRequest(session_id="s", continuations=True, view=context)
 
 
 _DAY = Duration(seconds=86400)
@@ -104,7 +104,7 @@ FIELDS: list[tuple[Message, str]] = [
     (_create(labels={"": "v"}), "session.labels['']"),
     (_create(labels={"k" * 64: "v"}), f"session.labels['{'k' * 64}']"),
     (_create(labels={"k": _LONG}), "session.labels['k']"),
-    (_create(round_index=-1), "session.round_index"),
+    (_create(turn_index=-1), "session.turn_index"),
     (_create(lifecycle=8), "session.lifecycle"),
     (_create(id="s", parent=v1.SessionParent(id="s", kind=_SUBAGENT)), "session.parent.id"),
     (_create(parent=v1.SessionParent(id="p")), "session.parent.kind"),
@@ -123,20 +123,20 @@ FIELDS: list[tuple[Message, str]] = [
     (_set(paths=["pinned", "etag"]), "update_mask"),
     (_set(paths=["title"], title="é" * 101), "session.title"),
     (_set(paths=["state"], state=v1.SessionState.SESSION_STATE_ENDED), "session.state"),
-    (v1.GetStatsRequest(owner=_LONG), "owner"),
+    (v1.GetTenantStatsRequest(owner=_LONG), "owner"),
     (_prune(), "rule"),
     (_prune(idle_for=Duration(seconds=-1)), "rule.idle_for"),
     (_prune(older_than=_DAY, sources=["s"] * 65), "rule.sources"),
     (_prune(older_than=_DAY, states=[_NO_STATE]), "rule.states[0]"),
     (_prune(older_than=_DAY, labels={"": "v"}), "rule.labels['']"),
-    (_prune(older_than=_DAY, profile=_LONG), "rule.profile"),
+    (_prune(older_than=_DAY, agent=_LONG), "rule.agent"),
     (v1.PruneSessionsRequest(page_size=-1), "page_size"),
     (_policy("", older_than=_DAY), "policy.name"),
     (_policy("A b", older_than=_DAY), "policy.name"),
     (_policy("p"), "policy.rule"),
     (_policy("p", ended_for=Duration()), "policy.rule"),
-    (v1.DeleteRetentionPolicyRequest(), "name"),
-    (v1.ListRetentionReportsRequest(policy="x" * 64), "policy"),
+    (v1.DeleteRetentionPolicyRequest(), "policy_id"),
+    (v1.ListRetentionReportsRequest(policy_id="x" * 64), "policy_id"),
     (v1.ListRetentionReportsRequest(page_size=-1), "page_size"),
     (v1.ListRetentionPoliciesRequest(page_size=-1), "page_size"),
     (v1.SearchMessagesRequest(), "query"),
@@ -153,7 +153,7 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.SearchMessagesRequest(query="a", owner=_LONG), "owner"),
     (v1.SearchMessagesRequest(query="a", sources=["s"] * 65), "sources"),
     (v1.SearchMessagesRequest(query="a", roles=[v1.Role.ROLE_UNSPECIFIED]), "roles[0]"),
-    (v1.SearchMessagesRequest(query="a", since=Timestamp(nanos=-1)), "since"),
+    (v1.SearchMessagesRequest(query="a", start_time=Timestamp(nanos=-1)), "start_time"),
     (v1.SearchMessagesRequest(query="a", context_after=6), "context_after"),
     (v1.SearchMessagesRequest(query="a", snippet_characters=-1), "snippet_characters"),
     (v1.ReindexSessionsRequest(), "session_ids"),
@@ -179,7 +179,7 @@ FIELDS: list[tuple[Message, str]] = [
     (_append(v1.Message(client_id="c", role=9)), "messages[0].role"),  # type: ignore[arg-type]
     (_append(said(kind=99)), "messages[0].kind"),
     (_append(said(token_count=-1)), "messages[0].token_count"),
-    (_append(said(round_index=-1)), "messages[0].round_index"),
+    (_append(said(turn_index=-1)), "messages[0].turn_index"),
     (_append(said(elapsed=Duration(seconds=-1))), "messages[0].elapsed"),
     (_append(said(origin_time=Timestamp(nanos=-1))), "messages[0].origin_time"),
     (_append(said(tool_name=_LONG)), "messages[0].tool_name"),
@@ -208,9 +208,9 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.ListMessagesRequest(session_id="s", page_size=-5), "page_size"),
     (v1.ListMessagesRequest(session_id="s", from_seq=0), "from_seq"),
     (v1.ListMessagesRequest(session_id="s", around_seq=-1), "around_seq"),
-    (v1.ListMessagesRequest(session_id="s", from_time=Timestamp(nanos=10**9)), "from_time"),
+    (v1.ListMessagesRequest(session_id="s", start_time=Timestamp(nanos=10**9)), "start_time"),
     (v1.ListMessagesRequest(session_id="s", roles=[_NO_ROLE]), "roles[0]"),
-    (_lineage_of_contexts(), "lineage"),
+    (_continuations_of_contexts(), "continuations"),
     (v1.ListRewindsRequest(session_id="s", page_size=-1), "page_size"),
     (v1.ListCompactionsRequest(session_id="s", page_size=-1), "page_size"),
     (v1.ListOpenToolCallsRequest(session_id="s", page_size=-1), "page_size"),
@@ -223,30 +223,30 @@ FIELDS: list[tuple[Message, str]] = [
     (_update(v1.Message(seq=1, token_count=-1), "token_count"), "updates[0].message.token_count"),
     (_update(v1.Message(), "kind"), "updates[0].message.seq"),
     (v1.RewindSessionRequest(session_id="s", after_seq=-1), "after_seq"),
-    (v1.UndoRewindRequest(session_id="s", rewind_id=-1), "rewind_id"),
-    (v1.GetContextRequest(session_id="s", max_tokens=-1), "max_tokens"),
-    (v1.GetContextRequest(session_id="s", max_messages=-1), "max_messages"),
+    (v1.RevertRewindRequest(session_id="s", rewind_id=-1), "rewind_id"),
+    (v1.GetContextRequest(session_id="s", max_context_tokens=-1), "max_context_tokens"),
+    (v1.GetContextRequest(session_id="s", max_context_messages=-1), "max_context_messages"),
     (v1.GetContextRequest(session_id="s", as_of_seq=-1), "as_of_seq"),
     (_plan(keep_recent_messages=10_001), "keep_recent_messages"),
-    (_plan(note_token_count=-1), "note_token_count"),
-    (_plan(acquire_lease=True), "lease_holder"),
+    (_plan(summary_token_count=-1), "summary_token_count"),
+    (_plan(acquire_lease=True), "holder"),
     (
         _plan(acquire_lease=True, lease_holder="h", lease_ttl=Duration(seconds=3601)),
         "lease_ttl",
     ),
     (_compact(from_seq=3), "to_seq"),
-    (_compact(note=v1.Message(client_id="a b")), "note.client_id"),
-    (_compact(note=v1.Message(tool_calls=[v1.ToolCall(id="a")])), "note.tool_calls"),
-    (_compact(note=v1.Message(tool_call_id="a")), "note.tool_call_id"),
+    (_compact(summary=v1.Message(client_id="a b")), "summary.client_id"),
+    (_compact(summary=v1.Message(tool_calls=[v1.ToolCall(id="a")])), "summary.tool_calls"),
+    (_compact(summary=v1.Message(tool_call_id="a")), "summary.tool_call_id"),
     (_compact(tokens_before=-1), "tokens_before"),
     (_compact(author=_LONG), "author"),
-    (v1.RevertCompactionRequest(session_id="s"), "note_seq"),
-    (v1.ReleaseLeaseRequest(session_id="s"), "lease_token"),
+    (v1.RevertCompactionRequest(session_id="s"), "compaction_id"),
+    (v1.ReleaseCompactionLeaseRequest(session_id="s"), "lease_token"),
     (v1.AcquireWriterRequest(session_id="s"), "holder"),
-    (v1.AcquireWriterRequest(session_id="s", holder="h", ttl=Duration(nanos=1)), "ttl"),
+    (v1.AcquireWriterRequest(session_id="s", holder="h", lease_ttl=Duration(nanos=1)), "lease_ttl"),
     (
-        v1.AcquireWriterRequest(session_id="s", holder="h", ttl=Duration(nanos=2 * 10**9)),
-        "ttl",
+        v1.AcquireWriterRequest(session_id="s", holder="h", lease_ttl=Duration(nanos=2 * 10**9)),
+        "lease_ttl",
     ),
     (v1.RenewWriterRequest(session_id="s"), "writer_token"),
     (v1.ReleaseWriterRequest(session_id="s"), "writer_token"),

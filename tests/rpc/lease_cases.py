@@ -58,8 +58,8 @@ def appending_with_a_token_that_was_released(api: Api) -> Expected:
     id = api.talk(1)
     token = api.lease(id)
     request = v1.ReleaseWriterRequest(session_id=id, writer_token=token)
-    api.contexts.ReleaseWriter(request)
-    api.contexts.ReleaseWriter(request)
+    api.writers.ReleaseWriter(request)
+    api.writers.ReleaseWriter(request)
     return refused(lambda: api.append(id, said(), writer_token=token)), {"session_id": id}
 
 
@@ -67,7 +67,7 @@ def appending_with_a_token_that_was_released(api: Api) -> Expected:
 def renewing_a_lease_of_nobody(api: Api) -> Expected:
     id = api.talk(1)
     request = v1.RenewWriterRequest(session_id=id, writer_token="writer-of-nobody")
-    return refused(lambda: api.contexts.RenewWriter(request)), {"session_id": id}
+    return refused(lambda: api.writers.RenewWriter(request)), {"session_id": id}
 
 
 @case("COMPACTION_LEASE_HELD")

@@ -79,7 +79,7 @@ def _refusal(status: status_pb2.Status, code: grpc.StatusCode) -> Refusal:
     )
 
 
-def refusal_in_stream(error: v1.Error) -> Refusal:
+def refusal_in_stream(error: v1.CallError) -> Refusal:
     """What a refused item of a stream says."""
     code = next(code for code in grpc.StatusCode if code.value[0] == error.code)
     return Refusal(
@@ -105,7 +105,7 @@ def breaches(refused: Refusal) -> list[str]:
     reason = REASONS.get(refused.reason)
     if refused.details != 1 or refused.domain != "sessiond" or reason is None:
         return [f"not one ErrorInfo of sessiond's: {refused}"]
-    if refused.reason == "BUG" or refused.code is not reason.code:
+    if refused.reason == "INTERNAL" or refused.code is not reason.code:
         found.append(f"not the code of its reason: {refused}")
     if not reason.fits(refused.metadata):
         found.append(f"other metadata than documented: {refused}")

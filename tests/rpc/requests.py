@@ -36,23 +36,23 @@ _LIKELY = {
     "sessiond.v1.Media.uri": 0.9,
     "sessiond.v1.Part.text": 0.6,
     "sessiond.v1.Part.json": 1.0,
-    "sessiond.v1.CreateRecallRequest.recall": 1.0,
-    "sessiond.v1.CreateRecallRequest.delay": 0.7,
-    "sessiond.v1.CancelRecallRequest.recall_id": 1.0,
-    "sessiond.v1.CompleteRecallRequest.recall_id": 1.0,
-    "sessiond.v1.CompleteRecallRequest.claim_token": 1.0,
-    "sessiond.v1.ExtendRecallClaimRequest.recall_id": 1.0,
-    "sessiond.v1.ExtendRecallClaimRequest.claim_token": 1.0,
-    "sessiond.v1.GetRecallRequest.recall_id": 1.0,
-    "sessiond.v1.SkipRecallRequest.recall_id": 1.0,
-    "sessiond.v1.ClaimStaleSessionsRequest.consumer": 1.0,
-    "sessiond.v1.GetWatermarkRequest.consumer": 1.0,
-    "sessiond.v1.SetWatermarkRequest.consumer": 1.0,
-    "sessiond.v1.ReleaseLeaseRequest.lease_token": 1.0,
+    "sessiond.v1.CreateReminderRequest.reminder": 1.0,
+    "sessiond.v1.CreateReminderRequest.delay": 0.7,
+    "sessiond.v1.CancelReminderRequest.reminder_id": 1.0,
+    "sessiond.v1.CompleteReminderRequest.reminder_id": 1.0,
+    "sessiond.v1.CompleteReminderRequest.claim_token": 1.0,
+    "sessiond.v1.ExtendReminderClaimRequest.reminder_id": 1.0,
+    "sessiond.v1.ExtendReminderClaimRequest.claim_token": 1.0,
+    "sessiond.v1.GetReminderRequest.reminder_id": 1.0,
+    "sessiond.v1.SkipReminderRequest.reminder_id": 1.0,
+    "sessiond.v1.ClaimSessionsRequest.consumer_id": 1.0,
+    "sessiond.v1.GetCursorRequest.consumer_id": 1.0,
+    "sessiond.v1.SetCursorRequest.consumer_id": 1.0,
+    "sessiond.v1.ReleaseCompactionLeaseRequest.lease_token": 1.0,
     "sessiond.v1.ReleaseWriterRequest.writer_token": 1.0,
     "sessiond.v1.RenewWriterRequest.writer_token": 1.0,
     "sessiond.v1.ResolveSessionRequest.query": 1.0,
-    "sessiond.v1.RevertCompactionRequest.note_seq": 1.0,
+    "sessiond.v1.RevertCompactionRequest.compaction_id": 1.0,
     "sessiond.v1.SearchMessagesRequest.query": 1.0,
     "sessiond.v1.SearchMessagesRequest.subtree_of": 0.1,
     "sessiond.v1.SearchMessagesRequest.context_before": 0.1,
@@ -84,12 +84,12 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 _OUT_OF_PLACE = {
-    ("note", "tool_calls"),
-    ("note", "tool_call_id"),
+    ("summary", "tool_calls"),
+    ("summary", "tool_call_id"),
     ("fork", "parent"),
     ("create_session", "id"),
     ("create_session", "parent"),
-    ("recall", "trigger_time"),
+    ("reminder", "trigger_time"),
 }
 """A field of a message, and one of that which is refused there: it comes as an oddity."""
 
@@ -122,19 +122,20 @@ class Requests:
             "at_seq": lambda: self.random.choice([0, 3, 8]),
             "from_seq": lambda: self._int(1, 6),
             "to_seq": lambda: self._int(4, 11),
-            "holder": lambda: self.random.choice(["writer", "a", "b"]),
-            "lease_holder": lambda: self.random.choice(["compactor", "a", "b"]),
+            "holder": lambda: self.random.choice(["writer", "compactor", "a", "b"]),
             "request_id": lambda: f"request-{self._int(0, 9)}",
             "expected_next_seq": lambda: self.random.choice([0, 0, 9, 10]),
-            "note_seq": lambda: self.random.choice([9, 12, 13]),
+            "compaction_id": lambda: self.random.choice([9, 12, 13]),
             "rewind_id": lambda: self._int(0, 4),
-            "name": lambda: self.random.choice(["text", "policy-a", "policy-b"]),
-            "recall_id": lambda: self.random.choice(["r1", "r2", "done"]),
-            "consumer": lambda: self.random.choice(["memory", "titles"]),
+            "name": lambda: "text",
+            "policy_id": lambda: self.random.choice(["policy-a", "policy-b"]),
+            "reminder_id": lambda: self.random.choice(["r1", "r2", "done"]),
+            "consumer_id": lambda: self.random.choice(["memory", "titles"]),
             "claim_token": lambda: self._pick(self.world.tokens, 0.2),
         }
         self._by_full_name: dict[str, Callable[[], Any]] = {
             "sessiond.v1.Session.id": self._new_or_known,
+            "sessiond.v1.RetentionPolicy.id": lambda: self.random.choice(["policy-a", "policy-b"]),
             "sessiond.v1.Session.state": lambda: self.random.choice([1, 3]),
             "sessiond.v1.SessionParent.kind": lambda: self._int(1, 2),
             "sessiond.v1.SessionParent.id": self._session_id,
@@ -145,7 +146,9 @@ class Requests:
             "sessiond.v1.Cost.actual": lambda: f"{self._int(0, 99)}",
             "sessiond.v1.GetUsageRequest.from_day": lambda: "2026-01-31",
             "sessiond.v1.GetUsageRequest.to_day": lambda: "9999-12-31",
-            "sessiond.v1.Recall.id": lambda: self.random.choice(["", "r1", f"r{self._int(3, 99)}"]),
+            "sessiond.v1.Reminder.id": lambda: self.random.choice(
+                ["", "r1", f"r{self._int(3, 99)}"]
+            ),
         }
 
     def _int(self, low: int, high: int) -> int:
@@ -192,7 +195,7 @@ class Requests:
                 "role",
                 "messages",
                 "appends",
-                "note",
+                "summary",
             )
             if (
                 not full

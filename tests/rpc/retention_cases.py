@@ -11,18 +11,20 @@ from tests.rpc.cases import Expected, case
 
 def _set(api: Api, name: str, etag: str = "") -> v1.RetentionPolicy:
     rule = v1.RetentionRule(ended_for=Duration(seconds=10**9), owner="nobody")
-    policy = v1.RetentionPolicy(name=name, rule=rule)
+    policy = v1.RetentionPolicy(id=name, rule=rule)
     request = v1.SetRetentionPolicyRequest(policy=policy, etag=etag)
-    return api.admin.SetRetentionPolicy(request).policy
+    return api.retention.SetRetentionPolicy(request).policy
 
 
 def _delete(api: Api, name: str, etag: str = "") -> object:
-    return api.admin.DeleteRetentionPolicy(v1.DeleteRetentionPolicyRequest(name=name, etag=etag))
+    return api.retention.DeleteRetentionPolicy(
+        v1.DeleteRetentionPolicyRequest(policy_id=name, etag=etag)
+    )
 
 
 @case("RETENTION_POLICY_NOT_FOUND")
 def deleting_a_policy_that_is_not_there(api: Api) -> Expected:
-    return refused(lambda: _delete(api, "nothing")), {"policy": "nothing"}
+    return refused(lambda: _delete(api, "nothing")), {"policy_id": "nothing"}
 
 
 @case("TOO_MANY_RETENTION_POLICIES")

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from sessiond import v1
 from sessiond_server.rpc import page_tokens
 from sessiond_server.rpc.server import SERVICES
-from tests.rpc import lease_cases, recall_cases, retention_cases
+from tests.rpc import lease_cases, reminder_cases, retention_cases
 from tests.rpc.api import ASSISTANT, USER, Api, answering, calling, new, refused, said
 from tests.rpc.cases import CASES, Case
 from tests.rpc.field_cases import FIELDS
@@ -21,11 +21,11 @@ from tests.rpc.refusals import Refusal, breaches
 from tests.support.processes import ServerProcess
 
 assert lease_cases
-assert recall_cases
+assert reminder_cases
 assert retention_cases  # their cases are in the table now
 
 _FROM_FAULTS = {
-    "BUG",
+    "INTERNAL",
     "DATABASE_UNAVAILABLE",
     "SHUTTING_DOWN",
     "APPEND_QUEUE_FULL",
@@ -33,7 +33,7 @@ _FROM_FAULTS = {
     "TOO_MANY_WATCHES",
     "TOO_MANY_DRAFTS",
     "SESSION_BUSY",
-    "API_KEY_INVALID",
+    "CREDENTIALS_INVALID",
     "PERMISSION_DENIED",
     "TOO_MANY_TRANSFERS",
     "SEARCH_DISABLED",
@@ -84,13 +84,13 @@ def test_P14_a_wrong_field_is_named(send: Any, request_: Message, field: str) ->
 
 
 def test_P14_every_wrong_field_is_named(send: Any) -> None:
-    session = v1.Session(owner="\0", labels={"": ""}, round_index=-1)
+    session = v1.Session(owner="\0", labels={"": ""}, turn_index=-1)
     found = refused(lambda: send(v1.CreateSessionRequest(session=session, request_id=" ")))
     assert sorted(found.fields) == [
         "request_id",
         "session.labels['']",
         "session.owner",
-        "session.round_index",
+        "session.turn_index",
     ]
 
 
@@ -224,11 +224,11 @@ def test_P10_any_text_is_kept(api: Api, text: str) -> None:
 @pytest.mark.parametrize("arguments", ["", "{", '{"a": 1.0, "a": 1e400}', "\\ud800", "\0"])
 def test_P10_tool_arguments_need_not_be_json(api: Api, arguments: str) -> None:
     call = v1.ToolCall(id="a", name="f", arguments=arguments)
-    json = v1.Part(json=b"\xff not json")
+    json = v1.Part(json="\0 not json")
     message = v1.Message(client_id="c", role=ASSISTANT, tool_calls=[call], parts=[json])
     found = api.log(api.talk(0, message))[0]
     assert found.tool_calls[0].arguments == arguments
-    assert found.parts[0].json == b"\xff not json"
+    assert found.parts[0].json == "\0 not json"
 
 
 def test_P8_a_result_without_a_call_is_kept_and_opens_nothing(api: Api) -> None:
@@ -275,7 +275,7 @@ def _with_token(api: Api, request: v1.ListMessagesRequest, token: str) -> Refusa
     "other",
     [
         v1.ListMessagesRequest(view=v1.MessageView.MESSAGE_VIEW_ALL),
-        v1.ListMessagesRequest(order=v1.MessageOrder.MESSAGE_ORDER_DESCENDING),
+        v1.ListMessagesRequest(order=v1.SortOrder.SORT_ORDER_DESCENDING),
         v1.ListMessagesRequest(roles=[USER]),
         v1.ListMessagesRequest(from_seq=1),
         v1.ListMessagesRequest(session_id="another"),
@@ -328,9 +328,9 @@ def test_P14_a_forged_place_in_a_list_harms_nobody(api: Api, time: str) -> None:
 
 def test_P14_a_time_at_the_end_of_time_is_only_late(api: Api) -> None:
     request = v1.ListMessagesRequest(session_id=api.talk(2))
-    request.from_time.seconds, request.from_time.nanos = 253_402_300_799, 999_999_999
+    request.start_time.seconds, request.start_time.nanos = 253_402_300_799, 999_999_999
     assert not api.messages.ListMessages(request).messages
-    request.order = v1.MessageOrder.MESSAGE_ORDER_DESCENDING
+    request.order = v1.SortOrder.SORT_ORDER_DESCENDING
     assert len(api.messages.ListMessages(request).messages) == 2
 
 
@@ -362,5 +362,5 @@ def test_P10_a_message_that_updates_made_larger_can_be_read_everywhere(api: Api)
 
 
 def test_P14_every_reason_that_a_client_can_cause_has_a_case() -> None:
-    elsewhere = {"INVALID_FIELD", "PAGE_TOKEN_INVALID", "REQUEST_ID_REUSED", "SESSION_LOG_FULL"}
+    elsewhere = {"INVALID_FIELD", "PAGE_TOKEN_INVALID", "REQUEST_ID_REUSED", "JOURNAL_FULL"}
     assert {case.reason for case in CASES} | elsewhere == REASONS.keys() - _FROM_FAULTS

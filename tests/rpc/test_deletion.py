@@ -76,20 +76,20 @@ def _full(api: Api) -> str:
     update = v1.UpdateMessagesRequest(session_id=id)
     update.updates.add(message=v1.Message(seq=3, model="m")).update_mask.paths.append("model")
     api.messages.UpdateMessages(update)
-    api.contexts.ArchiveMessages(v1.ArchiveMessagesRequest(session_id=id, before_seq=3))
+    api.storage.OffloadMessages(v1.OffloadMessagesRequest(session_id=id, before_seq=3))
     api.lease(id, seconds=1)
     api.upload(id, b"the same for all")
     api.upload(id, id.encode() * 20_000, id)
     usage = v1.Usage(input_tokens=1)
-    used = v1.UsageRecord(usage=usage, round_index=1, model="m", request_id="r")
+    used = v1.UsageRecord(usage=usage, turn_index=1, model="m", request_id="r")
     api.spend(id, used)
-    api.log_records(id, b"{}", request_id="r")
+    api.journal_records(id, b"{}", request_id="r")
     until = time.monotonic() + 30
     while api.search("message", session_id=id).indexed_through < 9:
         assert time.monotonic() < until
-    api.recall(id, delay=3600)
-    mark = v1.SetWatermarkRequest(session_id=id, consumer="memory", seq=1)
-    api.watermarks.SetWatermark(mark)
+    api.reminder(id, delay=3600)
+    mark = v1.SetCursorRequest(session_id=id, consumer_id="memory", seq=1)
+    api.consumers.SetCursor(mark)
     return id
 
 
@@ -186,9 +186,16 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     clear = v1.ClearMessagesRequest(session_id=id, writer_token=token)
     assert own.messages.ClearMessages(clear).attachment_count == 0
     left = {name for name, count in _rows(dsn, id, key).items() if count}
-    of_usage = {"usage_sum", "usage_round", "usage_billing", "session_request", "session_log_total"}
+    of_usage = {"usage_sum", "usage_turn", "usage_billing", "session_request", "journal_total"}
     of_search = {"search_entry", "search_progress"}
-    kept = {"session", "session_head", "session_title", "session_change", "recall", "watermark"}
+    kept = {
+        "session",
+        "session_head",
+        "session_title",
+        "session_change",
+        "reminder",
+        "consumer_cursor",
+    }
     kept |= of_usage | of_search
     assert left == {*kept, "attachment"}
     clear.delete_attachments = True

@@ -89,8 +89,8 @@ _LIMITS = {
     "PRUNE_PAGE": "sessions of a prune",
     "MESSAGE_PAGE": "messages of a page",
     "RECORD_PAGE": "records of a page",
-    "LOG_RECORD_BYTES": "a record of a log",
-    "LOG_KINDS": "kinds to list by",
+    "JOURNAL_RECORD_BYTES": "a record of a log",
+    "JOURNAL_KINDS": "kinds to list by",
     "USAGE_RECORDS": "records of a call",
     "BASE_URL": "base URL",
     "REPORT_PAGE": "reports of a page",
@@ -105,25 +105,25 @@ _LIMITS = {
     "WRITER_LEASE_SECONDS": "time of a writer lease that is left out",
     "COMPACTION_LEASE_SECONDS": "time of a compaction lease that is left out",
     "COMMENT": "comment",
-    "RECALL_MESSAGE_BYTES": "message of a recall",
-    "RECALL_YEARS": "trigger time",
-    "RECALL_INTERVAL_SECONDS": "interval",
-    "RECALL_DELAY_SECONDS": "delay",
-    "RECALL_TYPES": "types to claim",
-    "PENDING_RECALLS": "pending recalls of a session",
+    "REMINDER_MESSAGE_BYTES": "message of a reminder",
+    "REMINDER_YEARS": "trigger time",
+    "REMINDER_INTERVAL_SECONDS": "interval",
+    "REMINDER_DELAY_SECONDS": "delay",
+    "REMINDER_TYPES": "types to claim",
+    "PENDING_REMINDERS": "pending reminders of a session",
     "CLAIMS": "claims of a call",
     "CLAIM_LEASE_SECONDS": "time of a claim that is left out",
     "WAIT_SECONDS": "wait",
     "CONSUMERS": "consumers",
     "IDLE_SPAN_SECONDS": "idle time",
     "IDLE_SECONDS": "idle time that is left out",
-    "STALE_LEASE_SECONDS": "time of a session's claim that is left out",
+    "SESSION_CLAIM_SECONDS": "time of a session's claim that is left out",
 }
 _OTHERWISE = {
     "IMPORT_AHEAD",
     "PAGE_BYTES",
-    "LOG_RECORDS",
-    "LOG_BYTES",
+    "JOURNAL_RECORDS",
+    "JOURNAL_BYTES",
     "USAGE_COUNT",
     "MAX_SEQ",
     "EARLIEST_SECOND",
@@ -149,7 +149,7 @@ def _documented(name: str) -> str:
         return f"{value[0]} by default, {most} at most"
     if name.endswith("_SECONDS") and isinstance(value, tuple):
         return f"{value[0]} s to {value[1]} s"
-    if name == "RECALL_YEARS":
+    if name == "REMINDER_YEARS":
         return f"the years {value[0]} to {value[1]}"
     if name.endswith("_BYTES"):
         return f"{value} bytes" if value < 2**10 else _size(value)
@@ -169,7 +169,7 @@ def test_limits_in_other_words() -> None:
     call = f"1–{limits.CALL_MESSAGES}, {_size(limits.CALL_BYTES)} together"
     assert rows["changes of an update"] == call
     assert rows["bytes of a page"] == _size(limits.PAGE_BYTES + 4096)
-    log = f"{limits.LOG_RECORDS:,} records, {_size(limits.LOG_BYTES)} of content"
+    log = f"{limits.JOURNAL_RECORDS:,} records, {_size(limits.JOURNAL_BYTES)} of content"
     assert rows["log of a session"].startswith(log)
     assert rows["counts of a record"] == f"0 to 10^{len(str(limits.USAGE_COUNT)) - 1}"
     assert rows["seqs"] == f"0 to 2^{limits.MAX_SEQ.bit_length() - 1}"
@@ -177,13 +177,13 @@ def test_limits_in_other_words() -> None:
     forms = {
         "session id": limits.SESSION_ID_FORM,
         "client id": limits.CLIENT_ID_FORM,
-        "name of a retention policy": limits.POLICY_NAME_FORM,
+        "id of a retention policy": limits.POLICY_ID_FORM,
         "request id": limits.REQUEST_ID_FORM.replace("at most ", ""),
         "costs of a record": limits.MONEY_FORM,
         "currency": limits.CURRENCY_FORM,
         "watch id": limits.WATCH_ID_FORM.replace("at most ", ""),
-        "recall id": limits.RECALL_ID_FORM,
-        "consumer": limits.CLIENT_ID_FORM,
+        "reminder id": limits.REMINDER_ID_FORM,
+        "consumer id": limits.CLIENT_ID_FORM,
     }
     for row, form in forms.items():
         assert rows[row].replace("`", "") == form.removeprefix("must be ")

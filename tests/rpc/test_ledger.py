@@ -23,7 +23,7 @@ SHARED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 """All examples have the same API."""
 SUBAGENT, CONTINUATION = v1.ParentKind.PARENT_KIND_SUBAGENT, v1.ParentKind.PARENT_KIND_CONTINUATION
 EPHEMERAL, LINKED, DETACHED = 1, 2, 3
-ROUND = v1.UsageGrouping.USAGE_GROUPING_ROUND
+TURN = v1.UsageGrouping.USAGE_GROUPING_TURN
 DAY_AND_MODEL = v1.UsageGrouping.USAGE_GROUPING_DAY_AND_MODEL
 DAYS = ["2025-12-31", "2026-01-01", "2026-01-02"]
 MODELS = ["", "a", "b"]
@@ -45,8 +45,8 @@ class Spent:
     tokens: int
     model: str
     day: str
-    round: int | None
-    set_round: bool
+    turn: int | None
+    set_turn: bool
     currency: str
     estimated: str
     actual: str
@@ -56,27 +56,27 @@ class Spent:
         if self.estimated or self.actual:
             usage.costs.add(currency=self.currency, estimated=self.estimated, actual=self.actual)
         record = v1.UsageRecord(
-            usage=usage, model=tag + self.model, set_round=self.set_round, request_id=request_id
+            usage=usage, model=tag + self.model, set_turn=self.set_turn, request_id=request_id
         )
         record.time.FromJsonString(f"{self.day}T23:59:59Z")
-        if self.round is not None:
-            record.round_index = self.round
+        if self.turn is not None:
+            record.turn_index = self.turn
         return record
 
 
 def spending() -> st.SearchStrategy[Spent]:
-    """A record of a few days, models and rounds."""
+    """A record of a few days, models and turns."""
 
-    def made(round: int | None, set_round: bool, **fields: Any) -> Spent:
-        return Spent(round=round, set_round=set_round and round is not None, **fields)
+    def made(turn: int | None, set_turn: bool, **fields: Any) -> Spent:
+        return Spent(turn=turn, set_turn=set_turn and turn is not None, **fields)
 
     return st.builds(
         made,
         tokens=st.integers(0, 10**12),
         model=st.sampled_from(MODELS),
         day=st.sampled_from(DAYS),
-        round=st.sampled_from([None, 0, 1]),
-        set_round=st.booleans(),
+        turn=st.sampled_from([None, 0, 1]),
+        set_turn=st.booleans(),
         currency=st.sampled_from(["USD", "EUR"]),
         estimated=st.one_of(st.just(""), money),
         actual=st.one_of(st.just(""), money),
@@ -103,8 +103,8 @@ class Node:
         return above + (self.kind == SUBAGENT)
 
     def spend(self, spent: Spent) -> None:
-        if spent.set_round:
-            self.own = [it for it in self.own if it.round != spent.round]
+        if spent.set_turn:
+            self.own = [it for it in self.own if it.turn != spent.turn]
         self.own.append(spent)
 
 
@@ -247,11 +247,10 @@ class World:
             session = self.api.get(node.id)
             assert session.usage.own == own.total
             assert session.usage.subtree == whole.total
-            rounds = self.api.spent(node.id, group_by=ROUND).groups
+            turns = self.api.spent(node.id, group_by=TURN).groups
             assert {
-                (g.round_index, g.model.removeprefix(self.tag)): g.usage.total_tokens
-                for g in rounds
-            } == by_round(node.own)
+                (g.turn_index, g.model.removeprefix(self.tag)): g.usage.total_tokens for g in turns
+            } == by_turn(node.own)
         everything = self.all + [it for n in self.nodes for it in n.own + n.inherited]
         assert told(self.of_tenant(), self.tag) == sums(everything)
 
@@ -264,11 +263,11 @@ class World:
         return found
 
 
-def by_round(spent: list[Spent]) -> dict[tuple[int, str], int]:
+def by_turn(spent: list[Spent]) -> dict[tuple[int, str], int]:
     found: Counter[tuple[int, str]] = Counter()
     for it in spent:
-        if it.round is not None:
-            found[it.round, it.model] += it.tokens
+        if it.turn is not None:
+            found[it.turn, it.model] += it.tokens
     return dict(found)
 
 

@@ -39,7 +39,7 @@ class Made:
     id: str
     owner: str
     source: str
-    profile: str
+    agent: str
     labels: dict[str, str]
     state: int
     pinned: bool
@@ -58,7 +58,7 @@ class Made:
             wanted.owner in ("", self.owner)
             and (not wanted.sources or self.source in wanted.sources)
             and self.source not in wanted.exclude_sources
-            and wanted.profile in ("", self.profile)
+            and wanted.agent in ("", self.agent)
             and (not wanted.parent_id or self.ancestors()[:1] == [wanted.parent_id])
             and (not wanted.subtree_of or wanted.subtree_of in self.ancestors())
             and self.state in (wanted.states or [ACTIVE, ENDED])
@@ -88,7 +88,7 @@ def _make(api: Api, chance: random.Random, there: list[Made]) -> Made:
     facts: dict[str, Any] = {
         "owner": made.owner,
         "source": made.source,
-        "profile": made.profile,
+        "agent": made.agent,
         "labels": made.labels,
         "pinned": made.pinned,
     }
@@ -98,7 +98,7 @@ def _make(api: Api, chance: random.Random, there: list[Made]) -> Made:
     made.parent, made.kind = parent, chance.choice([SUBAGENT, SUBAGENT, CONTINUATION, FORK])
     if made.kind == FORK:
         api.fork(parent.id, fork=v1.Session(id=made.id, **facts))
-        made.source, made.profile = made.source or parent.source, made.profile or parent.profile
+        made.source, made.agent = made.source or parent.source, made.agent or parent.agent
         made.labels = made.labels or parent.labels
     else:
         origin = v1.SessionParent(id=parent.id, kind=made.kind)
@@ -145,7 +145,7 @@ def _request(chance: random.Random, there: list[Made], likely: float) -> v1.List
     if maybe():
         wanted.exclude_sources.extend(chance.sample(["cli", "web", ""], 2))
     if maybe():
-        wanted.profile = chance.choice(["coder", "writer"])
+        wanted.agent = chance.choice(["coder", "writer"])
     if maybe():
         wanted.parent_id = chance.choice(there).id
     if maybe():

@@ -137,7 +137,7 @@ def _history(api: Api, id: str) -> list[bytes]:
         api.sessions.GetSession(v1.GetSessionRequest(session_id=id)),
         api.messages.ListMessages(log),
         *api.contexts.GetContext(v1.GetContextRequest(session_id=id)),
-        api.contexts.ListCompactions(named[0]),
+        api.compactions.ListCompactions(named[0]),
         api.messages.ListRewinds(named[1]),
     ]
     return [answer.SerializeToString(deterministic=True) for answer in answers]
@@ -164,15 +164,15 @@ JOIN LATERAL (
 ) AS s ON true
 WHERE (s.first, s.behind, m.first, coalesce(m.last, h.next_seq - 1), m.messages + s.messages)
     IS DISTINCT FROM (
-        h.first_seq, greatest(h.first_seq, h.archived_before_seq),
+        h.first_seq, greatest(h.first_seq, h.offloaded_before_seq),
         CASE WHEN m.messages = 0 THEN h.first_seq ELSE s.behind END,
         h.next_seq - 1, h.message_count
     )
     OR h.next_seq - h.first_seq <> h.message_count
     OR (s.messages = 0 AND m.calls <> h.tool_call_count)
 UNION ALL
-SELECT 'a recall without its session, or one that rests while it shouldn''t', count(*)
-FROM recall AS r LEFT JOIN session AS s USING (bucket, session_key)
+SELECT 'a reminder without its session, or one that rests while it shouldn''t', count(*)
+FROM reminder AS r LEFT JOIN session AS s USING (bucket, session_key)
 WHERE s.session_id IS DISTINCT FROM r.session_id OR (r.state = 1 AND r.held <> (s.state <> 1))
 UNION ALL
 SELECT 'a title without its session', count(*)

@@ -18,8 +18,8 @@ VIEWS = [
 ]
 ALL = v1.MessageView.MESSAGE_VIEW_ALL
 ASCENDING, DESCENDING = (
-    v1.MessageOrder.MESSAGE_ORDER_ASCENDING,
-    v1.MessageOrder.MESSAGE_ORDER_DESCENDING,
+    v1.SortOrder.SORT_ORDER_ASCENDING,
+    v1.SortOrder.SORT_ORDER_DESCENDING,
 )
 PAGE_BYTES = 2 * 2**20
 ANSWER_BYTES = 4 * 2**20
@@ -97,20 +97,20 @@ def test_from_seq_begins_there(api: Api, busy: str) -> None:
     assert seqs(api, busy, view=ALL, from_seq=1000, order=DESCENDING) == whole[::-1]
 
 
-def test_from_time_begins_there(api: Api) -> None:
+def test_start_time_begins_there(api: Api) -> None:
     id = api.create().id
     for _ in range(6):
         api.append(id, said())
         time.sleep(0.002)
     for message in api.log(id):
         at = message.create_time
-        assert seqs(api, id, from_time=at, page_size=2) == list(range(message.seq, 7))
-        backwards = seqs(api, id, from_time=at, page_size=2, order=DESCENDING)
+        assert seqs(api, id, start_time=at, page_size=2) == list(range(message.seq, 7))
+        backwards = seqs(api, id, start_time=at, page_size=2, order=DESCENDING)
         assert backwards == list(range(message.seq, 0, -1))
 
 
-@pytest.mark.parametrize("order", [ASCENDING, DESCENDING], ids=v1.MessageOrder.Name)
-def test_P1_appends_between_pages_leave_no_gap(api: Api, order: v1.MessageOrder.ValueType) -> None:
+@pytest.mark.parametrize("order", [ASCENDING, DESCENDING], ids=v1.SortOrder.Name)
+def test_P1_appends_between_pages_leave_no_gap(api: Api, order: v1.SortOrder.ValueType) -> None:
     id = api.talk(10)
     request = v1.ListMessagesRequest(session_id=id, page_size=3, order=order)
     found, appended = list[int](), 10
@@ -150,9 +150,9 @@ def test_rewinds_compactions_and_calls_come_once(api: Api, size: int) -> None:
     named: dict[str, Any] = {"session_id": id, "page_size": size}
     rewinds = pages(api.messages.ListRewinds, v1.ListRewindsRequest(**named))
     assert [r.after_seq for page in rewinds for r in page.rewinds] == [23, 21, 19, 17]
-    compactions = pages(api.contexts.ListCompactions, v1.ListCompactionsRequest(**named))
-    notes = [c.note_seq for page in compactions for c in page.compactions]
-    assert notes == [16, 15, 14, 13]
+    compactions = pages(api.compactions.ListCompactions, v1.ListCompactionsRequest(**named))
+    summaries = [c.summary_seq for page in compactions for c in page.compactions]
+    assert summaries == [16, 15, 14, 13]
     calls = pages(api.messages.ListOpenToolCalls, v1.ListOpenToolCallsRequest(**named))
     ids = [c.tool_call.id for page in calls for c in page.open_tool_calls]
     assert ids == [f"{letter}{n}" for n in range(4) for letter in "ab"]
@@ -232,7 +232,7 @@ def test_a_page_around_a_large_message_loses_nothing(api: Api, large: str) -> No
 
 @pytest.mark.parametrize(("order", "large_at"), [(ASCENDING, 256), (DESCENDING, 44)])
 def test_pages_across_many_rewinds_are_bounded_by_their_bytes(
-    api: Api, order: v1.MessageOrder.ValueType, large_at: int
+    api: Api, order: v1.SortOrder.ValueType, large_at: int
 ) -> None:
     """The reader looks at 256 hidden ranges at a time: the large message comes first behind them."""
     id = api.talk(0, said("x" * 2**20))

@@ -89,7 +89,7 @@ def prune(
     request = v1.PruneSessionsRequest(rule=wanted, dry_run=dry, page_size=page_size)
     found: list[v1.PrunedSession] = []
     while True:
-        page = api.sessions.PruneSessions(request)
+        page = api.retention.PruneSessions(request)
         found += page.sessions
         assert page.session_count == sum(it.session_count for it in page.sessions)
         assert page.message_count == sum(it.message_count for it in page.sessions)
@@ -324,7 +324,7 @@ def _pruning(wanted: v1.RetentionRule) -> Pruning:
         sources=None,
         exclude_sources=None,
         owner=None,
-        profile=None,
+        agent=None,
         labels_json=None,
         include_pinned=False,
         include_subagents=False,
@@ -390,7 +390,7 @@ def test_a_long_look_goes_on_where_it_was_cut(own: Api, dsn: str) -> None:
     request = v1.PruneSessionsRequest(rule=rule(ended=20, sources=["cli"]))
     pages: list[v1.PruneSessionsResponse] = []
     while not pages or request.page_token:
-        pages.append(own.sessions.PruneSessions(request))
+        pages.append(own.retention.PruneSessions(request))
         request.page_token = pages[-1].next_page_token
     assert [[it.session_id for it in page.sessions] for page in pages] == [[], [], [last]]
 
@@ -410,15 +410,15 @@ def following(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[
 def set_policy(
     api: Api, name: str, wanted: v1.RetentionRule, *, dry: bool = False
 ) -> v1.RetentionPolicy:
-    policy = v1.RetentionPolicy(name=name, rule=wanted, dry_run=dry)
-    return api.admin.SetRetentionPolicy(v1.SetRetentionPolicyRequest(policy=policy)).policy
+    policy = v1.RetentionPolicy(id=name, rule=wanted, dry_run=dry)
+    return api.retention.SetRetentionPolicy(v1.SetRetentionPolicyRequest(policy=policy)).policy
 
 
 def policies(api: Api, page_size: int = 2) -> list[v1.RetentionPolicy]:
     request = v1.ListRetentionPoliciesRequest(page_size=page_size)
     found: list[v1.RetentionPolicy] = []
     while True:
-        page = api.admin.ListRetentionPolicies(request)
+        page = api.retention.ListRetentionPolicies(request)
         found += page.policies
         request.page_token = page.next_page_token
         if not request.page_token:
@@ -426,10 +426,10 @@ def policies(api: Api, page_size: int = 2) -> list[v1.RetentionPolicy]:
 
 
 def reports(api: Api, policy: str = "", page_size: int = 1) -> list[v1.RetentionReport]:
-    request = v1.ListRetentionReportsRequest(policy=policy, page_size=page_size)
+    request = v1.ListRetentionReportsRequest(policy_id=policy, page_size=page_size)
     found: list[v1.RetentionReport] = []
     while True:
-        page = api.admin.ListRetentionReports(request)
+        page = api.retention.ListRetentionReports(request)
         found += page.reports
         request.page_token = page.next_page_token
         if not request.page_token:
@@ -444,22 +444,22 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def was_followed(api: Api, name: str) -> bool:
-    return any(it.name == name and it.HasField("last_run_time") for it in policies(api))
+    return any(it.id == name and it.HasField("last_run_time") for it in policies(api))
 
 
 def test_policies_are_kept_replaced_and_deleted(own: Api) -> None:
     wanted = rule(ended=30, sources=["cli"], labels={"k": "v"})
     made = [set_policy(own, name, wanted, dry=name == "b") for name in ("b", "c", "a")]
-    assert [it.name for it in policies(own)] == ["a", "b", "c"]
-    assert sorted(policies(own), key=lambda it: it.name) == sorted(made, key=lambda it: it.name)
+    assert [it.id for it in policies(own)] == ["a", "b", "c"]
+    assert sorted(policies(own), key=lambda it: it.id) == sorted(made, key=lambda it: it.id)
     replaced = set_policy(own, "b", rule(idle=7))
     assert (replaced.create_time, replaced.dry_run) == (made[0].create_time, False)
     assert replaced.etag != made[0].etag
     assert replaced.rule == rule(idle=7)
-    own.admin.DeleteRetentionPolicy(v1.DeleteRetentionPolicyRequest(name="a"))
-    again = v1.DeleteRetentionPolicyRequest(name="a", allow_missing=True)
-    own.admin.DeleteRetentionPolicy(again)
-    assert [it.name for it in policies(own)] == ["b", "c"]
+    own.retention.DeleteRetentionPolicy(v1.DeleteRetentionPolicyRequest(policy_id="a"))
+    again = v1.DeleteRetentionPolicyRequest(policy_id="a", allow_missing=True)
+    own.retention.DeleteRetentionPolicy(again)
+    assert [it.id for it in policies(own)] == ["b", "c"]
 
 
 def test_a_policy_deletes_by_itself_and_reports_every_session(following: Api, dsn: str) -> None:
@@ -482,7 +482,7 @@ def test_a_policy_deletes_by_itself_and_reports_every_session(following: Api, ds
     assert {it.outcome for it in told} == {DELETED}
     assert {it.session_id: it.session_count for it in told}[old[0]] == 2
     assert all(len(it.sessions) <= 100 for it in found)
-    assert {(it.policy, it.dry_run, it.kept_count) for it in found} == {("old-ones", False, 0)}
+    assert {(it.policy_id, it.dry_run, it.kept_count) for it in found} == {("old-ones", False, 0)}
     assert found == reports(following, page_size=100)
     assert reports(following, "another") == []
 
@@ -514,7 +514,7 @@ def test_a_policy_that_is_deleted_while_it_is_followed_deletes_nothing_more(
         own.end(id)
         age(dsn, id, 9, 8, 7)
     set_policy(own, "old", rule(ended=5))
-    deleted = v1.DeleteRetentionPolicyRequest(name="old")
+    deleted = v1.DeleteRetentionPolicyRequest(policy_id="old")
 
     async def run() -> None:
         database = Database(dsn, connections=3, queue=10)
@@ -524,7 +524,7 @@ def test_a_policy_that_is_deleted_while_it_is_followed_deletes_nothing_more(
         async def report(*arguments: Any) -> None:
             await original(*arguments)
             if arguments[2].item_no == 3:  # answered only when this session's deletion is committed
-                ending = asyncio.to_thread(own.admin.DeleteRetentionPolicy, deleted)
+                ending = asyncio.to_thread(own.retention.DeleteRetentionPolicy, deleted)
                 others.append(asyncio.ensure_future(ending))
                 await asyncio.sleep(0.3)
 
@@ -589,10 +589,10 @@ def test_a_policy_that_fails_keeps_no_other_from_being_followed(own: Api, dsn: s
     age(dsn, id, 9, 8, 7)
     for name in ("a-broken", "b-good"):
         set_policy(own, name, rule(ended=5))
-    execute(dsn, "UPDATE retention_policy SET rule = '\\xff' WHERE name = 'a-broken'")
+    execute(dsn, "UPDATE retention_policy SET rule = '\\xff' WHERE policy_id = 'a-broken'")
     assert asyncio.run(_follow_all(dsn)) == ["retention policy not followed"]
     assert all_ids(own) == set()
-    execute(dsn, "UPDATE retention_policy SET rule = '' WHERE name = 'a-broken'")
+    execute(dsn, "UPDATE retention_policy SET rule = '' WHERE policy_id = 'a-broken'")
     assert was_followed(own, "a-broken"), "so that it isn't the first one the next time"
 
 

@@ -58,7 +58,7 @@ def test_B_session_facts(hermes: Client) -> None:
     )
     found = hermes.get_session(made.id)
     assert (found.source, found.owner, found.model) == ("telegram", "user-1", "big")
-    assert (found.config, found.system_prompt) == (b'{"temperature": 1.10}', "You help.")
+    assert (found.config, found.system_prompt) == ('{"temperature": 1.10}', "You help.")
     assert (found.parent.id, found.parent.kind) == (parent, v1.ParentKind.PARENT_KIND_CONTINUATION)
 
 
@@ -77,7 +77,7 @@ def test_B_end_and_reopen(hermes: Client) -> None:
 
 
 def test_B_resume_by_title_or_id(hermes: Client) -> None:
-    """The exact id, else the unique beginning of one, else the newest of a title's lineage."""
+    """The exact id, else the unique beginning of one, else the newest of a title's series."""
     stem = f"r{uuid4().hex[:9]}"
     title = name("Trip_%")
     one = hermes.create_session(f"{stem}_1", title=title).id
@@ -107,7 +107,7 @@ def test_B_titles(hermes: Client) -> None:
     assert hermes.create_session(title=plain).title == plain
 
 
-def test_B_title_lineage(hermes: Client) -> None:
+def test_B_title_series(hermes: Client) -> None:
     title = name("x")
     for number in range(1, 4):
         proposed = hermes.next_title(title)

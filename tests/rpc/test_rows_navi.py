@@ -23,9 +23,9 @@ def said(text: str, role: str = "user") -> v1.Message:
     return from_openai([{"role": role, "content": text}])[0]
 
 
-def test_A_create_a_session_for_a_profile_and_a_user(navi: Client) -> None:
-    made = navi.create_session(profile="travel", owner="ann")
-    assert (made.profile, made.owner, made.next_seq) == ("travel", "ann", 1)
+def test_A_create_a_session_for_an_agent_and_a_user(navi: Client) -> None:
+    made = navi.create_session(agent="travel", owner="ann")
+    assert (made.agent, made.owner, made.next_seq) == ("travel", "ann", 1)
     assert navi.get_session(made.id) == made
 
 
@@ -49,7 +49,7 @@ def test_A_delta_save(navi: Client) -> None:
     updates = [
         message_update(1, in_context=False, in_transcript=False),
         message_update(2, kind="plan", reasoning="because", elapsed=1.5, token_count=12),
-        message_update(3, kind="recall", metadata={"is_compression": True}),
+        message_update(3, kind="reminder", metadata={"is_compression": True}),
     ]
     navi.update_messages(session_id, updates)
     first, second, third = navi.list_messages(session_id, view="all")
@@ -57,42 +57,42 @@ def test_A_delta_save(navi: Client) -> None:
     assert (second.kind, second.reasoning) == (v1.MessageKind.MESSAGE_KIND_PLAN, "because")
     assert (second.elapsed.ToMilliseconds(), second.token_count) == (1500, 12)
     assert (third.kind, dict(third.metadata)) == (
-        v1.MessageKind.MESSAGE_KIND_RECALL,
+        v1.MessageKind.MESSAGE_KIND_REMINDER,
         {"is_compression": True},
     )
     assert [m.text for m in (first, second, third)] == ["hi", "thinking", "more"]
 
 
-def test_A_global_sequence_per_session_survives_archiving(navi: Client) -> None:
+def test_A_global_sequence_per_session_survives_offloading(navi: Client) -> None:
     session_id = navi.create_session().id
     navi.append(session_id, [said(f"{n}") for n in range(1, 11)])
-    navi.archive_messages(session_id)
+    navi.offload_messages(session_id)
     assert navi.append(session_id, said("11")).first_seq == 11
     navi.clear_messages(session_id)
     assert navi.append(session_id, said("12")).first_seq == 12
 
 
-def test_A_hot_and_archive_tables(navi: Client) -> None:
+def test_A_hot_and_offload_tables(navi: Client) -> None:
     """Old messages move, the threshold is kept on the session, and nothing else changes."""
     session_id, dicts = airline(3)
     session_id = f"{session_id}-{uuid4()}"
     navi.append(session_id, from_openai(dicts), create_session=v1.Session())
     before = list(navi.list_messages(session_id, view="all")), navi.get_context(session_id)
-    moved = navi.archive_messages(session_id, before_seq=len(dicts) - 3)
-    assert 1 < moved.archived_before_seq <= len(dicts) - 3
-    assert moved.message_count == moved.archived_before_seq - 1
-    assert navi.get_session(session_id).archived_before_seq == moved.archived_before_seq
+    moved = navi.offload_messages(session_id, before_seq=len(dicts) - 3)
+    assert 1 < moved.offloaded_before_seq <= len(dicts) - 3
+    assert moved.message_count == moved.offloaded_before_seq - 1
+    assert navi.get_session(session_id).offloaded_before_seq == moved.offloaded_before_seq
     assert (
         list(navi.list_messages(session_id, view="all")),
         navi.get_context(session_id),
     ) == before
 
 
-def test_A_scroll_up_paging_over_the_archive(navi: Client) -> None:
+def test_A_scroll_up_paging_over_the_offload(navi: Client) -> None:
     """From the newest page upwards, each page behind the one before, across the border."""
     session_id = navi.create_session().id
     navi.append(session_id, [said(f"{n}") for n in range(1, 201)])
-    navi.archive_messages(session_id, before_seq=150)
+    navi.offload_messages(session_id, before_seq=150)
     seen: list[int] = []
     token = ""
     while True:
@@ -108,14 +108,14 @@ def test_A_scroll_up_paging_over_the_archive(navi: Client) -> None:
 
 
 def test_A_list_sessions(navi: Client) -> None:
-    """An owner's, pinned first, then the last active; by profile; in pages that say whether more follow."""
+    """An owner's, pinned first, then the last active; by agent; in pages that say whether more follow."""
     owner = f"ann-{uuid4()}"
-    ids = [navi.create_session(owner=owner, profile="ab"[n % 2]).id for n in range(5)]
+    ids = [navi.create_session(owner=owner, agent="ab"[n % 2]).id for n in range(5)]
     navi.update_session(ids[1], pinned=True)
     listed = [it.session.id for it in navi.list_sessions(owner=owner, order_by="create_time")]
     assert listed == [ids[1], ids[4], ids[3], ids[2], ids[0]]
-    by_profile = {it.session.id for it in navi.list_sessions(owner=owner, profile="b")}
-    assert by_profile == {ids[1], ids[3]}
+    by_agent = {it.session.id for it in navi.list_sessions(owner=owner, agent="b")}
+    assert by_agent == {ids[1], ids[3]}
     page = navi.list_sessions_page(owner=owner, order_by="create_time", page_size=2)
     assert [it.session.id for it in page.sessions] == listed[:2]
     rest = navi.list_sessions_page(

@@ -37,7 +37,7 @@ def test_D_a_lock_so_that_two_compactors_do_not_collide(client: Client) -> None:
                 session_id,
                 max_context_tokens=50,
                 acquire_lease=True,
-                lease_holder=f"compactor {number}",
+                holder=f"compactor {number}",
             )
         except sessiond.CompactionLeaseHeld:
             return ""
@@ -52,7 +52,7 @@ def test_D_a_lock_so_that_two_compactors_do_not_collide(client: Client) -> None:
     assert len(list(client.list_compactions(session_id))) == 1
 
 
-def test_D_rewind_to_a_message_and_undo_it(client: Client) -> None:
+def test_D_rewind_to_a_message_and_revert_it(client: Client) -> None:
     session_id = client.create_session().id
     client.append(session_id, [said(f"{n}") for n in range(1, 6)])
     client.rewind(session_id, 2)
@@ -60,8 +60,8 @@ def test_D_rewind_to_a_message_and_undo_it(client: Client) -> None:
     client.append(session_id, said("instead of 3"))
     assert [m.text for m in client.list_messages(session_id)] == ["1", "2", "instead of 3"]
     client.rewind(session_id, 2)
-    client.undo_rewind(session_id)
-    client.undo_rewind(session_id)
+    client.revert_rewind(session_id)
+    client.revert_rewind(session_id)
     everything = ["1", "2", "3", "4", "5", "instead of 3"]
     assert [m.text for m in client.list_messages(session_id)] == everything
 
@@ -73,7 +73,7 @@ def test_D_dedupe_by_the_platform_s_message_id(client: Client) -> None:
     delivered.client_id = "telegram:4711"
     first = client.append(session_id, delivered)
     client.append(session_id, [said("else")] * 1)
-    client.archive_messages(session_id)
+    client.offload_messages(session_id)
     again = client.append(session_id, delivered)
     assert (again.replayed, again.first_seq) == (True, first.first_seq)
     both = client.append(session_id, [delivered, said("new")], skip_known=True)
@@ -84,12 +84,12 @@ def test_D_dedupe_by_the_platform_s_message_id(client: Client) -> None:
 def test_D_hand_off_of_a_session_between_processes(client: Client) -> None:
     """The next one takes the lease over, and the one before, paused, can't write when it wakes up (P5)."""
     session_id = client.create_session().id
-    before = client.acquire_writer(session_id, "laptop", ttl=60)
+    before = client.acquire_writer(session_id, "laptop", lease_ttl=60)
     client.append(session_id, said("1"), writer_token=before.writer_token)
     with pytest.raises(sessiond.WriterLeaseHeld):
-        client.acquire_writer(session_id, "server", ttl=60)
+        client.acquire_writer(session_id, "server", lease_ttl=60)
     client.release_writer(session_id, before.writer_token)
-    after = client.acquire_writer(session_id, "server", ttl=60)
+    after = client.acquire_writer(session_id, "server", lease_ttl=60)
     assert after.next_seq == 2, "where to go on"
     with pytest.raises(sessiond.WriterLeaseLost):
         client.append(session_id, said("2"), writer_token=before.writer_token)
@@ -110,7 +110,7 @@ def test_D_no_orphaned_tool_results_after_trimming(client: Client) -> None:
         call = v1.Message(role=v1.Role.ROLE_ASSISTANT, tool_calls=calls, token_count=5)
         client.append(session_id, [said("q", token_count=5), call, *results])
     for most in range(5, 160, 5):
-        messages = client.get_context(session_id, max_tokens=most).messages
+        messages = client.get_context(session_id, max_context_tokens=most).messages
         assert sum(message.token_count for message in messages) <= most
         asked = [call.id for message in messages for call in message.tool_calls]
         answered = [message.tool_call_id for message in messages if message.tool_call_id]

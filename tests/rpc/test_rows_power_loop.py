@@ -44,7 +44,7 @@ def test_C_sessions(loop: Client) -> None:
         v1.SessionState.SESSION_STATE_ACTIVE,
     )
     found = loop.get_session(root.id)
-    assert (found.system_prompt, found.model, found.config) == ("Work.", "big", b"{ }")
+    assert (found.system_prompt, found.model, found.config) == ("Work.", "big", "{ }")
     assert dict(found.metadata) == {"team": "a", "n": 1.5}
     parent = root
     for depth in (1, 2, 3):
@@ -117,33 +117,33 @@ def test_C_atomic_seq(loop: Client) -> None:
 
 
 def test_C_message_log(loop: Client) -> None:
-    """Name, round, state and meta of a message."""
+    """Name, turn, state and meta of a message."""
     session_id = loop.create_session().id
-    message = said("planned", "assistant", round_index=4)
+    message = said("planned", "assistant", turn_index=4)
     message.name = "planner"
     message.metadata.update({"state": "done", "cost": 0.5})
     message.in_context = False
     loop.append(session_id, message)
     (found,) = loop.list_messages(session_id)
-    assert (found.name, found.round_index, found.in_context) == ("planner", 4, False)
+    assert (found.name, found.turn_index, found.in_context) == ("planner", 4, False)
     assert dict(found.metadata) == {"state": "done", "cost": 0.5}
 
 
 def test_C_active_messages_all_messages_and_one_message(loop: Client) -> None:
     session_id = loop.create_session().id
     loop.append(session_id, [said(f"{n}") for n in range(1, 7)])
-    note = loop.compact(session_id, 2, 4, "in short").compaction.note_seq
-    assert [m.seq for m in loop.get_context(session_id).messages] == [1, note, 5, 6]
+    summary = loop.compact(session_id, 2, 4, "in short").compaction.id
+    assert [m.seq for m in loop.get_context(session_id).messages] == [1, summary, 5, 6]
     assert [m.seq for m in loop.list_messages(session_id, view="all")] == [1, 2, 3, 4, 5, 6, 7]
     one = loop.get_message(session_id, seq=3)
-    assert (one.text, one.compacted_by_seq) == ("3", note)
+    assert (one.text, one.compacted_by_seq) == ("3", summary)
 
 
 def test_C_compaction(loop: Client) -> None:
-    """The range is compacted out and the note added in one transaction; the record says all about it."""
+    """The range is compacted out and the summary added in one transaction; the record says all about it."""
     session_id = loop.create_session().id
     loop.append(session_id, [said(f"{n}", token_count=10) for n in range(1, 7)])
-    loop.update_session(session_id, round_index=2)
+    loop.update_session(session_id, turn_index=2)
     made = loop.compact(
         session_id,
         1,
@@ -154,23 +154,23 @@ def test_C_compaction(loop: Client) -> None:
     ).compaction
     (record,) = loop.list_compactions(session_id)
     assert record == made
-    assert (record.from_seq, record.to_seq, record.note_seq) == (1, 5, 7)
+    assert (record.from_seq, record.to_seq, record.id) == (1, 5, 7)
     assert (record.tokens_before, record.tokens_after, record.message_count) == (50, 7, 5)
-    assert (record.author, record.model, record.round_index) == ("auto", "small", 2)
+    assert (record.author, record.model, record.turn_index) == ("auto", "small", 2)
     assert loop.get_session(session_id).context_token_count == 17
 
 
 def test_C_session_state(loop: Client) -> None:
-    """Next seq, round, and the pending tool calls, which are derived from the log and can't drift."""
+    """Next seq, turn, and the pending tool calls, which are derived from the log and can't drift."""
     session_id = loop.create_session().id
     calls = [v1.ToolCall(id=call_id, name="f", arguments="{}") for call_id in ("a", "b")]
     loop.append(session_id, [said("go"), v1.Message(role=v1.Role.ROLE_ASSISTANT, tool_calls=calls)])
-    loop.update_session(session_id, round_index=9)
+    loop.update_session(session_id, turn_index=9)
     state = loop.get_session(session_id)
-    assert (state.next_seq, state.round_index, state.open_tool_call_count) == (3, 9, 2)
+    assert (state.next_seq, state.turn_index, state.open_tool_call_count) == (3, 9, 2)
     loop.append(session_id, v1.Message(role=v1.Role.ROLE_TOOL, tool_call_id="a", text="1"))
     assert [it.tool_call.id for it in loop.list_open_tool_calls(session_id)] == ["b"]
     loop.rewind(session_id, 2)
     assert [it.tool_call.id for it in loop.list_open_tool_calls(session_id)] == ["a", "b"]
-    loop.undo_rewind(session_id)
+    loop.revert_rewind(session_id)
     assert loop.get_session(session_id).open_tool_call_count == 1

@@ -182,7 +182,7 @@ def test_all_that_a_message_holds_is_found_and_named(api: Api) -> None:
         id="c", name="get_reservation", arguments='{"city": "\\u6771\\u4eac\\nzork"}'
     )
     result = v1.Message(client_id=new("m"), role=TOOL, tool_call_id="c")
-    result.parts.add(json=b'{"fare": "caf\\u00e9 plugh"}')
+    result.parts.add(json='{"fare": "caf\\u00e9 plugh"}')
     result.parts.add(text="xyzzy")
     id = api.talk(
         0,
@@ -206,27 +206,27 @@ def test_all_that_a_message_holds_is_found_and_named(api: Api) -> None:
 
 def test_compacted_messages_are_found_and_rewound_ones_when_asked_for(api: Api) -> None:
     id = told(api, "teapot one", "teapot two", "teapot three")
-    note = api.compact(id, 1, 2).compaction.note_seq
+    summary = api.compact(id, 1, 2).compaction.id
     api.append(id, said("teapot four"), said("teapot five"))
-    api.rewind(id, note + 1)
+    api.rewind(id, summary + 1)
     api.indexed(id)
-    assert seqs(api.search("teapot", session_id=id)) == [1, 2, 3, note + 1]
+    assert seqs(api.search("teapot", session_id=id)) == [1, 2, 3, summary + 1]
     found = {h.seq: h for h in api.search("teapot", session_id=id, include_rewound=True).hits}
-    assert [seq for seq, hit in found.items() if hit.rewound] == [note + 2]
+    assert [seq for seq, hit in found.items() if hit.rewound] == [summary + 2]
     by = {seq: hit.compacted_by_seq for seq, hit in found.items()}
-    assert by == {1: note, 2: note, 3: 0, note + 1: 0, note + 2: 0}
+    assert by == {1: summary, 2: summary, 3: 0, summary + 1: 0, summary + 2: 0}
     (hit,) = api.search("what was said", session_id=id).hits
-    assert hit.seq == note
+    assert hit.seq == summary
 
 
-def test_archived_messages_are_found_shown_and_indexed_anew(api: Api) -> None:
+def test_offloaded_messages_are_found_shown_and_indexed_anew(api: Api) -> None:
     id = told(api, *(f"teapot {n}" for n in range(1, 7)))
-    request = v1.ArchiveMessagesRequest(session_id=id, keep_recent_messages=2)
-    assert api.contexts.ArchiveMessages(request).archived_before_seq == 5
+    request = v1.OffloadMessagesRequest(session_id=id, keep_recent_messages=2)
+    assert api.storage.OffloadMessages(request).offloaded_before_seq == 5
     for _ in range(2):
         answer = api.search("teapot", session_id=id, context_before=1, context_after=1)
         found = {hit.seq: hit for hit in answer.hits}
-        assert {seq: hit.archived for seq, hit in found.items()} == {
+        assert {seq: hit.offloaded for seq, hit in found.items()} == {
             **dict.fromkeys((1, 2, 3, 4), True),
             **dict.fromkeys((5, 6), False),
         }
@@ -235,7 +235,7 @@ def test_archived_messages_are_found_shown_and_indexed_anew(api: Api) -> None:
             assert marked(hit) == ["teapot"]
             assert [m.seq for m in hit.before] == ([seq - 1] if seq > 1 else [])
             assert [m.text for m in hit.after] == ([f"teapot {seq + 1}"] if seq < 6 else [])
-        api.messages.ReindexSessions(v1.ReindexSessionsRequest(session_ids=[id]))
+        api.storage.ReindexSessions(v1.ReindexSessionsRequest(session_ids=[id]))
         api.indexed(id)
     update = v1.UpdateMessagesRequest(session_id=id)
     change = update.updates.add(message=v1.Message(seq=2, reasoning="frobnicate"))
@@ -267,12 +267,12 @@ def test_a_subtree_and_a_time(api: Api) -> None:
     assert len(api.search(word).hits) == 4
     newest = api.search(word, order_by=NEWEST).hits
     assert [h.session_id for h in newest] == [grandchild, child, other, root]
-    since = {h.session_id for h in api.search(word, since=newest[1].create_time).hits}
+    since = {h.session_id for h in api.search(word, start_time=newest[1].create_time).hits}
     assert since == {grandchild, child}
-    until = {h.session_id for h in api.search(word, until=newest[1].create_time).hits}
+    until = {h.session_id for h in api.search(word, end_time=newest[1].create_time).hits}
     assert until == {other, root}
     nobody = v1.SearchMessagesRequest(query=word, subtree_of="nobody")
-    assert refused(lambda: api.messages.SearchMessages(nobody)).reason == "SESSION_NOT_FOUND"
+    assert refused(lambda: api.searches.SearchMessages(nobody)).reason == "SESSION_NOT_FOUND"
 
 
 @pytest.mark.parametrize("order", [v1.SearchOrder.SEARCH_ORDER_RELEVANCE, NEWEST])
@@ -359,11 +359,11 @@ def test_indexing_anew_keeps_everything_found(own: Callable[..., Api]) -> None:
     api = own()
     id = told(api, "teapot one", "teapot two")
     request = v1.ReindexSessionsRequest(session_ids=[id, "nobody"])
-    assert api.messages.ReindexSessions(request).session_count == 1
+    assert api.storage.ReindexSessions(request).session_count == 1
     assert seqs(api.search("teapot", session_id=id)) == [1, 2]
     api.indexed(id)
     assert seqs(api.search("teapot", session_id=id)) == [1, 2]
-    every = api.messages.ReindexSessions(v1.ReindexSessionsRequest(all=True))
+    every = api.storage.ReindexSessions(v1.ReindexSessionsRequest(all=True))
     assert every.session_count >= 1
     api.indexed(id)
     assert seqs(api.search("teapot", session_id=id)) == [1, 2]
@@ -387,12 +387,12 @@ def test_stats_say_what_is_not_indexed(own: Callable[..., Api]) -> None:
     id = api.create(owner="ann").id
     api.append(id, said("one"), said("two"))
     api.create()
-    lag = api.sessions.GetStats(v1.GetStatsRequest())
+    lag = api.tenants.GetTenantStats(v1.GetTenantStatsRequest())
     assert (lag.unindexed_session_count, lag.unindexed_message_count) == (1, 2)
     assert not lag.HasField("indexed_through_time")
-    of_nobody = api.sessions.GetStats(v1.GetStatsRequest(owner="bob"))
+    of_nobody = api.tenants.GetTenantStats(v1.GetTenantStatsRequest(owner="bob"))
     assert of_nobody.unindexed_message_count == 0
     again = own()
     again.indexed(id)
-    lag = again.sessions.GetStats(v1.GetStatsRequest(owner="ann"))
+    lag = again.tenants.GetTenantStats(v1.GetTenantStatsRequest(owner="ann"))
     assert (lag.unindexed_session_count, lag.unindexed_message_count) == (0, 0)

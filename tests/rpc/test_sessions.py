@@ -44,14 +44,14 @@ def next_title(api: Api, title: str, owner: str = "") -> str:
 
 def test_lists_filter_by_every_fact(api: Api) -> None:
     owner = new("owner")
-    one = api.create(owner=owner, source="cli", profile="p", labels={"a": "1", "b": "2"}).id
+    one = api.create(owner=owner, source="cli", agent="p", labels={"a": "1", "b": "2"}).id
     two = api.create(owner=owner, source="web", labels={"a": "1"}).id
-    api.create(owner=new("owner"), source="cli", profile="p", labels={"a": "1"})
+    api.create(owner=new("owner"), source="cli", agent="p", labels={"a": "1"})
     assert ids(api, owner=owner) == [two, one]
     assert ids(api, owner=owner, sources=["cli", "mail"]) == [one]
     assert ids(api, owner=owner, exclude_sources=["cli"]) == [two]
     assert ids(api, owner=owner, sources=["cli"], exclude_sources=["cli"]) == []
-    assert ids(api, owner=owner, profile="p") == [one]
+    assert ids(api, owner=owner, agent="p") == [one]
     assert ids(api, owner=owner, labels={"a": "1"}) == [two, one]
     assert ids(api, owner=owner, labels={"a": "1", "b": "2"}) == [one]
     assert ids(api, owner=owner, labels={"a": "%"}) == []
@@ -113,18 +113,18 @@ def test_lists_come_newest_first_and_pinned_before_all(api: Api) -> None:
 
 def test_lists_hold_what_the_view_says(api: Api) -> None:
     owner = new("owner")
-    id = api.create(owner=owner, system_prompt="be kind", config=b"{ }", model="m").id
+    id = api.create(owner=owner, system_prompt="be kind", config="{ }", model="m").id
     long = "what   \n is " + "x" * 90
     api.append(id, said("  first\tquestion "), calling("a"), answering("a"), said(long))
     request = v1.ListSessionsRequest(owner=owner)
     basic = api.sessions.ListSessions(request).sessions[0]
     assert (basic.opening, basic.preview) == ("first question", f"what is {'x' * 90}"[:60])
-    assert (basic.session.system_prompt, basic.session.config) == ("", b"")
+    assert (basic.session.system_prompt, basic.session.config) == ("", "")
     assert (basic.session.model, basic.session.message_count) == ("m", 4)
     request.view = v1.SessionView.SESSION_VIEW_FULL
     full = api.sessions.ListSessions(request).sessions[0].session
     assert full == api.get(id)
-    assert (full.system_prompt, full.config) == ("be kind", b"{ }")
+    assert (full.system_prompt, full.config) == ("be kind", "{ }")
 
 
 # Finding
@@ -143,7 +143,7 @@ def test_resolve_prefers_the_id_then_a_prefix_then_a_title(api: Api) -> None:
     assert resolve(api, f" {id}\u200b ") == titled
 
 
-def test_resolve_takes_the_newest_of_a_lineage(api: Api) -> None:
+def test_resolve_takes_the_newest_of_a_series(api: Api) -> None:
     name = new("Trip")
     first, third, second = (api.create(title=f"{name}{n}").id for n in ("", " #3", " #2"))
     assert resolve(api, name) == third
@@ -315,12 +315,12 @@ def test_the_etag_changes_with_facts_and_not_with_appends(api: Api) -> None:
 
 
 def test_an_update_changes_what_its_mask_names_and_nothing_else(api: Api) -> None:
-    session = api.create(model="a", system_prompt="p", labels={"k": "v"}, round_index=3)
+    session = api.create(model="a", system_prompt="p", labels={"k": "v"}, turn_index=3)
     changed = api.update(
         session.id, "model", "labels", model="b", system_prompt="ignored", pinned=True
     )
     assert (changed.model, changed.system_prompt, changed.pinned) == ("b", "p", False)
-    assert (dict(changed.labels), changed.round_index) == ({}, 3)
+    assert (dict(changed.labels), changed.turn_index) == ({}, 3)
 
 
 def test_what_is_deleted_can_be_deleted_again_if_allowed(api: Api) -> None:

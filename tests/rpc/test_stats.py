@@ -25,11 +25,11 @@ def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
         yield Api(channel)
 
 
-def stats(api: Api, owner: str = "") -> v1.GetStatsResponse:
-    return api.sessions.GetStats(v1.GetStatsRequest(owner=owner))
+def stats(api: Api, owner: str = "") -> v1.GetTenantStatsResponse:
+    return api.tenants.GetTenantStats(v1.GetTenantStatsRequest(owner=owner))
 
 
-def _counts(api: Api, owner: str) -> v1.GetStatsResponse:
+def _counts(api: Api, owner: str) -> v1.GetTenantStatsResponse:
     """Without the time up to which everybody's messages are indexed."""
     found = stats(api, owner)
     found.ClearField("indexed_through_time")
@@ -77,10 +77,10 @@ def test_B_counts_sessions_by_source_and_messages_by_session(own: Api) -> None:
     assert (found.hot_bytes_estimated, found.partial) == (False, False)
     theirs = stats(own, "a")
     assert (theirs.session_count, theirs.hot_bytes) == (2, made[0][2] + made[1][2])
-    assert _counts(own, "nobody") == v1.GetStatsResponse()
+    assert _counts(own, "nobody") == v1.GetTenantStatsResponse()
     for id, _, _ in made[:2]:
         own.delete(id)
-    assert _counts(own, "a") == v1.GetStatsResponse()
+    assert _counts(own, "a") == v1.GetTenantStatsResponse()
 
 
 def test_the_sources_with_most_sessions_are_told_apart(own: Api) -> None:

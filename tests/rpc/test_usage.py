@@ -1,4 +1,4 @@
-"""The ledger of usage: increments, rounds, appends with usage, and sums that survive what they are about."""
+"""The ledger of usage: increments, turns, appends with usage, and sums that survive what they are about."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.processes import ServerProcess
 
 EPHEMERAL, DETACHED = v1.Lifecycle.LIFECYCLE_EPHEMERAL, v1.Lifecycle.LIFECYCLE_DETACHED
 CONTINUATION = v1.ParentKind.PARENT_KIND_CONTINUATION
-ROUND = v1.UsageGrouping.USAGE_GROUPING_ROUND
+TURN = v1.UsageGrouping.USAGE_GROUPING_TURN
 MODEL = v1.UsageGrouping.USAGE_GROUPING_MODEL
 DAY = v1.UsageGrouping.USAGE_GROUPING_DAY
 DAY_AND_MODEL = v1.UsageGrouping.USAGE_GROUPING_DAY_AND_MODEL
@@ -79,17 +79,17 @@ def test_B_billing_facts_and_the_model_are_filled_if_they_are_empty(api: Api) ->
     assert api.get(named).model == "mine"
 
 
-def test_C_usage_per_round_is_listed_and_a_round_may_be_recorded_again(api: Api) -> None:
+def test_C_usage_per_turn_is_listed_and_a_turn_may_be_recorded_again(api: Api) -> None:
     id = api.create().id
     days = ["2026-01-30", "2026-01-31", "2026-02-01"]
-    for round, day in enumerate(days):
-        api.spend(id, used(100, 10, model="m", round_index=round, set_round=True, day=day))
-    api.spend(id, used(5, round_index=2, model="m", day=days[2]), used(7))
-    again = used(60, 6, total_tokens=70, model="n", round_index=1, set_round=True, day=days[1])
+    for turn, day in enumerate(days):
+        api.spend(id, used(100, 10, model="m", turn_index=turn, set_turn=True, day=day))
+    api.spend(id, used(5, turn_index=2, model="m", day=days[2]), used(7))
+    again = used(60, 6, total_tokens=70, model="n", turn_index=1, set_turn=True, day=days[1])
     for _ in range(2):
         api.spend(id, again)
-    answer = api.spent(id, group_by=ROUND)
-    found = [(g.round_index, g.model, g.usage.input_tokens) for g in answer.groups]
+    answer = api.spent(id, group_by=TURN)
+    found = [(g.turn_index, g.model, g.usage.input_tokens) for g in answer.groups]
     assert found == [(0, "m", 100), (1, "n", 60), (2, "m", 105)]
     assert answer.groups[1].usage.total_tokens == 70
     assert answer.groups[1].time.ToJsonString() == "2026-01-31T12:00:00Z"
@@ -100,14 +100,14 @@ def test_C_usage_per_round_is_listed_and_a_round_may_be_recorded_again(api: Api)
     ]
 
 
-def test_C_a_round_is_replaced_within_a_call_in_the_order_of_its_records(api: Api) -> None:
+def test_C_a_turn_is_replaced_within_a_call_in_the_order_of_its_records(api: Api) -> None:
     id = api.create().id
-    replaced = used(5, round_index=1, set_round=True)
-    api.spend(id, used(1, round_index=1), replaced, used(2, round_index=1, model="m"))
+    replaced = used(5, turn_index=1, set_turn=True)
+    api.spend(id, used(1, turn_index=1), replaced, used(2, turn_index=1, model="m"))
     assert api.spent(id).total.input_tokens == 7
-    api.spend(id, used(1, round_index=1), used(3, round_index=1, set_round=True))
+    api.spend(id, used(1, turn_index=1), used(3, turn_index=1, set_turn=True))
     assert api.spent(id).total.input_tokens == 3
-    assert [g.usage.input_tokens for g in api.spent(id, group_by=ROUND).groups] == [3]
+    assert [g.usage.input_tokens for g in api.spent(id, group_by=TURN).groups] == [3]
 
 
 def test_D_usage_per_model_and_day(api: Api) -> None:
@@ -165,7 +165,7 @@ def test_P4_a_record_counts_once_by_its_request_id(api: Api) -> None:
 def test_P4_usage_on_an_append_counts_once(api: Api) -> None:
     id = api.create().id
     messages = [said(client_id="a"), said(client_id="b")]
-    turn = used(50, 5, model="m", cost="0.001", round_index=1)
+    turn = used(50, 5, model="m", cost="0.001", turn_index=1)
     for _ in range(3):
         answer = api.append(id, *messages, usage=turn)
     assert answer.replayed
@@ -264,7 +264,7 @@ def test_P11_what_a_pruned_session_used_is_not_forgotten(api: Api) -> None:
     request = v1.PruneSessionsRequest(rule=rule)
     pruned = list[str]()
     for _ in range(1000):
-        page = api.sessions.PruneSessions(request)
+        page = api.retention.PruneSessions(request)
         pruned += [it.session_id for it in page.sessions]
         request.page_token = page.next_page_token
         if not request.page_token:
@@ -275,7 +275,7 @@ def test_P11_what_a_pruned_session_used_is_not_forgotten(api: Api) -> None:
 
 def test_B_compacting_clearing_and_forking_change_no_usage(api: Api) -> None:
     id = api.talk(6)
-    api.spend(id, used(5, round_index=1, billing={"provider": "p"}, request_id="r"))
+    api.spend(id, used(5, turn_index=1, billing={"provider": "p"}, request_id="r"))
     api.compact(id, 1, 3)
     fork = api.fork(id).id
     assert not api.get(fork).HasField("usage")
@@ -283,7 +283,7 @@ def test_B_compacting_clearing_and_forking_change_no_usage(api: Api) -> None:
     before = api.get(id).usage
     api.messages.ClearMessages(v1.ClearMessagesRequest(session_id=id))
     assert api.get(id).usage == before
-    assert api.spend(id, used(5, round_index=1, billing={"provider": "p"}, request_id="r"))
+    assert api.spend(id, used(5, turn_index=1, billing={"provider": "p"}, request_id="r"))
     assert api.get(id).usage == before
 
 
@@ -311,7 +311,7 @@ def test_usage_is_recorded_of_ended_and_archived_sessions_and_without_a_lease(ap
     assert refused(partial(api.spent, gone)).reason == "SESSION_NOT_FOUND"
 
 
-@pytest.mark.parametrize("group_by", [ROUND, MODEL, DAY, DAY_AND_MODEL, SESSION])
+@pytest.mark.parametrize("group_by", [TURN, MODEL, DAY, DAY_AND_MODEL, SESSION])
 @pytest.mark.parametrize("size", [1, 2, 1000])
 def test_groups_come_in_pages(api: Api, group_by: v1.UsageGrouping.ValueType, size: int) -> None:
     root = api.create().id
@@ -319,14 +319,12 @@ def test_groups_come_in_pages(api: Api, group_by: v1.UsageGrouping.ValueType, si
         api.spend(
             id,
             *(
-                used(
-                    1, model=f"m{n % 3}", round_index=n % 4, day=f"2026-01-0{n % 5 + 1}", cost=cost
-                )
+                used(1, model=f"m{n % 3}", turn_index=n % 4, day=f"2026-01-0{n % 5 + 1}", cost=cost)
                 for n in range(12)
                 for cost in ("1", "")
             ),
         )
-    fields = {"group_by": group_by, "include_descendants": group_by != ROUND}
+    fields = {"group_by": group_by, "include_descendants": group_by != TURN}
     whole = api.spent(root, **fields, page_size=1000)
     found, token = list[v1.UsageGroup](), ""
     while True:
@@ -338,8 +336,8 @@ def test_groups_come_in_pages(api: Api, group_by: v1.UsageGrouping.ValueType, si
         if not token:
             break
     assert found == list(whole.groups)
-    count = {ROUND: 12, MODEL: 3, DAY: 5, DAY_AND_MODEL: 12, SESSION: 3}[group_by]
-    assert len({(g.session_id, g.day, g.model, g.round_index) for g in found}) == count
+    count = {TURN: 12, MODEL: 3, DAY: 5, DAY_AND_MODEL: 12, SESSION: 3}[group_by]
+    assert len({(g.session_id, g.day, g.model, g.turn_index) for g in found}) == count
     assert sum(g.usage.input_tokens for g in found) == whole.total.input_tokens
 
 
@@ -353,8 +351,8 @@ def test_groups_come_in_pages(api: Api, group_by: v1.UsageGrouping.ValueType, si
         (used(cost="1" * 13), "usage.costs[0].estimated"),
         (used(cost="0." + "1" * 13), "usage.costs[0].estimated"),
         (used(cost="٣"), "usage.costs[0].estimated"),
-        (used(set_round=True), "round_index"),
-        (used(round_index=-1), "round_index"),
+        (used(set_turn=True), "turn_index"),
+        (used(turn_index=-1), "turn_index"),
         (used(model="m" * 257), "model"),
         (used(request_id="a b"), "request_id"),
         (used(billing={"base_url": "x" * 2049}), "billing.base_url"),

@@ -58,8 +58,8 @@ def _rewound(api: Api, id: str) -> None:
     api.append(id, said())
 
 
-def _undoable(api: Api, id: str) -> None:
-    """A rewind that a later compaction keeps from being undone."""
+def _revertible(api: Api, id: str) -> None:
+    """A rewind that a later compaction keeps from being reverted."""
     api.compact(id, 2, 5)
     api.rewind(id, 6)
     api.append(id, said(), said())
@@ -85,39 +85,39 @@ def _pages(api: Api, world: World, id: str) -> None:
     ]
 
 
-def _recalls(api: Api, world: World, id: str) -> None:
+def _reminders(api: Api, world: World, id: str) -> None:
     """One that is pending, one that is claimed, one that is done."""
-    api.recall(id, id="r1", delay=3600)
+    api.reminder(id, id="r1", delay=3600)
     kind = new("type")
     for name in ("done", "r2"):
-        api.recall(id, id=name, type=kind, interval=Duration(seconds=60))
+        api.reminder(id, id=name, type=kind, interval=Duration(seconds=60))
         (claim,) = api.claim(kind)
         world.tokens.append(claim.claim_token)
         if name == "done":
             api.complete(claim)
-    listed = api.recalls.ListRecalls(v1.ListRecallsRequest(page_size=1))
+    listed = api.reminders.ListReminders(v1.ListRemindersRequest(page_size=1))
     for consumer in ("memory", "titles"):
-        mark = v1.SetWatermarkRequest(session_id=id, consumer=consumer, seq=1)
-        api.watermarks.SetWatermark(mark)
-    marks = v1.ListWatermarksRequest(session_id=id, page_size=1)
+        mark = v1.SetCursorRequest(session_id=id, consumer_id=consumer, seq=1)
+        api.consumers.SetCursor(mark)
+    marks = v1.ListCursorsRequest(session_id=id, page_size=1)
     world.page_tokens += [
         listed.next_page_token,
-        api.watermarks.ListWatermarks(marks).next_page_token,
+        api.consumers.ListCursors(marks).next_page_token,
     ]
 
 
 def make_world(channel: grpc.Channel) -> World:
     """A fresh set of sessions: empty, with a history, ended, archived, leased, compacted, rewound,
     cleared, parents and children."""
-    api, world = Api(channel), World(client_ids=["m1", "note"])
+    api, world = Api(channel), World(client_ids=["m1", "summary"])
     world.add(api.create())
     made = [world.add(api.create(owner="o", title=f"Trip {new()[:9]}")) for _ in range(9)]
     for id in made:
         api.append(id, *_conversation())
     plain, ended, archived, leased, planned, compacted, rewound, cleared, stuck = made
     _pages(api, world, plain)
-    _recalls(api, world, plain)
-    _recalls(api, world, ended)
+    _reminders(api, world, plain)
+    _reminders(api, world, ended)
     api.sessions.EndSession(v1.EndSessionRequest(session_id=ended, reason="over"))
     api.archive(archived)
     world.leased = leased
@@ -126,7 +126,7 @@ def make_world(channel: grpc.Channel) -> World:
     _rewound(api, rewound)
     api.messages.ClearMessages(v1.ClearMessagesRequest(session_id=cleared))
     api.append(cleared, *_conversation())
-    _undoable(api, stuck)
+    _revertible(api, stuck)
     for number in range(3):
         api.upload(plain, b"%d" % number, f"d/{number}.txt", id=f"a{number}")
     listed = v1.ListAttachmentsRequest(session_id=plain, page_size=2)

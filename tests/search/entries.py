@@ -35,7 +35,7 @@ async def check(connection: Connection) -> None:
     for session in await search.to_index(connection, keys):
         assert not session.lags
         rows = await connection.fetch(
-            "SELECT seq, create_time, note, payload FROM message WHERE bucket = $1 AND session_key = $2",
+            "SELECT seq, create_time, summary, payload FROM message WHERE bucket = $1 AND session_key = $2",
             *session.key,
         )
         expected = [

@@ -67,9 +67,7 @@ async def test_P2_a_kill_while_messages_are_indexed_loses_no_entry(
         while await connection.fetchval(count) == before:
             await connection.execute("SELECT pg_sleep(0.01)")
         server.kill()
-        await connection.execute(
-            "UPDATE job SET lease_expire_time = now()"
-        )  # as 15 s would have done
+        await connection.execute("UPDATE job SET expire_time = now()")  # as 15 s would have done
         assert await entries.lagging(connection)
     server = start_server(SESSIOND_DSN=dsn)
     await entries.settled(connection)

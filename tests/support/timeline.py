@@ -9,14 +9,14 @@ import asyncpg
 _TIMES = {
     "session": ("create_time", "listed_time"),
     "session_head": ("activity_time", "listed_time"),
-    "recall": ("first_time", "due_time", "ready_time", "last_fire_time", "create_time"),
-    "watermark": ("ready_time", "update_time"),
-    "watermark_consumer": ("scanned_time",),
+    "reminder": ("first_time", "due_time", "ready_time", "last_fire_time", "create_time"),
+    "consumer_cursor": ("ready_time", "update_time"),
+    "consumer": ("scanned_time",),
 }
 
 
 def pass_time(dsn: str, seconds: float) -> None:
-    """Let so much time pass for sessions, recalls and watermarks."""
+    """Let so much time pass for sessions, reminders and cursors."""
 
     async def shift() -> None:
         connection = await asyncpg.connect(dsn)

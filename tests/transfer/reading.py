@@ -29,11 +29,11 @@ def everything(client: Client, session_id: str) -> dict[str, Any]:
         "compactions": list(client.list_compactions(session_id)),
         "rewinds": list(client.list_rewinds(session_id)),
         "open calls": list(client.list_open_tool_calls(session_id)),
-        "logs": list(client.list_session_logs(session_id)),
-        "watermarks": [(w.consumer, w.seq) for w in client.list_watermarks(session_id)],
-        "recalls": list(client.list_recalls(session_id)),
+        "journal": list(client.list_journal(session_id)),
+        "cursors": [(w.consumer_id, w.seq) for w in client.list_cursors(session_id)],
+        "reminders": list(client.list_reminders(session_id)),
         "usage": client.get_usage(session_id),
-        "rounds": list(client.list_usage(session_id, group_by="round")),
+        "turns": list(client.list_usage(session_id, group_by="turn")),
         "days": list(client.list_usage(session_id, group_by="day_and_model")),
         "attachments": [
             (it, hashlib.sha256(client.read_attachment(session_id, it.id)).digest())

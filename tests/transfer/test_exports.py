@@ -101,24 +101,24 @@ def test_B_an_export_is_of_one_state_whatever_happens_meanwhile(api: Api) -> Non
     id = long_talk(api)
     kind = new("type")
     usage = v1.Usage(input_tokens=1)
-    recall = api.recall(id, "now", type=kind)
-    api.recall(id, "later", delay=3600)
-    api.log_records(id, b"before", request_id="log-before")
+    reminder = api.reminder(id, "now", type=kind)
+    api.reminder(id, "later", delay=3600)
+    api.journal_records(id, b"before", request_id="log-before")
     api.spend(id, v1.UsageRecord(usage=usage, request_id="before"))
     before = api.export(session_ids=[id])
 
     export = of(api, id)
     (claim,) = api.claim(kind)
     api.complete(claim, append_message=True)
-    api.recall(id, "new", delay=3600)
-    api.log_records(id, b"after", request_id="log-after")
+    api.reminder(id, "new", delay=3600)
+    api.journal_records(id, b"after", request_id="log-after")
     api.spend(id, v1.UsageRecord(usage=usage, request_id="after"))
     api.update(id, "title", title=new("Title"))
     api.rewind(id, 3)
 
-    assert kinds(before).count("recall") == 2
+    assert kinds(before).count("reminder") == 2
     assert kinds(before).count("request") == 2
-    assert recall.id in {record.recall.recall.id for record in before}
+    assert reminder.id in {record.reminder.reminder.id for record in before}
     assert export.rest() == before
 
 
@@ -137,8 +137,8 @@ def test_B_an_export_in_many_pages_has_everything_in_its_order(api: Api) -> None
         if number % 60 == 0:
             api.append(id, said())
             rewind = api.rewind(id, api.get(id).next_seq - 2)
-            request = v1.UndoRewindRequest(session_id=id, rewind_id=rewind.rewind_id)
-            api.messages.UndoRewind(request)
+            request = v1.RevertRewindRequest(session_id=id, rewind_id=rewind.id)
+            api.messages.RevertRewind(request)
     records = api.export(session_ids=[id])
     numbers = [record.change.change_no for record in records if record.HasField("change")]
     assert numbers == sorted(set(numbers))

@@ -27,7 +27,7 @@ def old(source: ServerProcess) -> Iterator[Api]:
 @pytest.fixture
 def own(start_server: Start, dsn: str) -> Iterator[Api]:
     """A server on the test's own database, with small segments."""
-    server = start_server(SESSIOND_DSN=dsn, SESSIOND_ARCHIVE_SEGMENT_MESSAGES="2")
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_OFFLOAD_SEGMENT_MESSAGES="2")
     with grpc.insecure_channel(server.target) as channel:
         yield Api(channel)
     assert not server.bugs()
@@ -88,33 +88,35 @@ def test_P11_a_piece_never_gets_into_a_session_that_was_made_again(
 
 
 def test_C_an_import_restores_what_it_rewinds_and_nothing_else(old: Api, own: Api) -> None:
-    """Both stores archive at the same times, so that their changes have the same numbers."""
+    """Both stores offload at the same times, so that their changes have the same numbers."""
     id = old.talk(10)
 
-    def archive() -> None:
+    def offload() -> None:
         for api in (old, own):
-            api.contexts.ArchiveMessages(v1.ArchiveMessagesRequest(session_id=id, before_seq=11))
+            api.storage.OffloadMessages(v1.OffloadMessagesRequest(session_id=id, before_seq=11))
 
     def move() -> int:
         (outcome,) = own.bring(*old.export(session_ids=[id]))
         assert not outcome.HasField("error"), outcome.error
         assert own.context(id) == old.context(id)
-        return own.get(id).archived_before_seq
+        return own.get(id).offloaded_before_seq
 
     assert move() == 0
-    archive()
+    offload()
     old.compact(id, 2, 3)
-    note = old.compact(id, 5, 6).compaction.note_seq
+    summary = old.compact(id, 5, 6).compaction.id
     old.append(id, said())
     assert move() == 11
-    old.contexts.RevertCompaction(v1.RevertCompactionRequest(session_id=id, note_seq=note))
+    old.compactions.RevertCompaction(
+        v1.RevertCompactionRequest(session_id=id, compaction_id=summary)
+    )
     old.rewind(id, 12)
     assert move() == 11
     rewind = old.rewind(id, 7)
     assert move() == 7
-    archive()
-    undo = v1.UndoRewindRequest(session_id=id, rewind_id=rewind.rewind_id)
-    old.messages.UndoRewind(undo)
+    offload()
+    revert = v1.RevertRewindRequest(session_id=id, rewind_id=rewind.id)
+    old.messages.RevertRewind(revert)
     assert move() == 7
 
 
@@ -133,10 +135,10 @@ def test_A_a_session_of_a_time_to_come_is_active_now(own: Api) -> None:
     own.append(session.id, said())
     (message,) = own.log(session.id)
     assert message.create_time.ToDatetime(UTC) < soon - timedelta(hours=11)
-    claim = v1.ClaimStaleSessionsRequest(consumer="memory")
+    claim = v1.ClaimSessionsRequest(consumer_id="memory")
     claim.idle_for.FromSeconds(0)
-    (stale,) = own.watermarks.ClaimStaleSessions(claim).sessions
-    assert stale.session_id == session.id
+    (claimed,) = own.consumers.ClaimSessions(claim).sessions
+    assert claimed.session_id == session.id
 
 
 def test_P3_what_follows_a_message_of_a_time_to_come_is_not_older(own: Api, dsn: str) -> None:

@@ -47,17 +47,17 @@ def eventful(client: Client, name: str) -> str:
         owner="ann",
         labels={"a": "b"},
         metadata={"n": 1.5, "deep": {"x": [None, True]}},
-        config=b'{"t":  1e2}',
+        config='{"t":  1e2}',
     ).id
     client.append(id, [said(f"{n} \0 \u2028 \U0001f600") for n in range(6)])
     odd = said("provider items", extensions={"sig": b"\xff\0\xfe", "a": b""})
-    odd.parts.add(json=b'{"b":1, "a":1.0}')
+    odd.parts.add(json='{"b":1, "a":1.0}')
     client.append(id, [odd, v1.Message(role=v1.Role.ROLE_ASSISTANT, text="")])
     client.compact(id, 1, 3, "what was said", author="me", model="small")
     client.append(id, [said("after")])
     client.rewind(id, 8)
     client.append(id, [said("again")])
-    client.undo_rewind(id)
+    client.revert_rewind(id)
     client.update_messages(id, message_update(5, token_count=9))
     client.revert_compaction(id, 9)
     client.compact(id, 1, 2, "shorter")
@@ -67,7 +67,7 @@ def eventful(client: Client, name: str) -> str:
             v1.UsageRecord(
                 usage=v1.Usage(input_tokens=7, costs=[v1.Cost(estimated="0.000000000001")]),
                 model="m",
-                round_index=2,
+                turn_index=2,
                 request_id="once",
                 billing=v1.Billing(provider="p"),
             )
@@ -75,15 +75,13 @@ def eventful(client: Client, name: str) -> str:
     )
     for path, content in (("a/b.bin", bytes(range(256)) * 10_000), ("none", b""), ("x", b"x")):
         client.upload_attachment(id, content, name=path, metadata={"n": 1}, disposition="inline")
-    client.append_session_log(
-        id, v1.SessionLogRecord(kind="plan", content=b'{"a":\xff'), request_id="r"
-    )
-    client.append_session_log(id, v1.SessionLogRecord(kind="plan", round_index=3))
-    client.set_watermark(id, "memory", 4)
-    client.create_recall(
+    client.append_journal(id, v1.JournalRecord(kind="plan", content=b'{"a":\xff'), request_id="r")
+    client.append_journal(id, v1.JournalRecord(kind="plan", turn_index=3))
+    client.set_cursor(id, "memory", 4)
+    client.create_reminder(
         id, 3600.0, interval=60.0, message="wake up", comment="why", metadata={"a": 1}
     )
-    client.cancel_recall(id, client.create_recall(id, 5000.0).recall.id)
+    client.cancel_reminder(id, client.create_reminder(id, 5000.0).reminder.id)
     client.create_session(f"{name}-2", parent_id=id, parent_kind="continuation", owner="ann")
     client.create_session(
         f"{name}-0", parent_id=id, parent_kind="subagent", spawn_tool_call_id="c", owner="ann"
@@ -125,7 +123,7 @@ def test_B_export_and_D_import_of_native_files_give_an_equal_store(
                 v1.UsageRecord(
                     usage=v1.Usage(input_tokens=7, costs=[v1.Cost(estimated="0.000000000001")]),
                     model="m",
-                    round_index=2,
+                    turn_index=2,
                     request_id="once",
                     billing=v1.Billing(provider="p"),
                 )

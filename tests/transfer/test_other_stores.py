@@ -176,7 +176,7 @@ def test_B_compression_splits_and_titles_of_hermes_read_as_one_conversation(
     with Client(store.target) as client:
         newest = client.resolve_session("flight change", owner="user-0")
         assert newest.title == "flight change #8"
-        records = client.export_sessions(["airline-001-1"], lineage=True)
+        records = client.export_sessions(["airline-001-1"], continuations=True)
         sessions = [r.session.session.id for r in records if r.HasField("session")]
         assert sessions == ["airline-000-1", "airline-001-1"]
 
@@ -241,9 +241,9 @@ def check_power_loop_state(client: Client, session: v1.Session, session_id: str)
         (call["id"], call["name"]) for call in pending
     ]
     assert session.open_tool_call_count == len(pending)
-    assert session.round_index == state["round_index"]
+    assert session.turn_index == state["turn_index"]
     assert session.next_seq == state["next_seq"] + bool(pending)
-    newest = max((c.note_seq for c in client.list_compactions(session_id)), default=0)
+    newest = max((c.id for c in client.list_compactions(session_id)), default=0)
     noted = rows(
         power_loop(),
         "SELECT max(note_seq) FROM compactions WHERE session_id = ? AND compact_seq = ?",
@@ -263,7 +263,7 @@ def check_power_loop_message(message: v1.Message, row: sqlite3.Row) -> None:
     assert [(c.id, c.name, c.arguments) for c in message.tool_calls] == [
         (c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls
     ]
-    assert message.round_index == row["round_index"]
+    assert message.turn_index == row["round_index"]
     assert MessageToDict(message.metadata) == json.loads(row["meta_json"])
     assert (message.compacted_by_seq != 0) == (row["state"] == "compacted_out")
     assert milliseconds(message.origin_time) == row["created_at"]
@@ -273,8 +273,7 @@ def check_power_loop_compactions(client: Client, session_id: str) -> None:
     theirs = rows(power_loop(), "SELECT * FROM compactions WHERE session_id = ?", session_id)
     ours = list(client.list_compactions(session_id))
     assert [
-        (c.note_seq, c.from_seq, c.to_seq, c.tokens_before, c.tokens_after, c.round_index)
-        for c in ours
+        (c.id, c.from_seq, c.to_seq, c.tokens_before, c.tokens_after, c.turn_index) for c in ours
     ] == [tuple(row)[2:8] for row in theirs]
     for compaction, row in zip(ours, theirs, strict=True):
         assert milliseconds(compaction.create_time) == row["created_at"]
@@ -290,9 +289,9 @@ def check_power_loop_usage(client: Client, session_id: str) -> None:
         "SELECT * FROM usage_rounds WHERE session_id = ? ORDER BY round_index",
         session_id,
     )
-    ours = list(client.list_usage(session_id, group_by="round"))
+    ours = list(client.list_usage(session_id, group_by="turn"))
     assert [
-        (g.round_index, g.usage.input_tokens, g.usage.output_tokens, g.usage.total_tokens, g.model)
+        (g.turn_index, g.usage.input_tokens, g.usage.output_tokens, g.usage.total_tokens, g.model)
         for g in ours
     ] == [tuple(row)[1:6] for row in theirs]
     assert [milliseconds(g.time) for g in ours] == [row["created_at"] for row in theirs]

@@ -32,18 +32,22 @@ from sessiond._errors import Cancelled, SessiondError
 from sessiond._lease import WriterLease
 from sessiond._outcome import as_told
 from sessiond._requests import (
-    admin,
     attachments,
+    compactions,
+    consumers,
     contexts,
+    journal,
     messages,
-    recalls,
+    reminders,
+    retention,
     searches,
-    session_logs,
     sessions,
+    storage,
+    tenants,
     transfers,
     usage,
     values,
-    watermarks,
+    writers,
 )
 from sessiond._status import error_from_call
 from sessiond._stream_aio import AsyncAppendStream
@@ -303,9 +307,9 @@ class AsyncClient(_Caller):
     reopen_session = _unary(sessions.reopen_session)
     delete_session = _unary(sessions.delete_session)
     fork_session = _unary(sessions.fork_session)
-    prune_sessions = _listed(sessions.prune_sessions)
-    prune_sessions_page = _unary(sessions.prune_sessions_page)
-    get_stats = _unary(sessions.get_stats)
+    prune_sessions = _listed(retention.prune_sessions)
+    prune_sessions_page = _unary(retention.prune_sessions_page)
+    get_tenant_stats = _unary(tenants.get_tenant_stats)
 
     append = _unary(messages.append)
     list_messages = _listed(messages.list_messages)
@@ -313,27 +317,27 @@ class AsyncClient(_Caller):
     get_message = _unary(messages.get_message)
     update_messages = _unary(messages.update_messages)
     rewind = _unary(messages.rewind)
-    undo_rewind = _unary(messages.undo_rewind)
+    revert_rewind = _unary(messages.revert_rewind)
     list_rewinds = _listed(messages.list_rewinds)
     clear_messages = _unary(messages.clear_messages)
     list_open_tool_calls = _listed(messages.list_open_tool_calls)
     search_messages = _listed(searches.search_messages)
     search_messages_page = _unary(searches.search_messages_page)
-    reindex_sessions = _unary(searches.reindex_sessions)
+    reindex_sessions = _unary(storage.reindex_sessions)
 
     get_context = _collected(contexts.get_context)
     stream_context = _streamed(contexts.stream_context)
-    plan_compaction = _unary(contexts.plan_compaction)
-    compact = _unary(contexts.compact)
-    revert_compaction = _unary(contexts.revert_compaction)
-    list_compactions = _listed(contexts.list_compactions)
-    archive_messages = _unary(contexts.archive_messages)
-    restore_messages = _unary(contexts.restore_messages)
-    list_archives = _listed(contexts.list_archives)
-    release_lease = _unary(contexts.release_lease)
-    acquire_writer = _unary(contexts.acquire_writer)
-    renew_writer = _unary(contexts.renew_writer)
-    release_writer = _unary(contexts.release_writer)
+    plan_compaction = _unary(compactions.plan_compaction)
+    compact = _unary(compactions.compact)
+    revert_compaction = _unary(compactions.revert_compaction)
+    list_compactions = _listed(compactions.list_compactions)
+    offload_messages = _unary(storage.offload_messages)
+    restore_messages = _unary(storage.restore_messages)
+    list_offloads = _listed(storage.list_offloads)
+    release_compaction_lease = _unary(compactions.release_compaction_lease)
+    acquire_writer = _unary(writers.acquire_writer)
+    renew_writer = _unary(writers.renew_writer)
+    release_writer = _unary(writers.release_writer)
 
     get_attachment = _unary(attachments.get_attachment)
     list_attachments = _listed(attachments.list_attachments)
@@ -435,10 +439,10 @@ class AsyncClient(_Caller):
     record_usage = _unary(usage.record_usage)
     get_usage = _unary(usage.get_usage)
     list_usage = _listed(usage.list_usage)
-    set_retention_policy = _unary(admin.set_retention_policy)
-    list_retention_policies = _listed(admin.list_retention_policies)
-    delete_retention_policy = _unary(admin.delete_retention_policy)
-    list_retention_reports = _listed(admin.list_retention_reports)
+    set_retention_policy = _unary(retention.set_retention_policy)
+    list_retention_policies = _listed(retention.list_retention_policies)
+    delete_retention_policy = _unary(retention.delete_retention_policy)
+    list_retention_reports = _listed(retention.list_retention_reports)
     export_sessions = _itemized(transfers.export_sessions)
 
     async def import_sessions(self, records: Records) -> AsyncIterator[v1.ImportSessionsResponse]:
@@ -472,24 +476,24 @@ class AsyncClient(_Caller):
             call.cancel()
 
     import_sessions.__doc__ = transfers.IMPORT_DOC
-    create_recall = _unary(recalls.create_recall)
-    get_recall = _unary(recalls.get_recall)
-    list_recalls = _listed(recalls.list_recalls)
-    cancel_recall = _unary(recalls.cancel_recall)
-    skip_recall = _unary(recalls.skip_recall)
-    claim_due_recalls = _unary(recalls.claim_due_recalls)
-    complete_recall = _unary(recalls.complete_recall)
-    extend_recall_claim = _unary(recalls.extend_recall_claim)
-    set_watermark = _unary(watermarks.set_watermark)
-    get_watermark = _unary(watermarks.get_watermark)
-    list_watermarks = _listed(watermarks.list_watermarks)
-    claim_stale_sessions = _unary(watermarks.claim_stale_sessions)
-    list_consumers = _listed(watermarks.list_consumers)
-    delete_consumer = _unary(watermarks.delete_consumer)
+    create_reminder = _unary(reminders.create_reminder)
+    get_reminder = _unary(reminders.get_reminder)
+    list_reminders = _listed(reminders.list_reminders)
+    cancel_reminder = _unary(reminders.cancel_reminder)
+    skip_reminder = _unary(reminders.skip_reminder)
+    claim_reminders = _unary(reminders.claim_reminders)
+    complete_reminder = _unary(reminders.complete_reminder)
+    extend_reminder_claim = _unary(reminders.extend_reminder_claim)
+    set_cursor = _unary(consumers.set_cursor)
+    get_cursor = _unary(consumers.get_cursor)
+    list_cursors = _listed(consumers.list_cursors)
+    claim_sessions = _unary(consumers.claim_sessions)
+    list_consumers = _listed(consumers.list_consumers)
+    delete_consumer = _unary(consumers.delete_consumer)
 
-    append_session_log = _unary(session_logs.append_session_log)
-    list_session_logs = _listed(session_logs.list_session_logs)
-    list_session_logs_page = _unary(session_logs.list_session_logs_page)
+    append_journal = _unary(journal.append_journal)
+    list_journal = _listed(journal.list_journal)
+    list_journal_page = _unary(journal.list_journal_page)
 
     def watch(
         self,
@@ -538,19 +542,21 @@ class AsyncClient(_Caller):
         stub = self._link.callable("stream_stream", messages.APPEND_STREAM)
         return AsyncAppendStream(stub, self._timeout)
 
-    def writer(self, session_id: str, holder: str | None = None, ttl: float = 30.0) -> AsyncWriter:
+    def writer(
+        self, session_id: str, holder: str | None = None, lease_ttl: float = 30.0
+    ) -> AsyncWriter:
         """Takes the writer lease while a block runs, a context manager: see `AsyncWriter`.
 
         Args:
             session_id: The session's id.
             holder: A name that no other process uses. Left out, one is made up.
-            ttl: How many seconds the lease lasts if it isn't renewed: 1 s to 1 h.
+            lease_ttl: How many seconds the lease lasts if it isn't renewed: 1 s to 1 h.
         """
-        return AsyncWriter(self, session_id, holder, ttl)
+        return AsyncWriter(self, session_id, holder, lease_ttl)
 
 
 class AsyncWriter(WriterLease):
-    """A writer lease, taken when its block begins, renewed every third of `ttl`, then given up.
+    """A writer lease, taken when its block begins, renewed every third of `lease_ttl`, then given up.
 
     Example:
         async with client.writer("chat-1") as lease:
@@ -564,15 +570,17 @@ class AsyncWriter(WriterLease):
     """
 
     def __init__(
-        self, client: AsyncClient, session_id: str, holder: str | None, ttl: float
+        self, client: AsyncClient, session_id: str, holder: str | None, lease_ttl: float
     ) -> None:
-        super().__init__(session_id, holder, ttl)
+        super().__init__(session_id, holder, lease_ttl)
         self._client = client
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         asked = time.monotonic()
-        answer = await self._client.acquire_writer(self.session_id, self.holder, ttl=self.ttl)
+        answer = await self._client.acquire_writer(
+            self.session_id, self.holder, lease_ttl=self.lease_ttl
+        )
         self._taken(answer, asked)
         self._task = asyncio.create_task(self._keep())
         return self
@@ -596,7 +604,7 @@ class AsyncWriter(WriterLease):
         while not self.lost:
             asked = time.monotonic()
             try:
-                await client.renew_writer(self.session_id, self.token, ttl=self.ttl)
+                await client.renew_writer(self.session_id, self.token, lease_ttl=self.lease_ttl)
                 self._renewed(asked)
             except SessiondError as error:
                 self._failed(error)

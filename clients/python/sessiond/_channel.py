@@ -22,7 +22,6 @@ SAFE_TO_REPEAT = {
         "ResolveSession": "reads",
         "ListSessions": "reads",
         "NextTitle": "reads",
-        "GetStats": "reads",
         "ForkSession": "its request_id names the attempt's session",
     },
     "sessiond.v1.MessageService": {
@@ -31,53 +30,64 @@ SAFE_TO_REPEAT = {
         "GetMessage": "reads",
         "ListRewinds": "reads",
         "ListOpenToolCalls": "reads",
-        "SearchMessages": "reads",
-        "ReindexSessions": "the second has them indexed once more",
     },
     "sessiond.v1.ContextService": {
         "GetContext": "reads; gRPC repeats it only while nothing has arrived",
+    },
+    "sessiond.v1.CompactionService": {
         "PlanCompaction": "reads; a second lease replaces one whose token nobody has",
-        "CompactSession": "the note's client id makes it a replay",
+        "CompactSession": "the summary's client id makes it a replay",
         "RevertCompaction": "nothing takes a revert back",
         "ListCompactions": "reads",
-        "ArchiveMessages": "the second goes on where the first was",
-        "RestoreMessages": "the second goes on where the first was",
-        "ListArchives": "reads",
-        "ReleaseLease": "a token is good once",
+        "ReleaseCompactionLease": "a token is good once",
+    },
+    "sessiond.v1.WriterService": {
         "AcquireWriter": "a second lease replaces one whose token nobody has",
         "RenewWriter": "renews the same lease",
         "ReleaseWriter": "a token is good once",
+    },
+    "sessiond.v1.SearchService": {
+        "SearchMessages": "reads",
     },
     "sessiond.v1.AttachmentService": {
         "GetAttachment": "reads",
         "ListAttachments": "reads",
     },
-    "sessiond.v1.SessionLogService": {
-        "AppendSessionLog": "its request_id makes it a replay",
-        "ListSessionLogs": "reads",
-    },
     "sessiond.v1.UsageService": {
-        "RecordUsage": "its records have request ids, or set their rounds",
+        "RecordUsage": "its records have request ids, or set their turns",
         "GetUsage": "reads",
-    },
-    "sessiond.v1.AdminService": {
-        "ListRetentionPolicies": "reads",
-        "ListRetentionReports": "reads",
     },
     "sessiond.v1.TransferService": {
         "ExportSessions": "reads; gRPC repeats it only while nothing has arrived",
     },
-    "sessiond.v1.RecallService": {
-        "CreateRecall": "its id names the attempt's recall",
-        "GetRecall": "reads",
-        "ListRecalls": "reads",
-        "CancelRecall": "one that is over stays as it is",
-        "CompleteRecall": "the claim's token is known again",
+    "sessiond.v1.ReminderService": {
+        "CreateReminder": "its id names the attempt's reminder",
+        "GetReminder": "reads",
+        "ListReminders": "reads",
+        "CancelReminder": "one that is over stays as it is",
+        "CompleteReminder": "the claim's token is known again",
     },
-    "sessiond.v1.WatermarkService": {
-        "GetWatermark": "reads",
-        "ListWatermarks": "reads",
+    "sessiond.v1.ConsumerService": {
+        "GetCursor": "reads",
+        "ListCursors": "reads",
         "ListConsumers": "reads",
+    },
+    "sessiond.v1.JournalService": {
+        "AppendJournal": "its request_id makes it a replay",
+        "ListJournal": "reads",
+    },
+    "sessiond.v1.RetentionService": {
+        "ListRetentionPolicies": "reads",
+        "ListRetentionReports": "reads",
+    },
+    "sessiond.v1.StorageService": {
+        "ReindexSessions": "the second has them indexed once more",
+        "OffloadMessages": "the second goes on where the first was",
+        "RestoreMessages": "the second goes on where the first was",
+        "ListOffloads": "reads",
+    },
+    "sessiond.v1.TenantService": {
+        "GetTenantStats": "reads",
     },
 }
 
@@ -89,33 +99,33 @@ UNSAFE_TO_REPEAT = {
         "EndSession": "the second would end a session that was reopened, or miss an ephemeral one",
         "ReopenSession": "the second would reopen a session that was ended again",
         "DeleteSession": "the second would delete a session made anew, or find none",
-        "PruneSessions": "the second wouldn't report what the first deleted",
     },
     "sessiond.v1.MessageService": {
         "UpdateMessages": "the second would undo what another wrote in between",
         "RewindSession": "the second would hide what was appended in between",
-        "UndoRewind": "without an id, the second would undo the rewind before",
+        "RevertRewind": "without an id, the second would undo the rewind before",
         "ClearMessages": "the second would remove what was appended in between",
     },
     "sessiond.v1.AttachmentService": {
         "DeleteAttachment": "the second would find none, or one uploaded anew",
     },
-    "sessiond.v1.AdminService": {
-        "SetRetentionPolicy": "the second would undo what another set in between",
-        "DeleteRetentionPolicy": "the second would delete a policy made anew, or find none",
-    },
     "sessiond.v1.TransferService": {
         "ImportSessions": "it would do no harm, but gRPC can't send again what came from an iterator",
     },
-    "sessiond.v1.RecallService": {
-        "SkipRecall": "without a trigger time, the second would skip the next time as well",
-        "ClaimDueRecalls": "the second would claim others; the first ones wait for their lease's end",
-        "ExtendRecallClaim": "a claim that was given up isn't the caller's any more",
+    "sessiond.v1.ReminderService": {
+        "SkipReminder": "without a trigger time, the second would skip the next time as well",
+        "ClaimReminders": "the second would claim others; the first ones wait for their lease's end",
+        "ExtendReminderClaim": "a claim that was given up isn't the caller's any more",
     },
-    "sessiond.v1.WatermarkService": {
-        "SetWatermark": "the second may take it back again, if it may decrease",
+    "sessiond.v1.ConsumerService": {
+        "SetCursor": "the second may take it back again, if it may decrease",
         "DeleteConsumer": "the second would delete a consumer made anew, or find none",
-        "ClaimStaleSessions": "the second would claim others; the first ones wait for their lease's end",
+        "ClaimSessions": "the second would claim others; the first ones wait for their lease's end",
+    },
+    "sessiond.v1.RetentionService": {
+        "PruneSessions": "the second wouldn't report what the first deleted",
+        "SetRetentionPolicy": "the second would undo what another set in between",
+        "DeleteRetentionPolicy": "the second would delete a policy made anew, or find none",
     },
 }
 

@@ -15,7 +15,7 @@ SessiondError
 │   ├── RewindNotFound
 │   ├── AttachmentNotFound
 │   ├── RetentionPolicyNotFound
-│   └── RecallNotFound
+│   └── ReminderNotFound
 ├── AlreadyExists                ALREADY_EXISTS
 │   ├── SessionExists
 │   ├── TitleTaken
@@ -23,7 +23,7 @@ SessiondError
 │   ├── AttachmentIdReused
 │   ├── RequestIdReused
 │   ├── ImportConflict
-│   └── RecallExists
+│   └── ReminderExists
 ├── Conflict                     ABORTED: somebody else was faster; read what is new, decide anew
 │   ├── NextSeqMismatch
 │   ├── EtagMismatch
@@ -43,15 +43,15 @@ SessiondError
 │   ├── CompactionOverlap
 │   ├── CompactionSplitsToolCall
 │   ├── CompactionLeaseHeld
-│   ├── RewindNotUndoable
+│   ├── RewindNotRevertible
 │   ├── NothingToRewind
 │   ├── SearchDisabled
 │   ├── SearchTooCostly
-│   ├── SessionLogFull
+│   ├── JournalFull
 │   ├── AttachmentOverLimit
 │   ├── AttachmentTypeRefused
 │   ├── TooManyRetentionPolicies
-│   ├── TooManyRecalls
+│   ├── TooManyReminders
 │   └── TooManyConsumers
 ├── Overloaded                   RESOURCE_EXHAUSTED: nothing was done; wait and try again
 │   ├── AppendQueueFull
@@ -221,7 +221,7 @@ class MessageNotFound(NotFound):
 
 
 class CompactionNotFound(NotFound):
-    """The session has no compaction with this note."""
+    """The session has no compaction with this summary."""
 
 
 class RewindNotFound(NotFound):
@@ -232,8 +232,8 @@ class AttachmentNotFound(NotFound):
     """The session has no attachment with this id."""
 
 
-class RecallNotFound(NotFound):
-    """The session has no recall with this id."""
+class ReminderNotFound(NotFound):
+    """The session has no reminder with this id."""
 
 
 class AlreadyExists(SessiondError):
@@ -266,8 +266,8 @@ class ImportConflict(AlreadyExists):
     """A session that is imported isn't the one that the store has under its id."""
 
 
-class RecallExists(AlreadyExists):
-    """The session has another recall with this id."""
+class ReminderExists(AlreadyExists):
+    """The session has another reminder with this id."""
 
 
 class Conflict(SessiondError):
@@ -388,7 +388,7 @@ class CompactionLeaseHeld(_LeaseHeld):
     """Another compactor is at work on the session."""
 
 
-class RewindNotUndoable(PreconditionFailed):
+class RewindNotRevertible(PreconditionFailed):
     """What the rewind hid would stand partly in a compaction made later."""
 
 
@@ -418,12 +418,12 @@ class TooManyRetentionPolicies(PreconditionFailed):
     """There are as many retention policies as may be."""
 
 
-class SessionLogFull(PreconditionFailed):
+class JournalFull(PreconditionFailed):
     """The session's log would have more records or bytes than it may."""
 
 
-class TooManyRecalls(PreconditionFailed):
-    """The session has as many pending recalls as may be."""
+class TooManyReminders(PreconditionFailed):
+    """The session has as many pending reminders as may be."""
 
 
 class TooManyConsumers(PreconditionFailed):
@@ -555,12 +555,12 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_COMPACTION_LEASE_HELD: CompactionLeaseHeld,
     ErrorReason.ERROR_REASON_COMPACTION_LEASE_LOST: CompactionLeaseLost,
     ErrorReason.ERROR_REASON_REWIND_NOT_FOUND: RewindNotFound,
-    ErrorReason.ERROR_REASON_REWIND_NOT_UNDOABLE: RewindNotUndoable,
+    ErrorReason.ERROR_REASON_REWIND_NOT_REVERTIBLE: RewindNotRevertible,
     ErrorReason.ERROR_REASON_NOTHING_TO_REWIND: NothingToRewind,
     ErrorReason.ERROR_REASON_APPEND_QUEUE_FULL: AppendQueueFull,
     ErrorReason.ERROR_REASON_DATABASE_UNAVAILABLE: DatabaseUnavailable,
     ErrorReason.ERROR_REASON_SHUTTING_DOWN: ShuttingDown,
-    ErrorReason.ERROR_REASON_BUG: ServerBug,
+    ErrorReason.ERROR_REASON_INTERNAL: ServerBug,
     ErrorReason.ERROR_REASON_READ_QUEUE_FULL: ReadQueueFull,
     ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID: InvalidResumeToken,
     ErrorReason.ERROR_REASON_HISTORY_DIVERGED: HistoryDiverged,
@@ -568,7 +568,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_TOO_MANY_WATCHES: TooManyWatches,
     ErrorReason.ERROR_REASON_TOO_MANY_DRAFTS: TooManyDrafts,
     ErrorReason.ERROR_REASON_SESSION_BUSY: SessionBusy,
-    ErrorReason.ERROR_REASON_API_KEY_INVALID: Unauthenticated,
+    ErrorReason.ERROR_REASON_CREDENTIALS_INVALID: Unauthenticated,
     ErrorReason.ERROR_REASON_PERMISSION_DENIED: PermissionDenied,
     ErrorReason.ERROR_REASON_ATTACHMENT_NOT_FOUND: AttachmentNotFound,
     ErrorReason.ERROR_REASON_ATTACHMENT_ID_REUSED: AttachmentIdReused,
@@ -580,10 +580,10 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_TOO_MANY_RETENTION_POLICIES: TooManyRetentionPolicies,
     ErrorReason.ERROR_REASON_SEARCH_DISABLED: SearchDisabled,
     ErrorReason.ERROR_REASON_SEARCH_TOO_COSTLY: SearchTooCostly,
-    ErrorReason.ERROR_REASON_SESSION_LOG_FULL: SessionLogFull,
-    ErrorReason.ERROR_REASON_RECALL_NOT_FOUND: RecallNotFound,
-    ErrorReason.ERROR_REASON_RECALL_EXISTS: RecallExists,
-    ErrorReason.ERROR_REASON_TOO_MANY_RECALLS: TooManyRecalls,
+    ErrorReason.ERROR_REASON_JOURNAL_FULL: JournalFull,
+    ErrorReason.ERROR_REASON_REMINDER_NOT_FOUND: ReminderNotFound,
+    ErrorReason.ERROR_REASON_REMINDER_EXISTS: ReminderExists,
+    ErrorReason.ERROR_REASON_TOO_MANY_REMINDERS: TooManyReminders,
     ErrorReason.ERROR_REASON_TOO_MANY_CONSUMERS: TooManyConsumers,
     ErrorReason.ERROR_REASON_CLAIM_LOST: ClaimLost,
 }

@@ -16,7 +16,7 @@ class WriterLease:
     """The session that it is for."""
     holder: str
     """The name under which it was taken."""
-    ttl: float
+    lease_ttl: float
     """How many seconds it lasts if it isn't renewed."""
     token: str
     """What to give as `writer_token`."""
@@ -25,10 +25,10 @@ class WriterLease:
     next_seq: int
     """The session's next seq when the lease was taken: read up to there before writing."""
 
-    def __init__(self, session_id: str, holder: str | None, ttl: float) -> None:
+    def __init__(self, session_id: str, holder: str | None, lease_ttl: float) -> None:
         self.session_id = session_id
         self.holder = holder or uuid7()
-        self.ttl = ttl
+        self.lease_ttl = lease_ttl
         self.token = ""
         self.epoch = 0
         self.next_seq = 0
@@ -38,14 +38,14 @@ class WriterLease:
     @property
     def lost(self) -> bool:
         """Whether the lease is over, or may be: the server said so, or no renewal came through for
-        the length of `ttl`. Once lost it stays lost. What was still written with it is refused."""
+        the length of `lease_ttl`. Once lost it stays lost. What was still written with it is refused."""
         if not self._lost and self.token and time.monotonic() >= self._good_until:
             self._lost = True
         return self._lost
 
     @property
     def _interval(self) -> float:
-        return self.ttl / 3
+        return self.lease_ttl / 3
 
     def _taken(self, answer: v1.AcquireWriterResponse, asked: float) -> None:
         self.token, self.epoch, self.next_seq = answer.writer_token, answer.epoch, answer.next_seq
@@ -53,7 +53,7 @@ class WriterLease:
 
     def _renewed(self, asked: float) -> None:
         """The server counts from when it got the request, which was after `asked`."""
-        self._good_until = asked + self.ttl
+        self._good_until = asked + self.lease_ttl
 
     def _failed(self, error: SessiondError) -> None:
         if isinstance(error, (WriterLeaseLost, NotFound)):

@@ -165,7 +165,7 @@ def _part(at: str, value: Any) -> v1.Part:
             found = _image(f"{at}.image_url", image)
             if found is not None:
                 return v1.Part(image=found)
-    return v1.Part(json=_encode(at, value))
+    return v1.Part(json=_encode(at, value).decode())
 
 
 def _image(at: str, image: dict[str, Any]) -> v1.Media | None:

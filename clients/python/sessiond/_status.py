@@ -38,7 +38,7 @@ def error_from_call(error: grpc.RpcError) -> SessiondError:
     )
 
 
-def error_from_item(error: v1.Error) -> SessiondError:
+def error_from_item(error: v1.CallError) -> SessiondError:
     """The exception for a refused item of a stream."""
     known = error.reason in v1.ErrorReason.values() and error.reason
     return _make(

@@ -55,7 +55,7 @@ class Outgoing:
         self.failure: Exception | None = None
         """What went wrong when it was read."""
         self._sha256 = b""
-        self._round = 0
+        self._turn = 0
         self._lock = threading.Lock()
 
     def measure(self) -> None:
@@ -73,15 +73,15 @@ class Outgoing:
         asking for them after the call has ended: only the newest iterator reads from the file. One that
         can't read ends without a last frame, so that the upload is refused, and says why in `failure`."""
         with self._lock:
-            self._round += 1
-            current = self._round
+            self._turn += 1
+            current = self._turn
             self.failure = None
             if self.repeatable:
                 self._file.seek(self._start)
         try:
             yield from self._frames(first, current)
         except Exception as error:
-            if current == self._round:
+            if current == self._turn:
                 self.failure = error
 
     def _frames(
@@ -106,13 +106,13 @@ class Outgoing:
 
     def _read(self, current: int) -> bytes:
         with self._lock:
-            if current != self._round:
+            if current != self._turn:
                 raise ValueError("another attempt has begun")
             return self._file.read(FRAME)
 
     def close(self) -> None:
         with self._lock:
-            self._round += 1
+            self._turn += 1
             if self._owned:
                 self._file.close()
 

@@ -57,7 +57,7 @@ class Appending:
         new = unknown_rows(append.rows, known, skip_known=append.skip_known)
         if not new:
             seqs = [known[row.client_id].seq for row in append.rows]
-            return Ack(seqs, head.next_seq, replayed=True, archived=head.has_archive)
+            return Ack(seqs, head.next_seq, replayed=True, offloaded=head.has_offloaded)
         gate.check_open(append.session_id, head)
         now = await heads.now(connection)
         gate.check_writer(append.session_id, head, append.writer_token, now)
@@ -74,7 +74,7 @@ class Appending:
             known[row.client_id].seq if row.client_id in known else next(following)
             for row in append.rows
         ]
-        return Ack(seqs, head.next_seq + len(new), replayed=False, archived=head.has_archive)
+        return Ack(seqs, head.next_seq + len(new), replayed=False, offloaded=head.has_offloaded)
 
 
 def unknown_rows(

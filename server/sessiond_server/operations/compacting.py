@@ -1,4 +1,4 @@
-"""Compaction: planning a safe range, replacing it by a note, and putting it back."""
+"""Compaction: planning a safe range, replacing it by a summary, and putting it back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Planned:
     next_seq: int
     nothing: int = 0
     lease_token: str = ""
-    lease_expire_time: datetime | None = None
+    expire_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Compact:
     key: SessionKey
     from_seq: int
     to_seq: int
-    note: MessageRow
+    summary: MessageRow
     tokens_before: int
     tokens_after: int
     author: str
@@ -92,7 +92,7 @@ async def plan(
             return planned
         token = f"compaction-{secrets.token_urlsafe(18)}"
         expire_time = await heads.set_compactor(connection, key, token, holder, duration)
-        return replace(planned, lease_token=token, lease_expire_time=expire_time)
+        return replace(planned, lease_token=token, expire_time=expire_time)
 
     return await database.transact(work)
 
@@ -143,13 +143,13 @@ async def compact(database: Database, wanted: Compact) -> tuple[CompactionRow, b
 
 async def _replayed(connection: Connection, wanted: Compact, head: Head) -> CompactionRow | None:
     """The compaction that a retry means (P4)."""
-    known = await appends.known(connection, head, [wanted.note])
+    known = await appends.known(connection, head, [wanted.summary])
     if not known:
         return None
-    stored = known[wanted.note.client_id]
+    stored = known[wanted.summary.client_id]
     row = await contexts.read_compaction(connection, wanted.key, stored.seq)
     if row is None or not stored.same:
-        raise ClientIdReused(wanted.note.client_id, stored.seq)
+        raise ClientIdReused(wanted.summary.client_id, stored.seq)
     return row
 
 
@@ -160,16 +160,16 @@ async def _compact(connection: Connection, wanted: Compact, head: Head) -> Compa
     first, last = _places(calls, context.spans, wanted.from_seq, wanted.to_seq)
     _check_whole(calls, context.spans, first, last, wanted)
     replaced = calls.items[first : last + 1]
-    note_seq = head.next_seq
-    rest = Append(wanted.session_id, wanted.key, [wanted.note], writer_token=wanted.writer_token)
-    if not await appends.store(connection, [rest], note=True, looked=True):
+    summary_seq = head.next_seq
+    rest = Append(wanted.session_id, wanted.key, [wanted.summary], writer_token=wanted.writer_token)
+    if not await appends.store(connection, [rest], summary=True, looked=True):
         raise WriterLeaseLost(wanted.session_id)  # it ended since the look before
-    span = Span(replaced[0].position, _end(replaced[-1], context.spans), note_seq)
+    span = Span(replaced[0].position, _end(replaced[-1], context.spans), summary_seq)
     await contexts.add_compacted_span(connection, wanted.key, span)
     await _record(connection, wanted, head, calls.items, replaced, span)
     await heads.touch(connection, wanted.key)
-    await changes.record(connection, wanted.key, changes.COMPACTED, reference=note_seq)
-    row = await contexts.read_compaction(connection, wanted.key, note_seq)
+    await changes.record(connection, wanted.key, changes.COMPACTED, reference=summary_seq)
+    row = await contexts.read_compaction(connection, wanted.key, summary_seq)
     assert row is not None
     return row
 
@@ -187,23 +187,23 @@ async def _record(
         connection,
         wanted.key,
         CompactionInsert(
-            span.note_seq,
+            span.summary_seq,
             head.next_change,
             span.from_seq,
             span.to_seq,
             len(replaced),
             wanted.tokens_before or tokens,
-            wanted.tokens_after or wanted.note.token_count,
+            wanted.tokens_after or wanted.summary.token_count,
             wanted.author,
             wanted.model,
         ),
     )
-    note = wanted.note
+    summary = wanted.summary
     await contexts.set_counters(
         connection,
         wanted.key,
-        len(items) - len(replaced) + note.in_context,
-        sum(item.tokens for item in items) - tokens + note.token_count * note.in_context,
+        len(items) - len(replaced) + summary.in_context,
+        sum(item.tokens for item in items) - tokens + summary.token_count * summary.in_context,
     )
     if wanted.lease_token:
         await heads.release_compactor(connection, wanted.key, wanted.lease_token)
@@ -213,9 +213,9 @@ def _places(calls: ToolCalls, spans: Sequence[Span], from_seq: int, to_seq: int)
     """The places of a range in the context. Raises `CompactionOverlap` and `CompactionRangeEmpty`."""
     for span in spans:
         inside = from_seq <= span.from_seq and span.to_seq <= to_seq
-        if span.note_seq and not inside and span.from_seq <= to_seq and from_seq <= span.to_seq:
+        if span.summary_seq and not inside and span.from_seq <= to_seq and from_seq <= span.to_seq:
             nearest = _around(calls, spans, from_seq, to_seq)
-            raise CompactionOverlap(from_seq, to_seq, span.note_seq, nearest)
+            raise CompactionOverlap(from_seq, to_seq, span.summary_seq, nearest)
     first, last = _between(calls.items, from_seq, to_seq)
     if first > last:
         raise CompactionRangeEmpty(from_seq, to_seq)
@@ -232,7 +232,7 @@ def _around(
 ) -> tuple[int, int] | None:
     """The range, widened to take in whole compactions, or the nearest safe one."""
     for span in spans:
-        if span.note_seq and span.from_seq <= to_seq and from_seq <= span.to_seq:
+        if span.summary_seq and span.from_seq <= to_seq and from_seq <= span.to_seq:
             from_seq, to_seq = min(from_seq, span.from_seq), max(to_seq, span.to_seq)
     first, last = _between(calls.items, from_seq, to_seq)
     if first > last:
@@ -257,17 +257,17 @@ def _seqs(
 
 
 def _end(last: Item, spans: Sequence[Span]) -> int:
-    """Where a range ends whose last message is `last`: a note ends where what it replaces does."""
-    if not last.note:
+    """Where a range ends whose last message is `last`: a summary ends where what it replaces does."""
+    if not last.summary:
         return last.seq
-    return next(span.to_seq for span in spans if span.note_seq == last.seq)
+    return next(span.to_seq for span in spans if span.summary_seq == last.seq)
 
 
 async def revert(
     database: Database,
     session_id: str,
     key: SessionKey,
-    note_seq: int,
+    summary_seq: int,
     *,
     expected_next_seq: int,
     writer_token: str,
@@ -276,9 +276,9 @@ async def revert(
 
     async def work(connection: Connection) -> CompactionRow:
         head = await gate.lock(connection, session_id, key)
-        row = await contexts.read_compaction(connection, key, note_seq)
+        row = await contexts.read_compaction(connection, key, summary_seq)
         if row is None:
-            raise CompactionNotFound(note_seq)
+            raise CompactionNotFound(summary_seq)
         if row.revert_time is not None:
             return row
         head = await gate.lock_for_change(
@@ -288,18 +288,20 @@ async def revert(
             writer_token=writer_token,
             expected_next_seq=expected_next_seq,
         )
-        await contexts.revert_compaction(connection, key, note_seq, head.next_seq)
+        await contexts.revert_compaction(connection, key, summary_seq, head.next_seq)
         await hiding.derive(connection, key, head, rewound_changed=False)
         await heads.touch(connection, key)
-        await changes.record(connection, key, changes.REVERTED, reference=note_seq)
-        reverted = await contexts.read_compaction(connection, key, note_seq)
+        await changes.record(connection, key, changes.REVERTED, reference=summary_seq)
+        reverted = await contexts.read_compaction(connection, key, summary_seq)
         assert reverted is not None
         return reverted
 
     return await database.transact(work)
 
 
-async def release_lease(database: Database, session_id: str, key: SessionKey, token: str) -> None:
+async def release_compaction_lease(
+    database: Database, session_id: str, key: SessionKey, token: str
+) -> None:
     """Give up the compaction lease."""
 
     async def work(connection: Connection) -> None:

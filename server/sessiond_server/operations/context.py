@@ -43,7 +43,7 @@ class Selection:
     next_seq: int
     details: bytes
     border: int
-    """Where the archive ends."""
+    """Where the offloaded messages end."""
 
 
 async def select(connection: Connection, wanted: Wanted) -> Selection:
@@ -97,9 +97,9 @@ class _Outline:
         self._size = _OUTLINE_FIRST
 
     async def beginning(self) -> list[Item]:
-        """The leading system messages, the note of what was compacted among them."""
+        """The leading system messages, the summary of what was compacted among them."""
         items = await self._fetch(self._pieces, LEADING_LIMIT, descending=False)
-        head = items[: leading(items, notes=True)]
+        head = items[: leading(items, summaries=True)]
         if head:
             self._left = between(self._pieces, head[-1].position + 1, _END)[::-1]
         return head
@@ -192,4 +192,4 @@ async def pages(
         if not page.more:
             return
         last, place = page.messages[-1], places[-1]
-        left = between(left, (place.position if place.note else last.seq) + 1, _END)
+        left = between(left, (place.position if place.summary else last.seq) + 1, _END)

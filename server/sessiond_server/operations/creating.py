@@ -11,7 +11,7 @@ from sessiond_server.errors import (
     SpawnTooDeep,
     TitleTaken,
 )
-from sessiond_server.sessions.titles import lineage
+from sessiond_server.sessions.titles import series
 from sessiond_server.store import changes, heads, sessions
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey, owners_key, session_key
@@ -26,7 +26,7 @@ class NewSession:
     session_id: str
     owner: str
     source: str
-    profile: str
+    agent: str
     title: str
     title_source: int
     pinned: bool
@@ -36,7 +36,7 @@ class NewSession:
     parent_kind: int
     spawn_tool_call_id: str
     lifecycle: int
-    round_index: int
+    turn_index: int
     request_id: str = ""
     fork_seq: int = 0
     parent_owner: str | None = None
@@ -82,7 +82,7 @@ async def create_missing(connection: Connection, new: NewSession, *, max_spawn_d
     if not await sessions.insert(connection, row):
         return False
     if new.title:
-        holder = await sessions.claim_title(connection, row, new.title, *lineage(new.title))
+        holder = await sessions.claim_title(connection, row, new.title, *series(new.title))
         if holder is not None:
             raise TitleTaken(new.title, holder)
     if parent is not None:
@@ -116,7 +116,7 @@ def _insert(new: NewSession, parent: SessionRow | None, incarnation: UUID) -> Se
         incarnation=incarnation,
         owner=new.owner,
         source=new.source,
-        profile=new.profile,
+        agent=new.agent,
         title=new.title,
         title_source=new.title_source,
         pinned=new.pinned,
@@ -129,7 +129,7 @@ def _insert(new: NewSession, parent: SessionRow | None, incarnation: UUID) -> Se
         root_id=new.session_id,
         spawn_depth=0,
         lifecycle=new.lifecycle,
-        round_index=new.round_index,
+        turn_index=new.turn_index,
         create_request_id=new.request_id,
     )
     if parent is None or new.parent_kind == NO_PARENT:

@@ -19,15 +19,15 @@ from sessiond_server.operations.exporting import Exported
 from sessiond_server.sessions.transfers import (
     Change,
     Compaction,
+    CompactionRevert,
+    JournalRecord,
     Kept,
-    LogRecord,
-    Recall,
-    Revert,
+    Reminder,
     Rewind,
+    RewindRevert,
     SeenRequest,
-    Undo,
 )
-from sessiond_server.store import attachments, changes, session_logs, transfers
+from sessiond_server.store import attachments, changes, journal, transfers
 from sessiond_server.store.attachments import AttachmentRow
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.messages import StoredMessage
@@ -37,7 +37,7 @@ _PAGE = 1000
 _CHANGES = 100
 _FILES = 100
 _REVISIONS = 16
-_RECALLS = 16
+_REMINDERS = 16
 _NEVER = math.inf
 
 Result = TypeVar("Result")
@@ -69,7 +69,7 @@ class FileChunk(NamedTuple):
 
 Version = tuple[int, int, int, bytes]
 """A version that was replaced: seq, change, effective seq, payload."""
-Event = Compaction | Revert | Rewind | Undo | Change
+Event = Compaction | CompactionRevert | Rewind | RewindRevert | Change
 Happened = Event | StoredMessage | Version | Kept | ExportedFile | FileChunk
 
 _Place = tuple[float, float, int]
@@ -112,10 +112,10 @@ class LogExport:
             yield request
         async for piece in self._files():
             yield piece
-        async for record in self._logs():
+        async for record in self._journal():
             yield record
-        async for recall in self._recalls():
-            yield recall
+        async for reminder in self._reminders():
+            yield reminder
         await self._read(_nothing)
 
     async def _read(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
@@ -225,12 +225,12 @@ class LogExport:
             if not begun:
                 yield ExportedFile(row, b"")
 
-    async def _logs(self) -> AsyncIterator[LogRecord]:
-        after, last, more = 0, self._found.next_log_seq - 1, True
+    async def _journal(self) -> AsyncIterator[JournalRecord]:
+        after, last, more = 0, self._found.next_seq - 1, True
         while more:
             page, more = await self._read(
                 partial(
-                    session_logs.page,
+                    journal.page,
                     key=self._key,
                     between=(after + 1, last),
                     kinds=None,
@@ -240,18 +240,18 @@ class LogExport:
                 )
             )
             for record in page:
-                yield LogRecord(*record)
-                after = record.log_seq
+                yield JournalRecord(*record)
+                after = record.seq
 
-    async def _recalls(self) -> AsyncIterator[Recall]:
-        for start in range(0, len(self._found.recalls), _RECALLS):
-            recalls = self._found.recalls[start : start + _RECALLS]
-            ids = [recall.recall_id for recall in recalls]
+    async def _reminders(self) -> AsyncIterator[Reminder]:
+        for start in range(0, len(self._found.reminders), _REMINDERS):
+            reminders = self._found.reminders[start : start + _REMINDERS]
+            ids = [reminder.reminder_id for reminder in reminders]
             details = await self._read(
-                partial(transfers.recall_details, key=self._key, recall_ids=ids)
+                partial(transfers.reminder_details, key=self._key, reminder_ids=ids)
             )
-            for recall in recalls:
-                yield recall._replace(details=details[recall.recall_id])
+            for reminder in reminders:
+                yield reminder._replace(details=details[reminder.reminder_id])
 
 
 async def _nothing(_: Connection) -> None:
@@ -268,17 +268,20 @@ def _hiding(found: Records) -> list[_Placed]:
     none."""
     places: list[_Placed] = []
     for row in found.compactions:
-        places.append(((row["note_seq"], row["change_no"], 0), _compaction(row)))
+        places.append(((row["summary_seq"], row["change_no"], 0), _compaction(row)))
         if row["revert_time"] is not None:
-            number = found.told.get((changes.REVERTED, row["note_seq"]), _NEVER)
-            revert = Revert(row["note_seq"], row["revert_effective_seq"], row["revert_time"])
+            number = found.told.get((changes.REVERTED, row["summary_seq"]), _NEVER)
+            revert = CompactionRevert(
+                row["summary_seq"], row["revert_effective_seq"], row["revert_time"]
+            )
             places.append(((revert.effective_seq - 1, number, 0), revert))
     for row in found.rewinds:
         places.append(((row["effective_seq"] - 1, row["rewind_id"], 0), _rewind(row)))
-        if row["undo_time"] is not None:
-            number = found.told.get((changes.UNDONE, row["rewind_id"]), _NEVER)
-            undo = Undo(row["rewind_id"], row["undo_effective_seq"], row["undo_time"])
-            places.append(((undo.effective_seq - 1, number, 0), undo))
+        if row["revert_time"] is not None:
+            number = found.told.get((changes.REWIND_REVERTED, row["rewind_id"]), _NEVER)
+            effective_seq = row["revert_effective_seq"]
+            back = RewindRevert(row["rewind_id"], effective_seq, row["revert_time"])
+            places.append(((effective_seq - 1, number, 0), back))
     return sorted(places, key=itemgetter(0))
 
 

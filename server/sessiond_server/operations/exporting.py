@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sessiond_server.errors import SessionNotFound
-from sessiond_server.sessions.transfers import Kept, Recall, parents_first
-from sessiond_server.store import heads, session_logs, sessions, transfers
+from sessiond_server.sessions.transfers import Kept, Reminder, parents_first
+from sessiond_server.store import heads, journal, sessions, transfers
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import session_key
 from sessiond_server.store.sessions import SessionRow
@@ -26,7 +26,7 @@ class Selection:
     owner: str | None
     sources: list[str] | None
     subtree_of: str | None
-    lineage: bool
+    continuations: bool
 
     def takes(self, row: SessionRow) -> bool:
         """Whether a session is wanted: its id may have become that of another one since."""
@@ -43,8 +43,8 @@ async def select(database: Database, wanted: Selection) -> list[str]:
         ids = wanted.ids
         if ids is not None:
             await _check_there(connection, wanted, ids)
-            if wanted.lineage:
-                ids = await transfers.lineage(connection, wanted.tenant, ids)
+            if wanted.continuations:
+                ids = await transfers.continuations(connection, wanted.tenant, ids)
         if wanted.subtree_of is not None:
             await _check_there(connection, wanted, [wanted.subtree_of])
             tree = await transfers.subtree(connection, wanted.tenant, wanted.subtree_of)
@@ -70,11 +70,11 @@ class Exported(NamedTuple):
     next_change: int
     records: Records
     kept: list[Kept]
-    recalls: list[Recall]
+    reminders: list[Reminder]
     """Without their details, which never change."""
     seen: array[int]
     """The request ids that it had seen; see `transfers.seen_marks`."""
-    next_log_seq: int
+    next_seq: int
 
 
 async def look(database: Database, wanted: Selection, session_id: str) -> Exported | None:
@@ -90,7 +90,7 @@ async def look(database: Database, wanted: Selection, session_id: str) -> Export
             head.next_change,
             await transfers.records(connection, key),
             await transfers.kept(connection, key),
-            await transfers.recalls(connection, key),
+            await transfers.reminders(connection, key),
             await transfers.seen_marks(connection, key),
-            (await session_logs.total(connection, key)).next_log_seq,
+            (await journal.total(connection, key)).next_seq,
         )

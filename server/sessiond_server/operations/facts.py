@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sessiond_server.errors import EtagMismatch, SessionEnded, TitleAlreadySet, TitleTaken
 from sessiond_server.operations import gate
 from sessiond_server.operations.ending import read
-from sessiond_server.sessions.titles import lineage
+from sessiond_server.sessions.titles import series
 from sessiond_server.store import changes, heads, sessions
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import ENDED
@@ -39,7 +39,7 @@ class Update:
     pinned: bool | None
     state: int | None
     labels_json: str | None
-    round_index: int | None
+    turn_index: int | None
     change_details: Callable[[bytes], bytes]
 
 
@@ -60,7 +60,7 @@ async def update(database: Database, wanted: Update) -> SessionRow:
             await _set_title(connection, row, wanted.title)
         row.pinned = row.pinned if wanted.pinned is None else wanted.pinned
         row.labels_json = wanted.labels_json or row.labels_json
-        row.round_index = row.round_index if wanted.round_index is None else wanted.round_index
+        row.turn_index = row.turn_index if wanted.turn_index is None else wanted.turn_index
         row.details = wanted.change_details(row.details)
         await sessions.update(connection, row)
         await changes.record(connection, row.key, changes.FACTS)
@@ -82,6 +82,6 @@ async def _set_title(connection: Connection, row: SessionRow, title: Title) -> N
 
 
 async def _claim(connection: Connection, row: SessionRow, title: str) -> None:
-    holder = await sessions.claim_title(connection, row, title, *lineage(title))
+    holder = await sessions.claim_title(connection, row, title, *series(title))
     if holder is not None:
         raise TitleTaken(title, holder)

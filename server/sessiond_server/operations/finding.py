@@ -1,4 +1,4 @@
-"""Finding sessions: by what a person typed, in lists, and the next title of a lineage."""
+"""Finding sessions: by what a person typed, in lists, and the next title of a series."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import asyncpg
 from sessiond_server.errors import SearchTooCostly, SessionAmbiguous, SessionNotFound
 from sessiond_server.sessions import titles
 from sessiond_server.sessions.queries import Query
-from sessiond_server.store import lists, recalls, search, sessions
-from sessiond_server.store.database import ArchiveNeeded, Connection, Database
+from sessiond_server.store import lists, reminders, search, sessions
+from sessiond_server.store.database import Connection, Database, SnapshotNeeded
 from sessiond_server.store.keys import SessionKey, session_key
 from sessiond_server.store.lists import ListFilters, ListPlace, Order, Scope
 from sessiond_server.store.sessions import SessionRow
@@ -27,7 +27,7 @@ async def resolve(
     connection: Connection, tenant: str, query: str, owner: str, *, exact_title: bool = False
 ) -> SessionRow:
     """The session with this id, else with an id that begins so, else of this title: the newest of its
-    lineage, or the one that has exactly it."""
+    series, or the one that has exactly it."""
     exact = await sessions.read(connection, session_key(tenant, query))
     if exact is not None and owner in ("", exact.owner):
         return exact
@@ -47,20 +47,20 @@ async def resolve(
 async def _by_title(
     connection: Connection, tenant: str, title: str, owner: str, exact: bool
 ) -> list[str]:
-    name, number = titles.lineage(title)
+    name, number = titles.series(title)
     if exact or number > 1:
         return await sessions.by_title(connection, tenant, title, name, owner)
     return await sessions.newest_by_title(connection, tenant, name, owner)
 
 
 async def next_title(connection: Connection, tenant: str, title: str, owner: str) -> str:
-    """The title after the newest of a lineage. A long name is shortened, and its lineage is then that of
+    """The title after the newest of a series. A long name is shortened, and its series is then that of
     the shortened one."""
-    name, _ = titles.lineage(title)
+    name, _ = titles.series(title)
     number = await sessions.newest_number(connection, tenant, owner, name)
     while True:
         proposed = titles.numbered(name, number + 1)
-        shortened, _ = titles.lineage(proposed)
+        shortened, _ = titles.series(proposed)
         if shortened == name:
             return proposed
         newest = await sessions.newest_number(connection, tenant, owner, shortened)
@@ -77,8 +77,8 @@ class Preview:
     opening: list[bytes]
     latest: list[bytes]
     children: int
-    recall_time: datetime | None = None
-    """When its soonest pending recall is due."""
+    reminder_time: datetime | None = None
+    """When its soonest pending reminder is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +115,17 @@ class Listed:
 
 
 async def list_page(database: Database, wanted: Listing) -> Listed:
-    """A page. Of sessions with an archive the texts are read from one snapshot, all else is found before."""
+    """A page. Texts of sessions with offloaded messages are read from one snapshot, after all else."""
     async with database.connection() as connection:
         found = await _found(connection, wanted)
         rows = [row for row, _, _ in found.rows]
         texts: list[sessions.Beginning] | None
         try:
             texts = await sessions.previews(connection, rows)
-        except ArchiveNeeded:
+        except SnapshotNeeded:
             texts = None
     if texts is None:
-        texts = await database.read_archived(lambda archived: sessions.previews(archived, rows))
+        texts = await database.read_offloaded(lambda offloaded: sessions.previews(offloaded, rows))
     for text in texts:
         preview = found.rows[text.place - 1][1]
         if text.opening:
@@ -175,9 +175,9 @@ async def _facts(connection: Connection, rows: list[SessionRow], wanted: Listing
     ids = [row.session_id for row in rows]
     children = await lists.child_counts(connection, wanted.filters.tenant, wanted.owner, ids)
     previews = [Preview([], [], children.get(id, 0)) for id in ids]
-    times = await recalls.pending_times(connection, rows)
+    times = await reminders.pending_times(connection, rows)
     for row, preview in zip(rows, previews, strict=True):
-        preview.recall_time = times.get(row.key)
+        preview.reminder_time = times.get(row.key)
     return previews
 
 

@@ -9,7 +9,7 @@ from sessiond_server.errors import SeqOutOfRange
 from sessiond_server.operations import creating, gate, hiding
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.ending import read
-from sessiond_server.store import archive, archived, sessions
+from sessiond_server.store import offload, offloaded, sessions
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
@@ -51,27 +51,27 @@ async def fork(database: Database, wanted: Fork, *, max_spawn_depth: int) -> Ses
 
 
 async def _copy(connection: Connection, wanted: Fork, new: NewSession, source: Head) -> None:
-    copied = await _copy_archived(connection, wanted, new.key, source)
+    copied = await _copy_offloaded(connection, wanted, new.key, source)
     await sessions.copy_history(connection, wanted.key, new.key, wanted.at_seq or None, copied)
     head = await gate.lock(connection, new.session_id, new.key)
     await hiding.derive(connection, new.key, head, rewound_changed=True)
 
 
-async def _copy_archived(
+async def _copy_offloaded(
     connection: Connection, wanted: Fork, target: SessionKey, source: Head
 ) -> tuple[int, int]:
-    """Copy what is archived of a locked session, as it was then, out of the archive; how many messages and
-    tool calls. The fork is archived in its turn, since other calls may be open in it."""
-    if not source.has_archive:
+    """Copy what is offloaded of a locked session, as it was then, out of the segments; how many messages and
+    tool calls. The fork is offloaded in its turn, since other calls may be open in it."""
+    if not source.has_offloaded:
         return 0, 0
-    last = source.archived_before_seq - 1
+    last = source.offloaded_before_seq - 1
     if wanted.at_seq:
         last = min(last, wanted.at_seq)
     count = calls = 0
-    async for messages in archived.pieces(connection, wanted.key, source.first_seq, last):
+    async for messages in offloaded.pieces(connection, wanted.key, source.first_seq, last):
         if wanted.at_seq:
-            messages = await archived.as_of(connection, wanted.key, messages, wanted.at_seq)
-        await archive.insert_messages(connection, target, messages)
+            messages = await offloaded.as_of(connection, wanted.key, messages, wanted.at_seq)
+        await offload.insert_messages(connection, target, messages)
         count += len(messages)
         calls += sum(len(message.tool_call_ids or ()) for message in messages)
     return count, calls

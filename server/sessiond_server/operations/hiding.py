@@ -16,7 +16,7 @@ async def derive(
     compacted, rewound = hidden_spans(*await contexts.history(connection, key))
     await contexts.replace_spans(connection, key, compacted, rewound)
     pieces = segments(shown(compacted, rewound), head.first_seq, head.last_seq)
-    count, tokens = await contexts.totals(connection, key, pieces, border=head.archived_before_seq)
+    count, tokens = await contexts.totals(connection, key, pieces, border=head.offloaded_before_seq)
     await contexts.set_counters(connection, key, count, tokens)
     if rewound_changed:
         await messages.derive_open_tool_calls(connection, key)

@@ -10,34 +10,34 @@ from typing import Any
 import asyncpg
 
 from sessiond_server.errors import ClientIdReused, ImportConflict, InvalidFields, invalid
-from sessiond_server.operations import archiving, hiding
+from sessiond_server.operations import hiding, offloading
 from sessiond_server.sessions import visibility
 from sessiond_server.sessions.transfers import (
     BillingFacts,
     Change,
     Compaction,
+    CompactionRevert,
     Item,
+    JournalRecord,
     Kept,
-    LogRecord,
     Mark,
     Message,
-    Recall,
-    Revert,
+    Reminder,
     Revision,
     Rewind,
+    RewindRevert,
     SeenRequest,
-    Undo,
-    UsageRound,
     UsageSum,
+    UsageTurn,
 )
 from sessiond_server.sessions.visibility import PartialOverlap, hidden_spans
-from sessiond_server.store import archived, changes, contexts, transfers
+from sessiond_server.store import changes, contexts, offloaded, transfers
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
 
-_HIDING = (Compaction, Revert, Rewind, Undo)
-_KEPT = (UsageSum, UsageRound, BillingFacts, SeenRequest, LogRecord, Mark, Recall)
+_HIDING = (Compaction, CompactionRevert, Rewind, RewindRevert)
+_KEPT = (UsageSum, UsageTurn, BillingFacts, SeenRequest, JournalRecord, Mark, Reminder)
 
 
 @dataclass(slots=True)
@@ -70,16 +70,16 @@ class LogImport:
         self._kept: list[Kept] = []
         self._compactions: dict[int, visibility.Compaction] = {}
         self._rewinds: dict[int, visibility.Rewind] = {}
-        self._open_note = 0
+        self._open_summary = 0
         self._unchecked = self._hidden = False
         self._rewound_from: int | None = None
         self._handlers: dict[type[Any], Callable[[Any], bool]] = {
             Message: self._message,
             Revision: self._revision,
             Compaction: self._compaction,
-            Revert: self._revert,
+            CompactionRevert: self._compaction_revert,
             Rewind: self._rewind,
-            Undo: self._undo,
+            RewindRevert: self._rewind_revert,
             Change: self._change,
         }
 
@@ -87,20 +87,24 @@ class LogImport:
         """Add what is missing. Raises `ImportConflict` and `InvalidFields`."""
         await self._learn(items)
         for item in items:
-            if self._open_note and not isinstance(item, Compaction):
-                raise self._wrong("note", f"message {self._open_note} is a note without compaction")
+            if self._open_summary and not isinstance(item, Compaction):
+                raise self._wrong(
+                    "summary", f"message {self._open_summary} is a summary without compaction"
+                )
             if isinstance(item, _KEPT):
                 self._keep(item)
             else:
                 self._count(isinstance(item, Message), self._handlers[type(item)](item))
-        if self._open_note:
-            raise self._wrong("note", f"message {self._open_note} is a note without compaction")
+        if self._open_summary:
+            raise self._wrong(
+                "summary", f"message {self._open_summary} is a summary without compaction"
+            )
         self._check_hidden()
         await self._store()
 
     def _keep(self, item: Kept) -> None:
         if isinstance(item, Mark) and item.seq >= self.next_seq:
-            raise self._wrong("watermark.seq", f"must be below {self.next_seq}, is {item.seq}")
+            raise self._wrong("cursor.seq", f"must be below {self.next_seq}, is {item.seq}")
         self._kept.append(item)
 
     def _count(self, message: bool, known: bool) -> None:
@@ -127,7 +131,7 @@ class LogImport:
         )
         if any(isinstance(i, _HIDING) for i in items):
             compactions, rewinds = await contexts.history(connection, key)
-            self._compactions = {c.note_seq: c for c in compactions}
+            self._compactions = {c.summary_seq: c for c in compactions}
             self._rewinds = {r.rewind_id: r for r in rewinds}
         self._last_time = await transfers.last_time(connection, key, head.last_seq)
 
@@ -138,8 +142,8 @@ class LogImport:
         return ImportConflict(self._session_id, seq, why)
 
     def _message(self, item: Message) -> bool:
-        if item.note:
-            self._open_note = item.seq
+        if item.summary:
+            self._open_summary = item.seq
         if item.seq < self._head.next_seq:
             if item.seq < self._head.first_seq:
                 raise self._conflict(item.seq, "was cleared in the store")
@@ -166,7 +170,7 @@ class LogImport:
             hidden_spans(self._compactions.values(), self._rewinds.values())
         except PartialOverlap as overlap:
             raise self._wrong(
-                "compaction", f"that of note {overlap.note_seq} overlaps another in part"
+                "compaction", f"that of summary {overlap.summary_seq} overlaps another in part"
             ) from overlap
         self._unchecked = False
 
@@ -206,38 +210,42 @@ class LogImport:
         )
 
     def _compaction(self, item: Compaction) -> bool:
-        if self._open_note != item.note_seq:
-            raise self._wrong("compaction.note_seq", "isn't that of the note before it")
-        self._open_note = 0
-        if item.note_seq < self._head.next_seq:
-            known = self._compactions.get(item.note_seq)
+        if self._open_summary != item.summary_seq:
+            raise self._wrong("compaction.summary_seq", "isn't that of the summary before it")
+        self._open_summary = 0
+        if item.summary_seq < self._head.next_seq:
+            known = self._compactions.get(item.summary_seq)
             if known is None or (known.from_seq, known.to_seq) != (item.from_seq, item.to_seq):
                 raise self._conflict(
-                    item.note_seq, "is the note of another compaction in the store"
+                    item.summary_seq, "is the summary of another compaction in the store"
                 )
             return True
-        if not self._head.first_seq <= item.from_seq <= item.to_seq < item.note_seq:
-            raise self._wrong("compaction.from_seq", "isn't a range of messages before the note")
+        if not self._head.first_seq <= item.from_seq <= item.to_seq < item.summary_seq:
+            raise self._wrong("compaction.from_seq", "isn't a range of messages before the summary")
         number = item.change_no or self.next_change
         self._numbered("compaction.change_no", number)
         self._records.append(item._replace(change_no=number))
         if not item.change_no:
-            self._told(number, changes.COMPACTED, item.note_seq, item.create_time)
-        self._compactions[item.note_seq] = visibility.Compaction(*_compaction_span(item))
+            self._told(number, changes.COMPACTED, item.summary_seq, item.create_time)
+        self._compactions[item.summary_seq] = visibility.Compaction(*_compaction_span(item))
         self._unchecked = self._hidden = True
         return False
 
-    def _revert(self, item: Revert) -> bool:
-        known = self._compactions.get(item.note_seq)
+    def _compaction_revert(self, item: CompactionRevert) -> bool:
+        known = self._compactions.get(item.summary_seq)
         if known is None:
-            raise self._wrong("revert.note_seq", f"there is no compaction {item.note_seq}")
+            raise self._wrong(
+                "compaction_revert.summary_seq", f"there is no compaction {item.summary_seq}"
+            )
         if known.revert_effective_seq is not None:
             if known.revert_effective_seq != item.effective_seq:
-                raise self._conflict(item.note_seq, "was reverted elsewhere in the store")
+                raise self._conflict(item.summary_seq, "was reverted elsewhere in the store")
             return True
-        self._now("revert.effective_seq", item.effective_seq)
+        self._now("compaction_revert.effective_seq", item.effective_seq)
         self._records.append(item)
-        self._compactions[item.note_seq] = known._replace(revert_effective_seq=item.effective_seq)
+        self._compactions[item.summary_seq] = known._replace(
+            revert_effective_seq=item.effective_seq
+        )
         self._unchecked = self._hidden = True
         return False
 
@@ -267,17 +275,17 @@ class LogImport:
     def _same_rewind(self, item: Rewind) -> visibility.Rewind | None:
         return next((r for r in self._rewinds.values() if r[1:4] == item[1:4]), None)
 
-    def _undo(self, item: Undo) -> bool:
+    def _rewind_revert(self, item: RewindRevert) -> bool:
         known = self._rewinds.get(item.rewind_id)
         if known is None:
-            raise self._wrong("undo.rewind_id", f"there is no rewind {item.rewind_id}")
-        if known.undo_effective_seq is not None:
-            if known.undo_effective_seq != item.effective_seq:
-                raise self._conflict(None, f"has rewind {item.rewind_id} undone elsewhere")
+            raise self._wrong("rewind_revert.rewind_id", f"there is no rewind {item.rewind_id}")
+        if known.revert_effective_seq is not None:
+            if known.revert_effective_seq != item.effective_seq:
+                raise self._conflict(None, f"has rewind {item.rewind_id} reverted elsewhere")
             return True
-        self._now("undo.effective_seq", item.effective_seq)
+        self._now("rewind_revert.effective_seq", item.effective_seq)
         self._records.append(item)
-        self._rewinds[item.rewind_id] = known._replace(undo_effective_seq=item.effective_seq)
+        self._rewinds[item.rewind_id] = known._replace(revert_effective_seq=item.effective_seq)
         self._changes_rewound(known.after_seq + 1)
         return False
 
@@ -299,7 +307,7 @@ class LogImport:
     async def _store(self) -> None:
         connection, key, head = self._connection, self._key, self._head
         if self._messages:
-            await self._check_archived()
+            await self._check_offloaded()
             try:
                 await transfers.add_messages(connection, key, self._messages)
             except asyncpg.UniqueViolationError as error:
@@ -311,7 +319,7 @@ class LogImport:
         for kept in self._kept:
             self._count(False, not await transfers.keep(connection, key, kept))
         if self._rewound_from is not None:
-            archiving.check_restored(head, self._rewound_from)
+            offloading.check_restored(head, self._rewound_from)
         if self._hidden:
             grown = replace(head, next_seq=self.next_seq)
             rewound = self._rewound_from is not None
@@ -319,18 +327,18 @@ class LogImport:
         if self._hidden or self.next_change != head.next_change:
             await transfers.set_next_change(connection, key, self.next_change)
 
-    async def _check_archived(self) -> None:
-        """Client ids of archived messages are taken too (P4)."""
-        if self._head.has_archive:
+    async def _check_offloaded(self) -> None:
+        """Client ids of offloaded messages are taken too (P4)."""
+        if self._head.has_offloaded:
             ids = [message.client_id for message in self._messages]
             first = self._head.first_seq
-            taken = await archived.by_client_ids(self._connection, self._key, first, ids)
+            taken = await offloaded.by_client_ids(self._connection, self._key, first, ids)
             for client_id, message in taken.items():
                 raise ClientIdReused(client_id, message.seq)
 
 
 def _compaction_span(item: Compaction) -> tuple[int, int, int]:
-    return item.note_seq, item.from_seq, item.to_seq
+    return item.summary_seq, item.from_seq, item.to_seq
 
 
 def _twice(messages: Sequence[Message]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from sessiond_server.errors import ImportConflict, invalid
-from sessiond_server.operations import archiving, ending, gate
+from sessiond_server.operations import ending, gate, offloading
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.import_log import Counts, LogImport
 from sessiond_server.sessions import titles
@@ -76,7 +76,7 @@ async def apply(
         touch(key)
         return replace(begun, counts=log.counts)
 
-    return await archiving.transact(database, wanted.new.session_id, wanted.new.key, work)
+    return await offloading.transact(database, wanted.new.session_id, wanted.new.key, work)
 
 
 async def _begin(connection: Connection, wanted: Wanted) -> tuple[Applied, Head]:
@@ -139,7 +139,7 @@ def _insert(new: NewSession, parent: SessionRow | None) -> SessionInsert:
         incarnation=uuid4(),
         owner=new.owner,
         source=new.source,
-        profile=new.profile,
+        agent=new.agent,
         title=new.title,
         title_source=new.title_source,
         pinned=new.pinned,
@@ -152,16 +152,16 @@ def _insert(new: NewSession, parent: SessionRow | None) -> SessionInsert:
         root_id=new.session_id if parent is None else parent.root_id,
         spawn_depth=depth,
         lifecycle=new.lifecycle,
-        round_index=new.round_index,
+        turn_index=new.turn_index,
         create_request_id=new.request_id,
     )
 
 
 async def _claim(connection: Connection, row: SessionInsert) -> str:
-    """The session's title, or the next of its lineage that nobody else has."""
-    name, number = titles.lineage(row.title)
+    """The session's title, or the next of its series that nobody else has."""
+    name, number = titles.series(row.title)
     title = row.title
-    while await sessions.claim_title(connection, row, title, *titles.lineage(title)) is not None:
+    while await sessions.claim_title(connection, row, title, *titles.series(title)) is not None:
         newest = await sessions.newest_number(connection, row.tenant, row.owner, name)
         number = max(number, newest) + 1
         title = titles.numbered(name, number)
@@ -172,14 +172,14 @@ def _differs(row: SessionRow, wanted: Wanted) -> bool:
     """Whether somebody changed the facts of a session since, or it lost its parent or title."""
     new, origin = wanted.new, wanted.origin
     same_labels = json.loads(row.labels_json) == json.loads(new.labels_json)
-    same_title = titles.lineage(row.title).name == titles.lineage(new.title).name
+    same_title = titles.series(row.title).name == titles.series(new.title).name
     return (
         not (same_title and same_labels)
         or any(
             getattr(row, name) != getattr(new, name)
             for name in (
-                *("owner", "source", "profile", "title_source", "pinned", "details", "parent_id"),
-                *("parent_kind", "lifecycle", "round_index"),
+                *("owner", "source", "agent", "title_source", "pinned", "details", "parent_id"),
+                *("parent_kind", "lifecycle", "turn_index"),
             )
         )
         or (row.state, row.end_reason, row.end_time)

@@ -31,36 +31,36 @@ _REPORTS = 1000
 
 
 async def put(
-    database: Database, tenant: str, name: str, rule: bytes, *, dry_run: bool, etag: str
+    database: Database, tenant: str, policy_id: str, rule: bytes, *, dry_run: bool, etag: str
 ) -> tuple[PolicyRow, bool]:
     """Make or replace a policy; the policy, and whether there was none."""
 
     async def work(connection: Connection) -> tuple[PolicyRow, bool]:
-        stored = await policies.lock(connection, tenant, name)
+        stored = await policies.lock(connection, tenant, policy_id)
         if etag and etag != (stored.etag if stored else ""):
             raise EtagMismatch(stored.etag if stored else "")
         if stored is None and await policies.count(connection, tenant) >= POLICIES:
             raise TooManyRetentionPolicies(POLICIES)
-        row = await policies.put(connection, tenant, name, uuid4(), rule, dry_run)
+        row = await policies.put(connection, tenant, policy_id, uuid4(), rule, dry_run)
         return row, stored is None
 
     return await database.transact(work)
 
 
 async def delete(
-    database: Database, tenant: str, name: str, *, etag: str, allow_missing: bool
+    database: Database, tenant: str, policy_id: str, *, etag: str, allow_missing: bool
 ) -> None:
     """End a policy: nothing more is deleted by it once this returns."""
 
     async def work(connection: Connection) -> None:
-        stored = await policies.lock(connection, tenant, name)
+        stored = await policies.lock(connection, tenant, policy_id)
         if stored is None:
             if allow_missing:
                 return
-            raise RetentionPolicyNotFound(name)
+            raise RetentionPolicyNotFound(policy_id)
         if etag and etag != stored.etag:
             raise EtagMismatch(stored.etag)
-        await policies.delete(connection, tenant, name)
+        await policies.delete(connection, tenant, policy_id)
 
     await database.transact(work)
 
@@ -106,12 +106,17 @@ async def follow(database: Database, policy: PolicyRow, rule: Rule) -> None:
         while place is not None:
             report = _Report(policy, UUID(bytes=uuid_utils.uuid7().bytes))
             wanted = Pruning(
-                policy.tenant, rule, policy.dry_run, _REPORT_SESSIONS, report.record, policy.name
+                policy.tenant,
+                rule,
+                policy.dry_run,
+                _REPORT_SESSIONS,
+                report.record,
+                policy.policy_id,
             )
             found, place = await pruning.page(database, wanted, place)
             _tell(policy, report, found)
     except _PolicyChanged:
-        log.info("retention policy changed while it was followed", policy=policy.name)
+        log.info("retention policy changed while it was followed", policy=policy.policy_id)
         return
     async with database.connection() as connection:
         await policies.drop_reports(connection, policy, _REPORTS)
@@ -122,7 +127,7 @@ def _tell(policy: PolicyRow, report: _Report, found: list[Pruned]) -> None:
         return
     log.info(
         "retention",
-        policy=policy.name,
+        policy=policy.policy_id,
         dry_run=policy.dry_run,
         report_id=str(report.report_id),
         sessions=sum(it.gone.sessions for it in found),
@@ -143,7 +148,7 @@ async def follow_all(database: Database, decode: Decode) -> None:
         try:
             await follow(database, policy, decode(policy.rule))
         except Exception as error:
-            facts = {"tenant": policy.tenant, "policy": policy.name}
+            facts = {"tenant": policy.tenant, "policy": policy.policy_id}
             await failing.skip("retention policy not followed", error, **facts)
         async with database.connection() as connection:
             await policies.was_run(connection, policy)

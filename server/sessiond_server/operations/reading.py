@@ -63,7 +63,7 @@ async def page(connection: Connection, reading: Reading) -> Read:
         return Read([], Marks(set(), {}, {}), None)
     if reading.view == CONTEXT:
         return await _context_page(connection, reading, low, high)
-    return await _log_page(connection, reading, low, high, head.archived_before_seq)
+    return await _log_page(connection, reading, low, high, head.offloaded_before_seq)
 
 
 def size_of(messages: Sequence[StoredMessage]) -> int:
@@ -129,7 +129,7 @@ async def _context_page(connection: Connection, reading: Reading, low: int, high
     following = None
     if got.more:
         last, place = got.messages[-1], places[-1]
-        position = place.position if place.note else last.seq
+        position = place.position if place.summary else last.seq
         following = position + (-1 if reading.descending else 1)
     return Read(
         got.messages, await messages.marks(connection, reading.key, got.messages), following
@@ -139,7 +139,7 @@ async def _context_page(connection: Connection, reading: Reading, low: int, high
 async def _context_segments(
     connection: Connection, reading: Reading, low: int, high: int
 ) -> tuple[list[Segment], int]:
-    """The part of the context, and where the archive ends."""
+    """The part of the context, and where the offloaded messages end."""
     context = await contexts.context_map(connection, reading.key)
     if context is None:
         raise SessionNotFound(reading.session_id)

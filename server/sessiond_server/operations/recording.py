@@ -51,8 +51,8 @@ class Recording:
         new = await _unseen(connection, key, records)
         if not new:
             return len(records)
-        set_rounds = {it.round_index for it in new if it.set_round and it.round_index is not None}
-        stored = await usage.rounds(connection, key, set_rounds) if set_rounds else {}
+        set_turns = {it.turn_index for it in new if it.set_turn and it.turn_index is not None}
+        stored = await usage.turns(connection, key, set_turns) if set_turns else {}
         await usage.add(connection, {key: rules.changes(new, stored, now)})
         await self._fill_in(connection, {key: new})
         return len(records) - len(new)

@@ -9,8 +9,8 @@ from sessiond_server.errors import MessageNotFound, invalid
 from sessiond_server.operations import gate, indexing
 from sessiond_server.operations.indexing import Read
 from sessiond_server.sessions import visibility
-from sessiond_server.store import archive, archived, contexts, heads, messages
 from sessiond_server.store import changes as changes_log
+from sessiond_server.store import contexts, heads, messages, offload, offloaded
 from sessiond_server.store.crossing import Row, column
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import Head
@@ -71,7 +71,10 @@ async def update(
 
 def _before(row: Row) -> StoredMessage:
     return StoredMessage(
-        column(row, "seq"), column(row, "create_time"), column(row, "note"), column(row, "payload")
+        column(row, "seq"),
+        column(row, "create_time"),
+        column(row, "summary"),
+        column(row, "payload"),
     )
 
 
@@ -79,15 +82,15 @@ async def _current(
     connection: Connection, head: Head, seqs: Sequence[int], max_bytes: int
 ) -> Mapping[int, Row]:
     """The current versions by seq."""
-    below = [seq for seq in seqs if seq < head.archived_before_seq]
+    below = [seq for seq in seqs if seq < head.offloaded_before_seq]
     found: dict[int, Row] = {}
     if below:
-        count = await archived.segment_count(connection, head.key, below)
+        count = await offloaded.segment_count(connection, head.key, below)
         if count > _SEGMENTS:
             raise invalid(
-                "updates", f"are of archived messages in {count} segments, more than {_SEGMENTS}"
+                "updates", f"are of offloaded messages in {count} segments, more than {_SEGMENTS}"
             )
-        there = await archived.by_seqs(connection, head.key, below)
+        there = await offloaded.by_seqs(connection, head.key, below)
         found |= {seq: there[seq] for seq in below if seq in there}
     size = sum(len(column(row, "payload")) for row in found.values())
     size += await messages.size(connection, head.key, seqs)
@@ -100,16 +103,16 @@ async def _revise(
     connection: Connection, head: Head, current: Mapping[int, Row], changed: Sequence[Revision]
 ) -> None:
     numbers = {"change_no": head.next_change, "effective_seq": head.next_seq}
-    in_table = [r for r in changed if r.seq >= head.archived_before_seq]
+    in_table = [r for r in changed if r.seq >= head.offloaded_before_seq]
     await messages.revise(connection, head.key, in_table, **numbers)
     old = {seq: row for seq, row in current.items() if isinstance(row, FullMessage)}
     in_segments = [r for r in changed if r.seq in old]
-    await archive.revise(connection, head.key, old, in_segments, **numbers)
+    await offload.revise(connection, head.key, old, in_segments, **numbers)
 
 
 def _stored(revision: Revision, current: Row) -> StoredMessage:
     return StoredMessage(
-        revision.seq, column(current, "create_time"), column(current, "note"), revision.payload
+        revision.seq, column(current, "create_time"), column(current, "summary"), revision.payload
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sessiond_server.errors import (
     NothingToRewind,
     RewindNotFound,
-    RewindNotUndoable,
+    RewindNotRevertible,
     SeqOutOfRange,
 )
-from sessiond_server.operations import archiving, gate, hiding
+from sessiond_server.operations import gate, hiding, offloading
 from sessiond_server.sessions.visibility import PartialOverlap, Rewind, rewound_spans, segments
 from sessiond_server.store import attachments, changes, contexts, heads, sessions
 from sessiond_server.store.contexts import RewindRow
@@ -42,7 +42,7 @@ async def rewind(
         _, rewinds = await contexts.history(connection, key)
         if not segments(rewound_spans(rewinds), max(after_seq + 1, head.first_seq), head.last_seq):
             return await _same(connection, key, rewinds, after_seq, head)
-        archiving.check_restored(head, after_seq + 1)
+        offloading.check_restored(head, after_seq + 1)
         new = Rewind(head.next_change, after_seq, head.last_seq, head.next_seq)
         await contexts.insert_rewind(connection, key, new, author)
         await hiding.derive(connection, key, head, rewound_changed=True)
@@ -50,7 +50,7 @@ async def rewind(
         await changes.record(connection, key, changes.REWOUND, reference=new.rewind_id)
         return await _read(connection, key, new.rewind_id)
 
-    return await archiving.transact(database, session_id, key, work)
+    return await offloading.transact(database, session_id, key, work)
 
 
 async def _same(
@@ -61,7 +61,7 @@ async def _same(
         if (
             rewind.after_seq == after_seq
             and rewind.to_seq == head.last_seq
-            and rewind.undo_effective_seq is None
+            and rewind.revert_effective_seq is None
         ):
             return await _read(connection, key, rewind.rewind_id)
     raise NothingToRewind(after_seq, head.next_seq)
@@ -74,7 +74,7 @@ async def _read(connection: Connection, key: SessionKey, rewind_id: int) -> Rewi
     return row
 
 
-async def undo(
+async def revert(
     database: Database,
     session_id: str,
     key: SessionKey,
@@ -88,7 +88,7 @@ async def undo(
     async def work(connection: Connection) -> RewindRow:
         await gate.lock(connection, session_id, key)
         row = await _read(connection, key, rewind_id)
-        if row.undo_time is not None:
+        if row.revert_time is not None:
             return row
         head = await gate.lock_for_change(
             connection,
@@ -97,20 +97,20 @@ async def undo(
             writer_token=writer_token,
             expected_next_seq=expected_next_seq,
         )
-        archiving.check_restored(head, row.after_seq + 1)
-        await contexts.undo_rewind(connection, key, row.rewind_id, head.next_seq)
+        offloading.check_restored(head, row.after_seq + 1)
+        await contexts.revert_rewind(connection, key, row.rewind_id, head.next_seq)
         try:
             await hiding.derive(connection, key, head, rewound_changed=True)
         except PartialOverlap as overlap:
-            raise RewindNotUndoable(row.rewind_id, overlap.note_seq) from overlap
-        obstacle = await contexts.undo_obstacle(connection, key, row.after_seq, row.to_seq)
+            raise RewindNotRevertible(row.rewind_id, overlap.summary_seq) from overlap
+        obstacle = await contexts.revert_obstacle(connection, key, row.after_seq, row.to_seq)
         if obstacle is not None:
-            raise RewindNotUndoable(row.rewind_id, obstacle)
+            raise RewindNotRevertible(row.rewind_id, obstacle)
         await heads.touch(connection, key)
-        await changes.record(connection, key, changes.UNDONE, reference=row.rewind_id)
+        await changes.record(connection, key, changes.REWIND_REVERTED, reference=row.rewind_id)
         return await _read(connection, key, row.rewind_id)
 
-    return await archiving.transact(database, session_id, key, work)
+    return await offloading.transact(database, session_id, key, work)
 
 
 async def clear(

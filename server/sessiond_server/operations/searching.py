@@ -16,7 +16,7 @@ from sessiond_server.sessions import passages
 from sessiond_server.sessions.passages import Searched, Snippet
 from sessiond_server.sessions.queries import Query
 from sessiond_server.store import messages, search
-from sessiond_server.store.database import ArchiveNeeded, Connection, Database
+from sessiond_server.store.database import Connection, Database, SnapshotNeeded
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Filters as MessageFilters
 from sessiond_server.store.messages import Marks, StoredMessage
@@ -57,7 +57,7 @@ class Hit:
     title: str
     found: Found
     message: StoredMessage
-    archived: bool
+    offloaded: bool
     searched: Searched
     marks: Marks
     snippet: Snippet
@@ -94,10 +94,12 @@ async def search_messages(database: Database, wanted: Search, read: Read) -> Hit
         hits: list[Hit] | None
         try:
             hits = await _shown(connection, wanted, page, read)
-        except ArchiveNeeded:
+        except SnapshotNeeded:
             hits = None
     if hits is None:
-        hits = await database.read_archived(lambda archived: _shown(archived, wanted, page, read))
+        hits = await database.read_offloaded(
+            lambda offloaded: _shown(offloaded, wanted, page, read)
+        )
     return Hits(hits, following, cut, through, complete)
 
 
@@ -200,7 +202,7 @@ def _missing(spots: Sequence[Spot], stored: Collection[Spot]) -> dict[SessionKey
 async def _stored(
     connection: Connection, key: SessionKey, seqs: Sequence[int]
 ) -> list[StoredMessage]:
-    """Messages that may be archived."""
+    """Messages that may be offloaded."""
     page = await messages.page(
         connection,
         key,

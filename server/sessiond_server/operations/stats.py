@@ -10,7 +10,7 @@ from sessiond_server.errors import ReadQueueFull
 from sessiond_server.store import search, stats
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.search import Lag
-from sessiond_server.store.stats import Archived, Count
+from sessiond_server.store.stats import Count, Offloaded
 
 SOURCES = 100
 _SESSIONS = 1_000_000
@@ -32,7 +32,7 @@ class Stats:
     others: Count
     partial: bool
     hot_bytes: int
-    archived: Archived
+    offloaded: Offloaded
     estimated: bool
     lag: Lag
     indexed_time: datetime | None
@@ -78,11 +78,11 @@ async def _read(connection: Connection, tenant: str, owner: str | None) -> Stats
     states = [row for row in rows if row.state is not None]
     sources = [row for row in rows if row.state is None][:SOURCES]
     total = _sum(states)
-    archived = await stats.archived(connection, tenant, owner, sessions=_SESSIONS)
-    estimated = total.messages - archived.messages > _EXACT
+    offloaded = await stats.offloaded(connection, tenant, owner, sessions=_SESSIONS)
+    estimated = total.messages - offloaded.messages > _EXACT
     if estimated:
         mean = await stats.mean_size(connection, tenant, owner, _BLOCKS)
-        size = round((mean or 0) * max(0, total.messages - archived.messages))
+        size = round((mean or 0) * max(0, total.messages - offloaded.messages))
     else:
         size = await stats.hot_bytes(connection, tenant, owner)
     return Stats(
@@ -92,7 +92,7 @@ async def _read(connection: Connection, tenant: str, owner: str | None) -> Stats
         _less(total, _sum(sources)),
         total.sessions > _SESSIONS,
         size,
-        archived,
+        offloaded,
         estimated,
         await search.lag(connection, tenant, owner, _SESSIONS),
         await search.complete_time(connection),

@@ -9,7 +9,7 @@ from sessiond_server.errors import SessionNotFound
 from sessiond_server.store import heads, usage
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
-from sessiond_server.store.usage import Grouping, GroupKey, Round, RoundUsage, Scope, Sums
+from sessiond_server.store.usage import Grouping, GroupKey, Scope, Sums, Turn, TurnUsage
 
 _ALL_DAYS = Grouping(False, False, False, date.min, date.max)
 _ONE_GROUP = 1
@@ -21,7 +21,7 @@ class Summed:
 
     total: Sums
     groups: list[tuple[GroupKey, Sums]]
-    rounds: list[RoundUsage]
+    turns: list[TurnUsage]
     more: bool
 
 
@@ -52,14 +52,14 @@ async def by_group(
     return Summed(sums, found[:limit], [], more=len(found) > limit)
 
 
-async def by_round(
-    connection: Connection, scope: Scope, by: Grouping, after: Round, limit: int
+async def by_turn(
+    connection: Connection, scope: Scope, by: Grouping, after: Turn, limit: int
 ) -> Summed:
-    """A page of a session's rounds."""
+    """A page of a session's turns."""
     await _check_scope(connection, scope)
     assert scope.key is not None
     days = (by.from_day, by.to_day)
-    found, more = await usage.round_page(connection, scope.key, days, after, limit)
+    found, more = await usage.turn_page(connection, scope.key, days, after, limit)
     return Summed(await _total(connection, scope, by), [], found, more)
 
 

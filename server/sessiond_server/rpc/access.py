@@ -27,7 +27,7 @@ from google.protobuf.message import Message
 
 from sessiond.v1 import message_pb2, session_pb2
 from sessiond_server.errors import (
-    ApiKeyInvalid,
+    CredentialsInvalid,
     DatabaseUnavailable,
     ParentNotFound,
     PermissionDenied,
@@ -159,14 +159,12 @@ def may(needed: str) -> bool:
 def permission(method: str) -> str:
     """What a caller needs for a method, `sessiond.v1.<service>/<method>`."""
     service, _, name = method.rpartition("/")
-    if service.endswith(".AdminService") or name in _ADMIN:
+    if service.endswith(".RetentionService") or name in _ADMIN:
         return ADMIN
     return READ if name.startswith(_READS) else WRITE
 
 
-_ADMIN = frozenset(
-    {"PruneSessions", "GetStats", "ReindexSessions", "ImportSessions", "ListSessionLogs"}
-)
+_ADMIN = frozenset({"GetTenantStats", "ReindexSessions", "ImportSessions", "ListJournal"})
 
 
 class Access:
@@ -177,7 +175,7 @@ class Access:
         self._found: dict[str, tuple[float, Grant]] = {}
 
     async def admit(self, method: str, request: Any, context: Any) -> Any:
-        """The request, or the stream of requests, as the method may see it. Raises `ApiKeyInvalid` and
+        """The request, or the stream of requests, as the method may see it. Raises `CredentialsInvalid` and
         `PermissionDenied`."""
         key = _bearer(context)
         grant = await self._grant(key)
@@ -202,8 +200,8 @@ class Access:
             await _check_own(connection, caller)
 
     async def still_good(self) -> None:
-        """While a stream is open. Raises `ApiKeyInvalid` if its key was revoked or has expired; a database
-        that is lost doesn't end the stream."""
+        """While a stream is open. Raises `CredentialsInvalid` if its key was revoked or has expired; a
+        database that is lost doesn't end the stream."""
         with suppress(DatabaseUnavailable, ReadQueueFull):
             await self._grant(_current().key)
 
@@ -215,7 +213,7 @@ class Access:
             grant = await api_keys.find(connection, key)
         if grant is None:
             self._found.pop(key, None)
-            raise ApiKeyInvalid
+            raise CredentialsInvalid
         if len(self._found) >= _KEPT_KEYS:
             self._found.clear()
         self._found[key] = (time.monotonic() + _KEPT, grant)
@@ -264,7 +262,7 @@ def _bearer(context: Any) -> str:
             scheme, _, key = value.partition(" ")
             if scheme.lower() == "bearer":
                 return key.strip()
-    raise ApiKeyInvalid
+    raise CredentialsInvalid
 
 
 def owners(request: Message) -> Iterator[Any]:

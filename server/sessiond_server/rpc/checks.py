@@ -44,21 +44,21 @@ class Checks:
         if not limits.REQUEST_ID.fullmatch(value):
             self.wrong(field, limits.REQUEST_ID_FORM)
 
-    def consumer(self, field: str, value: str) -> None:
+    def consumer_id(self, field: str, value: str) -> None:
         if not limits.CLIENT_ID.fullmatch(value):
             self.wrong(field, limits.CLIENT_ID_FORM)
 
-    def recall_id(self, field: str, value: str) -> None:
-        if not limits.RECALL_ID.fullmatch(value):
-            self.wrong(field, limits.RECALL_ID_FORM)
+    def reminder_id(self, field: str, value: str) -> None:
+        if not limits.REMINDER_ID.fullmatch(value):
+            self.wrong(field, limits.REMINDER_ID_FORM)
 
     def client_id(self, field: str, value: str) -> None:
         if not limits.CLIENT_ID.fullmatch(value):
             self.wrong(field, limits.CLIENT_ID_FORM)
 
-    def policy_name(self, field: str, value: str) -> None:
+    def policy_id(self, field: str, value: str) -> None:
         if not limits.POLICY_NAME.fullmatch(value):
-            self.wrong(field, limits.POLICY_NAME_FORM)
+            self.wrong(field, limits.POLICY_ID_FORM)
 
     def text(self, field: str, value: str, most: int = limits.SHORT_TEXT) -> None:
         """A short text for people and filters: bounded, without control characters."""

@@ -17,7 +17,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from sessiond.v1 import error_pb2, error_reason_pb2
+from sessiond.v1 import call_error_pb2, error_reason_pb2
 from sessiond_server.errors import Refused, Violation
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "COMPACTION_LEASE_HELD": grpc.StatusCode.FAILED_PRECONDITION,
     "COMPACTION_LEASE_LOST": grpc.StatusCode.ABORTED,
     "REWIND_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
-    "REWIND_NOT_UNDOABLE": grpc.StatusCode.FAILED_PRECONDITION,
+    "REWIND_NOT_REVERTIBLE": grpc.StatusCode.FAILED_PRECONDITION,
     "NOTHING_TO_REWIND": grpc.StatusCode.FAILED_PRECONDITION,
     "APPEND_QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "READ_QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -63,7 +63,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "HISTORY_DIVERGED": grpc.StatusCode.FAILED_PRECONDITION,
     "TOO_MANY_WATCHES": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "TOO_MANY_DRAFTS": grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "API_KEY_INVALID": grpc.StatusCode.UNAUTHENTICATED,
+    "CREDENTIALS_INVALID": grpc.StatusCode.UNAUTHENTICATED,
     "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
     "SESSION_BUSY": grpc.StatusCode.UNAVAILABLE,
     "ATTACHMENT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -71,7 +71,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "ATTACHMENT_OVER_LIMIT": grpc.StatusCode.FAILED_PRECONDITION,
     "ATTACHMENT_TYPE_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "TOO_MANY_TRANSFERS": grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "SESSION_LOG_FULL": grpc.StatusCode.FAILED_PRECONDITION,
+    "JOURNAL_FULL": grpc.StatusCode.FAILED_PRECONDITION,
     "REQUEST_ID_REUSED": grpc.StatusCode.ALREADY_EXISTS,
     "RETENTION_POLICY_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "TOO_MANY_RETENTION_POLICIES": grpc.StatusCode.FAILED_PRECONDITION,
@@ -80,10 +80,10 @@ CODES: dict[str, grpc.StatusCode] = {
     "IMPORT_CONFLICT": grpc.StatusCode.ALREADY_EXISTS,
     "DATABASE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "SHUTTING_DOWN": grpc.StatusCode.UNAVAILABLE,
-    "BUG": grpc.StatusCode.INTERNAL,
-    "RECALL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
-    "RECALL_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
-    "TOO_MANY_RECALLS": grpc.StatusCode.FAILED_PRECONDITION,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+    "REMINDER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "REMINDER_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "TOO_MANY_REMINDERS": grpc.StatusCode.FAILED_PRECONDITION,
     "CLAIM_LOST": grpc.StatusCode.ABORTED,
     "TOO_MANY_CONSUMERS": grpc.StatusCode.FAILED_PRECONDITION,
 }
@@ -93,7 +93,7 @@ CODES: dict[str, grpc.StatusCode] = {
 class Bug(Refused):
     """What a caller is told of a bug: where to find it in the log."""
 
-    reason = "BUG"
+    reason = "INTERNAL"
 
     def __init__(self, incident: str) -> None:
         super().__init__(f"A bug in the server, logged as {incident}.", incident=incident)
@@ -151,15 +151,15 @@ def status(error: Refused) -> status_pb2.Status:
     )
 
 
-def in_stream(error: Refused) -> error_pb2.Error:
+def in_stream(error: Refused) -> call_error_pb2.CallError:
     """A refusal of one item of a stream."""
-    return error_pb2.Error(
+    return call_error_pb2.CallError(
         code=CODES[error.reason].value[0],
         reason=error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason}"),
         message=error.message,
         metadata=error.metadata,
         field_violations=[
-            error_pb2.FieldViolation(field=v.field, description=v.description)
+            call_error_pb2.FieldViolation(field=v.field, description=v.description)
             for v in error.violations
         ],
         retry_delay=None if error.retry_after is None else _delay(error.retry_after),

@@ -9,13 +9,14 @@ from sessiond_server.errors import SessionNotFound
 from sessiond_server.feed.source import Batch, Place, Version, Watched
 from sessiond_server.feed.watching import Beginning
 from sessiond_server.rpc import access, feed_frames, limits
-from sessiond_server.rpc.context_service import archive_out, compaction_out
+from sessiond_server.rpc.compaction_service import compaction_out
 from sessiond_server.rpc.feed_frames import Step, event_field, mark
 from sessiond_server.rpc.message_service import rewind_out
 from sessiond_server.rpc.messages_out import as_field, encoded
-from sessiond_server.rpc.recalls_io import recall_out
+from sessiond_server.rpc.reminders_io import reminder_out
 from sessiond_server.rpc.sessions_io import session_out
-from sessiond_server.store import archive, changes, contexts, messages, recalls, sessions
+from sessiond_server.rpc.storage_service import offload_out
+from sessiond_server.store import changes, contexts, messages, offload, reminders, sessions
 from sessiond_server.store.changes import Happened, Start
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
@@ -132,8 +133,8 @@ def _beginning(session_id: str, start: Start, from_seq: int) -> Beginning:
 
 def _ends(items: list[Happened], count: int, more: bool) -> list[bool]:
     """Behind which of the first items a transaction ends. All messages of one time are of one; so are a
-    compaction and its note, and a recall and the message that it appended. Where the page is cut, the items
-    don't tell."""
+    compaction and its summary, and a reminder and the message that it appended. Where the page is cut, the
+    items don't tell."""
     ends = []
     for place, item in enumerate(items[:count]):
         if place + 1 == len(items):
@@ -149,16 +150,16 @@ def _together(item: Happened, following: Happened) -> bool:
         return not item.kind and following.create_time == item.create_time
     if following.kind == changes.COMPACTED:
         return following.reference == item.seq
-    return following.kind == changes.RECALL and following.seqs == [item.seq] and not item.kind
+    return following.kind == changes.REMINDER and following.seqs == [item.seq] and not item.kind
 
 
 async def _ends_with(
     connection: Connection, key: SessionKey, item: Happened, last_change: int
 ) -> bool:
     """Whether a transaction ends with an item that isn't the session's last."""
-    if item.kind or item.note:
+    if item.kind or item.summary:
         return bool(item.kind)
-    if item.client_id.startswith("recall:"):
+    if item.client_id.startswith("reminder:"):
         page = await changes.page(connection, key, item.seq, last_change, limit=1, max_bytes=0)
         return page is None or not page.items or not _together(item, page.items[0])
     following = await changes.start(connection, key, seq=item.seq + 1, change_no=0)
@@ -183,7 +184,7 @@ def _told_later(item: Happened, items: list[Happened]) -> bool:
 
 async def _events(connection: Connection, key: SessionKey, item: Happened) -> list[bytes]:
     if not item.kind:
-        message = StoredMessage(item.seq, item.create_time, item.note, item.payload)
+        message = StoredMessage(item.seq, item.create_time, item.summary, item.payload)
         return [event_field(as_field(_APPENDED, encoded(message, _UNMARKED)))]
     if item.kind == changes.UPDATED:
         return await _updates(connection, key, item.seqs or [])
@@ -210,14 +211,14 @@ async def _change(connection: Connection, key: SessionKey, item: Happened) -> rp
         if item.kind == changes.COMPACTED:
             return rpc.FeedEvent(compacted=told)
         return rpc.FeedEvent(compaction_reverted=told)
-    if item.kind in (changes.REWOUND, changes.UNDONE):
+    if item.kind in (changes.REWOUND, changes.REWIND_REVERTED):
         rewind = await contexts.read_rewind(connection, key, item.reference)
         if rewind is None:
             return None
         out = rewind_out(rewind)
         if item.kind == changes.REWOUND:
             return rpc.FeedEvent(rewound=out)
-        return rpc.FeedEvent(rewind_undone=out)
+        return rpc.FeedEvent(rewind_reverted=out)
     if item.kind == changes.FACTS:
         row = await sessions.read(connection, key)
         return None if row is None else rpc.FeedEvent(session_changed=session_out(row))
@@ -229,23 +230,23 @@ async def _change(connection: Connection, key: SessionKey, item: Happened) -> rp
             kind=item.child_kind,  # type: ignore[arg-type]
         )
         return rpc.FeedEvent(child_created=child)
-    if item.kind == changes.RECALL:
-        return await _recall_event(connection, key, item)
-    if item.kind == changes.ARCHIVED:
-        moved = await archive.read_record(connection, key, item.reference)
-        return None if moved is None else rpc.FeedEvent(messages_archived=archive_out(moved))
+    if item.kind == changes.REMINDER:
+        return await _reminder_event(connection, key, item)
+    if item.kind == changes.OFFLOADED:
+        moved = await offload.read_record(connection, key, item.reference)
+        return None if moved is None else rpc.FeedEvent(messages_offloaded=offload_out(moved))
     return None  # a newer release records it
 
 
-async def _recall_event(
+async def _reminder_event(
     connection: Connection, key: SessionKey, item: Happened
 ) -> rpc.FeedEvent | None:
-    found = await recalls.read(connection, key, item.child_id)
+    found = await reminders.read(connection, key, item.child_id)
     if found is None:
         return None
-    changed = rpc.RecallChanged(
+    changed = rpc.ReminderChanged(
         change=item.child_kind,  # type: ignore[arg-type]
-        recall=recall_out(*found),
+        reminder=reminder_out(*found),
     )
     changed.trigger_time.FromMicroseconds(item.reference)
-    return rpc.FeedEvent(recall_changed=changed)
+    return rpc.FeedEvent(reminder_changed=changed)

@@ -42,13 +42,13 @@ class _Session:
         return self.outcome.HasField("error")
 
     def fits(self, item: Item) -> bool:
-        """Whether an item must be stored together with those before it: a note with its compaction,
+        """Whether an item must be stored together with those before it: a summary with its compaction,
         and messages of one append."""
         if not self.items:
             return True
         last = self.items[-1]
         small = len(self.items) < _PIECE_RECORDS and self.bytes < _PIECE_BYTES
-        if small or (isinstance(last, Message) and last.note):
+        if small or (isinstance(last, Message) and last.summary):
             return True
         together = (
             isinstance(last, Message)

@@ -15,7 +15,7 @@ CLIENT_ID_FORM: Final = "must be 1–128 printable ASCII characters without spac
 REQUEST_ID: Final = re.compile(r"[!-~]{0,128}")
 REQUEST_ID_FORM: Final = "must be at most 128 printable ASCII characters without spaces"
 POLICY_NAME: Final = re.compile(r"[a-z0-9._-]{1,63}")
-POLICY_NAME_FORM: Final = "must be 1–63 of a-z 0-9 . _ -"
+POLICY_ID_FORM: Final = "must be 1–63 of a-z 0-9 . _ -"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 SHORT_TEXT: Final = 256
@@ -63,22 +63,22 @@ MIME_TYPE_FORM: Final = "must be a media type such as image/png or text/plain; c
 RECEIVE_BYTES: Final = 8 * 2**20
 """What gRPC itself refuses beyond, so that the limits above can answer with a reason."""
 
-RECALL_ID: Final = re.compile(r"[!-~]{1,100}")
-RECALL_ID_FORM: Final = "must be 1–100 printable ASCII characters without spaces"
+REMINDER_ID: Final = re.compile(r"[!-~]{1,100}")
+REMINDER_ID_FORM: Final = "must be 1–100 printable ASCII characters without spaces"
 COMMENT: Final = 4096
-RECALL_MESSAGE_BYTES: Final = 64 * 2**10
-RECALL_YEARS: Final = (1970, 9998)
-RECALL_INTERVAL_SECONDS: Final = (1, 3650 * 86400)
-RECALL_DELAY_SECONDS: Final = (0, 3650 * 86400)
-RECALL_TYPES: Final = 64
-PENDING_RECALLS: Final = 1000
+REMINDER_MESSAGE_BYTES: Final = 64 * 2**10
+REMINDER_YEARS: Final = (1970, 9998)
+REMINDER_INTERVAL_SECONDS: Final = (1, 3650 * 86400)
+REMINDER_DELAY_SECONDS: Final = (0, 3650 * 86400)
+REMINDER_TYPES: Final = 64
+PENDING_REMINDERS: Final = 1000
 CLAIMS: Final = (1, 100)
 CLAIM_LEASE_SECONDS: Final = 60
 WAIT_SECONDS: Final = (0, 60)
 CONSUMERS: Final = 100
 IDLE_SECONDS: Final = 1800
 IDLE_SPAN_SECONDS: Final = (0, 3650 * 86400)
-STALE_LEASE_SECONDS: Final = 300
+SESSION_CLAIM_SECONDS: Final = 300
 
 PAGE_BYTES: Final = 2 * 2**20 - 4096
 SESSION_PAGE: Final = (50, 200)
@@ -87,10 +87,10 @@ MESSAGE_PAGE: Final = (100, 1000)
 RECORD_PAGE: Final = (100, 1000)
 REPORT_PAGE: Final = (20, 100)
 
-LOG_RECORD_BYTES: Final = 2**20
-LOG_RECORDS: Final = 100_000
-LOG_BYTES: Final = 256 * 2**20
-LOG_KINDS: Final = 64
+JOURNAL_RECORD_BYTES: Final = 2**20
+JOURNAL_RECORDS: Final = 100_000
+JOURNAL_BYTES: Final = 256 * 2**20
+JOURNAL_KINDS: Final = 64
 USAGE_RECORDS: Final = 1000
 USAGE_COUNT: Final = 10**12
 BASE_URL: Final = 2048

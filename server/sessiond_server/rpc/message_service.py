@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sessiond.v1 import message_pb2 as pb
 from sessiond.v1 import message_service_pb2 as rpc
+from sessiond.v1.sort_order_pb2 import SORT_ORDER_DESCENDING, SortOrder
 from sessiond_server.errors import invalid
 from sessiond_server.operations import reading, revising, rewinding
 from sessiond_server.operations.creating import NewSession
@@ -14,8 +15,8 @@ from sessiond_server.operations.reading import Read, Reading
 from sessiond_server.rpc import (
     access,
     checks,
+    continuation_pages,
     limits,
-    lineage_pages,
     messages_in,
     messages_out,
     page_tokens,
@@ -26,7 +27,6 @@ from sessiond_server.rpc import (
 from sessiond_server.rpc.append_stream import AppendStreams
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
-from sessiond_server.rpc.searches import Searches
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.store import contexts, messages
 from sessiond_server.store.appends import Ack, Append
@@ -46,7 +46,7 @@ UPDATABLE = frozenset(
         "extensions",
         "finish_reason",
         "model",
-        "round_index",
+        "turn_index",
         "is_error",
         "metadata",
     }
@@ -59,9 +59,8 @@ _MESSAGES_FIELD = rpc.ListMessagesResponse.DESCRIPTOR.fields_by_name["messages"]
 class MessageServicer:
     """Messages over gRPC."""
 
-    def __init__(self, database: Database, batcher: Batcher, searches: Searches) -> None:
+    def __init__(self, database: Database, batcher: Batcher) -> None:
         self.database = database
-        self.searches = searches
         self.batcher = batcher
         self._streams = AppendStreams(self.begin, acknowledgement)
 
@@ -87,11 +86,11 @@ class MessageServicer:
             yield answer
 
     async def ListMessages(self, request: rpc.ListMessagesRequest, _: Context) -> bytes:
-        if request.lineage:
+        if request.continuations:
             _check_reading(request)
             wanted = _wanted(request)
             return await self.database.read(
-                lambda connection: lineage_pages.answer(connection, request, wanted)
+                lambda connection: continuation_pages.answer(connection, request, wanted)
             )
         reading_, call, around = await self._reading(request)
 
@@ -124,12 +123,12 @@ class MessageServicer:
             return replace(wanted, position=request.from_seq), call, False
         if start == "around_seq":
             return replace(wanted, descending=False, position=request.around_seq), call, True
-        if start == "from_time":
+        if start == "start_time":
             return replace(wanted, position=await self._position(request, wanted)), call, False
         return wanted, call, False
 
     async def _position(self, request: rpc.ListMessagesRequest, wanted: Reading) -> int:
-        time = checks.moment(request.from_time)
+        time = checks.moment(request.start_time)
         return await self.database.read(
             lambda connection: reading.position_at(
                 connection, wanted.session_id, wanted.key, time, descending=wanted.descending
@@ -200,15 +199,15 @@ class MessageServicer:
         )
         return rpc.RewindSessionResponse(rewind=rewind_out(row))
 
-    async def UndoRewind(
-        self, request: rpc.UndoRewindRequest, _: Context
-    ) -> rpc.UndoRewindResponse:
+    async def RevertRewind(
+        self, request: rpc.RevertRewindRequest, _: Context
+    ) -> rpc.RevertRewindResponse:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.seq("rewind_id", request.rewind_id)
             check.seq("expected_next_seq", request.expected_next_seq)
             check.text("writer_token", request.writer_token)
-        row = await rewinding.undo(
+        row = await rewinding.revert(
             self.database,
             session_id,
             access.key_of(session_id),
@@ -216,7 +215,7 @@ class MessageServicer:
             expected_next_seq=request.expected_next_seq,
             writer_token=request.writer_token,
         )
-        return rpc.UndoRewindResponse(rewind=rewind_out(row))
+        return rpc.RevertRewindResponse(rewind=rewind_out(row))
 
     async def ListRewinds(
         self, request: rpc.ListRewindsRequest, _: Context
@@ -291,16 +290,6 @@ class MessageServicer:
             )
         return answer
 
-    async def SearchMessages(
-        self, request: rpc.SearchMessagesRequest, _: Context
-    ) -> rpc.SearchMessagesResponse:
-        return await self.searches.search(request)
-
-    async def ReindexSessions(
-        self, request: rpc.ReindexSessionsRequest, _: Context
-    ) -> rpc.ReindexSessionsResponse:
-        return await self.searches.reindex(request)
-
 
 def append_of(request: rpc.AppendMessagesRequest) -> Append:
     """A checked append."""
@@ -356,7 +345,7 @@ def _wanted(request: rpc.ListMessagesRequest) -> Reading:
     """What a request means to read, from the first or the last message on."""
     session_id = checks.session_id(request.session_id)
     view = request.view or pb.MESSAGE_VIEW_TRANSCRIPT
-    descending = request.order == rpc.MESSAGE_ORDER_DESCENDING
+    descending = request.order == SORT_ORDER_DESCENDING
     return Reading(
         session_id=session_id,
         key=access.key_of(session_id),
@@ -377,11 +366,11 @@ def _check_reading(request: rpc.ListMessagesRequest) -> None:
     start = request.WhichOneof("start")
     with Checks() as check:
         check.enum("view", request.view, pb.MessageView.values())
-        if request.lineage and request.view == pb.MESSAGE_VIEW_CONTEXT:
+        if request.continuations and request.view == pb.MESSAGE_VIEW_CONTEXT:
             check.wrong(
-                "lineage", "must not be set with the view context: each session has its own"
+                "continuations", "must not be set with the view context: each session has its own"
             )
-        check.enum("order", request.order, rpc.MessageOrder.values())
+        check.enum("order", request.order, SortOrder.values())
         check.count("roles", len(request.roles), len(messages_in.ROLES))
         for place, role in enumerate(request.roles[: len(messages_in.ROLES)]):
             check.enum(f"roles[{place}]", role, messages_in.ROLES)
@@ -392,8 +381,8 @@ def _check_reading(request: rpc.ListMessagesRequest) -> None:
             check.seq("from_seq", request.from_seq, least=1)
         elif start == "around_seq":
             check.seq("around_seq", request.around_seq, least=1)
-        elif start == "from_time":
-            check.timestamp("from_time", request.from_time)
+        elif start == "start_time":
+            check.timestamp("start_time", request.start_time)
 
 
 def _token(descending: bool, position: int | None, call: bytes) -> str:
@@ -439,12 +428,12 @@ def _change(update: pb.Message, paths: frozenset[str]) -> revising.Change:
     return revising.Change(update.seq, revise)
 
 
-def rewind_out(row: RewindRow) -> rpc.Rewind:
-    return rpc.Rewind(
-        rewind_id=row.rewind_id,
+def rewind_out(row: RewindRow) -> pb.Rewind:
+    return pb.Rewind(
+        id=row.rewind_id,
         after_seq=row.after_seq,
         to_seq=row.to_seq,
         author=row.author,
         create_time=timestamp(row.create_time),
-        undo_time=optional_timestamp(row.undo_time),
+        revert_time=optional_timestamp(row.revert_time),
     )

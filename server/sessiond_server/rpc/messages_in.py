@@ -111,8 +111,8 @@ def check_facts(message: pb.Message, where: str, checks: Checks) -> None:
         checks.enum(f"{where}.kind", message.kind, KINDS)
     if message.token_count < 0:
         checks.not_negative(f"{where}.token_count", message.token_count)
-    if message.round_index < 0:
-        checks.not_negative(f"{where}.round_index", message.round_index)
+    if message.turn_index < 0:
+        checks.not_negative(f"{where}.turn_index", message.turn_index)
     if message.extensions:
         _check_extensions(message, where, checks)
     if message.finish_reason:

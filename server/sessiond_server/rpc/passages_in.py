@@ -33,7 +33,7 @@ def _texts(message: pb.Message) -> list[str]:
         if kind == "text" and part.text:
             texts.append(part.text)
         elif kind == "json" and part.json:
-            texts.append(readable(part.json.decode(errors="replace")))
+            texts.append(readable(part.json))
     return texts
 
 

@@ -33,7 +33,7 @@ def rule_in(rule: pb.RetentionRule, where: str, check: Checks) -> Rule:
     for time in _TIMES:
         if rule.HasField(time):
             check.duration(f"{where}.{time}", getattr(rule, time))
-    for field in ("owner", "profile"):
+    for field in ("owner", "agent"):
         check.text(f"{where}.{field}", getattr(rule, field))
     for field in ("sources", "exclude_sources"):
         check.texts(f"{where}.{field}", getattr(rule, field), limits.SOURCES)
@@ -47,7 +47,7 @@ def rule_in(rule: pb.RetentionRule, where: str, check: Checks) -> Rule:
         sources=list(rule.sources) or None,
         exclude_sources=list(rule.exclude_sources) or None,
         owner=rule.owner or None,
-        profile=rule.profile or None,
+        agent=rule.agent or None,
         labels_json=json.dumps(dict(rule.labels)) if rule.labels else None,
         include_pinned=rule.include_pinned,
         include_subagents=rule.include_subagents,
@@ -113,7 +113,7 @@ def stored_rule(encoded: bytes) -> Rule:
 def policy_out(row: PolicyRow) -> pb.RetentionPolicy:
     """A stored policy."""
     return pb.RetentionPolicy(
-        name=row.name,
+        id=row.policy_id,
         rule=pb.RetentionRule.FromString(row.rule),
         dry_run=row.dry_run,
         etag=row.etag,
@@ -126,8 +126,8 @@ def policy_out(row: PolicyRow) -> pb.RetentionPolicy:
 def report_out(row: ReportRow) -> pb.RetentionReport:
     """A report without its sessions."""
     return pb.RetentionReport(
-        report_id=str(row.report_id),
-        policy=row.policy,
+        id=str(row.report_id),
+        policy_id=row.policy_id,
         rule=pb.RetentionRule.FromString(row.rule),
         dry_run=row.dry_run,
         start_time=timestamp(row.start_time),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sessiond.v1 import message_service_pb2 as rpc
+from sessiond.v1 import search_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid
 from sessiond_server.operations.searching import Hit, Hits, Search
 from sessiond_server.rpc import access, checks, limits, messages_in, page_tokens, passages_in
@@ -55,8 +55,10 @@ def search_in(request: rpc.SearchMessagesRequest, timeout: float) -> Search:
             sources=list(request.sources) or None,
             exclude_sources=list(request.exclude_sources) or None,
             roles=[int(role) for role in request.roles] or None,
-            since=checks.moment(request.since) if request.HasField("since") else None,
-            until=checks.moment(request.until) if request.HasField("until") else None,
+            start_time=checks.moment(request.start_time)
+            if request.HasField("start_time")
+            else None,
+            end_time=checks.moment(request.end_time) if request.HasField("end_time") else None,
             session_keys=None,
             include_rewound=request.include_rewound,
         ),
@@ -85,7 +87,7 @@ def _check(request: rpc.SearchMessagesRequest, check: Checks) -> None:
     check.count("roles", len(request.roles), len(messages_in.ROLES))
     for place, role in enumerate(request.roles[: len(messages_in.ROLES)]):
         check.enum(f"roles[{place}]", role, messages_in.ROLES)
-    for field in ("since", "until"):
+    for field in ("start_time", "end_time"):
         if request.HasField(field):  # type: ignore[arg-type]
             check.timestamp(field, getattr(request, field))
     check.enum("order_by", request.order_by, rpc.SearchOrder.values())
@@ -142,7 +144,7 @@ def _hit_out(hit: Hit) -> rpc.SearchHit:
         ),
         rewound=seq in hit.marks.rewound,
         compacted_by_seq=hit.marks.compacted_by.get(seq, 0),
-        archived=hit.archived,
+        offloaded=hit.offloaded,
         before=[_neighbor_out(message) for message in hit.before],
         after=[_neighbor_out(message) for message in hit.after],
     )

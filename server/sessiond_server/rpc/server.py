@@ -12,33 +12,43 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sessiond.v1 import (
-    admin_service_pb2,
     attachment_service_pb2,
+    compaction_service_pb2,
+    consumer_service_pb2,
     context_service_pb2,
     feed_service_pb2,
+    journal_service_pb2,
     message_service_pb2,
-    recall_service_pb2,
-    session_log_service_pb2,
+    reminder_service_pb2,
+    retention_service_pb2,
+    search_service_pb2,
     session_service_pb2,
+    storage_service_pb2,
+    tenant_service_pb2,
     transfer_service_pb2,
     usage_service_pb2,
-    watermark_service_pb2,
+    writer_service_pb2,
 )
 from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
 from sessiond_server.rpc.access import Access
-from sessiond_server.rpc.admin_service import AdminServicer
 from sessiond_server.rpc.attachment_service import AttachmentServicer
+from sessiond_server.rpc.compaction_service import CompactionServicer
+from sessiond_server.rpc.consumer_service import ConsumerServicer
 from sessiond_server.rpc.context_service import ContextServicer
 from sessiond_server.rpc.feed_service import FeedServicer
+from sessiond_server.rpc.journal_service import JournalServicer
 from sessiond_server.rpc.message_service import MessageServicer
-from sessiond_server.rpc.recall_service import RecallServicer
 from sessiond_server.rpc.registry import Wall
-from sessiond_server.rpc.session_log_service import SessionLogServicer
+from sessiond_server.rpc.reminder_service import ReminderServicer
+from sessiond_server.rpc.retention_service import RetentionServicer
+from sessiond_server.rpc.search_service import SearchServicer
 from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.rpc.storage_service import StorageServicer
+from sessiond_server.rpc.tenant_service import TenantServicer
 from sessiond_server.rpc.transfer_service import TransferServicer
 from sessiond_server.rpc.usage_service import UsageServicer
-from sessiond_server.rpc.watermark_service import WatermarkServicer
+from sessiond_server.rpc.writer_service import WriterServicer
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", limits.RECEIVE_BYTES),
@@ -51,17 +61,22 @@ _LAST_BYTES = 0.5
 """Seconds in which the last answers leave."""
 
 SERVICES = {
-    message_service_pb2.DESCRIPTOR.services_by_name["MessageService"],
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    message_service_pb2.DESCRIPTOR.services_by_name["MessageService"],
     context_service_pb2.DESCRIPTOR.services_by_name["ContextService"],
+    compaction_service_pb2.DESCRIPTOR.services_by_name["CompactionService"],
+    writer_service_pb2.DESCRIPTOR.services_by_name["WriterService"],
+    search_service_pb2.DESCRIPTOR.services_by_name["SearchService"],
     feed_service_pb2.DESCRIPTOR.services_by_name["FeedService"],
     attachment_service_pb2.DESCRIPTOR.services_by_name["AttachmentService"],
-    session_log_service_pb2.DESCRIPTOR.services_by_name["SessionLogService"],
     usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"],
-    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     transfer_service_pb2.DESCRIPTOR.services_by_name["TransferService"],
-    recall_service_pb2.DESCRIPTOR.services_by_name["RecallService"],
-    watermark_service_pb2.DESCRIPTOR.services_by_name["WatermarkService"],
+    reminder_service_pb2.DESCRIPTOR.services_by_name["ReminderService"],
+    consumer_service_pb2.DESCRIPTOR.services_by_name["ConsumerService"],
+    journal_service_pb2.DESCRIPTOR.services_by_name["JournalService"],
+    retention_service_pb2.DESCRIPTOR.services_by_name["RetentionService"],
+    storage_service_pb2.DESCRIPTOR.services_by_name["StorageService"],
+    tenant_service_pb2.DESCRIPTOR.services_by_name["TenantService"],
 }
 
 
@@ -72,14 +87,19 @@ class RpcServer:
     sessions: SessionServicer
     messages: MessageServicer
     contexts: ContextServicer
+    compactions: CompactionServicer
+    writers: WriterServicer
+    search: SearchServicer
     feeds: FeedServicer
     attachments: AttachmentServicer
-    logs: SessionLogServicer
     usage: UsageServicer
-    admin: AdminServicer
     transfers: TransferServicer
-    recalls: RecallServicer
-    watermarks: WatermarkServicer
+    reminders: ReminderServicer
+    consumers: ConsumerServicer
+    journal: JournalServicer
+    retention: RetentionServicer
+    storage: StorageServicer
+    tenants: TenantServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
@@ -93,17 +113,22 @@ class RpcServer:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         servicers = {
-            "MessageService": self.messages,
             "SessionService": self.sessions,
+            "MessageService": self.messages,
             "ContextService": self.contexts,
+            "CompactionService": self.compactions,
+            "WriterService": self.writers,
+            "SearchService": self.search,
             "FeedService": self.feeds,
             "AttachmentService": self.attachments,
-            "SessionLogService": self.logs,
             "UsageService": self.usage,
-            "AdminService": self.admin,
             "TransferService": self.transfers,
-            "RecallService": self.recalls,
-            "WatermarkService": self.watermarks,
+            "ReminderService": self.reminders,
+            "ConsumerService": self.consumers,
+            "JournalService": self.journal,
+            "RetentionService": self.retention,
+            "StorageService": self.storage,
+            "TenantService": self.tenants,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)
@@ -159,7 +184,7 @@ class RpcServer:
         self.feeds.close_streams()
         self.attachments.close_streams()
         self.transfers.close_streams()
-        self.recalls.close_streams()
+        self.reminders.close_streams()
         await self._wall.close(grace)
         await self._server.stop(_LAST_BYTES)  # which ends the watches of health as well
         for lock in self._locks:

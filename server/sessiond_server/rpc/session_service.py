@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from sessiond.v1 import session_pb2 as pb
 from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid, SearchDisabled
-from sessiond_server.operations import creating, ending, facts, finding, forking, pruning, summing
+from sessiond_server.operations import creating, ending, facts, finding, forking, summing
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.finding import Listing, TextFilter
-from sessiond_server.operations.pruning import FIRST, Pruning
-from sessiond_server.operations.stats import Counting
 from sessiond_server.rpc import (
     access,
     checks,
     limits,
     page_tokens,
-    retention_io,
     search_io,
     sessions_io,
-    stats_io,
     usage_io,
 )
 from sessiond_server.rpc.checks import Checks
@@ -42,7 +38,7 @@ UPDATABLE = frozenset(
         "config",
         "metadata",
         "labels",
-        "round_index",
+        "turn_index",
     }
 )
 _STATES = frozenset({pb.SESSION_STATE_ACTIVE, pb.SESSION_STATE_ARCHIVED})
@@ -60,10 +56,6 @@ class SessionServicer:
     max_spawn_depth: int
     search_timeout: float | None
     """Seconds that a search may take; `None` where there is none."""
-    _counting: Counting = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._counting = Counting(self.database)
 
     async def CreateSession(
         self, request: rpc.CreateSessionRequest, _: Context
@@ -248,34 +240,10 @@ class SessionServicer:
         access.check_made(row.session_id, row.owner)
         return rpc.ForkSessionResponse(session=sessions_io.session_out(row))
 
-    async def PruneSessions(
-        self, request: rpc.PruneSessionsRequest, _: Context
-    ) -> rpc.PruneSessionsResponse:
-        size = checks.page_size(request, limits.PRUNE_PAGE)
-        with Checks() as check:
-            rule = retention_io.rule_in(request.rule, "rule", check)
-        call = page_tokens.call_of("PruneSessions", request)
-        after = retention_io.place(request.page_token, call) if request.page_token else FIRST
-        wanted = Pruning(access.tenant(), rule, request.dry_run, size)
-        found, following = await pruning.page(self.database, wanted, after)
-        sessions, messages = retention_io.totals(found)
-        return rpc.PruneSessionsResponse(
-            sessions=[retention_io.pruned_out(pruned) for pruned in found],
-            next_page_token=retention_io.token(following, call),
-            session_count=sessions,
-            message_count=messages,
-        )
-
-    async def GetStats(self, request: rpc.GetStatsRequest, _: Context) -> rpc.GetStatsResponse:
-        with Checks() as check:
-            check.text("owner", request.owner)
-        found = await self._counting.stats(access.tenant(), request.owner or None)
-        return stats_io.stats_out(found)
-
 
 def _filters(request: rpc.ListSessionsRequest) -> ListFilters:
     with Checks() as check:
-        for field in ("owner", "profile"):
+        for field in ("owner", "agent"):
             check.text(field, getattr(request, field))
         for field in ("parent_id", "subtree_of"):
             if getattr(request, field):
@@ -294,7 +262,7 @@ def _filters(request: rpc.ListSessionsRequest) -> ListFilters:
         owner=request.owner or None,
         sources=list(request.sources) or None,
         exclude_sources=list(request.exclude_sources) or None,
-        profile=request.profile or None,
+        agent=request.agent or None,
         parent_id=request.parent_id or None,
         subtree_of=request.subtree_of or None,
         states=[int(state) for state in request.states] or [int(s) for s in _LISTED_STATES],
@@ -343,6 +311,6 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
         pinned=session.pinned if "pinned" in paths else None,
         state=int(session.state) if "state" in paths else None,
         labels_json=sessions_io.labels_json(session) if "labels" in paths else None,
-        round_index=session.round_index if "round_index" in paths else None,
+        turn_index=session.turn_index if "turn_index" in paths else None,
         change_details=lambda stored: sessions_io.changed_details(stored, session, changed),
     )

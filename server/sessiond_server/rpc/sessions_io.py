@@ -51,7 +51,7 @@ def new_session(
 ) -> NewSession:
     """A session to be made; `checks` gets what is wrong with it."""
     checks.session_id(f"{where}.id", session_id)
-    for field in ("owner", "source", "profile"):
+    for field in ("owner", "source", "agent"):
         checks.text(f"{where}.{field}", getattr(session, field))
     check_facts(session, where, checks)
     title = title_in(session.title, f"{where}.title", checks)
@@ -64,7 +64,7 @@ def new_session(
         session_id=session_id,
         owner=session.owner,
         source=session.source,
-        profile=session.profile,
+        agent=session.agent,
         title=title,
         title_source=title_source(title, session.title_source),
         pinned=session.pinned,
@@ -74,7 +74,7 @@ def new_session(
         parent_kind=session.parent.kind if session.HasField("parent") else NO_PARENT,
         spawn_tool_call_id=session.parent.spawn_tool_call_id,
         lifecycle=session.lifecycle or LINKED,
-        round_index=session.round_index,
+        turn_index=session.turn_index,
         parent_owner=parent_owner,
     )
 
@@ -87,7 +87,7 @@ def check_facts(session: pb.Session, where: str, checks: Checks) -> None:
     checks.size(f"{where}.config", len(session.config), limits.CONFIG_BYTES)
     checks.struct(f"{where}.metadata", session.metadata)
     checks.labels(f"{where}.labels", session.labels.items(), len(session.labels), limits.LABELS)
-    checks.not_negative(f"{where}.round_index", session.round_index)
+    checks.not_negative(f"{where}.turn_index", session.turn_index)
 
 
 def title_in(title: str, field: str, checks: Checks) -> str:
@@ -161,7 +161,7 @@ def session_out(row: SessionRow, *, full: bool = True) -> pb.Session:
             incarnation=str(row.incarnation),
             owner=row.owner,
             source=row.source,
-            profile=row.profile,
+            agent=row.agent,
             title=row.title,
             title_source=row.title_source,  # type: ignore[arg-type]
             pinned=row.pinned,
@@ -174,13 +174,13 @@ def session_out(row: SessionRow, *, full: bool = True) -> pb.Session:
             lifecycle=row.lifecycle,  # type: ignore[arg-type]
             next_seq=row.next_seq,
             first_seq=row.first_seq,
-            archived_before_seq=row.archived_before_seq,
+            offloaded_before_seq=row.offloaded_before_seq,
             message_count=row.message_count,
             tool_call_count=row.tool_call_count,
             context_message_count=row.context_message_count,
             context_token_count=row.context_token_count,
             open_tool_call_count=row.open_tool_call_count,
-            round_index=row.round_index,
+            turn_index=row.turn_index,
             usage=usage_io.session_usage(row),
             etag=row.etag,
             create_time=timestamp(row.create_time),
@@ -209,7 +209,7 @@ def summary(row: SessionRow, preview: Preview, *, full: bool) -> pb.SessionSumma
         session=session_out(row, full=full),
         preview=_first_text(preview.latest),
         opening=_first_text(preview.opening),
-        pending_recall_time=optional_timestamp(preview.recall_time),
+        pending_reminder_time=optional_timestamp(preview.reminder_time),
         child_count=preview.children,
     )
 
@@ -280,7 +280,7 @@ def fork_of(
         session_id=new.session_id,
         owner=new.owner or source.owner,
         source=new.source or source.source,
-        profile=new.profile or source.profile,
+        agent=new.agent or source.agent,
         title=new.title,
         title_source=new.title_source,
         pinned=new.pinned,
@@ -290,7 +290,7 @@ def fork_of(
         parent_kind=FORK,
         spawn_tool_call_id="",
         lifecycle=new.lifecycle,
-        round_index=new.round_index or source.round_index,
+        turn_index=new.turn_index or source.turn_index,
         request_id=request_id,
         fork_seq=at_seq,
     )

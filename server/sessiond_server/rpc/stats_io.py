@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from sessiond.v1 import session_service_pb2 as rpc
+from sessiond.v1 import tenant_service_pb2 as rpc
 from sessiond_server.operations.stats import Stats
 from sessiond_server.rpc.times import optional_timestamp
 from sessiond_server.store.stats import Count
 
 
-def stats_out(stats: Stats) -> rpc.GetStatsResponse:
+def stats_out(stats: Stats) -> rpc.GetTenantStatsResponse:
     """The counts of a tenant or an owner."""
-    return rpc.GetStatsResponse(
+    return rpc.GetTenantStatsResponse(
         session_count=stats.total.sessions,
         subagent_session_count=stats.total.subagents,
         states=[
@@ -27,9 +27,9 @@ def stats_out(stats: Stats) -> rpc.GetStatsResponse:
         tool_call_count=stats.total.tool_calls,
         hot_bytes=stats.hot_bytes,
         hot_bytes_estimated=stats.estimated,
-        archived_message_count=stats.archived.messages,
-        archived_bytes=stats.archived.bytes,
-        archived_stored_bytes=stats.archived.stored_bytes,
+        offloaded_message_count=stats.offloaded.messages,
+        offloaded_bytes=stats.offloaded.bytes,
+        offloaded_stored_bytes=stats.offloaded.stored_bytes,
         partial=stats.partial,
         unindexed_session_count=stats.lag.sessions,
         unindexed_message_count=stats.lag.messages,

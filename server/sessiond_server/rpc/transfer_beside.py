@@ -1,5 +1,5 @@
-"""What a session has beside its log of messages, on its way out of a store and into one: records of its
-session log, watermarks, recalls."""
+"""What a session has beside its log of messages, on its way out of a store and into one: the records of its
+journal, cursors, reminders."""
 
 from __future__ import annotations
 
@@ -7,45 +7,43 @@ from datetime import datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond.v1 import message_pb2, recall_service_pb2, session_log_service_pb2
+from sessiond.v1 import journal_pb2, message_pb2, reminder_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
-from sessiond_server.rpc import checks, limits, recalls_io
+from sessiond_server.rpc import checks, limits, reminders_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.times import duration, optional_timestamp, timestamp
-from sessiond_server.sessions.recalls import ONCE, Schedule
-from sessiond_server.sessions.transfers import LogRecord, Mark, Recall
-from sessiond_server.store.recalls import PENDING
+from sessiond_server.sessions.reminders import ONCE, Schedule
+from sessiond_server.sessions.transfers import JournalRecord, Mark, Reminder
+from sessiond_server.store.reminders import PENDING
 
-_STATES = frozenset(recall_service_pb2.RecallState.values()) - {0}
+_STATES = frozenset(reminder_pb2.ReminderState.values()) - {0}
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def log_out(found: LogRecord) -> pb.TransferRecord:
-    record = session_log_service_pb2.SessionLogRecord(
-        log_seq=found.log_seq,
+def journal_out(found: JournalRecord) -> pb.TransferRecord:
+    record = journal_pb2.JournalRecord(
+        seq=found.seq,
         kind=found.kind,
-        round_index=found.round_index,
+        turn_index=found.turn_index,
         content=found.content,
         origin_time=optional_timestamp(found.origin_time),
         create_time=timestamp(found.create_time),
     )
-    return pb.TransferRecord(log=record)
+    return pb.TransferRecord(journal=record)
 
 
-def log_in(
-    record: session_log_service_pb2.SessionLogRecord, where: str, check: Checks
-) -> LogRecord:
-    check.seq(f"{where}.log_seq", record.log_seq, least=1)
+def journal_in(record: journal_pb2.JournalRecord, where: str, check: Checks) -> JournalRecord:
+    check.seq(f"{where}.seq", record.seq, least=1)
     check.text(f"{where}.kind", record.kind)
-    check.not_negative(f"{where}.round_index", record.round_index)
-    check.size(f"{where}.content", len(record.content), limits.LOG_RECORD_BYTES)
+    check.not_negative(f"{where}.turn_index", record.turn_index)
+    check.size(f"{where}.content", len(record.content), limits.JOURNAL_RECORD_BYTES)
     origin = None
     if record.HasField("origin_time"):
         origin = _moment(record.origin_time, f"{where}.origin_time", check)
-    return LogRecord(
-        record.log_seq,
+    return JournalRecord(
+        record.seq,
         record.kind,
-        record.round_index,
+        record.turn_index,
         record.content,
         origin,
         _moment(record.create_time, f"{where}.create_time", check),
@@ -53,22 +51,22 @@ def log_in(
 
 
 def mark_out(found: Mark) -> pb.TransferRecord:
-    mark = pb.TransferWatermark(consumer=found.consumer, seq=found.seq)
-    return pb.TransferRecord(watermark=mark)
+    mark = pb.TransferCursor(consumer_id=found.consumer_id, seq=found.seq)
+    return pb.TransferRecord(cursor=mark)
 
 
-def mark_in(record: pb.TransferWatermark, where: str, check: Checks) -> Mark:
-    check.consumer(f"{where}.consumer", record.consumer)
+def mark_in(record: pb.TransferCursor, where: str, check: Checks) -> Mark:
+    check.consumer_id(f"{where}.consumer_id", record.consumer_id)
     check.seq(f"{where}.seq", record.seq)
-    return Mark(record.consumer, record.seq)
+    return Mark(record.consumer_id, record.seq)
 
 
-def recall_out(found: Recall) -> pb.TransferRecord:
-    recall = recall_service_pb2.Recall.FromString(found.details)
+def reminder_out(found: Reminder) -> pb.TransferRecord:
+    reminder = reminder_pb2.Reminder.FromString(found.details)
     interval = found.interval_microseconds * _MICROSECOND
-    recall.MergeFrom(
-        recall_service_pb2.Recall(
-            id=found.recall_id,
+    reminder.MergeFrom(
+        reminder_pb2.Reminder(
+            id=found.reminder_id,
             type=found.type,
             trigger_time=timestamp(found.due_time),
             interval=duration(interval) if interval else None,
@@ -83,8 +81,8 @@ def recall_out(found: Recall) -> pb.TransferRecord:
         )
     )
     return pb.TransferRecord(
-        recall=pb.TransferRecall(
-            recall=recall,
+        reminder=pb.TransferReminder(
+            reminder=reminder,
             first_time=timestamp(found.first_time),
             occurrence=found.occurrence,
             request_hash=found.request_hash,
@@ -92,9 +90,9 @@ def recall_out(found: Recall) -> pb.TransferRecord:
     )
 
 
-def recall_in(record: pb.TransferRecall, where: str, check: Checks) -> Recall:
-    facts, inside = record.recall, f"{where}.recall"
-    check.recall_id(f"{inside}.id", facts.id)
+def reminder_in(record: pb.TransferReminder, where: str, check: Checks) -> Reminder:
+    facts, inside = record.reminder, f"{where}.reminder"
+    check.reminder_id(f"{inside}.id", facts.id)
     check.text(f"{inside}.type", facts.type)
     check.enum(f"{inside}.state", facts.state, _STATES)
     for field in ("fired_count", "missed_count", "skipped_count", "last_message_seq"):
@@ -104,11 +102,13 @@ def recall_in(record: pb.TransferRecall, where: str, check: Checks) -> Recall:
     first = _moment(record.first_time, f"{where}.first_time", check)
     interval = ONCE
     if facts.HasField("interval"):
-        interval = check.span(f"{inside}.interval", facts.interval, limits.RECALL_INTERVAL_SECONDS)
+        interval = check.span(
+            f"{inside}.interval", facts.interval, limits.REMINDER_INTERVAL_SECONDS
+        )
     fired = None
     if facts.HasField("last_fire_time"):
         fired = _moment(facts.last_fire_time, f"{inside}.last_fire_time", check)
-    return Recall(
+    return Reminder(
         facts.id,
         facts.type,
         facts.state or PENDING,
@@ -129,7 +129,7 @@ def recall_in(record: pb.TransferRecall, where: str, check: Checks) -> Recall:
 
 
 def _due(schedule: Schedule, field: str, check: Checks) -> datetime:
-    first, last = limits.RECALL_YEARS
+    first, last = limits.REMINDER_YEARS
     try:
         due = schedule.due_time
     except OverflowError:
@@ -140,14 +140,14 @@ def _due(schedule: Schedule, field: str, check: Checks) -> datetime:
     return due
 
 
-def _details(facts: recall_service_pb2.Recall, where: str, check: Checks) -> bytes:
+def _details(facts: reminder_pb2.Reminder, where: str, check: Checks) -> bytes:
     check.note(f"{where}.comment", facts.comment)
     check.struct(f"{where}.metadata", facts.metadata)
-    details = recall_service_pb2.Recall(comment=facts.comment)
+    details = reminder_pb2.Reminder(comment=facts.comment)
     if facts.HasField("message"):
         message = message_pb2.Message()
         message.CopyFrom(facts.message)
-        recalls_io.complete(message, f"{where}.message", check)
+        reminders_io.complete(message, f"{where}.message", check)
         details.message.CopyFrom(message)
     if facts.HasField("metadata"):
         details.metadata.CopyFrom(facts.metadata)

@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond.v1 import message_pb2, recall_service_pb2, session_pb2, usage_pb2
+from sessiond.v1 import message_pb2, reminder_pb2, session_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.errors import invalid
 from sessiond_server.operations.importing import End, Wanted
@@ -32,15 +32,15 @@ from sessiond_server.sessions.transfers import (
     BillingFacts,
     Change,
     Compaction,
+    CompactionRevert,
     Item,
     Message,
-    Revert,
     Revision,
     Rewind,
+    RewindRevert,
     SeenRequest,
-    Undo,
-    UsageRound,
     UsageSum,
+    UsageTurn,
 )
 from sessiond_server.sessions.usage import Amounts
 from sessiond_server.store import requests
@@ -51,11 +51,11 @@ from sessiond_server.store.transfers import Origin
 
 _STATES = frozenset(session_pb2.SessionState.values())
 _PARENT_KINDS = frozenset(session_pb2.ParentKind.values()) - {session_pb2.PARENT_KIND_UNSPECIFIED}
-_RECALL_CHANGES = frozenset(recall_service_pb2.RecallChange.values()) - {0}
+_REMINDER_CHANGES = frozenset(reminder_pb2.ReminderChange.values()) - {0}
 _CHANGE_KINDS = frozenset(pb.TransferChangeKind.values()) - {pb.TRANSFER_CHANGE_KIND_UNSPECIFIED}
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _SUM = re.compile(r"\d{1,30}(\.\d{1,30})?", re.ASCII)
-_REQUEST_KINDS = frozenset({requests.USAGE, requests.LOG})
+_REQUEST_KINDS = frozenset({requests.USAGE, requests.JOURNAL})
 _NEEDED = {"kind", "in_context", "in_transcript"}
 
 
@@ -134,7 +134,7 @@ def item(record: pb.TransferRecord, where: str) -> Item:
     return found
 
 
-def _payload(payload: bytes, where: str, check: Checks, *, note: bool) -> MessageRow:
+def _payload(payload: bytes, where: str, check: Checks, *, summary: bool) -> MessageRow:
     """A message as it is stored: the bytes that came, unless something is left out of them."""
     message = message_pb2.Message()
     check.size(where, len(payload), limits.MESSAGE_BYTES)
@@ -147,7 +147,7 @@ def _payload(payload: bytes, where: str, check: Checks, *, note: bool) -> Messag
     if check.violations:
         return MessageRow("", 0, None, b"")
     given = {field.name for field, _ in message.ListFields()}
-    if note and "in_transcript" not in given:
+    if summary and "in_transcript" not in given:
         message.in_transcript = False
     row = messages_in.row(message)
     whole = given >= _NEEDED and not given.intersection(messages_in.OUTPUT_FIELDS)
@@ -159,30 +159,30 @@ def _message(record: pb.TransferMessage, where: str, check: Checks) -> Message:
     created = _time(record.create_time, f"{where}.create_time", check)
     if not record.HasField("create_time"):
         check.wrong(f"{where}.create_time", "is required")
-    row = _payload(record.payload, f"{where}.payload", check, note=record.note)
-    return Message(record.seq, created, record.note, *row)
+    row = _payload(record.payload, f"{where}.payload", check, summary=record.summary)
+    return Message(record.seq, created, record.summary, *row)
 
 
 def _revision(record: pb.TransferRevision, where: str, check: Checks) -> Revision:
     for name in ("seq", "change_no", "effective_seq"):
         check.seq(f"{where}.{name}", getattr(record, name), least=1)
-    row = _payload(record.payload, f"{where}.payload", check, note=False)
+    row = _payload(record.payload, f"{where}.payload", check, summary=False)
     numbers = record.seq, record.change_no, record.effective_seq
     return Revision(*numbers, row.facts, row.payload)
 
 
 def _compaction(record: pb.TransferCompaction, where: str, check: Checks) -> Compaction:
     facts, inside = record.compaction, f"{where}.compaction"
-    for name in ("note_seq", "from_seq", "to_seq"):
+    for name in ("id", "from_seq", "to_seq"):
         check.seq(f"{inside}.{name}", getattr(facts, name), least=1)
     for name in ("message_count", "tokens_before", "tokens_after"):
         check.seq(f"{inside}.{name}", getattr(facts, name))
     check.seq(f"{where}.change_no", record.change_no)
-    check.not_negative(f"{inside}.round_index", facts.round_index)
+    check.not_negative(f"{inside}.turn_index", facts.turn_index)
     check.text(f"{inside}.author", facts.author)
     check.text(f"{inside}.model", facts.model)
     return Compaction(
-        facts.note_seq,
+        facts.id,
         record.change_no,
         facts.from_seq,
         facts.to_seq,
@@ -191,26 +191,28 @@ def _compaction(record: pb.TransferCompaction, where: str, check: Checks) -> Com
         facts.tokens_after,
         facts.author,
         facts.model,
-        facts.round_index,
+        facts.turn_index,
         _time(facts.create_time, f"{inside}.create_time", check),
     )
 
 
-def _revert(record: pb.TransferRevert, where: str, check: Checks) -> Revert:
-    check.seq(f"{where}.note_seq", record.note_seq, least=1)
+def _compaction_revert(
+    record: pb.TransferCompactionRevert, where: str, check: Checks
+) -> CompactionRevert:
+    check.seq(f"{where}.compaction_id", record.compaction_id, least=1)
     check.seq(f"{where}.effective_seq", record.effective_seq, least=1)
     moment = _time(record.revert_time, f"{where}.revert_time", check)
-    return Revert(record.note_seq, record.effective_seq, moment)
+    return CompactionRevert(record.compaction_id, record.effective_seq, moment)
 
 
 def _rewind(record: pb.TransferRewind, where: str, check: Checks) -> Rewind:
     facts, inside = record.rewind, f"{where}.rewind"
-    for name in ("rewind_id", "after_seq", "to_seq"):
+    for name in ("id", "after_seq", "to_seq"):
         check.seq(f"{inside}.{name}", getattr(facts, name))
     check.seq(f"{where}.effective_seq", record.effective_seq, least=1)
     check.text(f"{inside}.author", facts.author)
     return Rewind(
-        facts.rewind_id,
+        facts.id,
         facts.after_seq,
         facts.to_seq,
         record.effective_seq,
@@ -219,11 +221,11 @@ def _rewind(record: pb.TransferRewind, where: str, check: Checks) -> Rewind:
     )
 
 
-def _undo(record: pb.TransferUndo, where: str, check: Checks) -> Undo:
+def _rewind_revert(record: pb.TransferRewindRevert, where: str, check: Checks) -> RewindRevert:
     check.seq(f"{where}.rewind_id", record.rewind_id, least=1)
     check.seq(f"{where}.effective_seq", record.effective_seq, least=1)
-    moment = _time(record.undo_time, f"{where}.undo_time", check)
-    return Undo(record.rewind_id, record.effective_seq, moment)
+    moment = _time(record.revert_time, f"{where}.revert_time", check)
+    return RewindRevert(record.rewind_id, record.effective_seq, moment)
 
 
 def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
@@ -240,12 +242,12 @@ def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
         check.enum(f"{where}.child_kind", child_kind, _PARENT_KINDS)
     elif child_id or child_kind:
         check.wrong(f"{where}.child_id", "must be left out without a child")
-    if record.kind == pb.TRANSFER_CHANGE_KIND_RECALL:
-        child_id, child_kind = record.recall_id, int(record.recall_change)
-        check.recall_id(f"{where}.recall_id", child_id)
-        check.enum(f"{where}.recall_change", child_kind, _RECALL_CHANGES)
-    elif record.recall_id or record.recall_change:
-        check.wrong(f"{where}.recall_id", "must be left out without a recall")
+    if record.kind == pb.TRANSFER_CHANGE_KIND_REMINDER:
+        child_id, child_kind = record.reminder_id, int(record.reminder_change)
+        check.reminder_id(f"{where}.reminder_id", child_id)
+        check.enum(f"{where}.reminder_change", child_kind, _REMINDER_CHANGES)
+    elif record.reminder_id or record.reminder_change:
+        check.wrong(f"{where}.reminder_id", "must be left out without a reminder")
     return Change(
         record.change_no,
         record.after_seq,
@@ -258,7 +260,7 @@ def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
     )
 
 
-def _usage(record: pb.TransferUsage, where: str, check: Checks) -> UsageSum | UsageRound:
+def _usage(record: pb.TransferUsage, where: str, check: Checks) -> UsageSum | UsageTurn:
     day = _day(record.day, f"{where}.day", check)
     check.text(f"{where}.model", record.model)
     if record.currency and not limits.CURRENCY.fullmatch(record.currency):
@@ -280,13 +282,13 @@ def _usage(record: pb.TransferUsage, where: str, check: Checks) -> UsageSum | Us
         ]
     )
     key = record.model, day, record.currency
-    if not record.HasField("round_index"):
+    if not record.HasField("turn_index"):
         return UsageSum(record.inherited, day, record.model, record.currency, amounts)
-    check.not_negative(f"{where}.round_index", record.round_index)
+    check.not_negative(f"{where}.turn_index", record.turn_index)
     if record.inherited:
-        check.wrong(f"{where}.inherited", "must be left out of a round")
+        check.wrong(f"{where}.inherited", "must be left out of a turn")
     time = _time(record.record_time, f"{where}.record_time", check)
-    return UsageRound(record.round_index, *key, time, amounts)
+    return UsageTurn(record.turn_index, *key, time, amounts)
 
 
 def _day(text: str, field: str, check: Checks) -> date:
@@ -371,14 +373,14 @@ _ITEMS: dict[str, Callable[[Any, str, Checks], Item]] = {
     "message": _message,
     "revision": _revision,
     "compaction": _compaction,
-    "revert": _revert,
+    "compaction_revert": _compaction_revert,
     "rewind": _rewind,
-    "undo": _undo,
+    "rewind_revert": _rewind_revert,
     "change": _change,
     "usage": _usage,
     "billing": _billing,
     "request": _request,
-    "log": transfer_beside.log_in,
-    "watermark": transfer_beside.mark_in,
-    "recall": transfer_beside.recall_in,
+    "journal": transfer_beside.journal_in,
+    "cursor": transfer_beside.mark_in,
+    "reminder": transfer_beside.reminder_in,
 }

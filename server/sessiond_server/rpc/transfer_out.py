@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sessiond.v1 import context_service_pb2, message_service_pb2, usage_pb2
+from sessiond.v1 import compaction_pb2, message_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.operations.export_log import ExportedFile, FileChunk
 from sessiond_server.operations.exporting import Exported
@@ -17,15 +17,15 @@ from sessiond_server.sessions.transfers import (
     BillingFacts,
     Change,
     Compaction,
-    LogRecord,
+    CompactionRevert,
+    JournalRecord,
     Mark,
-    Recall,
-    Revert,
+    Reminder,
     Rewind,
+    RewindRevert,
     SeenRequest,
-    Undo,
-    UsageRound,
     UsageSum,
+    UsageTurn,
 )
 from sessiond_server.sessions.usage import Amounts
 from sessiond_server.store.messages import StoredMessage
@@ -70,7 +70,7 @@ def _message(found: StoredMessage) -> pb.TransferRecord:
             seq=found.seq,
             payload=found.payload,
             create_time=timestamp(found.create_time),
-            note=found.note,
+            summary=found.summary,
         )
     )
 
@@ -87,17 +87,18 @@ def _revision(found: tuple[int, int, int, bytes]) -> pb.TransferRecord:
 def _compaction(found: Compaction) -> pb.TransferRecord:
     facts = found._asdict()
     change_no = facts.pop("change_no")
+    facts["id"] = facts.pop("summary_seq")
     facts["create_time"] = timestamp(found.create_time)
-    compaction = context_service_pb2.Compaction(**facts)
+    compaction = compaction_pb2.Compaction(**facts)
     return pb.TransferRecord(
         compaction=pb.TransferCompaction(compaction=compaction, change_no=change_no)
     )
 
 
-def _revert(found: Revert) -> pb.TransferRecord:
+def _compaction_revert(found: CompactionRevert) -> pb.TransferRecord:
     return pb.TransferRecord(
-        revert=pb.TransferRevert(
-            note_seq=found.note_seq,
+        compaction_revert=pb.TransferCompactionRevert(
+            compaction_id=found.summary_seq,
             effective_seq=found.effective_seq,
             revert_time=timestamp(found.time),
         )
@@ -105,8 +106,8 @@ def _revert(found: Revert) -> pb.TransferRecord:
 
 
 def _rewind(found: Rewind) -> pb.TransferRecord:
-    rewind = message_service_pb2.Rewind(
-        rewind_id=found.rewind_id,
+    rewind = message_pb2.Rewind(
+        id=found.rewind_id,
         after_seq=found.after_seq,
         to_seq=found.to_seq,
         author=found.author,
@@ -117,12 +118,12 @@ def _rewind(found: Rewind) -> pb.TransferRecord:
     )
 
 
-def _undo(found: Undo) -> pb.TransferRecord:
+def _rewind_revert(found: RewindRevert) -> pb.TransferRecord:
     return pb.TransferRecord(
-        undo=pb.TransferUndo(
+        rewind_revert=pb.TransferRewindRevert(
             rewind_id=found.rewind_id,
             effective_seq=found.effective_seq,
-            undo_time=timestamp(found.time),
+            revert_time=timestamp(found.time),
         )
     )
 
@@ -142,14 +143,14 @@ def _change(found: Change) -> pb.TransferRecord:
 
 
 def _about(found: Change) -> dict[str, Any]:
-    """The child or the recall that a change tells of."""
-    if found.kind == pb.TRANSFER_CHANGE_KIND_RECALL:
-        return {"recall_id": found.child_id, "recall_change": found.child_kind}
+    """The child or the reminder that a change tells of."""
+    if found.kind == pb.TRANSFER_CHANGE_KIND_REMINDER:
+        return {"reminder_id": found.child_id, "reminder_change": found.child_kind}
     return {"child_id": found.child_id, "child_kind": found.child_kind}
 
 
 def _amounts(amounts: Amounts, currency: str) -> dict[str, Any]:
-    """What sums of days and rounds have in common."""
+    """What sums of days and turns have in common."""
     return {
         "usage": usage_out({currency: amounts}),
         "currency": currency,
@@ -169,11 +170,11 @@ def _usage(found: UsageSum) -> pb.TransferRecord:
     return pb.TransferRecord(usage=sums)
 
 
-def _round(found: UsageRound) -> pb.TransferRecord:
+def _turn(found: UsageTurn) -> pb.TransferRecord:
     sums = pb.TransferUsage(
         day=found.day.isoformat(),
         model=found.model,
-        round_index=found.round_index,
+        turn_index=found.turn_index,
         record_time=timestamp(found.record_time),
         **_amounts(found.amounts, found.currency),
     )
@@ -203,15 +204,15 @@ _ITEMS: dict[type[Any], Callable[[Any], pb.TransferRecord]] = {
     ExportedFile: _file,
     FileChunk: _chunk,
     Compaction: _compaction,
-    Revert: _revert,
+    CompactionRevert: _compaction_revert,
     Rewind: _rewind,
-    Undo: _undo,
+    RewindRevert: _rewind_revert,
     Change: _change,
     UsageSum: _usage,
-    UsageRound: _round,
+    UsageTurn: _turn,
     BillingFacts: _billing,
     SeenRequest: _request,
-    LogRecord: transfer_beside.log_out,
+    JournalRecord: transfer_beside.journal_out,
     Mark: transfer_beside.mark_out,
-    Recall: transfer_beside.recall_out,
+    Reminder: transfer_beside.reminder_out,
 }

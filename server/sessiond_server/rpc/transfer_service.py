@@ -15,7 +15,7 @@ from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.import_stream import ImportStream
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.streams import Slots
-from sessiond_server.sessions.transfers import Change, LogRecord
+from sessiond_server.sessions.transfers import Change, JournalRecord
 from sessiond_server.store.database import Database
 from sessiond_server.store.messages import StoredMessage
 
@@ -62,7 +62,7 @@ class TransferServicer:
             async for happened in LogExport(self._database, found, _PIECE_BYTES).happened():
                 if isinstance(happened, Change) and happened.kind not in _KINDS:
                     continue
-                if isinstance(happened, LogRecord) and not access.may(access.ADMIN):
+                if isinstance(happened, JournalRecord) and not access.may(access.ADMIN):
                     continue
                 count += isinstance(happened, StoredMessage)
                 yield transfer_out.item(happened)
@@ -95,8 +95,8 @@ def _selection(request: rpc.ExportSessionsRequest) -> Selection:
             check.text(f"sources[{place}]", source)
         if request.subtree_of:
             check.session_id("subtree_of", request.subtree_of)
-        if request.lineage and not request.session_ids:
-            check.wrong("lineage", "needs session_ids")
+        if request.continuations and not request.session_ids:
+            check.wrong("continuations", "needs session_ids")
     return Selection(
         access.tenant(),
         access.owner(),
@@ -104,5 +104,5 @@ def _selection(request: rpc.ExportSessionsRequest) -> Selection:
         request.owner or None,
         list(request.sources) or None,
         request.subtree_of or None,
-        request.lineage,
+        request.continuations,
     )

@@ -35,9 +35,9 @@ def record_in(record: pb.UsageRecord, where: str, check: Checks) -> Record | Non
     for field in BILLING:
         most = limits.BASE_URL if field == "base_url" else limits.SHORT_TEXT
         check.text(f"{where}.billing.{field}", getattr(record.billing, field), most)
-    check.not_negative(f"{where}.round_index", record.round_index)
-    if record.set_round and not record.HasField("round_index"):
-        check.wrong(f"{where}.round_index", "is required to set a round")
+    check.not_negative(f"{where}.turn_index", record.turn_index)
+    if record.set_turn and not record.HasField("turn_index"):
+        check.wrong(f"{where}.turn_index", "is required to set a turn")
     if record.HasField("time"):
         check.timestamp(f"{where}.time", record.time)
     check.request_id(f"{where}.request_id", record.request_id)
@@ -48,8 +48,8 @@ def record_in(record: pb.UsageRecord, where: str, check: Checks) -> Record | Non
         amounts=_amounts(record.usage, cost),
         model=record.model,
         currency=(cost.currency or _DEFAULT_CURRENCY) if cost.estimated or cost.actual else "",
-        round_index=record.round_index if record.HasField("round_index") else None,
-        set_round=record.set_round,
+        turn_index=record.turn_index if record.HasField("turn_index") else None,
+        set_turn=record.set_turn,
         time=checks.moment(record.time) if record.HasField("time") else None,
         billing=tuple(getattr(record.billing, field) for field in BILLING),
         request_id=record.request_id,

@@ -14,7 +14,7 @@ from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import timestamp
 from sessiond_server.store.database import Connection, Database
-from sessiond_server.store.usage import Grouping, GroupKey, Round, RoundUsage, Scope, Sums
+from sessiond_server.store.usage import Grouping, GroupKey, Scope, Sums, Turn, TurnUsage
 
 _BY_SESSION = frozenset({rpc.USAGE_GROUPING_SESSION})
 _BY_DAY = frozenset({rpc.USAGE_GROUPING_DAY, rpc.USAGE_GROUPING_DAY_AND_MODEL})
@@ -54,25 +54,25 @@ class UsageServicer:
             found = await _summed(connection, request, scope, by, size, call)
         answer = rpc.GetUsageResponse(total=usage_io.usage_out(found.total))
         answer.groups.extend(_group(key, sums) for key, sums in found.groups)
-        answer.groups.extend(_round(it) for it in found.rounds)
+        answer.groups.extend(_turn(it) for it in found.turns)
         if found.more:
-            last = found.rounds[-1].round if found.rounds else found.groups[-1][0]
+            last = found.turns[-1].turn if found.turns else found.groups[-1][0]
             answer.next_page_token = page_tokens.encode(list(last), call)
         return answer
 
 
 def _checked(request: rpc.GetUsageRequest) -> tuple[Scope, Grouping]:
-    by_round = request.group_by == rpc.USAGE_GROUPING_ROUND
+    by_turn = request.group_by == rpc.USAGE_GROUPING_TURN
     with Checks() as check:
         if request.session_id:
             check.session_id("session_id", request.session_id)
         check.enum("group_by", request.group_by, rpc.UsageGrouping.values())
-        if not request.session_id and (by_round or request.group_by in _BY_SESSION):
-            check.wrong("session_id", "is required for groups by round or session")
+        if not request.session_id and (by_turn or request.group_by in _BY_SESSION):
+            check.wrong("session_id", "is required for groups by turn or session")
         if not request.session_id and request.include_descendants:
             check.wrong("session_id", "is required to include descendants")
-        if by_round and request.include_descendants:
-            check.wrong("include_descendants", "must be false for groups by round")
+        if by_turn and request.include_descendants:
+            check.wrong("include_descendants", "must be false for groups by turn")
         grouping = Grouping(
             request.group_by in _BY_SESSION,
             request.group_by in _BY_DAY,
@@ -98,12 +98,12 @@ async def _summed(
     call: bytes,
 ) -> Summed:
     token = request.page_token
-    if request.group_by == rpc.USAGE_GROUPING_ROUND:
-        after = Round(-1, "")
+    if request.group_by == rpc.USAGE_GROUPING_TURN:
+        after = Turn(-1, "")
         if token:
             index, model = page_tokens.decode(token, call, int, str)
-            after = Round(int(index or 0), str(model))
-        return await summing.by_round(connection, scope, by, after, size)
+            after = Turn(int(index or 0), str(model))
+        return await summing.by_turn(connection, scope, by, after, size)
     place = None
     if token:
         place = GroupKey(*map(str, page_tokens.decode(token, call, str, str, str)))
@@ -118,10 +118,10 @@ def _group(key: GroupKey, sums: Sums) -> rpc.UsageGroup:
     )
 
 
-def _round(it: RoundUsage) -> rpc.UsageGroup:
+def _turn(it: TurnUsage) -> rpc.UsageGroup:
     return rpc.UsageGroup(
-        model=it.round.model,
-        round_index=it.round.round_index,
+        model=it.turn.model,
+        turn_index=it.turn.turn_index,
         usage=usage_io.usage_out(it.sums),
         time=timestamp(it.time),
     )

@@ -19,7 +19,7 @@ class Goal:
 
     max_tokens: int | None = None
     max_messages: int | None = None
-    note_tokens: int = 0
+    summary_tokens: int = 0
     keep_recent: int = 4
 
     def reached(self, tokens: int, messages: int) -> bool:
@@ -52,11 +52,11 @@ WITHIN_GOAL, TOO_SHORT, OPEN_TOOL_CALL = 1, 2, 3
 """Why there is nothing to compact: the values of `sessiond.v1.NothingToCompact`."""
 
 
-def leading(items: Sequence[Item], *, notes: bool) -> int:
-    """How many system and developer messages stand at the very beginning, with notes or up to one."""
+def leading(items: Sequence[Item], *, summaries: bool) -> int:
+    """How many system and developer messages stand at the very beginning, with summaries or up to one."""
     count = 0
     for item in items[:LEADING_LIMIT]:
-        if item.role not in LEADING_ROLES or (item.note and not notes):
+        if item.role not in LEADING_ROLES or (item.summary and not summaries):
             break
         count += 1
     return count
@@ -68,7 +68,7 @@ def plan(calls: ToolCalls, goal: Goal) -> Plan | int:
     tokens = sum(item.tokens for item in items)
     if goal.given and goal.reached(tokens, len(items)):
         return WITHIN_GOAL
-    first, last = leading(items, notes=False), len(items) - 1 - goal.keep_recent
+    first, last = leading(items, summaries=False), len(items) - 1 - goal.keep_recent
     if not _worth_it(items, first, last):
         return TOO_SHORT
     found = [_within(calls, run, goal, tokens) for run in calls.safe(first, last)]
@@ -80,7 +80,7 @@ def plan(calls: ToolCalls, goal: Goal) -> Plan | int:
 
 
 def _worth_it(items: Sequence[Item], first: int, last: int) -> bool:
-    return first < last or (first == last and not items[first].note)
+    return first < last or (first == last and not items[first].summary)
 
 
 def _within(calls: ToolCalls, run: tuple[int, int], goal: Goal, tokens: int) -> Plan | None:
@@ -94,7 +94,7 @@ def _within(calls: ToolCalls, run: tuple[int, int], goal: Goal, tokens: int) -> 
             continue
         removed = sums[place - first]
         left = len(calls.items) - (place - first + 1) + 1
-        reached = goal.given and goal.reached(tokens - removed + goal.note_tokens, left)
+        reached = goal.given and goal.reached(tokens - removed + goal.summary_tokens, left)
         if reached and _worth_it(calls.items, first, place):
             return Plan(first, place, removed, reaches_goal=True)
     return Plan(first, last, sums[-1], reaches_goal=not goal.given)

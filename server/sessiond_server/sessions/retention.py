@@ -19,7 +19,7 @@ class Rule:
     sources: list[str] | None
     exclude_sources: list[str] | None
     owner: str | None
-    profile: str | None
+    agent: str | None
     labels_json: str | None
     include_pinned: bool
     include_subagents: bool

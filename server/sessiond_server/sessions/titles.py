@@ -1,4 +1,4 @@
-"""Titles: what is kept of what was typed, and their lineage "x", "x #2", "x #3"."""
+"""Titles: what is kept of what was typed, and their series "x", "x #2", "x #3"."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import unicodedata
 from typing import NamedTuple
 
 MAX_LENGTH = 100
-_NUMBERED = re.compile(r"(?P<lineage>.*\S) #(?P<number>[1-9][0-9]{0,17})", re.DOTALL)
+_NUMBERED = re.compile(r"(?P<series>.*\S) #(?P<number>[1-9][0-9]{0,17})", re.DOTALL)
 _WHITE = re.compile(r"\s+")
 
 
-class Lineage(NamedTuple):
-    """A title as the number-th of its lineage; the first has no number in its text."""
+class SeriesTitle(NamedTuple):
+    """A title as the number-th of its series; the first has no number in its text."""
 
     name: str
     number: int
@@ -26,16 +26,16 @@ def clean(title: str) -> str:
     return _WHITE.sub(" ", kept).strip()
 
 
-def lineage(title: str) -> Lineage:
-    """The lineage that a title belongs to."""
+def series(title: str) -> SeriesTitle:
+    """The series that a title belongs to."""
     match = _NUMBERED.fullmatch(title)
     if match is None or int(match["number"]) < 2:
-        return Lineage(title, 1)
-    return Lineage(match["lineage"], int(match["number"]))
+        return SeriesTitle(title, 1)
+    return SeriesTitle(match["series"], int(match["number"]))
 
 
 def numbered(name: str, number: int) -> str:
-    """The number-th title of a lineage, shortened to fit."""
+    """The number-th title of a series, shortened to fit."""
     if number == 1:
         return name
     suffix = f" #{number}"

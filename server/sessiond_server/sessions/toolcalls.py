@@ -14,7 +14,7 @@ class Item(NamedTuple):
 
     position: int
     seq: int
-    note: bool
+    summary: bool
     role: int
     tokens: int
     calls: tuple[str, ...] = ()

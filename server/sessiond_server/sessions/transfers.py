@@ -14,7 +14,7 @@ class Message(NamedTuple):
 
     seq: int
     create_time: datetime
-    note: bool
+    summary: bool
     client_id: str
     facts: int
     tools: str | None
@@ -34,7 +34,7 @@ class Revision(NamedTuple):
 class Compaction(NamedTuple):
     """A compaction; without a number it gets the next one, and is told of."""
 
-    note_seq: int
+    summary_seq: int
     change_no: int
     from_seq: int
     to_seq: int
@@ -43,14 +43,14 @@ class Compaction(NamedTuple):
     tokens_after: int
     author: str
     model: str
-    round_index: int
+    turn_index: int
     create_time: datetime
 
 
-class Revert(NamedTuple):
+class CompactionRevert(NamedTuple):
     """That a compaction was reverted."""
 
-    note_seq: int
+    summary_seq: int
     effective_seq: int
     time: datetime
 
@@ -66,8 +66,8 @@ class Rewind(NamedTuple):
     create_time: datetime
 
 
-class Undo(NamedTuple):
-    """That a rewind was undone."""
+class RewindRevert(NamedTuple):
+    """That a rewind was reverted."""
 
     rewind_id: int
     effective_seq: int
@@ -106,10 +106,10 @@ class UsageSum(NamedTuple):
     amounts: Amounts
 
 
-class UsageRound(NamedTuple):
-    """The same of a round."""
+class UsageTurn(NamedTuple):
+    """The same of a turn."""
 
-    round_index: int
+    turn_index: int
     model: str
     day: date
     currency: str
@@ -132,12 +132,12 @@ class SeenRequest(NamedTuple):
     result: int
 
 
-class LogRecord(NamedTuple):
-    """A record of the session's log."""
+class JournalRecord(NamedTuple):
+    """A record of the session's journal."""
 
-    log_seq: int
+    seq: int
     kind: str
-    round_index: int
+    turn_index: int
     content: bytes
     origin_time: datetime | None
     create_time: datetime
@@ -146,14 +146,14 @@ class LogRecord(NamedTuple):
 class Mark(NamedTuple):
     """How far a consumer has come."""
 
-    consumer: str
+    consumer_id: str
     seq: int
 
 
-class Recall(NamedTuple):
-    """A recall without its claim."""
+class Reminder(NamedTuple):
+    """A reminder without its claim."""
 
-    recall_id: str
+    reminder_id: str
     type: str
     state: int
     first_time: datetime
@@ -171,10 +171,10 @@ class Recall(NamedTuple):
     update_time: datetime
 
 
-Kept = UsageSum | UsageRound | BillingFacts | SeenRequest | LogRecord | Mark | Recall
+Kept = UsageSum | UsageTurn | BillingFacts | SeenRequest | JournalRecord | Mark | Reminder
 """What has no place in the order of things: it is there already, or is added."""
 
-Item = Kept | Message | Revision | Compaction | Revert | Rewind | Undo | Change
+Item = Kept | Message | Revision | Compaction | CompactionRevert | Rewind | RewindRevert | Change
 """One thing of a log."""
 
 

@@ -50,10 +50,10 @@ class SumKey(NamedTuple):
     currency: str
 
 
-class RoundKey(NamedTuple):
-    """What a round's sums are kept by."""
+class TurnKey(NamedTuple):
+    """What a turn's sums are kept by."""
 
-    round_index: int
+    turn_index: int
     model: str
     day: date
     currency: str
@@ -63,8 +63,8 @@ class RoundKey(NamedTuple):
         return SumKey(self.day, self.model, self.currency)
 
 
-class RoundSum(NamedTuple):
-    """A round's sum, and when it was last recorded."""
+class TurnSum(NamedTuple):
+    """A turn's sum, and when it was last recorded."""
 
     time: datetime
     amounts: Amounts
@@ -77,8 +77,8 @@ class Record:
     amounts: Amounts
     model: str
     currency: str
-    round_index: int | None
-    set_round: bool
+    turn_index: int | None
+    set_turn: bool
     time: datetime | None
     billing: tuple[str, ...]
     """In the order of `usage_billing`'s columns behind the model."""
@@ -88,7 +88,7 @@ class Record:
     @property
     def adds(self) -> bool:
         """Whether it adds to sums whatever was recorded before."""
-        return not (self.request_id or self.set_round)
+        return not (self.request_id or self.set_turn)
 
 
 @dataclass(slots=True)
@@ -96,48 +96,42 @@ class Changes:
     """What records change of the ledger."""
 
     sums: dict[SumKey, Amounts] = field(default_factory=dict)
-    rounds: dict[RoundKey, RoundSum] = field(default_factory=dict)
-    """What is added to the rounds that aren't forgotten, and what the others are anew."""
-    forgotten_rounds: set[int] = field(default_factory=set)
+    turns: dict[TurnKey, TurnSum] = field(default_factory=dict)
+    """What is added to the turns that aren't forgotten, and what the others are anew."""
+    forgotten_turns: set[int] = field(default_factory=set)
 
     def _add(self, key: SumKey, amounts: Amounts) -> None:
         self.sums[key] = self.sums.get(key, Amounts()).plus(amounts)
 
     def record(self, record: Record, now: datetime) -> None:
-        """Count a record; a round that it sets must be forgotten already, see `forget`."""
+        """Count a record; a turn that it sets must be forgotten already, see `forget`."""
         time = record.time or now
         key = SumKey(time.date(), record.model, record.currency)
         self._add(key, record.amounts)
-        if record.round_index is None:
+        if record.turn_index is None:
             return
-        round_key = RoundKey(record.round_index, record.model, key.day, record.currency)
-        before = self.rounds.get(round_key, RoundSum(time, Amounts()))
-        self.rounds[round_key] = RoundSum(
-            max(time, before.time), before.amounts.plus(record.amounts)
-        )
+        turn_key = TurnKey(record.turn_index, record.model, key.day, record.currency)
+        before = self.turns.get(turn_key, TurnSum(time, Amounts()))
+        self.turns[turn_key] = TurnSum(max(time, before.time), before.amounts.plus(record.amounts))
 
-    def forget(self, round_index: int, stored: Mapping[RoundKey, RoundSum]) -> None:
-        """Take back what a round has so far: what is stored of it, and what these changes added."""
-        gone = [
-            (key, it.amounts) for key, it in self.rounds.items() if key.round_index == round_index
-        ]
+    def forget(self, turn_index: int, stored: Mapping[TurnKey, TurnSum]) -> None:
+        """Take back what a turn has so far: what is stored of it, and what these changes added."""
+        gone = [(key, it.amounts) for key, it in self.turns.items() if key.turn_index == turn_index]
         for key, _ in gone:
-            del self.rounds[key]
-        if round_index not in self.forgotten_rounds:
-            self.forgotten_rounds.add(round_index)
-            gone += [(k, it.amounts) for k, it in stored.items() if k.round_index == round_index]
+            del self.turns[key]
+        if turn_index not in self.forgotten_turns:
+            self.forgotten_turns.add(turn_index)
+            gone += [(k, it.amounts) for k, it in stored.items() if k.turn_index == turn_index]
         for key, amounts in gone:
             self._add(key.of_session, amounts.negative())
 
 
-def changes(
-    records: Iterable[Record], stored: Mapping[RoundKey, RoundSum], now: datetime
-) -> Changes:
-    """What records change, counted in their order; `stored` has the rounds that they set."""
+def changes(records: Iterable[Record], stored: Mapping[TurnKey, TurnSum], now: datetime) -> Changes:
+    """What records change, counted in their order; `stored` has the turns that they set."""
     found = Changes()
     for record in records:
-        if record.set_round and record.round_index is not None:
-            found.forget(record.round_index, stored)
+        if record.set_turn and record.turn_index is not None:
+            found.forget(record.turn_index, stored)
         found.record(record, now)
     found.sums = {key: sums for key, sums in found.sums.items() if any(sums)}
     return found

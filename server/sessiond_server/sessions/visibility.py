@@ -2,7 +2,7 @@
 
 A change is recorded with the session's next seq at its time, its *effective seq*: it counts in the
 context as of message n if its effective seq is n at most. A compaction's effective seq is that of its
-note. Nothing here changes messages; hiding is a matter of ranges, which is why a compaction of a
+summary. Nothing here changes messages; hiding is a matter of ranges, which is why a compaction of a
 million messages costs one row.
 """
 
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 
 class Compaction(NamedTuple):
-    """A compaction as far as it hides: `note_seq` stands for `from_seq` to `to_seq`."""
+    """A compaction as far as it hides: `summary_seq` stands for `from_seq` to `to_seq`."""
 
-    note_seq: int
+    summary_seq: int
     from_seq: int
     to_seq: int
     revert_effective_seq: int | None = None
@@ -28,33 +28,33 @@ class Rewind(NamedTuple):
     after_seq: int
     to_seq: int
     effective_seq: int
-    undo_effective_seq: int | None = None
+    revert_effective_seq: int | None = None
 
 
 class Span(NamedTuple):
-    """A hidden range. `note_seq` is 0 where a rewind hides; `covered` inside a compaction."""
+    """A hidden range. `summary_seq` is 0 where a rewind hides; `covered` inside a compaction."""
 
     from_seq: int
     to_seq: int
-    note_seq: int = 0
+    summary_seq: int = 0
     covered: bool = False
 
 
 class Segment(NamedTuple):
-    """A piece of what is seen: the messages `low` to `high`, or a note that stands at `position`."""
+    """A piece of what is seen: the messages `low` to `high`, or a summary that stands at `position`."""
 
     low: int
     high: int
-    note: bool
+    summary: bool
     position: int
 
 
 class PartialOverlap(Exception):
-    """Two compactions would count of which neither contains the other; carries the later note."""
+    """Two compactions would count of which neither contains the other; carries the later summary."""
 
-    def __init__(self, note_seq: int) -> None:
-        super().__init__(note_seq)
-        self.note_seq = note_seq
+    def __init__(self, summary_seq: int) -> None:
+        super().__init__(summary_seq)
+        self.summary_seq = summary_seq
 
 
 def _counts(effective: int, over: int | None, as_of: int | None) -> bool:
@@ -66,7 +66,7 @@ def _counts(effective: int, over: int | None, as_of: int | None) -> bool:
 def rewound_spans(rewinds: Iterable[Rewind], as_of: int | None = None) -> list[Span]:
     """The ranges that rewinds hide, merged, in order."""
     merged: list[Span] = []
-    counting = (r for r in rewinds if _counts(r.effective_seq, r.undo_effective_seq, as_of))
+    counting = (r for r in rewinds if _counts(r.effective_seq, r.revert_effective_seq, as_of))
     for low, high in sorted((r.after_seq + 1, r.to_seq) for r in counting):
         if merged and low <= merged[-1].to_seq + 1:
             merged[-1] = merged[-1]._replace(to_seq=max(high, merged[-1].to_seq))
@@ -84,23 +84,24 @@ def compacted_spans(
 ) -> list[Span]:
     """The ranges that compactions hide, in order, each only in its outermost one.
 
-    A compaction whose note is rewound doesn't count. Raises `PartialOverlap`.
+    A compaction whose summary is rewound doesn't count. Raises `PartialOverlap`.
     """
     counting = [
         c
         for c in compactions
-        if _counts(c.note_seq, c.revert_effective_seq, as_of) and not _contains(rewound, c.note_seq)
+        if _counts(c.summary_seq, c.revert_effective_seq, as_of)
+        and not _contains(rewound, c.summary_seq)
     ]
-    counting.sort(key=lambda c: (c.from_seq, -c.to_seq, -c.note_seq))
+    counting.sort(key=lambda c: (c.from_seq, -c.to_seq, -c.summary_seq))
     outer: list[Span] = []
     enclosing: list[Compaction] = []
     for compaction in counting:
         while enclosing and enclosing[-1].to_seq < compaction.from_seq:
             enclosing.pop()
         if not enclosing:
-            outer.append(Span(compaction.from_seq, compaction.to_seq, compaction.note_seq))
+            outer.append(Span(compaction.from_seq, compaction.to_seq, compaction.summary_seq))
         elif compaction.to_seq > enclosing[-1].to_seq:
-            raise PartialOverlap(max(compaction.note_seq, enclosing[-1].note_seq))
+            raise PartialOverlap(max(compaction.summary_seq, enclosing[-1].summary_seq))
         enclosing.append(compaction)
     return outer
 
@@ -132,19 +133,21 @@ def shown(compacted: Sequence[Span], rewound: Sequence[Span]) -> list[Span]:
 
 
 def segments(spans: Sequence[Span], first_seq: int, last_seq: int) -> list[Segment]:
-    """What is seen between ordered spans, each note where the range that it replaces stood."""
+    """What is seen between ordered spans, each summary where the range that it replaces stood."""
     found: list[Segment] = []
     low = first_seq
     for span in spans:
         if span.from_seq > last_seq:
             break
         if low < span.from_seq:
-            found.append(Segment(low, span.from_seq - 1, note=False, position=low))
-        if span.note_seq:
-            found.append(Segment(span.note_seq, span.note_seq, note=True, position=span.from_seq))
+            found.append(Segment(low, span.from_seq - 1, summary=False, position=low))
+        if span.summary_seq:
+            found.append(
+                Segment(span.summary_seq, span.summary_seq, summary=True, position=span.from_seq)
+            )
         low = max(low, span.to_seq + 1)
     if low <= last_seq:
-        found.append(Segment(low, last_seq, note=False, position=low))
+        found.append(Segment(low, last_seq, summary=False, position=low))
     return found
 
 
@@ -152,10 +155,10 @@ def between(found: Sequence[Segment], low: int, high: int) -> list[Segment]:
     """The segments, cut to the positions `low` to `high`."""
     cut = []
     for segment in found:
-        if segment.note:
+        if segment.summary:
             if low <= segment.position <= high:
                 cut.append(segment)
         elif segment.low <= high and segment.high >= low:
             start = max(segment.low, low)
-            cut.append(Segment(start, min(segment.high, high), note=False, position=start))
+            cut.append(Segment(start, min(segment.high, high), summary=False, position=start))
     return cut

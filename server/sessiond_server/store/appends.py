@@ -10,7 +10,7 @@ from typing import NamedTuple
 import asyncpg
 
 from sessiond_server.sessions.usage import Record
-from sessiond_server.store import archived
+from sessiond_server.store import offloaded
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey, owner_of
@@ -54,8 +54,8 @@ class Ack(NamedTuple):
     seqs: Sequence[int]
     next_seq: int
     replayed: bool
-    archived: bool = False
-    """Whether the session is known to have an archive."""
+    offloaded: bool = False
+    """Whether the session is known to have offloaded messages."""
 
 
 def join_tools(calls: Sequence[str], answers: str) -> str:
@@ -92,14 +92,14 @@ async def store(
     connection: Connection,
     appends: Sequence[Append],
     *,
-    note: bool = False,
+    summary: bool = False,
     looked: bool = False,
-    archives: bool = False,
+    offloads: bool = False,
 ) -> dict[int, int]:
     """Store the appends that are allowed; the first seq of each, by its place. An append whose place isn't
-    among them was left out whole, for instance because one of its client ids may be that of an archived
-    message, unless these are `looked` up already, under the session's lock. Without `archives` those to
-    sessions with an archive are left out, too.
+    among them was left out whole, for instance because one of its client ids may be that of an offloaded
+    message, unless these are `looked` up already, under the session's lock. Without `offloads` those to
+    sessions with offloaded messages are left out, too.
 
     Raises asyncpg's `UniqueViolationError`, and stores nothing, when a session has one of the client ids.
     """
@@ -108,7 +108,7 @@ async def store(
     )
     places = [place for place, append in enumerate(appends, start=1) for _ in append.rows]
     stored = await connection.fetch(
-        query("append_messages" if archives else "append_messages_plain"),
+        query("append_messages" if offloads else "append_messages_plain"),
         [append.key.bucket for append in appends],
         [append.key.key for append in appends],
         [append.expected_next_seq for append in appends],
@@ -118,7 +118,7 @@ async def store(
         [place << _CALL_NUMBER_SHIFT | fact for place, fact in zip(places, facts, strict=True)],
         tools,
         payloads,
-        note,
+        summary,
         looked,
     )
     touch(*(append.key for append in appends))
@@ -147,20 +147,20 @@ class Known(NamedTuple):
 
 
 async def known(connection: Connection, head: Head, rows: Sequence[MessageRow]) -> dict[str, Known]:
-    """Which of the messages the session has, archived ones too, by client id; its head is locked."""
+    """Which of the messages the session has, offloaded ones too, by client id; its head is locked."""
     found: list[asyncpg.Record] = await connection.fetch(
         query("known_messages"), *head.key, [r.client_id for r in rows], [r.payload for r in rows]
     )
     there = {row[0]: Known(row[1], row[2]) for row in found}
-    if head.has_archive and len(there) < len(rows):
-        there |= await _archived(connection, head, [r for r in rows if r.client_id not in there])
+    if head.has_offloaded and len(there) < len(rows):
+        there |= await _offloaded(connection, head, [r for r in rows if r.client_id not in there])
     return there
 
 
-async def _archived(
+async def _offloaded(
     connection: Connection, head: Head, rows: Sequence[MessageRow]
 ) -> dict[str, Known]:
-    found = await archived.by_client_ids(
+    found = await offloaded.by_client_ids(
         connection, head.key, head.first_seq, [row.client_id for row in rows]
     )
     if not found:

@@ -46,8 +46,8 @@ CROWD_WINDOW = 0.1
 REPLAYS = 10.0
 """Seconds after a replay in which batches are searched for more of them before they are stored: one that is
 met while storing undoes the work for its whole batch."""
-ARCHIVES = 100_000
-"""How many sessions with an archive are remembered: batches with these look client ids up in it."""
+OFFLOADS = 100_000
+"""How many sessions with offloaded messages are remembered: batches with these look client ids up there."""
 PLAN = 15.0
 """Seconds after which a lane has its statement planned anew."""
 
@@ -196,8 +196,8 @@ class _Lane:
         self._resolving: set[asyncio.Task[None]] = set()  # a loop holds its tasks only weakly
         self._arrived = asyncio.Event()
         self._stopping = False
-        self._archived: set[SessionKey] = set()
-        """Sessions with an archive, as far as it was met."""
+        self._offloaded: set[SessionKey] = set()
+        """Sessions with offloaded messages, as far as these were met."""
         self._crowd = _Crowd()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._plan_until = 0.0
@@ -314,11 +314,11 @@ class _Lane:
         """Store appends that may be stored by the statement, with their usage."""
         if not appends:
             return {}
-        archives = any(append.key in self._archived for append in appends)
+        offloads = any(append.key in self._offloaded for append in appends)
         if all(append.usage is None for append in appends):
-            return await store(connection, appends, archives=archives)
+            return await store(connection, appends, offloads=offloads)
         async with connection.transaction():
-            stored = await store(connection, appends, archives=archives)
+            stored = await store(connection, appends, offloads=offloads)
             used = [
                 (append.key, append.usage)
                 for place, append in enumerate(appends)
@@ -360,7 +360,7 @@ class _Lane:
         try:
             if not append.answer.done():
                 ack = await self._resolve(append)
-                if ack.archived:
+                if ack.offloaded:
                     self._learn(append.key)
                 self._answer(append, ack)
             else:
@@ -372,9 +372,9 @@ class _Lane:
             self._arrived.set()
 
     def _learn(self, key: SessionKey) -> None:
-        if len(self._archived) >= ARCHIVES:
-            self._archived.clear()
-        self._archived.add(key)
+        if len(self._offloaded) >= OFFLOADS:
+            self._offloaded.clear()
+        self._offloaded.add(key)
 
     def _answer(self, append: Append, ack: Ack) -> None:
         self._release(append)

@@ -9,17 +9,19 @@ from uuid import UUID
 
 import asyncpg
 
-from sessiond_server.store import archived
+from sessiond_server.store import offloaded
 from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 from sessiond_server.store.touched import touch
 
-UPDATED, COMPACTED, REVERTED, REWOUND, UNDONE, CLEARED, FACTS, CHILD, RECALL = range(1, 10)
-ARCHIVED = 10
+UPDATED, COMPACTED, REVERTED, REWOUND, REWIND_REVERTED, CLEARED, FACTS, CHILD, REMINDER = range(
+    1, 10
+)
+OFFLOADED = 10
 """Kinds of changes, as they are stored."""
-KEPT = (FACTS, CHILD, RECALL)
+KEPT = (FACTS, CHILD, REMINDER)
 """Those that aren't about messages, and stay when the messages are cleared."""
 
 
@@ -73,9 +75,9 @@ async def start(
     if row is None:
         return None
     values = dict(row)
-    border, at = values.pop("archived_before_seq"), row["seq"]
+    border, at = values.pop("offloaded_before_seq"), row["seq"]
     if row["first_seq"] <= at < border:
-        message = (await archived.by_seqs(connection, key, [at])).get(at)
+        message = (await offloaded.by_seqs(connection, key, [at])).get(at)
         values["seq_time"] = message and message.create_time
     return Start(**values)
 
@@ -86,7 +88,7 @@ class Happened(NamedTuple):
     seq: int
     change_no: int
     create_time: datetime
-    note: bool
+    summary: bool
     payload: bytes
     kind: int
     reference: int
@@ -118,27 +120,29 @@ async def page(
     first = rows[0]
     items = [Happened(*row[4:15]) for row in rows] if first["seq"] is not None else []
     more = bool(items) and (len(items) == limit or first["available"] > len(items))
-    if seq + 1 < first["archived_before_seq"]:
-        before = await _archived(
-            connection, key, seq + 1, first["archived_before_seq"], limit, max_bytes
+    if seq + 1 < first["offloaded_before_seq"]:
+        before = await _offloaded(
+            connection, key, seq + 1, first["offloaded_before_seq"], limit, max_bytes
         )
         items, more = _merged(*before, items, more, limit, max_bytes)
     return Page(first["incarnation"], first["next_seq"], first["next_change"], items, more)
 
 
-async def _archived(
+async def _offloaded(
     connection: Connection, key: SessionKey, from_seq: int, border: int, limit: int, max_bytes: int
 ) -> tuple[list[Happened], bool]:
-    """Archived messages from a seq on, up to one more than fit a page, and whether these aren't all."""
+    """Offloaded messages from a seq on, up to one more than fit a page, and whether these aren't all."""
     found: list[Happened] = []
     size = 0
-    async for messages in archived.pieces(connection, key, from_seq, border - 1):
+    async for messages in offloaded.pieces(connection, key, from_seq, border - 1):
         for m in messages:
             if len(found) > limit or size > max_bytes:
                 return found, True
             size += len(m.payload) + ROW_BYTES
             found.append(
-                Happened(m.seq, 0, m.create_time, m.note, m.payload, 0, 0, None, "", 0, m.client_id)
+                Happened(
+                    m.seq, 0, m.create_time, m.summary, m.payload, 0, 0, None, "", 0, m.client_id
+                )
             )
     return found, False
 
@@ -151,7 +155,7 @@ def _merged(
     limit: int,
     max_bytes: int,
 ) -> tuple[list[Happened], bool]:
-    """A page of archived messages and of what the tables have, in order: as far as both are known."""
+    """A page of offloaded messages and of what the tables have, in order: as far as both are known."""
     ends = [found[-1][:2] for found, cut in ((before, more_before), (items, more)) if cut]
     merged = sorted([*before, *items], key=lambda item: item[:2])
     if ends:

@@ -13,7 +13,7 @@ import asyncpg
 from sessiond_server.sessions import visibility
 from sessiond_server.sessions.toolcalls import Item
 from sessiond_server.sessions.visibility import Compaction, Rewind, Segment, Span
-from sessiond_server.store import archived, crossing
+from sessiond_server.store import crossing, offloaded
 from sessiond_server.store.crossing import Found, Reading, column
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey
@@ -26,7 +26,7 @@ class ContextMap(NamedTuple):
     first_seq: int
     next_seq: int
     border: int
-    """Where the archive ends."""
+    """Where the offloaded messages end."""
     message_count: int
     token_count: int
     details: bytes
@@ -41,7 +41,7 @@ async def context_map(connection: Connection, key: SessionKey) -> ContextMap | N
     return ContextMap(
         row["first_seq"],
         row["next_seq"],
-        row["archived_before_seq"],
+        row["offloaded_before_seq"],
         row["context_message_count"],
         row["context_token_count"],
         row["details"],
@@ -63,9 +63,9 @@ def _items(found: list[Found], segments: Sequence[Segment]) -> list[Item]:
         seq, calls = column(each.row, "seq"), column(each.row, "tool_call_ids")
         items.append(
             Item(
-                position=segment.position if segment.note else seq,
+                position=segment.position if segment.summary else seq,
                 seq=seq,
-                note=column(each.row, "note"),
+                summary=column(each.row, "summary"),
                 role=column(each.row, "role"),
                 tokens=column(each.row, "token_count"),
                 calls=tuple(calls or ()),
@@ -85,13 +85,13 @@ async def outline(
     as_of_seq: int = 0,
     border: int,
 ) -> list[Item]:
-    """Messages of the context without their contents, from segments in the order of reading; archived ones as
-    well, so all must be read from one state."""
+    """Messages of the context without their contents, from segments in the order of reading; offloaded ones
+    as well, so all must be read from one state."""
     direction = "descending" if descending else "ascending"
     text = query(f"context_outline{'_as_of' if as_of_seq else ''}_{direction}")
 
     async def hot(pieces: list[Segment], limit: int, _: int) -> list[asyncpg.Record]:
-        columns = [s.low for s in pieces], [s.high for s in pieces], [s.note for s in pieces]
+        columns = [s.low for s in pieces], [s.high for s in pieces], [s.summary for s in pieces]
         return await connection.fetch(
             text, *key, *columns, *((as_of_seq,) if as_of_seq else ()), limit
         )
@@ -100,7 +100,7 @@ async def outline(
         connection,
         key,
         segments,
-        lambda message, piece: message.in_context and message.note == piece.note,
+        lambda message, piece: message.in_context and message.summary == piece.summary,
         hot,
         descending,
         as_of_seq=as_of_seq,
@@ -133,7 +133,7 @@ async def _insert_spans(
         [1] * len(compacted) + [2] * len(rewound),
         [span.from_seq for span in spans],
         [span.to_seq for span in spans],
-        [span.note_seq or None for span in spans],
+        [span.summary_seq or None for span in spans],
         [span.covered for span in spans],
     )
 
@@ -146,12 +146,12 @@ async def totals(
     as_of_seq: int = 0,
     border: int,
 ) -> tuple[int, int]:
-    """How many messages and tokens segments hold, or held as of a seq; archived ones as well, so all must be
+    """How many messages and tokens segments hold, or held as of a seq; offloaded ones as well, so all must be
     read from one state."""
     count = tokens = 0
     for below, run in crossing.runs(segments, border, descending=False):
         parts = [part for _, part in run]
-        found = await (_archived_totals if below else _hot_totals)(
+        found = await (_offloaded_totals if below else _hot_totals)(
             connection, key, parts, as_of_seq
         )
         count, tokens = count + found[0], tokens + found[1]
@@ -161,7 +161,7 @@ async def totals(
 async def _hot_totals(
     connection: Connection, key: SessionKey, segments: Sequence[Segment], as_of_seq: int
 ) -> tuple[int, int]:
-    columns = ([s.low for s in segments], [s.high for s in segments], [s.note for s in segments])
+    columns = ([s.low for s in segments], [s.high for s in segments], [s.summary for s in segments])
     if as_of_seq:
         row = await connection.fetchrow(query("context_totals_as_of"), *key, *columns, as_of_seq)
     else:
@@ -170,11 +170,11 @@ async def _hot_totals(
     return row["messages"], row["tokens"]
 
 
-async def _archived_totals(
+async def _offloaded_totals(
     connection: Connection, key: SessionKey, segments: Sequence[Segment], as_of_seq: int
 ) -> tuple[int, int]:
     """From what is kept beside segments as far as these lie within, else from their messages."""
-    plain = [s for s in segments if not s.note]
+    plain = [s for s in segments if not s.summary]
     rows = await connection.fetch(
         query("segment_totals"),
         *key,
@@ -184,15 +184,15 @@ async def _archived_totals(
     )
     count = sum(row["context_messages"] for row in rows)
     tokens = sum(row["context_tokens"] for row in rows)
-    left = [s for s in segments if s.note]
+    left = [s for s in segments if s.summary]
     for segment in plain:
         within = [Span(r[0], r[1]) for r in rows if segment.low <= r[0] <= segment.high]
         left += visibility.segments(within, segment.low, segment.high)
     for segment in left:
-        async for messages in archived.pieces(connection, key, segment.low, segment.high):
+        async for messages in offloaded.pieces(connection, key, segment.low, segment.high):
             if as_of_seq:
-                messages = await archived.as_of(connection, key, messages, as_of_seq)
-            counted = [m for m in messages if m.in_context and m.note == segment.note]
+                messages = await offloaded.as_of(connection, key, messages, as_of_seq)
+            counted = [m for m in messages if m.in_context and m.summary == segment.summary]
             count += len(counted)
             tokens += sum(message.token_count for message in counted)
     return count, tokens
@@ -207,11 +207,11 @@ async def set_counters(
 
 @dataclass(frozen=True, slots=True)
 class CompactionRow:
-    """A row of `compaction`, and whether its note stands in the context."""
+    """A row of `compaction`, and whether its summary stands in the context."""
 
     bucket: int
     session_key: UUID
-    note_seq: int
+    summary_seq: int
     change_no: int
     from_seq: int
     to_seq: int
@@ -220,7 +220,7 @@ class CompactionRow:
     tokens_after: int
     author: str
     model: str
-    round_index: int
+    turn_index: int
     create_time: datetime
     revert_time: datetime | None
     revert_effective_seq: int | None
@@ -231,7 +231,7 @@ class CompactionRow:
 class CompactionInsert:
     """A compaction to be recorded, in the order of the statement's parameters."""
 
-    note_seq: int
+    summary_seq: int
     change_no: int
     from_seq: int
     to_seq: int
@@ -248,24 +248,24 @@ async def insert_compaction(connection: Connection, key: SessionKey, new: Compac
 
 
 async def read_compaction(
-    connection: Connection, key: SessionKey, note_seq: int
+    connection: Connection, key: SessionKey, summary_seq: int
 ) -> CompactionRow | None:
-    row = await connection.fetchrow(query("read_compaction"), *key, note_seq)
+    row = await connection.fetchrow(query("read_compaction"), *key, summary_seq)
     return None if row is None else known_columns(CompactionRow, row)
 
 
 async def list_compactions(
     connection: Connection, key: SessionKey, before: int, limit: int
 ) -> list[CompactionRow]:
-    """Compactions with notes before a seq, the newest first."""
+    """Compactions with summaries before a seq, the newest first."""
     rows = await connection.fetch(query("list_compactions"), *key, before, limit)
     return [known_columns(CompactionRow, row) for row in rows]
 
 
 async def revert_compaction(
-    connection: Connection, key: SessionKey, note_seq: int, effective_seq: int
+    connection: Connection, key: SessionKey, summary_seq: int, effective_seq: int
 ) -> None:
-    await connection.execute(query("revert_compaction"), *key, note_seq, effective_seq)
+    await connection.execute(query("revert_compaction"), *key, summary_seq, effective_seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +280,8 @@ class RewindRow:
     effective_seq: int
     author: str
     create_time: datetime
-    undo_time: datetime | None
-    undo_effective_seq: int | None
+    revert_time: datetime | None
+    revert_effective_seq: int | None
 
 
 async def insert_rewind(
@@ -291,7 +291,7 @@ async def insert_rewind(
 
 
 async def read_rewind(connection: Connection, key: SessionKey, rewind_id: int) -> RewindRow | None:
-    """A rewind; 0 is the newest that isn't undone."""
+    """A rewind; 0 is the newest that isn't reverted."""
     row = await connection.fetchrow(query("read_rewind"), *key, rewind_id)
     return None if row is None else known_columns(RewindRow, row)
 
@@ -304,17 +304,17 @@ async def list_rewinds(
     return [known_columns(RewindRow, row) for row in rows]
 
 
-async def undo_obstacle(
+async def revert_obstacle(
     connection: Connection, key: SessionKey, after_seq: int, to_seq: int
 ) -> int | None:
-    """The note of a later compaction that doesn't suit the return of what a rewind hid."""
-    note_seq: int | None = await connection.fetchval(
-        query("undo_obstacle"), *key, after_seq, to_seq
+    """The summary of a later compaction that doesn't suit the return of what a rewind hid."""
+    summary_seq: int | None = await connection.fetchval(
+        query("revert_obstacle"), *key, after_seq, to_seq
     )
-    return note_seq
+    return summary_seq
 
 
-async def undo_rewind(
+async def revert_rewind(
     connection: Connection, key: SessionKey, rewind_id: int, effective_seq: int
 ) -> None:
-    await connection.execute(query("undo_rewind"), *key, rewind_id, effective_seq)
+    await connection.execute(query("revert_rewind"), *key, rewind_id, effective_seq)

@@ -1,4 +1,4 @@
-"""One reading of messages on both sides of the archive's border: what lies below it comes from segments, the
+"""One reading of messages on both sides of the offload border: what lies below it comes from segments, the
 rest from the table, in the order that the caller gives."""
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from sessiond_server.sessions.visibility import Segment
-from sessiond_server.store import archived
-from sessiond_server.store.database import ArchiveNeeded, Connection
+from sessiond_server.store import offloaded
+from sessiond_server.store.database import Connection, SnapshotNeeded
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.segments import FullMessage
 from sessiond_server.store.sql import query
@@ -42,9 +42,9 @@ async def border_of(connection: Connection, key: SessionKey, known: int | None) 
 
 
 def check(connection: Connection, pieces: Sequence[Segment], border: int) -> None:
-    """Raises `ArchiveNeeded` where archived messages would be read from changing states."""
+    """Raises `SnapshotNeeded` where offloaded messages would be read from changing states."""
     if not connection.is_in_transaction() and any(piece.low < border for piece in pieces):
-        raise ArchiveNeeded
+        raise SnapshotNeeded
 
 
 def runs(
@@ -74,7 +74,7 @@ class Reading(NamedTuple):
     key: SessionKey
     pieces: Sequence[Segment]
     keep: Callable[[FullMessage, Segment], bool]
-    """Decides on an archived message of a piece."""
+    """Decides on an offloaded message of a piece."""
     hot: Hot
     descending: bool = False
     roles: Sequence[int] | None = None
@@ -89,7 +89,7 @@ class Reading(NamedTuple):
         size = 0
         for below, run in runs(self.pieces, border, descending=self.descending):
             if below:
-                async for number, message in self._archived(run):
+                async for number, message in self._offloaded(run):
                     size += len(message.payload) + ROW_BYTES
                     if len(found) == limit or (found and size > max_bytes):
                         return found, True
@@ -107,9 +107,9 @@ class Reading(NamedTuple):
                 return found, True
         return found, False
 
-    async def _archived(self, run: list[Piece]) -> AsyncIterator[tuple[int, FullMessage]]:
+    async def _offloaded(self, run: list[Piece]) -> AsyncIterator[tuple[int, FullMessage]]:
         for number, part in run:
-            found = archived.pieces(
+            found = offloaded.pieces(
                 self.connection,
                 self.key,
                 part.low,
@@ -120,7 +120,7 @@ class Reading(NamedTuple):
             )
             async for messages in found:
                 if self.as_of_seq:
-                    messages = await archived.as_of(
+                    messages = await offloaded.as_of(
                         self.connection, self.key, messages, self.as_of_seq
                     )
                 for message in messages:

@@ -51,8 +51,8 @@ CONFLICTS = (
 ATTEMPTS = 5
 
 
-class ArchiveNeeded(Exception):
-    """What is to be read has been archived, at least in part: it has to be read from one snapshot."""
+class SnapshotNeeded(Exception):
+    """What is to be read has been offloaded, at least in part: it has to be read from one snapshot."""
 
 
 def known_columns(row_type: type[Result], record: asyncpg.Record) -> Result:
@@ -120,8 +120,8 @@ class Database:
         self._waiting = 0
         self._waiting_for_snapshots = 0
         self._snapshots = asyncio.Semaphore(max(1, connections // 2))
-        self._archived_reads = asyncio.Semaphore(max(1, connections // 4))
-        self._waiting_for_archive = 0
+        self._offloaded_reads = asyncio.Semaphore(max(1, connections // 4))
+        self._waiting_for_offloaded = 0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.on_change: Callable[[Collection[SessionKey]], None] = lambda keys: None
 
@@ -183,28 +183,28 @@ class Database:
             self._snapshots.release()
 
     async def read(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        """Do `work`, which only reads; once more, from a snapshot, if it needs archived messages."""
+        """Do `work`, which only reads; once more, from a snapshot, if it needs offloaded messages."""
         try:
             async with self.connection() as connection:
                 return await work(connection)
-        except ArchiveNeeded:
-            return await self.read_archived(work)
+        except SnapshotNeeded:
+            return await self.read_offloaded(work)
 
-    async def read_archived(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        """Do `work`, which reads archived messages, in a snapshot. At most a quarter of the connections serve
-        this, and the queue for them is bounded like the other."""
-        if self._waiting_for_archive >= self.connections + self._queue:
+    async def read_offloaded(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Do `work`, which reads offloaded messages, in a snapshot. At most a quarter of the connections
+        serve this, and the queue for them is bounded like the other."""
+        if self._waiting_for_offloaded >= self.connections + self._queue:
             raise ReadQueueFull(self._queue)
-        self._waiting_for_archive += 1
+        self._waiting_for_offloaded += 1
         try:
             async with (
-                self._archived_reads,
+                self._offloaded_reads,
                 self.connection() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 return await work(connection)
         finally:
-            self._waiting_for_archive -= 1
+            self._waiting_for_offloaded -= 1
 
     async def transact(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Do `work` in a transaction; again, from its beginning, when another one got in its way."""

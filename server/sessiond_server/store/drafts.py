@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sessiond_server.store import archived, heads
+from sessiond_server.store import heads, offloaded
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
@@ -69,8 +69,8 @@ class DraftTable:
             found = {row[0] for row in rows}
             left = [client_id for client_id in client_ids if client_id not in found]
             head = await heads.read(connection, key) if left else None
-            if head is None or not head.has_archive:
+            if head is None or not head.has_offloaded:
                 return found
-            return found | set(await archived.by_client_ids(connection, key, head.first_seq, left))
+            return found | set(await offloaded.by_client_ids(connection, key, head.first_seq, left))
 
         return await self._database.read(work)

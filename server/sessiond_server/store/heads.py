@@ -38,7 +38,7 @@ class Head:
     compactor_token: str
     compactor_holder: str
     compactor_expire_time: datetime
-    archived_before_seq: int
+    offloaded_before_seq: int
 
     @property
     def key(self) -> SessionKey:
@@ -50,15 +50,15 @@ class Head:
 
     @property
     def first_hot_seq(self) -> int:
-        """The first seq that isn't archived."""
-        return max(self.first_seq, self.archived_before_seq)
+        """The first seq that isn't offloaded."""
+        return max(self.first_seq, self.offloaded_before_seq)
 
     def with_border(self, seq: int) -> Head:
-        return replace(self, archived_before_seq=seq)
+        return replace(self, offloaded_before_seq=seq)
 
     @property
-    def has_archive(self) -> bool:
-        return self.archived_before_seq > self.first_seq
+    def has_offloaded(self) -> bool:
+        return self.offloaded_before_seq > self.first_seq
 
 
 async def lock(connection: Connection, key: SessionKey) -> Head | None:

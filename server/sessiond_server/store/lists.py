@@ -31,7 +31,7 @@ class ListFilters:
     owner: str | None
     sources: list[str] | None
     exclude_sources: list[str] | None
-    profile: str | None
+    agent: str | None
     parent_id: str | None
     subtree_of: str | None
     states: list[int]
@@ -57,7 +57,7 @@ _FILTERS = {
 _TEXTS = {
     name: QUERIES.pop(name) for name in ("list_sessions", "list_sessions_merged", "count_listed")
 }
-_NARROW = frozenset({"owner", "source", "profile", "parent_id", "root"})
+_NARROW = frozenset({"owner", "source", "agent", "parent_id", "root"})
 """Filters that an index begins with."""
 _COMMENT = re.compile(r"--.*")
 _ROWS = (11, 51, 201)
@@ -140,7 +140,7 @@ async def _plan(connection: Connection, filters: ListFilters, order: Order, scop
         "tenant": filters.tenant,
         "owner": filters.owner,
         "exclude_sources": filters.exclude_sources,
-        "profile": filters.profile,
+        "agent": filters.agent,
         "parent_id": filters.parent_id,
         "labels": filters.labels_json,
         "idle_since": filters.idle_since,

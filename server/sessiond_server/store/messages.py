@@ -9,7 +9,7 @@ from typing import NamedTuple
 import asyncpg
 
 from sessiond_server.sessions.visibility import Segment, Span
-from sessiond_server.store import archived, crossing, heads
+from sessiond_server.store import crossing, heads, offloaded
 from sessiond_server.store.crossing import Found, Reading, Row
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
@@ -23,7 +23,7 @@ class StoredMessage(NamedTuple):
 
     seq: int
     create_time: datetime
-    note: bool
+    summary: bool
     payload: bytes
 
 
@@ -59,10 +59,10 @@ async def page(
     descending: bool,
     border: int | None = None,
 ) -> Page:
-    """A page of the log from ranges of seqs, which come in the order of reading, archived or not.
+    """A page of the log from ranges of seqs, which come in the order of reading, offloaded or not.
 
-    `border` is the session's `archived_before_seq` if it is known. Below it is read from one state alone: in
-    a snapshot, under the session's lock, or in `Database.read`, to which this raises `ArchiveNeeded`.
+    `border` is the session's `offloaded_before_seq` if it is known. Below it is read from one state alone: in
+    a snapshot, under the session's lock, or in `Database.read`, to which this raises `SnapshotNeeded`.
     """
 
     async def hot(pieces: list[Segment], limit: int, max_bytes: int) -> list[asyncpg.Record]:
@@ -79,7 +79,7 @@ async def page(
         )
         return _there(connection, rows, pieces)
 
-    pieces = [Segment(low, high, note=False, position=low) for low, high in ranges]
+    pieces = [Segment(low, high, summary=False, position=low) for low, high in ranges]
     reading = Reading(
         connection,
         key,
@@ -101,7 +101,7 @@ def _there(
 ) -> list[asyncpg.Record]:
     """The rows of a statement that says where the border is, but for the one that says nothing else."""
     if rows:
-        crossing.check(connection, pieces, rows[0]["archived_before_seq"])
+        crossing.check(connection, pieces, rows[0]["offloaded_before_seq"])
     return [row for row in rows if row["seq"] is not None]
 
 
@@ -115,8 +115,8 @@ async def _read(
 
 def _stored(row: Row) -> StoredMessage:
     if isinstance(row, FullMessage):
-        return StoredMessage(row.seq, row.create_time, row.note, row.payload)
-    return StoredMessage(row["seq"], row["create_time"], row["note"], row["payload"])
+        return StoredMessage(row.seq, row.create_time, row.summary, row.payload)
+    return StoredMessage(row["seq"], row["create_time"], row["summary"], row["payload"])
 
 
 async def context_page(
@@ -131,7 +131,7 @@ async def context_page(
     border: int | None = None,
 ) -> tuple[Page, list[Segment]]:
     """A page of the context from segments in the order of reading, and the segment of each message. As for
-    `page`, archived messages are read from one state alone."""
+    `page`, offloaded messages are read from one state alone."""
 
     async def hot(pieces: list[Segment], limit: int, max_bytes: int) -> list[asyncpg.Record]:
         rows = await connection.fetch(
@@ -139,7 +139,7 @@ async def context_page(
             *key,
             [s.low for s in pieces],
             [s.high for s in pieces],
-            [s.note for s in pieces],
+            [s.summary for s in pieces],
             filters.roles,
             filters.kinds,
             limit,
@@ -162,7 +162,7 @@ async def context_page(
 
 
 def _shown(message: FullMessage, piece: Segment) -> bool:
-    return message.in_context and message.note == piece.note
+    return message.in_context and message.summary == piece.summary
 
 
 def _context(
@@ -191,7 +191,7 @@ async def context_page_as_of(
             *key,
             [s.low for s in pieces],
             [s.high for s in pieces],
-            [s.note for s in pieces],
+            [s.summary for s in pieces],
             as_of_seq,
             limit,
             max_bytes,
@@ -206,7 +206,7 @@ async def by_seq(connection: Connection, key: SessionKey, seq: int) -> StoredMes
     row = await connection.fetchrow(query("message_by_seq"), *key, seq)
     if row is not None:
         return StoredMessage(*row)
-    message = (await archived.by_seqs(connection, key, [seq])).get(seq)
+    message = (await offloaded.by_seqs(connection, key, [seq])).get(seq)
     return None if message is None else _stored(message)
 
 
@@ -216,25 +216,25 @@ async def by_client_id(
     row = await connection.fetchrow(query("message_by_client_id"), *key, client_id)
     if row is not None:
         return StoredMessage(*row)
-    archived.require_one_state(connection)
+    offloaded.require_one_state(connection)
     head = await heads.read(connection, key)
-    if head is None or not head.has_archive:
+    if head is None or not head.has_offloaded:
         return None
-    found = await archived.by_client_ids(connection, key, head.first_seq, [client_id])
+    found = await offloaded.by_client_ids(connection, key, head.first_seq, [client_id])
     return _stored(found[client_id]) if found else None
 
 
 async def seq_at_time(connection: Connection, key: SessionKey, head: Head, time: datetime) -> int:
     """The first seq appended at a time or later; the next seq if none was."""
-    if head.has_archive:
-        seq = await archived.seq_at_time(connection, key, time)
+    if head.has_offloaded:
+        seq = await offloaded.seq_at_time(connection, key, time)
         if seq is not None:
             return seq
     found: int | None = await connection.fetchval(
         query("seq_at_time"), *key, head.first_hot_seq, head.next_seq, time
     )
     if found is None:  # what it looked at has gone meanwhile
-        archived.require_one_state(connection)
+        offloaded.require_one_state(connection)
         return head.next_seq
     return found
 
@@ -255,7 +255,7 @@ async def rewound_before(
 
 
 class Marks(NamedTuple):
-    """What hides messages now: those rewound, the note that stands for one, what a note replaces."""
+    """What hides messages now: those rewound, the summary that stands for one, what a summary replaces."""
 
     rewound: set[int]
     compacted_by: dict[int, int]
@@ -271,18 +271,18 @@ async def marks(
         if row["kind"] == 2:
             found.rewound.add(row["seq"])
         else:
-            found.compacted_by[row["seq"]] = row["note_seq"]
-    for seq in found.rewound:  # no note was ever made of what was rewound by then
+            found.compacted_by[row["seq"]] = row["summary_seq"]
+    for seq in found.rewound:  # no summary was ever made of what was rewound by then
         found.compacted_by.pop(seq, None)
-    notes = [m.seq for m in messages if m.note]
-    if notes:
-        for row in await connection.fetch(query("note_ranges"), *key, notes):
+    summaries = [m.seq for m in messages if m.summary]
+    if summaries:
+        for row in await connection.fetch(query("summary_ranges"), *key, summaries):
             found.replaces[row[0]] = (row[1], row[2])
     return found
 
 
 async def size(connection: Connection, key: SessionKey, seqs: Sequence[int]) -> int:
-    """How many bytes messages that aren't archived take together."""
+    """How many bytes messages that aren't offloaded take together."""
     total: int = await connection.fetchval(query("size_of_messages"), *key, list(seqs))
     return total
 
@@ -290,7 +290,7 @@ async def size(connection: Connection, key: SessionKey, seqs: Sequence[int]) -> 
 async def to_update(
     connection: Connection, key: SessionKey, seqs: Sequence[int]
 ) -> dict[int, asyncpg.Record]:
-    """The current versions of messages that aren't archived, by their seq."""
+    """The current versions of messages that aren't offloaded, by their seq."""
     rows = await connection.fetch(query("messages_to_update"), *key, list(seqs))
     return {row["seq"]: row for row in rows}
 
@@ -314,7 +314,7 @@ async def revise(
     change_no: int,
     effective_seq: int,
 ) -> None:
-    """Replace versions of messages that aren't archived, and keep the old ones."""
+    """Replace versions of messages that aren't offloaded, and keep the old ones."""
     if not revisions:
         return
     columns = [list(column) for column in zip(*revisions, strict=True)]

@@ -17,7 +17,7 @@ class PolicyRow:
     """A row of `retention_policy`; its version changes with every change."""
 
     tenant: str
-    name: str
+    policy_id: str
     version: UUID
     rule: bytes
     dry_run: bool
@@ -35,7 +35,7 @@ class ReportRow:
     """A row of `retention_report`."""
 
     report_id: UUID
-    policy: str
+    policy_id: str
     rule: bytes
     dry_run: bool
     start_time: datetime
@@ -72,29 +72,29 @@ async def count(connection: Connection, tenant: str) -> int:
     return number
 
 
-async def lock(connection: Connection, tenant: str, name: str) -> PolicyRow | None:
-    """A policy that is about to be changed; `None` if there is none of this name."""
-    row = await connection.fetchrow(query("lock_policy"), *_place(tenant), name)
+async def lock(connection: Connection, tenant: str, policy_id: str) -> PolicyRow | None:
+    """A policy that is about to be changed; `None` if there is none of this id."""
+    row = await connection.fetchrow(query("lock_policy"), *_place(tenant), policy_id)
     return None if row is None else known_columns(PolicyRow, row)
 
 
 async def put(
-    connection: Connection, tenant: str, name: str, version: UUID, rule: bytes, dry_run: bool
+    connection: Connection, tenant: str, policy_id: str, version: UUID, rule: bytes, dry_run: bool
 ) -> PolicyRow:
-    """Make a policy, or replace the one of its name."""
+    """Make a policy, or replace the one of its id."""
     row = await connection.fetchrow(
-        query("set_policy"), *_place(tenant), name, version, rule, dry_run
+        query("set_policy"), *_place(tenant), policy_id, version, rule, dry_run
     )
     assert row is not None
     return known_columns(PolicyRow, row)
 
 
-async def delete(connection: Connection, tenant: str, name: str) -> None:
-    await connection.execute(query("delete_policy"), *_place(tenant), name)
+async def delete(connection: Connection, tenant: str, policy_id: str) -> None:
+    await connection.execute(query("delete_policy"), *_place(tenant), policy_id)
 
 
 async def page(connection: Connection, tenant: str, after: str, limit: int) -> list[PolicyRow]:
-    """The policies that follow a name."""
+    """The policies that follow an id."""
     rows = await connection.fetch(query("list_policies"), *_place(tenant), after, limit)
     return [known_columns(PolicyRow, row) for row in rows]
 
@@ -107,12 +107,12 @@ async def every(connection: Connection) -> list[PolicyRow]:
 
 async def hold(connection: Connection, policy: PolicyRow) -> bool:
     """Keep a policy from being changed until the transaction ends; false if it was changed already."""
-    place = (*_place(policy.tenant), policy.name, policy.version)
+    place = (*_place(policy.tenant), policy.policy_id, policy.version)
     return await connection.fetchval(query("hold_policy"), *place) is not None
 
 
 async def was_run(connection: Connection, policy: PolicyRow) -> None:
-    place = (*_place(policy.tenant), policy.name, policy.version)
+    place = (*_place(policy.tenant), policy.policy_id, policy.version)
     await connection.execute(query("policy_was_run"), *place)
 
 
@@ -122,7 +122,7 @@ async def report(connection: Connection, policy: PolicyRow, session: ReportedSes
         query("report_session"),
         *_place(policy.tenant),
         session.report_id,
-        policy.name,
+        policy.policy_id,
         policy.rule,
         policy.dry_run,
         *(getattr(session, name) for name in ReportedSession.__slots__[1:]),
@@ -130,10 +130,10 @@ async def report(connection: Connection, policy: PolicyRow, session: ReportedSes
 
 
 async def reports(
-    connection: Connection, tenant: str, policy: str | None, before: UUID, limit: int
+    connection: Connection, tenant: str, policy_id: str | None, before: UUID, limit: int
 ) -> list[ReportRow]:
     """Reports older than one, the newest first."""
-    rows = await connection.fetch(query("list_reports"), *_place(tenant), policy, before, limit)
+    rows = await connection.fetch(query("list_reports"), *_place(tenant), policy_id, before, limit)
     return [known_columns(ReportRow, row) for row in rows]
 
 
@@ -147,4 +147,4 @@ async def reported(
 
 async def drop_reports(connection: Connection, policy: PolicyRow, keep: int) -> None:
     """Forget all but the newest reports of a policy."""
-    await connection.execute(query("drop_reports"), *_place(policy.tenant), policy.name, keep)
+    await connection.execute(query("drop_reports"), *_place(policy.tenant), policy.policy_id, keep)

@@ -9,7 +9,7 @@ from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 
-USAGE, LOG = 1, 2
+USAGE, JOURNAL = 1, 2
 """What a request id is of."""
 
 

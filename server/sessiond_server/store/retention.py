@@ -57,7 +57,7 @@ async def candidates(
         rule.sources,
         rule.exclude_sources,
         rule.owner,
-        rule.profile,
+        rule.agent,
         rule.labels_json,
         rule.include_subagents,
         cutoffs.active,

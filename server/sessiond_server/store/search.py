@@ -250,8 +250,8 @@ class Filters:
     sources: list[str] | None
     exclude_sources: list[str] | None
     roles: list[int] | None
-    since: datetime | None
-    until: datetime | None
+    start_time: datetime | None
+    end_time: datetime | None
     session_keys: list[SessionKey] | None
     include_rewound: bool
 
@@ -404,16 +404,18 @@ async def find_newest(
         rows = await connection.fetch(query("search_newest_of_sessions"), *values, entries, buckets)
         scope = (query("newest_walked_of_sessions"), *_columns(keys))  # type: ignore[assignment]
     last = await connection.fetchrow(*scope, *before, entries)
-    if last is None or (filters.since is not None and last["create_time"] < filters.since):
+    if last is None or (
+        filters.start_time is not None and last["create_time"] < filters.start_time
+    ):
         return _candidates(rows), None
     return _candidates(rows), Place(*last)
 
 
 def _before(filters: Filters, page: PageOf) -> Place:
     """What all candidates are older than."""
-    if filters.until is None:
+    if filters.end_time is None:
         return page.older_than
-    return min(page.older_than, Place(filters.until, UUID(int=0), 0))
+    return min(page.older_than, Place(filters.end_time, UUID(int=0), 0))
 
 
 def _page_values(filters: Filters, page: PageOf, candidates: int) -> list[object]:
@@ -456,7 +458,7 @@ Spot = tuple[SessionKey, int]
 
 
 async def messages_at(connection: Connection, spots: Sequence[Spot]) -> dict[Spot, StoredMessage]:
-    """Messages, as far as they are there and not archived."""
+    """Messages, as far as they are there and not offloaded."""
     rows = await connection.fetch(query("search_messages_at"), *_spots(spots))
     return {(SessionKey(r[0], r[1]), r[2]): StoredMessage(*r[2:]) for r in rows}
 
@@ -464,16 +466,16 @@ async def messages_at(connection: Connection, spots: Sequence[Spot]) -> dict[Spo
 async def marks_at(connection: Connection, spots: Sequence[Spot]) -> dict[SessionKey, Marks]:
     """What hides messages now."""
     found = {key: Marks(set(), {}, {}) for key, _ in spots}
-    for bucket, key, seq, kind, note_seq in await connection.fetch(
+    for bucket, key, seq, kind, summary_seq in await connection.fetch(
         query("search_marks"), *_spots(spots)
     ):
         marks = found[SessionKey(bucket, key)]
         if kind == 2:
             marks.rewound.add(seq)
         else:
-            marks.compacted_by[seq] = note_seq
+            marks.compacted_by[seq] = summary_seq
     for marks in found.values():
-        for seq in marks.rewound:  # no note was ever made of what was rewound by then
+        for seq in marks.rewound:  # no summary was ever made of what was rewound by then
             marks.compacted_by.pop(seq, None)
     return found
 

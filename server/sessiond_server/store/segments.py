@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ID, _ITEM = "\x1f", "\x1e"
 """Between tool ids and between messages; ids hold no control characters."""
-_IN_CONTEXT, _IN_TRANSCRIPT, _NOTE, _UUID, _LED = 1, 2, 4, 8, 16
+_IN_CONTEXT, _IN_TRANSCRIPT, _SUMMARY, _UUID, _LED = 1, 2, 4, 8, 16
 """Flags of a message: the last two say that its client id is a UUID, and that its payload begins with it."""
 _FIXED = struct.Struct("<BBB")
 _CLIENT_ID_TAG = 2 << 3 | 2
@@ -48,7 +48,7 @@ class FullMessage(NamedTuple):
     kind: int
     in_context: bool
     in_transcript: bool
-    note: bool
+    summary: bool
     client_id: str
     tool_call_ids: list[str] | None
     tool_call_id: str | None
@@ -67,7 +67,7 @@ def compress(messages: Sequence[FullMessage], level: int, dictionary: bytes | No
     payloads, uuids, texts = [], [], []
     before = 0
     for message in messages:
-        flags = message.in_context | message.in_transcript << 1 | message.note << 2
+        flags = message.in_context | message.in_transcript << 1 | message.summary << 2
         payload, client_id = without_client_id(message), message.client_id
         if len(payload) < len(message.payload):
             flags |= _LED
@@ -124,7 +124,7 @@ def expand(content: bytes, first_seq: int, dictionary: bytes | None = None) -> l
                 kind,
                 bool(flags & _IN_CONTEXT),
                 bool(flags & _IN_TRANSCRIPT),
-                bool(flags & _NOTE),
+                bool(flags & _SUMMARY),
                 client_id,
                 calls or None,
                 answers or None,

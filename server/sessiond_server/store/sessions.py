@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sessiond_server.store import archive, archived, attachments, search
+from sessiond_server.store import attachments, offload, offloaded, search
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_bucket
 from sessiond_server.store.segments import FullMessage
@@ -31,7 +31,7 @@ class SessionRow:
     incarnation: UUID
     owner: str
     source: str
-    profile: str
+    agent: str
     title: str
     title_source: int
     pinned: bool
@@ -45,7 +45,7 @@ class SessionRow:
     root_id: str
     spawn_depth: int
     lifecycle: int
-    round_index: int
+    turn_index: int
     revision: int
     create_request_id: str
     create_time: datetime
@@ -60,7 +60,7 @@ class SessionRow:
     context_message_count: int
     context_token_count: int
     activity_time: datetime
-    archived_before_seq: int
+    offloaded_before_seq: int
     open_tool_call_count: int
     usage_json: str | None
     billing_json: str | None
@@ -86,7 +86,7 @@ class SessionInsert:
     incarnation: UUID
     owner: str
     source: str
-    profile: str
+    agent: str
     title: str
     title_source: int
     pinned: bool
@@ -99,7 +99,7 @@ class SessionInsert:
     root_id: str
     spawn_depth: int
     lifecycle: int
-    round_index: int
+    turn_index: int
     create_request_id: str
 
 
@@ -135,7 +135,7 @@ async def update(connection: Connection, row: SessionRow) -> None:
         row.end_reason,
         row.labels_json,
         row.details,
-        row.round_index,
+        row.turn_index,
         row.end_time,
     )
 
@@ -164,9 +164,9 @@ class Beginning(NamedTuple):
 
 async def previews(connection: Connection, rows: Sequence[SessionRow]) -> list[Beginning]:
     """The beginnings of the messages among which the first and last texts of sessions are, all in descending
-    order. Raises `ArchiveNeeded` outside of a snapshot if some of them have an archive."""
-    if any(row.archived_before_seq > row.first_seq for row in rows):
-        archived.require_one_state(connection)
+    order. Raises `SnapshotNeeded` outside of a snapshot if some of them have offloaded messages."""
+    if any(row.offloaded_before_seq > row.first_seq for row in rows):
+        offloaded.require_one_state(connection)
     records = await connection.fetch(
         query("list_previews"),
         [row.bucket for row in rows],
@@ -174,7 +174,7 @@ async def previews(connection: Connection, rows: Sequence[SessionRow]) -> list[B
         [row.first_seq for row in rows],
         [row.next_seq for row in rows],
     )
-    borders = {record["place"]: record["archived_before_seq"] for record in records}
+    borders = {record["place"]: record["offloaded_before_seq"] for record in records}
     hot: dict[tuple[int, bool], list[bytes]] = {}
     for record in records:
         if record["seq"] is not None:
@@ -184,7 +184,7 @@ async def previews(connection: Connection, rows: Sequence[SessionRow]) -> list[B
         row = rows[place - 1]
         if border > row.first_seq:
             for opening in (False, True):
-                found = await _archived_preview(connection, row, border, opening=opening)
+                found = await _offloaded_preview(connection, row, border, opening=opening)
                 there = hot.get((place, opening), [])
                 count = _COUNTS[opening]
                 hot[place, opening] = (
@@ -197,15 +197,15 @@ async def previews(connection: Connection, rows: Sequence[SessionRow]) -> list[B
     ]
 
 
-async def _archived_preview(
+async def _offloaded_preview(
     connection: Connection, row: SessionRow, border: int, *, opening: bool
 ) -> list[bytes]:
-    """The archived part of a preview, in descending order."""
+    """The offloaded part of a preview, in descending order."""
     low = row.first_seq if opening else max(row.first_seq, row.next_seq - _WINDOW)
     high = min(border - 1, row.first_seq + _WINDOW - 1 if opening else row.next_seq - 1)
     found: list[FullMessage] = []
     if low <= high:
-        async for messages in archived.pieces(connection, row.key, low, high, descending=True):
+        async for messages in offloaded.pieces(connection, row.key, low, high, descending=True):
             found += [m for m in messages if m.role in _ROLES[opening] and m.in_transcript]
     kept = found[-_COUNTS[opening] :] if opening else found[: _COUNTS[opening]]
     return [message.payload[:_BEGINNING] for message in kept]
@@ -247,9 +247,9 @@ async def release_title(connection: Connection, row: SessionRow) -> None:
 
 
 async def newest_number(connection: Connection, tenant: str, owner: str, name: str) -> int:
-    """The newest number of a lineage; 0 if it has none."""
+    """The newest number of a series; 0 if it has none."""
     number: int | None = await connection.fetchval(
-        query("lineage_numbers"), owner_bucket(tenant, owner), tenant, owner, name
+        query("series_numbers"), owner_bucket(tenant, owner), tenant, owner, name
     )
     return number or 0
 
@@ -262,18 +262,18 @@ async def by_prefix(connection: Connection, tenant: str, prefix: str, owner: str
 
 
 async def by_title(
-    connection: Connection, tenant: str, title: str, lineage: str, owner: str
+    connection: Connection, tenant: str, title: str, series: str, owner: str
 ) -> list[str]:
     """The sessions that have a title, one of each owner, 21 at most."""
-    rows = await connection.fetch(query("session_by_title"), tenant, title, lineage, owner)
+    rows = await connection.fetch(query("session_by_title"), tenant, title, series, owner)
     return [row[0] for row in rows]
 
 
 async def newest_by_title(
-    connection: Connection, tenant: str, lineage: str, owner: str
+    connection: Connection, tenant: str, series: str, owner: str
 ) -> list[str]:
-    """The newest sessions of a lineage, one of each owner, 21 at most."""
-    rows = await connection.fetch(query("newest_session_by_title"), tenant, lineage, owner)
+    """The newest sessions of a series, one of each owner, 21 at most."""
+    rows = await connection.fetch(query("newest_session_by_title"), tenant, series, owner)
     return [row[1] for row in rows]
 
 
@@ -344,7 +344,7 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
         await connection.execute(query("release_title"), *place, row["title"], row["session_id"])
     await attachments.delete_all(connection, keys)
     await search.lock(connection, keys)
-    await archive.release_dictionaries(connection, keys)
+    await offload.release_dictionaries(connection, keys)
     await connection.execute(query("delete_session_rows"), buckets, uuids)
     await attachments.delete_uploads(connection, keys)  # no more can begin now
     return messages
@@ -353,7 +353,7 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
 async def clear(connection: Connection, key: SessionKey, *, keep_changes: Collection[int]) -> None:
     """Delete everything of a session but the session itself, its attachments, and changes of these kinds."""
     await search.lock(connection, [key], changed=True)
-    await archive.release_dictionaries(connection, [key])
+    await offload.release_dictionaries(connection, [key])
     await connection.execute(query("clear_session_rows"), *key, list(keep_changes))
 
 
@@ -362,9 +362,9 @@ async def copy_history(
     source: SessionKey,
     target: SessionKey,
     at_seq: int | None,
-    archived: tuple[int, int],
+    offloaded: tuple[int, int],
 ) -> None:
     """Give a new session the history of another one, as it was right after `at_seq` or as it is, and its
-    attachments. What is archived of the history has been copied: so many messages and tool calls."""
-    await connection.execute(query("copy_session_rows"), *source, *target, at_seq, *archived)
+    attachments. What is offloaded of the history has been copied: so many messages and tool calls."""
+    await connection.execute(query("copy_session_rows"), *source, *target, at_seq, *offloaded)
     await attachments.copy(connection, source, target)

@@ -28,26 +28,26 @@ async def count(
 
 
 async def hot_bytes(connection: Connection, tenant: str, owner: str | None) -> int:
-    """What the messages take that aren't archived."""
+    """What the messages take that aren't offloaded."""
     size: int = await connection.fetchval(query("hot_bytes"), tenant, owner)
     return size
 
 
-class Archived(NamedTuple):
-    """What is archived."""
+class Offloaded(NamedTuple):
+    """What is offloaded."""
 
     messages: int
     bytes: int
     stored_bytes: int
 
 
-async def archived(
+async def offloaded(
     connection: Connection, tenant: str, owner: str | None, *, sessions: int
-) -> Archived:
-    """What is archived of so many sessions at most."""
-    row = await connection.fetchrow(query("archived_totals"), tenant, owner, sessions)
+) -> Offloaded:
+    """What is offloaded of so many sessions at most."""
+    row = await connection.fetchrow(query("offloaded_totals"), tenant, owner, sessions)
     assert row is not None
-    return Archived(*row)
+    return Offloaded(*row)
 
 
 async def mean_size(

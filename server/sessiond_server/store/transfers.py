@@ -14,22 +14,22 @@ from sessiond_server.sessions.transfers import (
     BillingFacts,
     Change,
     Compaction,
+    CompactionRevert,
+    JournalRecord,
     Kept,
-    LogRecord,
     Mark,
     Message,
-    Recall,
-    Revert,
+    Reminder,
     Revision,
     Rewind,
+    RewindRevert,
     SeenRequest,
-    Undo,
-    UsageRound,
     UsageSum,
+    UsageTurn,
 )
 from sessiond_server.sessions.usage import Amounts
-from sessiond_server.store import archived, crossing, usage, watermarks
 from sessiond_server.store import changes as changes_log
+from sessiond_server.store import consumers, crossing, offloaded, usage
 from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
@@ -58,8 +58,8 @@ async def selection(
     return [(row[0], row[1]) for row in rows]
 
 
-async def lineage(connection: Connection, tenant: str, ids: Sequence[str]) -> list[str]:
-    rows = await connection.fetch(query("transfer_lineage"), tenant, list(ids))
+async def continuations(connection: Connection, tenant: str, ids: Sequence[str]) -> list[str]:
+    rows = await connection.fetch(query("transfer_continuations"), tenant, list(ids))
     return [row[0] for row in rows]
 
 
@@ -79,12 +79,12 @@ class Seqs(NamedTuple):
 async def messages(
     connection: Connection, key: SessionKey, seqs: Seqs, *, limit: int, max_bytes: int
 ) -> list[StoredMessage]:
-    """The first messages of a stretch; those that are archived apart from the others."""
+    """The first messages of a stretch; those that are offloaded apart from the others."""
     rows = await connection.fetch(query("transfer_messages"), *key, *seqs, limit, max_bytes)
     if rows and rows[0]["seq"] == seqs.low:
         return [StoredMessage(*row) for row in rows]
     found: list[StoredMessage] = []
-    async for messages in archived.pieces(connection, key, seqs.low, seqs.high):
+    async for messages in offloaded.pieces(connection, key, seqs.low, seqs.high):
         ends = messages[0].seq, messages[-1].seq
         versions = await connection.fetch(
             query("versions_before_change"), *key, *ends, seqs.before_change
@@ -95,7 +95,7 @@ async def messages(
             max_bytes -= len(payload) + ROW_BYTES
             if len(found) == limit or (found and max_bytes < 0):
                 return found
-            found.append(StoredMessage(m.seq, m.create_time, m.note, payload))
+            found.append(StoredMessage(m.seq, m.create_time, m.summary, payload))
     return found
 
 
@@ -115,7 +115,7 @@ class Records(NamedTuple):
     compactions: list[asyncpg.Record]
     rewinds: list[asyncpg.Record]
     told: dict[tuple[int, int], int]
-    """The changes that tell of a revert or an undoing, by their kind and what they tell of."""
+    """The changes that tell of a revert, by their kind and what they tell of."""
 
 
 async def records(connection: Connection, key: SessionKey) -> Records:
@@ -124,7 +124,7 @@ async def records(connection: Connection, key: SessionKey) -> Records:
     async for row in connection.cursor(query("transfer_revision_places"), *key, prefetch=_PREFETCH):
         revised[0].append(row[0])
         revised[1].append(row[1])
-    kinds = [changes_log.REVERTED, changes_log.UNDONE]
+    kinds = [changes_log.REVERTED, changes_log.REWIND_REVERTED]
     told = await connection.fetch(query("transfer_told"), *key, kinds)
     return Records(
         revised,
@@ -184,17 +184,17 @@ async def equal_messages(
         query("equal_messages"), *key, [m.seq for m in messages], [m.payload for m in messages]
     )
     border = await crossing.border_of(connection, key, None)
-    return {row[0] for row in rows} | await _equal_archived(
+    return {row[0] for row in rows} | await _equal_offloaded(
         connection, key, [m for m in messages if m.seq < border]
     )
 
 
-async def _equal_archived(
+async def _equal_offloaded(
     connection: Connection, key: SessionKey, messages: Sequence[Message]
 ) -> set[int]:
     if not messages:
         return set()
-    there = await archived.by_seqs(connection, key, [m.seq for m in messages])
+    there = await offloaded.by_seqs(connection, key, [m.seq for m in messages])
     rows = await connection.fetch(
         query("equal_versions"), *key, [m.seq for m in messages], [m.payload for m in messages]
     )
@@ -205,7 +205,7 @@ async def _equal_archived(
 async def last_time(connection: Connection, key: SessionKey, seq: int) -> datetime | None:
     time: datetime | None = await connection.fetchval(query("last_message_time"), *key, seq)
     if time is None:
-        found = await archived.by_seqs(connection, key, [seq])
+        found = await offloaded.by_seqs(connection, key, [seq])
         return found[seq].create_time if seq in found else None
     return time
 
@@ -239,12 +239,12 @@ async def add_revisions(connection: Connection, key: SessionKey, new: Sequence[R
     await connection.execute(query("import_revisions"), *key, *map(list, zip(*new, strict=True)))
 
 
-Record = Compaction | Revert | Rewind | Undo | Change
+Record = Compaction | CompactionRevert | Rewind | RewindRevert | Change
 _STATEMENTS: dict[type[Any], str] = {
     Compaction: "import_compaction",
-    Revert: "import_revert",
+    CompactionRevert: "import_compaction_revert",
     Rewind: "import_rewind",
-    Undo: "import_undo",
+    RewindRevert: "import_rewind_revert",
     Change: "import_changes",
 }
 
@@ -259,18 +259,18 @@ async def set_next_change(connection: Connection, key: SessionKey, number: int) 
 
 async def finish(connection: Connection, key: SessionKey, activity_time: datetime) -> None:
     await connection.execute(query("finish_import"), *key, activity_time)
-    await watermarks.offer(connection, key)
+    await consumers.offer(connection, key)
 
 
 async def kept(connection: Connection, key: SessionKey) -> list[Kept]:
     """What a session has beside its log, but what may be a lot."""
     sums = await connection.fetch(query("transfer_usage"), *key)
-    rounds = await connection.fetch(query("transfer_usage_rounds"), *key)
+    turns = await connection.fetch(query("transfer_usage_turns"), *key)
     billing = (await usage.billing(connection, [key])).get(key)
     marks = await connection.fetch(query("transfer_marks"), *key)
     return [
         *(UsageSum._make([*row[:4], Amounts(*row[4:])]) for row in sums),
-        *(UsageRound._make([*row[:5], Amounts(*row[5:])]) for row in rounds),
+        *(UsageTurn._make([*row[:5], Amounts(*row[5:])]) for row in turns),
         *([] if billing is None else [BillingFacts(billing)]),
         *(Mark(*row) for row in marks),
     ]
@@ -291,26 +291,26 @@ async def requests(
     return [(SeenRequest(*row[:4]), row[4]) for row in rows]
 
 
-async def recalls(connection: Connection, key: SessionKey) -> list[Recall]:
-    """A session's recalls without their details."""
-    return [Recall(*row) for row in await connection.fetch(query("transfer_recalls"), *key)]
+async def reminders(connection: Connection, key: SessionKey) -> list[Reminder]:
+    """A session's reminders without their details."""
+    return [Reminder(*row) for row in await connection.fetch(query("transfer_reminders"), *key)]
 
 
-async def recall_details(
-    connection: Connection, key: SessionKey, recall_ids: Sequence[str]
+async def reminder_details(
+    connection: Connection, key: SessionKey, reminder_ids: Sequence[str]
 ) -> dict[str, bytes]:
-    rows = await connection.fetch(query("transfer_recall_details"), *key, list(recall_ids))
+    rows = await connection.fetch(query("transfer_reminder_details"), *key, list(reminder_ids))
     return {row[0]: row[1] for row in rows}
 
 
 _KEPT: dict[type[Any], str] = {
     UsageSum: "import_usage_sum",
-    UsageRound: "import_usage_round",
+    UsageTurn: "import_usage_turn",
     BillingFacts: "import_billing",
     SeenRequest: "import_request",
-    LogRecord: "import_log",
+    JournalRecord: "import_journal_record",
     Mark: "import_mark",
-    Recall: "import_recall",
+    Reminder: "import_reminder",
 }
 
 

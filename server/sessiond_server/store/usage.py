@@ -1,4 +1,4 @@
-"""The ledger: what sessions used, in sums by day and model, by rounds, and of the tenant."""
+"""The ledger: what sessions used, in sums by day and model, by turns, and of the tenant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
-from sessiond_server.sessions.usage import Amounts, Changes, RoundKey, RoundSum
+from sessiond_server.sessions.usage import Amounts, Changes, TurnKey, TurnSum
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
@@ -27,15 +27,15 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
 async def add(connection: Connection, changes: Mapping[SessionKey, Changes]) -> None:
     """Write what records of sessions change; the caller holds their heads' locks."""
     for key, it in changes.items():
-        if it.forgotten_rounds:
-            await connection.execute(query("forget_rounds"), *key, list(it.forgotten_rounds))
-    rounds = [
-        (*key, *round_key, of.time, *of.amounts)
+        if it.forgotten_turns:
+            await connection.execute(query("forget_turns"), *key, list(it.forgotten_turns))
+    turns = [
+        (*key, *turn_key, of.time, *of.amounts)
         for key, it in changes.items()
-        for round_key, of in it.rounds.items()
+        for turn_key, of in it.turns.items()
     ]
-    if rounds:
-        await connection.execute(query("add_usage_of_rounds"), *_columns(rounds))
+    if turns:
+        await connection.execute(query("add_usage_of_turns"), *_columns(turns))
     sums = [
         (*key, *sum_key, *amounts)
         for key, it in changes.items()
@@ -45,12 +45,12 @@ async def add(connection: Connection, changes: Mapping[SessionKey, Changes]) -> 
         await connection.execute(query("add_usage"), *_columns(sums))
 
 
-async def rounds(
+async def turns(
     connection: Connection, key: SessionKey, indexes: Collection[int]
-) -> dict[RoundKey, RoundSum]:
-    """What is recorded of rounds."""
-    rows = await connection.fetch(query("usage_of_rounds"), *key, list(indexes))
-    return {RoundKey(*row[:4]): RoundSum(row[4], Amounts(*row[5:])) for row in rows}
+) -> dict[TurnKey, TurnSum]:
+    """What is recorded of turns."""
+    rows = await connection.fetch(query("usage_of_turns"), *key, list(indexes))
+    return {TurnKey(*row[:4]): TurnSum(row[4], Amounts(*row[5:])) for row in rows}
 
 
 async def inherit(connection: Connection, heir: SessionKey, gone: Sequence[SessionKey]) -> None:
@@ -130,37 +130,35 @@ def _by_currency(rows: Iterable[tuple[_Key, str, Amounts]]) -> list[tuple[_Key, 
     return list(found.items())
 
 
-class Round(NamedTuple):
-    """A model of a round."""
+class Turn(NamedTuple):
+    """A model of a turn."""
 
-    round_index: int
+    turn_index: int
     model: str
 
 
-class RoundUsage(NamedTuple):
-    """What was used in a round, and when it was last recorded."""
+class TurnUsage(NamedTuple):
+    """What was used in a turn, and when it was last recorded."""
 
-    round: Round
+    turn: Turn
     time: datetime
     sums: Sums
 
 
-async def round_page(
+async def turn_page(
     connection: Connection,
     key: SessionKey,
     days: tuple[date, date],
-    after: Round,
+    after: Turn,
     limit: int,
-) -> tuple[list[RoundUsage], bool]:
-    """The next rounds behind a place, and whether there may be more."""
-    rows = await connection.fetch(
-        query("usage_by_round"), *key, *days, *after, limit + 1, limit + 1
-    )
-    times: dict[Round, datetime] = {}
+) -> tuple[list[TurnUsage], bool]:
+    """The next turns behind a place, and whether there may be more."""
+    rows = await connection.fetch(query("usage_by_turn"), *key, *days, *after, limit + 1, limit + 1)
+    times: dict[Turn, datetime] = {}
     for row in rows:
-        it = Round(row[0], row[1])
+        it = Turn(row[0], row[1])
         times[it] = max(row[3], times.get(it, row[3]))
-    sums = _by_currency((Round(row[0], row[1]), row[2], Amounts(*row[5:17])) for row in rows)
-    found = [RoundUsage(it, times[it], of_it) for it, of_it in sums]
+    sums = _by_currency((Turn(row[0], row[1]), row[2], Amounts(*row[5:17])) for row in rows)
+    found = [TurnUsage(it, times[it], of_it) for it, of_it in sums]
     more = len(found) > limit or sum(row["row_count"] for row in rows) > limit
     return found[:limit], more

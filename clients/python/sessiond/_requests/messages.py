@@ -96,13 +96,13 @@ def list_messages(
     session_id: str,
     *,
     view: values.MessageView | None = None,
-    order: values.MessageOrder | None = None,
+    order: values.SortOrder | None = None,
     from_seq: int | None = None,
-    from_time: datetime | None = None,
+    start_time: datetime | None = None,
     around_seq: int | None = None,
     roles: Iterable[values.Role] = (),
     kinds: Iterable[values.MessageKind] = (),
-    lineage: bool = False,
+    continuations: bool = False,
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.ListMessagesRequest:
@@ -115,32 +115,32 @@ def list_messages(
         view: `transcript` (the default), what people see; `context`, what the model sees; or `all`.
         order: `ascending` (the default) or `descending`.
         from_seq: Begin at this seq, itself included.
-        from_time: Begin at the first message appended at this time or later, or in descending order
+        start_time: Begin at the first message appended at this time or later, or in descending order
             at the last one appended then or earlier. It has a time zone.
         around_seq: Begin half a page before this seq, and go on upwards.
         roles: Only messages in these roles, of `system`, `developer`, `user`, `assistant`, `tool`.
-        kinds: Only messages of these kinds, of `normal`, `note`, `plan`, `recall`, `summary`,
+        kinds: Only messages of these kinds, of `normal`, `summary`, `plan`, `reminder`,
             `event`.
-        lineage: Whether to read the messages of the sessions that this one continues as well, as one
+        continuations: Whether to read the messages of the sessions that this one continues as well, as one
             sequence that ends with its own; each message then has a `session_id`.
         page_size: Messages a page: 0 is 100, at most 1000.
         page_token: Where to begin: a token of a page with the same filters.
 
     Raises:
-        ValueError: More than one of `from_seq`, `from_time` and `around_seq` is given.
+        ValueError: More than one of `from_seq`, `start_time` and `around_seq` is given.
         SessionNotFound: There is no such session.
     """
-    values.only_one(from_seq=from_seq, from_time=from_time, around_seq=around_seq)
+    values.only_one(from_seq=from_seq, start_time=start_time, around_seq=around_seq)
     return v1.ListMessagesRequest(
         session_id=session_id,
         page_size=page_size,
         page_token=page_token,
         view=enum_value(v1.MessageView, "MESSAGE_VIEW_", view),
-        order=enum_value(v1.MessageOrder, "MESSAGE_ORDER_", order),
-        from_time=values.timestamp(from_time),
+        order=enum_value(v1.SortOrder, "SORT_ORDER_", order),
+        start_time=values.timestamp(start_time),
         roles=[enum_value(v1.Role, "ROLE_", role) for role in roles],
         kinds=[enum_value(v1.MessageKind, "MESSAGE_KIND_", kind) for kind in kinds],
-        lineage=lineage,
+        continuations=continuations,
         **values.given(from_seq=from_seq, around_seq=around_seq),
     )
 
@@ -181,7 +181,7 @@ def message_update(
     extensions: Mapping[str, bytes] | None = None,
     finish_reason: str | None = None,
     model: str | None = None,
-    round_index: int | None = None,
+    turn_index: int | None = None,
     is_error: bool | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> v1.MessageUpdate:
@@ -200,7 +200,7 @@ def message_update(
         extensions=extensions,
         finish_reason=finish_reason,
         model=model,
-        round_index=round_index,
+        turn_index=turn_index,
         is_error=is_error,
         metadata=values.struct(metadata),
     )
@@ -273,24 +273,25 @@ def rewind(
 
 
 @unary(
-    _rpc("UndoRewind", v1.UndoRewindRequest, v1.UndoRewindResponse), lambda answer: answer.rewind
+    _rpc("RevertRewind", v1.RevertRewindRequest, v1.RevertRewindResponse),
+    lambda answer: answer.rewind,
 )
-def undo_rewind(
+def revert_rewind(
     session_id: str, rewind_id: int = 0, *, expected_next_seq: int = 0, writer_token: str = ""
-) -> v1.UndoRewindRequest:
+) -> v1.RevertRewindRequest:
     """Brings back what a rewind hid. Returns the `Rewind`.
 
     Args:
         session_id: The session's id.
-        rewind_id: Which rewind; 0 is the newest that isn't undone.
-        expected_next_seq: If not 0, undo only if the session's next seq is this.
+        rewind_id: Which rewind; 0 is the newest that isn't reverted.
+        expected_next_seq: If not 0, revert only if the session's next seq is this.
         writer_token: The token of the writer lease, if one is held.
 
     Raises:
         RewindNotFound: There is no such rewind.
-        RewindNotUndoable: What it hid would stand partly in a compaction made later.
+        RewindNotRevertible: What it hid would stand partly in a compaction made later.
     """
-    return v1.UndoRewindRequest(
+    return v1.RevertRewindRequest(
         session_id=session_id,
         rewind_id=rewind_id,
         expected_next_seq=expected_next_seq,
@@ -304,7 +305,7 @@ def undo_rewind(
 def list_rewinds(
     session_id: str, *, page_size: int = 0, page_token: str = ""
 ) -> v1.ListRewindsRequest:
-    """Iterates over a session's rewinds, undone ones too, the newest first.
+    """Iterates over a session's rewinds, reverted ones too, the newest first.
 
     Args:
         session_id: The session's id.

@@ -1,4 +1,4 @@
-"""The calls of MessageService that have to do with searching."""
+"""The calls of SearchService."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from sessiond import v1
-from sessiond._calls import Service, paged, unary
+from sessiond._calls import Service, paged
 from sessiond._requests import values
 from sessiond._requests.values import enum_value
 
-_rpc = Service("sessiond.v1.MessageService").rpc
+_rpc = Service("sessiond.v1.SearchService").rpc
 
 
 @paged(
@@ -26,8 +26,8 @@ def search_messages(
     sources: Iterable[str] = (),
     exclude_sources: Iterable[str] = (),
     roles: Iterable[values.Role] = (),
-    since: datetime | None = None,
-    until: datetime | None = None,
+    start_time: datetime | None = None,
+    end_time: datetime | None = None,
     order_by: values.SearchOrder | None = None,
     include_rewound: bool = False,
     context_before: int = 0,
@@ -50,8 +50,8 @@ def search_messages(
         sources: Only in sessions of these sources. At most 64.
         exclude_sources: Not in sessions of these sources. At most 64.
         roles: Only messages in these roles, of `system`, `developer`, `user`, `assistant`, `tool`.
-        since: Only messages appended at this time or later. It has a time zone.
-        until: Only messages appended before this time. It has a time zone.
+        start_time: Only messages appended at this time or later. It has a time zone.
+        end_time: Only messages appended before this time. It has a time zone.
         order_by: `relevance` (the default), or `newest`.
         include_rewound: Whether messages that a rewind hides are found as well.
         context_before: Messages of the transcript to show before each hit: 0–5.
@@ -75,8 +75,8 @@ def search_messages(
         sources=sources,
         exclude_sources=exclude_sources,
         roles=[enum_value(v1.Role, "ROLE_", role) for role in roles],
-        since=values.timestamp(since),
-        until=values.timestamp(until),
+        start_time=values.timestamp(start_time),
+        end_time=values.timestamp(end_time),
         order_by=enum_value(v1.SearchOrder, "SEARCH_ORDER_", order_by),
         include_rewound=include_rewound,
         context_before=context_before,
@@ -94,19 +94,3 @@ search_messages_page = search_messages.page(
     It also says how far the messages are indexed.
     """,
 )
-
-
-@unary(
-    _rpc("ReindexSessions", v1.ReindexSessionsRequest, v1.ReindexSessionsResponse),
-    lambda answer: answer.session_count,
-)
-def reindex_sessions(
-    session_ids: Iterable[str] = (), *, all_sessions: bool = False
-) -> v1.ReindexSessionsRequest:
-    """Has sessions indexed anew in the background, and returns how many.
-
-    Args:
-        session_ids: Which, at most 1000. Those that don't exist are left out.
-        all_sessions: Whether to index all anew, instead.
-    """
-    return v1.ReindexSessionsRequest(session_ids=session_ids, all=all_sessions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sessiond import v1
@@ -24,13 +24,13 @@ def create_session(
     *,
     owner: str = "",
     source: str = "",
-    profile: str = "",
+    agent: str = "",
     title: str = "",
     title_source: values.TitleSource | None = None,
     pinned: bool = False,
     system_prompt: str = "",
     model: str = "",
-    config: bytes | str = b"",
+    config: str = "",
     metadata: Mapping[str, Any] | None = None,
     labels: Mapping[str, str] | None = None,
     parent_id: str = "",
@@ -46,13 +46,13 @@ def create_session(
             call is safe to retry.
         owner: Whose it is.
         source: Where it comes from, for instance `cli` or `telegram`.
-        profile: The agent's profile.
+        agent: The agent.
         title: At most 100 characters, unique among the owner's sessions; empty is none.
         title_source: `person` (the default) or `automatic`.
         pinned: Whether it stands first in lists.
         system_prompt: At most 512 KiB. Not a part of the log.
         model: The model that it runs on.
-        config: JSON text of at most 64 KiB, kept byte for byte; a str is encoded in UTF-8.
+        config: JSON text of at most 64 KiB, kept as it is.
         metadata: A JSON object, at most 64 KiB encoded. Integers beyond 2**53 lose digits.
         labels: At most 64, keys of 1–63 and values of at most 256 characters.
         parent_id: The session that it comes from.
@@ -72,13 +72,13 @@ def create_session(
         id=session_id or uuid7(),
         owner=owner,
         source=source,
-        profile=profile,
+        agent=agent,
         title=title,
         title_source=enum_value(v1.TitleSource, "TITLE_SOURCE_", title_source),
         pinned=pinned,
         system_prompt=system_prompt,
         model=model,
-        config=values.json_bytes(config),
+        config=config,
         metadata=values.struct(metadata),
         labels=labels,
         parent=_parent(parent_id, parent_kind, spawn_tool_call_id),
@@ -131,7 +131,7 @@ def resolve_session(
     """Finds the session that a person means.
 
     Args:
-        query: An id, the beginning of one that no other has, or a title, of whose lineage ("x",
+        query: An id, the beginning of one that no other has, or a title, of whose series ("x",
             "x #2") the newest is returned. At most 256 characters.
         owner: Consider only this owner's sessions.
         exact_title: Take a title for that of the one session which has exactly it.
@@ -152,7 +152,7 @@ def list_sessions(
     owner: str = "",
     sources: Iterable[str] = (),
     exclude_sources: Iterable[str] = (),
-    profile: str = "",
+    agent: str = "",
     parent_id: str = "",
     subtree_of: str = "",
     states: Iterable[values.SessionState] = (),
@@ -174,7 +174,7 @@ def list_sessions(
         owner: Only this owner's.
         sources: Only of these sources. At most 64.
         exclude_sources: Not of these sources. At most 64.
-        profile: Only of this profile.
+        agent: Only of this agent.
         parent_id: Only the children of this session; includes sub-agents.
         subtree_of: Only the descendants of this session at any depth; includes sub-agents.
         states: Only in these states, of `active`, `ended`, `archived`. Left out, all but archived.
@@ -194,7 +194,7 @@ def list_sessions(
         owner=owner,
         sources=sources,
         exclude_sources=exclude_sources,
-        profile=profile,
+        agent=agent,
         parent_id=parent_id,
         subtree_of=subtree_of,
         states=[_state(state) for state in states],
@@ -231,10 +231,10 @@ def update_session(
     state: values.SessionState | None = None,
     system_prompt: str | None = None,
     model: str | None = None,
-    config: bytes | str | None = None,
+    config: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     labels: Mapping[str, str] | None = None,
-    round_index: int | None = None,
+    turn_index: int | None = None,
     etag: str = "",
     title_only_if_unset: bool = False,
 ) -> v1.UpdateSessionRequest:
@@ -252,7 +252,7 @@ def update_session(
         config: The new configuration, JSON text.
         metadata: All of the new metadata; `{}` for none.
         labels: All of the new labels; `{}` for none.
-        round_index: The agent's round.
+        turn_index: The agent's turn.
         etag: Change it only if the session still has this etag.
         title_only_if_unset: Set the title only if there is none.
 
@@ -268,10 +268,10 @@ def update_session(
         state=None if state is None else _state(state),
         system_prompt=system_prompt,
         model=model,
-        config=None if config is None else values.json_bytes(config),
+        config=config,
         metadata=values.struct(metadata),
         labels=labels,
-        round_index=round_index,
+        turn_index=turn_index,
     )
     source = enum_value(v1.TitleSource, "TITLE_SOURCE_", title_source)
     return v1.UpdateSessionRequest(
@@ -284,7 +284,7 @@ def update_session(
 
 @unary(_rpc("NextTitle", v1.NextTitleRequest, v1.NextTitleResponse), lambda answer: answer.title)
 def next_title(title: str, owner: str = "") -> v1.NextTitleRequest:
-    """Proposes the next free title of a lineage: "x #2" after "x". Reserves nothing.
+    """Proposes the next free title of a series: "x #2" after "x". Reserves nothing.
 
     Args:
         title: A title, with or without its " #2".
@@ -367,114 +367,3 @@ def fork_session(
         expected_next_seq=expected_next_seq,
         request_id=uuid7(),
     )
-
-
-@paged(
-    _rpc("PruneSessions", v1.PruneSessionsRequest, v1.PruneSessionsResponse),
-    lambda page: page.sessions,
-)
-def prune_sessions(
-    *,
-    dry_run: bool,
-    older_than: float | timedelta | None = None,
-    idle_for: float | timedelta | None = None,
-    ended_for: float | timedelta | None = None,
-    states: Iterable[values.SessionState] = (),
-    sources: Iterable[str] = (),
-    exclude_sources: Iterable[str] = (),
-    owner: str = "",
-    profile: str = "",
-    labels: Mapping[str, str] | None = None,
-    include_pinned: bool = False,
-    include_subagents: bool = False,
-    rule: v1.RetentionRule | None = None,
-    page_size: int = 0,
-    page_token: str = "",
-) -> v1.PruneSessionsRequest:
-    """Deletes the sessions that have lived long enough, for good, and iterates over what became of them.
-
-    All that is given must hold, and at least one of the times must be given, in seconds. Pages are
-    deleted as the iteration goes on: what isn't iterated over may stay.
-
-    Args:
-        dry_run: Whether only to tell what would go.
-        older_than: Created at least so long ago.
-        idle_for: Not written to for at least so long.
-        ended_for: Ended at least so long ago.
-        states: Only in these states, of `active`, `ended`, `archived`. Left out, only ended ones.
-        sources: Only of these sources. At most 64.
-        exclude_sources: Not of these sources. At most 64.
-        owner: Only this owner's.
-        profile: Only of this profile.
-        labels: Only with all of these labels. At most 16.
-        include_pinned: Whether pinned ones may go too.
-        include_subagents: Whether sub-agents' sessions may go by themselves. Left out, they go only
-            with their parents.
-        rule: The rule as a whole, for instance a policy's, in place of the arguments above.
-        page_size: Sessions that a call deletes at most: 0 is 50, at most 200.
-        page_token: Where to go on: the `next_page_token` of a page of the same rule.
-
-    Yields a `PrunedSession` for each that fitted, which says what became of it.
-    """
-    rule = rule or retention_rule(
-        older_than=older_than,
-        idle_for=idle_for,
-        ended_for=ended_for,
-        states=states,
-        sources=sources,
-        exclude_sources=exclude_sources,
-        owner=owner,
-        profile=profile,
-        labels=labels,
-        include_pinned=include_pinned,
-        include_subagents=include_subagents,
-    )
-    return v1.PruneSessionsRequest(
-        rule=rule, dry_run=dry_run, page_size=page_size, page_token=page_token
-    )
-
-
-def retention_rule(
-    *,
-    older_than: float | timedelta | None = None,
-    idle_for: float | timedelta | None = None,
-    ended_for: float | timedelta | None = None,
-    states: Iterable[values.SessionState] = (),
-    sources: Iterable[str] = (),
-    exclude_sources: Iterable[str] = (),
-    owner: str = "",
-    profile: str = "",
-    labels: Mapping[str, str] | None = None,
-    include_pinned: bool = False,
-    include_subagents: bool = False,
-) -> v1.RetentionRule:
-    """A rule of the same arguments as `Client.prune_sessions`. Times are in seconds."""
-    return v1.RetentionRule(
-        older_than=values.duration(older_than),
-        idle_for=values.duration(idle_for),
-        ended_for=values.duration(ended_for),
-        states=[_state(state) for state in states],
-        sources=sources,
-        exclude_sources=exclude_sources,
-        owner=owner,
-        profile=profile,
-        labels=labels,
-        include_pinned=include_pinned,
-        include_subagents=include_subagents,
-    )
-
-
-prune_sessions_page = prune_sessions.page(
-    "prune_sessions_page",
-    """Does one page of `prune_sessions`, a `PruneSessionsResponse`; takes the same arguments.""",
-)
-
-
-@unary(_rpc("GetStats", v1.GetStatsRequest, v1.GetStatsResponse), whole)
-def get_stats(owner: str = "") -> v1.GetStatsRequest:
-    """Counts the sessions, by state and source, and what they hold, in messages, calls and bytes.
-
-    Args:
-        owner: Only this owner's sessions.
-    """
-    return v1.GetStatsRequest(owner=owner)

@@ -25,7 +25,7 @@ def export_sessions(
     owner: str = "",
     sources: Sequence[str] = (),
     subtree_of: str = "",
-    lineage: bool = False,
+    continuations: bool = False,
 ) -> v1.ExportSessionsRequest:
     """Iterates over the `TransferRecord`s of sessions, parents first; of all sessions if nothing is given.
 
@@ -37,7 +37,7 @@ def export_sessions(
         owner: Only this owner's.
         sources: Only from these sources, at most 64.
         subtree_of: Only this session and its descendants.
-        lineage: Also the sessions that `session_ids` continue, and those that continue them.
+        continuations: Also the sessions that `session_ids` continue, and those that continue them.
 
     Raises:
         SessionNotFound: One of the sessions doesn't exist.
@@ -52,7 +52,7 @@ def export_sessions(
         owner=owner,
         sources=sources,
         subtree_of=subtree_of,
-        lineage=lineage,
+        continuations=continuations,
     )
 
 

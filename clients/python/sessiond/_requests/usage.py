@@ -28,8 +28,8 @@ def usage_record(
     actual_cost: Decimal | str | None = None,
     currency: str = "",
     model: str = "",
-    round_index: int | None = None,
-    set_round: bool = False,
+    turn_index: int | None = None,
+    set_turn: bool = False,
     provider: str = "",
     base_url: str = "",
     mode: str = "",
@@ -53,8 +53,8 @@ def usage_record(
         actual_cost: As it was billed.
         currency: Of the costs, by three capital letters; left out, `USD`.
         model: The model. A session without one gets that of its first usage.
-        round_index: The agent's round, if usage is kept by rounds.
-        set_round: Whether to replace what is recorded of the round.
+        turn_index: The agent's turn, if usage is kept by turns.
+        set_turn: Whether to replace what is recorded of the turn.
         provider: Who is paid. Of this, `base_url` and `mode` the first that is recorded stays.
         base_url: Where the provider's API is.
         mode: In which way it is paid for.
@@ -88,11 +88,11 @@ def usage_record(
     return v1.UsageRecord(
         usage=usage,
         model=model,
-        set_round=set_round,
+        set_turn=set_turn,
         billing=billing if billing.ByteSize() else None,
         time=values.timestamp(time),
         request_id=request_id,
-        **values.given(round_index=round_index),
+        **values.given(turn_index=turn_index),
     )
 
 
@@ -108,12 +108,12 @@ def _money(value: Decimal | str | None) -> str:
 def record_usage(
     session_id: str, records: v1.UsageRecord | Iterable[v1.UsageRecord]
 ) -> v1.RecordUsageRequest:
-    """Adds usage to a session, or sets that of rounds; all records count or none.
+    """Adds usage to a session, or sets that of turns; all records count or none.
 
     Args:
         session_id: The session's id.
         records: One record or 1–1000, made by `usage_record`. They aren't changed: one without
-            `request_id` that doesn't set its round gets a UUIDv7 in the copy that is sent, so that
+            `request_id` that doesn't set its turn gets a UUIDv7 in the copy that is sent, so that
             the library's own retries count once.
 
     Returns a `RecordUsageResponse`: what the session used in all, and how many of the records had
@@ -127,7 +127,7 @@ def record_usage(
         session_id=session_id, records=values.one_or_many(records, v1.UsageRecord)
     )
     for record in request.records:
-        if not record.request_id and not record.set_round:
+        if not record.request_id and not record.set_turn:
             record.request_id = uuid7()
     return request
 
@@ -143,11 +143,11 @@ def list_usage(
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.GetUsageRequest:
-    """Iterates over what was used by round, model, day or session, as `UsageGroup`s.
+    """Iterates over what was used by turn, model, day or session, as `UsageGroup`s.
 
     Args:
         session_id: The session's id. Left out, all that was ever used, by deleted sessions too.
-        group_by: `round` (with the model; of one session), `model`, `day`, `day_and_model` or
+        group_by: `turn` (with the model; of one session), `model`, `day`, `day_and_model` or
             `session`. Left out there is only the total; see `get_usage`.
         include_descendants: Whether to add what sessions that come from it used, deleted ones too.
         from_day: Only this day (UTC) or later: a date, or a text such as `2026-01-31`.

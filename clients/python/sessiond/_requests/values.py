@@ -22,10 +22,10 @@ M = TypeVar("M", bound=Message)
 
 Role: TypeAlias = v1.Role.ValueType | Literal["system", "developer", "user", "assistant", "tool"]
 MessageKind: TypeAlias = (
-    v1.MessageKind.ValueType | Literal["normal", "note", "plan", "recall", "summary", "event"]
+    v1.MessageKind.ValueType | Literal["normal", "summary", "plan", "reminder", "event"]
 )
 MessageView: TypeAlias = v1.MessageView.ValueType | Literal["transcript", "context", "all"]
-MessageOrder: TypeAlias = v1.MessageOrder.ValueType | Literal["ascending", "descending"]
+SortOrder: TypeAlias = v1.SortOrder.ValueType | Literal["ascending", "descending"]
 SearchOrder: TypeAlias = v1.SearchOrder.ValueType | Literal["relevance", "newest"]
 SessionState: TypeAlias = v1.SessionState.ValueType | Literal["active", "ended", "archived"]
 SessionOrder: TypeAlias = v1.SessionOrder.ValueType | Literal["last_activity", "create_time"]
@@ -34,11 +34,10 @@ TitleSource: TypeAlias = v1.TitleSource.ValueType | Literal["person", "automatic
 ParentKind: TypeAlias = v1.ParentKind.ValueType | Literal["subagent", "continuation"]
 Lifecycle: TypeAlias = v1.Lifecycle.ValueType | Literal["ephemeral", "linked", "detached"]
 Disposition: TypeAlias = v1.Disposition.ValueType | Literal["inline", "attachment"]
-SessionLogOrder: TypeAlias = v1.SessionLogOrder.ValueType | Literal["ascending", "descending"]
 UsageGrouping: TypeAlias = (
-    v1.UsageGrouping.ValueType | Literal["round", "model", "day", "day_and_model", "session"]
+    v1.UsageGrouping.ValueType | Literal["turn", "model", "day", "day_and_model", "session"]
 )
-RecallState: TypeAlias = v1.RecallState.ValueType | Literal["pending", "completed", "cancelled"]
+ReminderState: TypeAlias = v1.ReminderState.ValueType | Literal["pending", "completed", "cancelled"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]
 
 

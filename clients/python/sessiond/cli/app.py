@@ -9,26 +9,26 @@ from typing import Annotated
 import typer
 
 from sessiond.cli import (
-    archive_verbs,
     attachment_verbs,
+    consumer_verbs,
     context_verbs,
     feed_verbs,
     keeping_verbs,
     message_verbs,
-    recall_verbs,
+    offload_verbs,
+    reminder_verbs,
     retention_verbs,
     search_verbs,
     session_verbs,
     transfer_verbs,
     usage_verbs,
-    watermark_verbs,
 )
 from sessiond.cli.terminal import EXIT_USAGE
 from sessiond.cli.verbs import Target, Timeout, unwrapped
 
 _EPILOG = """
 [bold]Sessions[/bold] are named by id, the unique beginning of one, or exact title: `x` isn't `x #2`.
-Only `show --lineage x` begins at the newest of `x`, `x #2`, `x #3`.
+Only `show --continuations x` begins at the newest of `x`, `x #2`, `x #3`.
 
 [bold]Output[/bold]: `-o table` is for people and may change. `-o json` and `-o jsonl` are stable:
 field names as in the API, 64-bit numbers as numbers, enums as lower-case names (`assistant`), times
@@ -57,7 +57,7 @@ for group in (
     feed_verbs,
     context_verbs,
     transfer_verbs,
-    archive_verbs,
+    offload_verbs,
     keeping_verbs,
     usage_verbs,
 ):
@@ -69,8 +69,8 @@ app.add_typer(
     epilog=unwrapped("Example: $ sessionctl attachments upload trip tickets.pdf"),
 )
 app.add_typer(retention_verbs.app, name="retention")
-app.add_typer(recall_verbs.app, name="recall")
-app.add_typer(watermark_verbs.app, name="watermark")
+app.add_typer(reminder_verbs.app, name="reminder")
+app.add_typer(consumer_verbs.app, name="consumer")
 
 
 def _version(wanted: bool) -> None:

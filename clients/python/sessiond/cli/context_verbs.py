@@ -28,8 +28,8 @@ _WHY_NOTHING: dict[int, str] = {
 @verb(
     app,
     "compact",
-    "compact trip --plan --max-tokens 20000",
-    "compact trip 3 40 --note-file summary.md",
+    "compact trip --plan --max-context-tokens 20000",
+    "compact trip 3 40 --summary-file summary.md",
     "compact trip --list",
 )
 def compact(
@@ -37,34 +37,34 @@ def compact(
     session: SessionName,
     from_seq: options.RangeFrom = None,
     to_seq: options.RangeTo = None,
-    text: options.Note = None,
-    file: options.NoteFile = None,
-    note_tokens: options.NoteTokens = 0,
+    text: options.Summary = None,
+    file: options.SummaryFile = None,
+    summary_tokens: options.SummaryTokens = 0,
     author: options.Author = "sessionctl",
     model: options.ByModel = "",
     expect: options.Expect = 0,
     plan: options.Plan = False,
-    max_tokens: options.GoalTokens = None,
-    max_messages: options.GoalMessages = None,
+    max_context_tokens: options.GoalTokens = None,
+    max_context_messages: options.GoalMessages = None,
     keep_recent: options.KeepRecent = 0,
     listing: options.ListThem = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Replaces the messages FROM to TO of the context by a note; `revert` takes it back.
+    """Replaces the messages FROM to TO of the context by a summary; `revert` takes it back.
 
     With --plan it only shows a safe range that reaches a goal.
     """
     if listing:
         return _list_compactions(run, session, output)
     if plan:
-        goal = _Goal(max_tokens, max_messages, keep_recent, note_tokens)
+        goal = _Goal(max_context_tokens, max_context_messages, keep_recent, summary_tokens)
         return _plan(run, session, goal, output)
     if from_seq is None or to_seq is None:
         raise typer.BadParameter("give FROM and TO, or --plan to see a safe range")
-    body = arguments.text_of(text, file, "the note")
+    body = arguments.text_of(text, file, "the summary")
     if not body:
-        raise typer.BadParameter("give the note with --note or --note-file")
-    message = v1.Message(text=body, token_count=note_tokens)
+        raise typer.BadParameter("give the summary with --summary or --summary-file")
+    message = v1.Message(text=body, token_count=summary_tokens)
     done = run.client.compact(
         run.find(session).id,
         from_seq,
@@ -77,29 +77,29 @@ def compact(
     if output is not Format.TABLE:
         return write(plain(done), output)
     made = done.compaction
-    print(f"note {made.note_seq} stands for {count(made.message_count, 'message')}", end=" ")
-    print(f"({span(made.from_seq, made.to_seq)}); `revert` with {made.note_seq} brings them back")
+    print(f"summary {made.id} stands for {count(made.message_count, 'message')}", end=" ")
+    print(f"({span(made.from_seq, made.to_seq)}); `revert` with {made.id} brings them back")
 
 
 class _Goal(NamedTuple):
-    max_tokens: int | None
-    max_messages: int | None
+    max_context_tokens: int | None
+    max_context_messages: int | None
     keep_recent: int
-    note_tokens: int
+    summary_tokens: int
 
 
 def _plan(run: Run, session: str, goal: _Goal, output: Format) -> None:
-    if goal.max_tokens is not None and goal.max_messages is not None:
-        raise typer.BadParameter("give --max-tokens or --max-messages, not both")
+    if goal.max_context_tokens is not None and goal.max_context_messages is not None:
+        raise typer.BadParameter("give --max-context-tokens or --max-context-messages, not both")
     found = run.find(session)
-    if goal.max_tokens is not None:
+    if goal.max_context_tokens is not None:
         note_uncounted(run.client.get_context(found.id).messages)
     answer = run.client.plan_compaction(
         found.id,
-        max_context_tokens=goal.max_tokens,
-        max_context_messages=goal.max_messages,
+        max_context_tokens=goal.max_context_tokens,
+        max_context_messages=goal.max_context_messages,
         keep_recent_messages=goal.keep_recent,
-        note_token_count=goal.note_tokens,
+        summary_token_count=goal.summary_tokens,
     )
     _show_plan(found.id, answer, output)
 
@@ -119,7 +119,7 @@ def _show_plan(session_id: str, answer: v1.PlanCompactionResponse, output: Forma
         )
         print("" if plan.reaches_goal else "; this doesn't reach the goal, but nothing safe does")
         range_ = f"{plan.from_seq} {plan.to_seq} --expect {plan.next_seq}"
-        note(f"to do it: sessionctl compact {session_id} {range_} --note-file FILE")
+        note(f"to do it: sessionctl compact {session_id} {range_} --summary-file FILE")
 
 
 def _list_compactions(run: Run, session: str, output: Format) -> None:
@@ -137,51 +137,51 @@ def _list_compactions(run: Run, session: str, output: Format) -> None:
 def revert(
     run: Run,
     session: SessionName,
-    note_seq: options.NoteSeq,
+    compaction_id: options.CompactionId,
     output: Output = Format.TABLE,
 ) -> None:
-    """Reverts a compaction: what its note replaced stands in the context again."""
-    done = run.client.revert_compaction(run.find(session).id, note_seq)
+    """Reverts a compaction: what its summary replaced stands in the context again."""
+    done = run.client.revert_compaction(run.find(session).id, compaction_id)
     if output is not Format.TABLE:
         return write(plain(done), output)
-    print(f"{span(done.from_seq, done.to_seq)}: in the place of note {done.note_seq} again")
+    print(f"{span(done.from_seq, done.to_seq)}: in the place of summary {done.id} again")
 
 
-@verb(app, "rewind", "rewind trip 12", "rewind trip --undo", "rewind trip --list")
+@verb(app, "rewind", "rewind trip 12", "rewind trip --revert", "rewind trip --list")
 def rewind(
     run: Run,
     session: SessionName,
     after_seq: options.AfterSeq = None,
-    undo: options.Undo = False,
+    revert: options.Revert = False,
     rewind_id: options.RewindId = 0,
     author: options.Author = "sessionctl",
     expect: options.Expect = 0,
     listing: options.ListThem = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Hides the messages after a seq. Nothing is deleted; --undo brings them back."""
-    if sum((after_seq is not None, undo, listing)) != 1:
-        raise typer.BadParameter("give one of AFTER_SEQ, --undo and --list")
+    """Hides the messages after a seq. Nothing is deleted; --revert brings them back."""
+    if sum((after_seq is not None, revert, listing)) != 1:
+        raise typer.BadParameter("give one of AFTER_SEQ, --revert and --list")
     found = run.find(session)
     if listing:
         return _list_rewinds(run, found.id, output)
     if after_seq is None:
-        done = _undo(run, found.id, rewind_id, expect)
+        done = _revert_rewind(run, found.id, rewind_id, expect)
     else:
         done = run.client.rewind(found.id, after_seq, expected_next_seq=expect, author=author)
     if output is not Format.TABLE:
         return write(plain(done), output)
-    what = "brought back" if undo else "hid"
-    print(f"rewind {done.rewind_id} {what} {span(done.after_seq + 1, done.to_seq)}")
+    what = "brought back" if revert else "hid"
+    print(f"rewind {done.id} {what} {span(done.after_seq + 1, done.to_seq)}")
 
 
-def _undo(run: Run, session_id: str, rewind_id: int, expect: int) -> v1.Rewind:
+def _revert_rewind(run: Run, session_id: str, rewind_id: int, expect: int) -> v1.Rewind:
     try:
-        return run.client.undo_rewind(session_id, rewind_id, expected_next_seq=expect)
+        return run.client.revert_rewind(session_id, rewind_id, expected_next_seq=expect)
     except sessiond.RewindNotFound as error:
         if rewind_id:
             raise
-        raise Failure("there is no rewind to undo") from error
+        raise Failure("there is no rewind to revert") from error
 
 
 def _list_rewinds(run: Run, session_id: str, output: Format) -> None:

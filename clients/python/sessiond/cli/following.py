@@ -184,12 +184,12 @@ def _time(timed: tuple[int, Event]) -> int:
 def _stamp(event: Event) -> Timestamp:
     value: Any = event.value
     match event.kind:
-        case "message_appended" | "compacted" | "rewound" | "messages_archived":
+        case "message_appended" | "compacted" | "rewound" | "messages_offloaded":
             found = value.create_time
         case "compaction_reverted":
             found = value.revert_time
-        case "rewind_undone":
-            found = value.undo_time
+        case "rewind_reverted":
+            found = value.revert_time
         case "session_changed":
             found = value.update_time
         case _:

@@ -24,7 +24,7 @@ _MAX_PAGE = 200
 @verb(app, "stats", "stats", "stats --owner ann -o json | jq .message_count")
 def stats(run: Run, owner: options.OnlyOwner = "", output: Output = Format.TABLE) -> None:
     """Counts the sessions by state and by source, their messages, tool calls and bytes."""
-    found = run.client.get_stats(owner)
+    found = run.client.get_tenant_stats(owner)
     if output is not Format.TABLE:
         return write(plain(found), output)
     for line in stats_lines(found):
@@ -50,7 +50,7 @@ def prune(
     source: options.OnlySources = None,
     exclude_source: options.NotSources = None,
     owner: options.OnlyOwner = "",
-    profile: options.OnlyProfile = "",
+    agent: options.OnlyAgent = "",
     label: options.OnlyLabels = None,
     include_pinned: options.WithPinned = False,
     include_subagents: options.WithSubagents = False,
@@ -73,7 +73,7 @@ def prune(
         source,
         exclude_source,
         owner,
-        profile,
+        agent,
         label,
         include_pinned,
         include_subagents,
@@ -101,7 +101,7 @@ def rule_of(
     source: list[str] | None,
     exclude_source: list[str] | None,
     owner: str,
-    profile: str,
+    agent: str,
     label: list[str] | None,
     include_pinned: bool,
     include_subagents: bool,
@@ -115,7 +115,7 @@ def rule_of(
         "sources": source or (),
         "exclude_sources": exclude_source or (),
         "owner": owner,
-        "profile": profile,
+        "agent": agent,
         "labels": arguments.labels(label),
         "include_pinned": include_pinned,
         "include_subagents": include_subagents,

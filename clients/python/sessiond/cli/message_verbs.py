@@ -101,7 +101,7 @@ def _given(
     "show",
     "show trip",
     "show 'Trip to Lisbon' --from 120 --limit 20 --full",
-    "show 'Trip to Lisbon #3' --lineage --limit 0 -o jsonl",
+    "show 'Trip to Lisbon #3' --continuations --limit 0 -o jsonl",
 )
 def show(
     run: Run,
@@ -111,24 +111,24 @@ def show(
     full: options.Full = False,
     expand: options.Expand = False,
     every: options.EveryMessage = False,
-    lineage: options.Lineage = False,
+    continuations: options.Continuations = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Shows a conversation: the newest messages, or those from a seq on.
 
-    Tool results stand beneath their calls, compacted ranges are folded under their note, what is
+    Tool results stand beneath their calls, compacted ranges are folded under their summary, what is
     rewound or not meant for people is hidden. As JSON it is {"session", "messages"}: the transcript,
     or all with --all.
 
-    With --lineage a title means the newest of its lineage: `x` is `x #3` if that is the last one.
+    With --continuations a title means the newest of its series: `x` is `x #3` if that is the last one.
     """
-    found = run.find(session, newest=lineage)
+    found = run.find(session, newest=continuations)
     wanted = WindowOptions(from_seq, limit, expand, every)
     if output is not Format.TABLE:
-        _write_messages(run.client, found, wanted, output, lineage)
+        _write_messages(run.client, found, wanted, output, continuations)
         return
-    if lineage:
-        _show_lineage(run, found, wanted, full)
+    if continuations:
+        _show_continuations(run, found, wanted, full)
         return
     window = _window(run.client, found, wanted)
     style = Style(full, _open_calls(run.client, found))
@@ -146,25 +146,28 @@ def show(
         _hint(run, "no messages")
 
 
-@verb(app, "context", "context trip --max-tokens 8000", "context trip --as-of 40 -o json")
+@verb(app, "context", "context trip --max-context-tokens 8000", "context trip --as-of 40 -o json")
 def context(
     run: Run,
     session: SessionName,
     as_of: options.AsOf = 0,
-    max_tokens: options.MaxTokens = 0,
-    max_messages: options.MaxMessages = 0,
+    max_context_tokens: options.MaxTokens = 0,
+    max_context_messages: options.MaxMessages = 0,
     full: options.Full = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Shows what the model sees: notes stand where the ranges stood that they replace.
+    """Shows what the model sees: summaries stand where the ranges stood that they replace.
 
     As JSON it is {"totals", "messages"}, as JSON lines the messages alone.
     """
     found = run.find(session)
     seen = run.client.get_context(
-        found.id, as_of_seq=as_of, max_tokens=max_tokens, max_messages=max_messages
+        found.id,
+        as_of_seq=as_of,
+        max_context_tokens=max_context_tokens,
+        max_context_messages=max_context_messages,
     )
-    if max_tokens:
+    if max_context_tokens:
         note_uncounted(seen.messages)
     if output is Format.JSONL:
         write_all((plain(message) for message in seen.messages), output)
@@ -219,7 +222,7 @@ def _open_calls(client: Client, session: v1.Session) -> frozenset[tuple[int, str
 
 
 def _messages(
-    client: Client, session: v1.Session, options: WindowOptions, lineage: bool
+    client: Client, session: v1.Session, options: WindowOptions, continuations: bool
 ) -> Iterable[v1.Message]:
     newest = bool(options.limit) and not options.from_seq
     found: Iterable[v1.Message] = client.list_messages(
@@ -227,7 +230,7 @@ def _messages(
         view="all" if options.show_all else "transcript",
         order="descending" if newest else "ascending",
         from_seq=options.from_seq or None,
-        lineage=lineage,
+        continuations=continuations,
         page_size=min(options.limit or _MAX_PAGE, _MAX_PAGE),
     )
     if options.limit:
@@ -235,9 +238,9 @@ def _messages(
     return reversed(list(found)) if newest else found
 
 
-def _show_lineage(run: Run, session: v1.Session, options: WindowOptions, full: bool) -> None:
-    """The transcript over a lineage, with a header where another session begins."""
-    messages = _messages(run.client, session, options, lineage=True)
+def _show_continuations(run: Run, session: v1.Session, options: WindowOptions, full: bool) -> None:
+    """The transcript over a whole conversation, with a header where another session begins."""
+    messages = _messages(run.client, session, options, continuations=True)
     for id, its in groupby(messages, key=lambda message: message.session_id):
         part = session if id == session.id else run.client.get_session(id)
         for line in header(part):
@@ -249,9 +252,9 @@ def _show_lineage(run: Run, session: v1.Session, options: WindowOptions, full: b
 
 
 def _write_messages(
-    client: Client, session: v1.Session, options: WindowOptions, output: Format, lineage: bool
+    client: Client, session: v1.Session, options: WindowOptions, output: Format, continuations: bool
 ) -> None:
-    messages = (plain(message) for message in _messages(client, session, options, lineage))
+    messages = (plain(message) for message in _messages(client, session, options, continuations))
     if output is Format.JSONL:
         write_all(messages, output)
     else:

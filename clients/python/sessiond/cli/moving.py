@@ -63,7 +63,7 @@ class Moved:
             self.numbered_titles[outcome.session_id] = outcome.numbered_title
 
 
-def _explained(error: v1.Error) -> str:
+def _explained(error: v1.CallError) -> str:
     reason = v1.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
     fields = "; ".join(f"{it.field}: {it.description}" for it in error.field_violations)
     return f"{error.message}{' — ' if fields else ''}{fields} ({reason})"
@@ -166,14 +166,14 @@ def other_store(kind: str, name: str, moved: Moved) -> Iterator[tuple[Make, int]
 
 
 def export_native(
-    client: Client, ids: Sequence[str], stream: BinaryIO, *, lineage: bool
+    client: Client, ids: Sequence[str], stream: BinaryIO, *, continuations: bool
 ) -> Iterator[str]:
     """Writes sessions to a stream; yields each id when it is written. One that is gone by its turn, or
     goes while it is read, is left out."""
     writer = native_files.Writer(stream)
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as waiting:
         id = ""
-        for record in client.export_sessions(ids, lineage=lineage):
+        for record in client.export_sessions(ids, continuations=continuations):
             kind = record.WhichOneof("record")
             if kind == "session":
                 id = record.session.session.id

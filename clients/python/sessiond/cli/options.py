@@ -27,8 +27,8 @@ class State(StrEnum):
     ARCHIVED = "archived"
 
 
-class RecallState(StrEnum):
-    """Where a recall stands."""
+class ReminderState(StrEnum):
+    """Where a reminder stands."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -71,7 +71,7 @@ class ViewName(StrEnum):
 Title = Annotated[str, typer.Option(help="Its title, unique among the owner's.")]
 Owner = Annotated[str, typer.Option(help="Whose it is.")]
 Source = Annotated[str, typer.Option(help="Where it comes from.")]
-Profile = Annotated[str, typer.Option(help="The agent's profile.")]
+Agent = Annotated[str, typer.Option(help="The agent.")]
 Model = Annotated[str, typer.Option(help="The model that it runs on.")]
 PromptFile = Annotated[
     Path | None, typer.Option("--system-prompt-file", help="A file; - is stdin.")
@@ -87,7 +87,7 @@ IfMissing = Annotated[
 OnlyOwner = Annotated[str, typer.Option(help="Only this owner's.")]
 OnlySources = Annotated[list[str] | None, typer.Option(help="Only of this source; repeatable.")]
 NotSources = Annotated[list[str] | None, typer.Option(help="Not of this source; repeatable.")]
-OnlyProfile = Annotated[str, typer.Option(help="Only of this profile.")]
+OnlyAgent = Annotated[str, typer.Option(help="Only of this agent.")]
 OnlyStates = Annotated[list[State] | None, typer.Option(help="Only in this state; repeatable.")]
 EverySession = Annotated[
     bool, typer.Option("--all", "-a", help="With archived and sub-agents' sessions.")
@@ -151,9 +151,11 @@ Expand = Annotated[bool, typer.Option("--expand", help="Open what was compacted.
 EveryMessage = Annotated[
     bool, typer.Option("--all", "-a", help="With what is rewound, or not for people to see.")
 ]
-Lineage = Annotated[
+Continuations = Annotated[
     bool,
-    typer.Option("--lineage", help="With the sessions that it continues, as one conversation."),
+    typer.Option(
+        "--continuations", help="With the sessions that it continues, as one conversation."
+    ),
 ]
 AsOf = Annotated[int, typer.Option(min=0, help="As it was right after this seq; 0 is now.")]
 MaxTokens = Annotated[int, typer.Option(min=0, help="The newest of so many tokens; 0 is all.")]
@@ -176,9 +178,11 @@ Drafts = Annotated[
 # Compactions and rewinds
 RangeFrom = Annotated[int | None, typer.Argument(metavar="[FROM]", min=1, help="First seq.")]
 RangeTo = Annotated[int | None, typer.Argument(metavar="[TO]", min=1, help="Last seq.")]
-Note = Annotated[str | None, typer.Option("--note", help="The note's text.")]
-NoteFile = Annotated[Path | None, typer.Option("--note-file", help="The note's file; - is stdin.")]
-NoteTokens = Annotated[int, typer.Option(min=0, help="How many tokens the note takes.")]
+Summary = Annotated[str | None, typer.Option("--summary", help="The summary's text.")]
+SummaryFile = Annotated[
+    Path | None, typer.Option("--summary-file", help="The summary's file; - is stdin.")
+]
+SummaryTokens = Annotated[int, typer.Option(min=0, help="How many tokens the summary takes.")]
 Author = Annotated[str, typer.Option(help="Who or why, for the record.")]
 ByModel = Annotated[str, typer.Option(help="With which model, for the record.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Only show which range is safe.")]
@@ -186,29 +190,31 @@ GoalTokens = Annotated[int | None, typer.Option(min=0, help="The plan's goal for
 GoalMessages = Annotated[int | None, typer.Option(min=0, help="Likewise, in messages.")]
 KeepRecent = Annotated[int, typer.Option(min=0, help="Newest messages to keep; 0 is 4.")]
 ListThem = Annotated[bool, typer.Option("--list", help="Only show those that there are.")]
-NoteSeq = Annotated[int, typer.Argument(min=1, help="The note's seq; see `compact --list`.")]
+CompactionId = Annotated[
+    int, typer.Argument(min=1, help="The compaction's id; see `compact --list`.")
+]
 AfterSeq = Annotated[
     int | None,
     typer.Argument(metavar="[AFTER_SEQ]", min=0, help="The last seq that stays; 0 hides all."),
 ]
-Undo = Annotated[bool, typer.Option("--undo", help="Bring back what a rewind hid.")]
-RewindId = Annotated[int, typer.Option("--id", min=0, help="Which to undo; 0 is the newest.")]
+Revert = Annotated[bool, typer.Option("--revert", help="Bring back what a rewind hid.")]
+RewindId = Annotated[int, typer.Option("--id", min=0, help="Which to revert; 0 is the newest.")]
 
-# The archive
-ArchiveBefore = Annotated[
+# Storage
+OffloadBefore = Annotated[
     int, typer.Option("--before", min=0, help="Messages before this seq; 0 is all.")
 ]
-ArchiveKeep = Annotated[int, typer.Option("--keep", min=0, help="How many of the newest stay.")]
+OffloadKeep = Annotated[int, typer.Option("--keep", min=0, help="How many of the newest stay.")]
 RestoreFrom = Annotated[
     int,
     typer.Option(
         "--from", min=0, help="From this seq on, in whole segments (about 256); 0 is all."
     ),
 ]
-WithLineage = Annotated[
+WithContinuations = Annotated[
     bool,
     typer.Option(
-        "--lineage", help="With the sessions that these continue, and that continue them."
+        "--continuations", help="With the sessions that these continue, and that continue them."
     ),
 ]
 

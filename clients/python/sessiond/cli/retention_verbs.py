@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-PolicyName = Annotated[str, typer.Argument(metavar="NAME", help="The policy's name.")]
+PolicyId = Annotated[str, typer.Argument(metavar="ID", help="The policy's id.")]
 
 
 @verb(
@@ -39,7 +39,7 @@ PolicyName = Annotated[str, typer.Argument(metavar="NAME", help="The policy's na
 )
 def set_policy(
     run: Run,
-    name: PolicyName,
+    policy_id: PolicyId,
     older_than: options.OlderThan = "",
     idle_for: options.IdleFor = "",
     ended_for: options.EndedFor = "",
@@ -47,7 +47,7 @@ def set_policy(
     source: options.OnlySources = None,
     exclude_source: options.NotSources = None,
     owner: options.OnlyOwner = "",
-    profile: options.OnlyProfile = "",
+    agent: options.OnlyAgent = "",
     label: options.OnlyLabels = None,
     include_pinned: options.WithPinned = False,
     include_subagents: options.WithSubagents = False,
@@ -68,13 +68,13 @@ def set_policy(
         source,
         exclude_source,
         owner,
-        profile,
+        agent,
         label,
         include_pinned,
         include_subagents,
     )
-    before = _policy(run, name)
-    policy = run.client.set_retention_policy(name, dry_run=dry_run, **rule)
+    before = _policy(run, policy_id)
+    policy = run.client.set_retention_policy(policy_id, dry_run=dry_run, **rule)
     _show(run, [policy], output)
     if before is not None:
         note(f"replaces: {rule_text(before.rule)}{' (dry run)' if before.dry_run else ''}")
@@ -82,7 +82,7 @@ def set_policy(
     note(
         f"the service will {what} fits, from its next run on, in an hour at most unless set otherwise"
     )
-    note(f"what would go now: sessionctl retention try {name}")
+    note(f"what would go now: sessionctl retention try {policy_id}")
 
 
 @verb(app, "ls", "retention ls", "retention ls -o json")
@@ -92,26 +92,26 @@ def ls(run: Run, output: Output = Format.TABLE) -> None:
 
 
 @verb(app, "try", "retention try old-chats")
-def try_policy(run: Run, name: PolicyName, output: Output = Format.TABLE) -> None:
+def try_policy(run: Run, policy_id: PolicyId, output: Output = Format.TABLE) -> None:
     """Shows what a policy would delete now, and deletes nothing."""
-    policy = _policy(run, name)
+    policy = _policy(run, policy_id)
     if policy is None:
-        raise Failure(f"there is no retention policy {name!r}")
+        raise Failure(f"there is no retention policy {policy_id!r}")
     found = run.client.prune_sessions(dry_run=True, rule=policy.rule)
     _show_sessions(run, list(found), output)
 
 
 @verb(app, "rm", "retention rm old-chats")
-def rm(run: Run, name: PolicyName) -> None:
+def rm(run: Run, policy_id: PolicyId) -> None:
     """Ends a policy: nothing more is deleted by it. Its reports stay."""
-    run.client.delete_retention_policy(name)
+    run.client.delete_retention_policy(policy_id)
 
 
 @verb(app, "reports", "retention reports old-chats", "retention reports -n 0 -o jsonl")
 def reports(
     run: Run,
-    name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Only of this policy; all if left out.")
+    policy_id: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Only of this policy; all if left out.")
     ] = "",
     limit: options.Limit = 20,
     full: Annotated[bool, typer.Option("--full", help="Name the sessions.")] = False,
@@ -123,15 +123,15 @@ def reports(
     SESSIOND_RETENTION_INTERVAL seconds, or where nothing fitted; `retention try` shows at once what
     would go.
     """
-    rows = list(islice(run.client.list_retention_reports(name), limit or None))
-    if name and not rows and _policy(run, name) is None:
-        raise Failure(f"there is no retention policy {name!r}, and no report of one")
+    rows = list(islice(run.client.list_retention_reports(policy_id), limit or None))
+    if policy_id and not rows and _policy(run, policy_id) is None:
+        raise Failure(f"there is no retention policy {policy_id!r}, and no report of one")
     if output is not Format.TABLE:
         return write_all((plain(it) for it in rows), output)
     if not rows:
         return note(
             "no reports: nothing fitted, or no run yet (see `sessionctl retention ls`);"
-            " `sessionctl retention try NAME` shows what would go now"
+            " `sessionctl retention try ID` shows what would go now"
         )
     for line in reports_lines(rows, run.console.width):
         run.console.print(line, soft_wrap=True)
@@ -141,8 +141,8 @@ def reports(
             run.console.print(line, soft_wrap=True)
 
 
-def _policy(run: Run, name: str) -> v1.RetentionPolicy | None:
-    return next((it for it in run.client.list_retention_policies() if it.name == name), None)
+def _policy(run: Run, policy_id: str) -> v1.RetentionPolicy | None:
+    return next((it for it in run.client.list_retention_policies() if it.id == policy_id), None)
 
 
 def _show(run: Run, policies: list[v1.RetentionPolicy], output: Format) -> None:

@@ -59,7 +59,7 @@ def search(
         sources=source or (),
         exclude_sources=exclude_source or (),
         roles=[v1.Role.Value(f"ROLE_{it.name}") for it in role or ()],
-        since=_ago(age),
+        start_time=_ago(age),
         order_by="newest" if newest else "relevance",
         include_rewound=rewound,
         context_before=context,

@@ -30,7 +30,7 @@ def create(
     title: options.Title = "",
     owner: options.Owner = "",
     source: options.Source = "cli",
-    profile: options.Profile = "",
+    agent: options.Agent = "",
     model: options.Model = "",
     system_prompt: options.PromptFile = None,
     label: options.Label = None,
@@ -45,7 +45,7 @@ def create(
         title=title,
         owner=owner,
         source=source,
-        profile=profile,
+        agent=agent,
         model=model,
         system_prompt=arguments.text_of(None, system_prompt, "the system prompt") or "",
         labels=arguments.labels(label),
@@ -62,7 +62,7 @@ def ls(
     owner: options.OnlyOwner = "",
     source: options.OnlySources = None,
     exclude_source: options.NotSources = None,
-    profile: options.OnlyProfile = "",
+    agent: options.OnlyAgent = "",
     state: options.OnlyStates = None,
     every: options.EverySession = False,
     label: options.OnlyLabels = None,
@@ -81,7 +81,7 @@ def ls(
         owner=owner,
         sources=source or (),
         exclude_sources=exclude_source or (),
-        profile=profile,
+        agent=agent,
         states=[v1.SessionState.Value(f"SESSION_STATE_{it.name}") for it in states],
         include_children=every,
         labels=arguments.labels(label),
@@ -154,7 +154,7 @@ def end(
 def reopen(run: Run, session: SessionName, output: Output = Format.TABLE) -> None:
     """Makes an ended session active again, or one that a program has put in the state archived.
 
-    It has nothing to do with `archive` and `restore`, which move messages of any session.
+    It has nothing to do with `offload` and `restore`, which move messages of any session.
     """
     _show_id(run.client.reopen_session(run.find(session).id), output)
 

@@ -65,7 +65,7 @@ class Run:
 
     def find(self, session: str, *, newest: bool = False) -> Session:
         """The session that a person means: an id, the unique beginning of one, or exactly this title, or
-        the newest of its lineage."""
+        the newest of its series."""
         return self.client.resolve_session(session, exact_title=not newest)
 
     def close(self) -> None:

@@ -9,9 +9,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sessiond.v1.context_service_pb2 import Compaction
-from sessiond.v1.message_pb2 import ROLE_TOOL, Message
-from sessiond.v1.message_service_pb2 import Rewind
+from sessiond.v1.compaction_pb2 import Compaction
+from sessiond.v1.message_pb2 import ROLE_TOOL, Message, Rewind
 
 PAIR_LOOKBACK = 50
 """How many more messages a window takes in so as not to begin inside a tool call's results."""
@@ -24,10 +23,10 @@ messages a page."""
 
 @dataclass
 class Fold:
-    """A compacted range. `note` is its note if it was read, `messages` the range if it is open."""
+    """A compacted range. `summary` is its summary if it was read, `messages` the range if it is open."""
 
     compaction: Compaction
-    note: Message | None = None
+    summary: Message | None = None
     messages: list[Message] | None = None
 
     @property
@@ -96,7 +95,7 @@ def hidden_ranges(
 def read_window(
     read: Reader, hidden: list[Fold | Gap], last_seq: int, options: WindowOptions
 ) -> Window:
-    """Reads a window: the newest rows, or those from `from_seq` on, with the notes of folds."""
+    """Reads a window: the newest rows, or those from `from_seq` on, with the summaries of folds."""
     walk = _Walk(read, hidden, last_seq, options)
     take = _take_ascending if options.from_seq else _take_descending
     window = take(walk, options)
@@ -175,11 +174,11 @@ class _Walk:
         return 0 if descending else self.last_seq + 1
 
     def _out_of_place(self, message: Message) -> bool:
-        """A compaction's note is shown where its range stood, or no longer."""
+        """A compaction's summary is shown where its range stood, or no longer."""
         if not message.replaces_from_seq:
             return False
         return not self.options.show_all or any(
-            isinstance(f, Fold) and f.compaction.note_seq == message.seq for f in self.hidden
+            isinstance(f, Fold) and f.compaction.id == message.seq for f in self.hidden
         )
 
     def _hidden_at(self, seq: int) -> Fold | Gap | None:
@@ -190,8 +189,8 @@ class _Walk:
 
 
 def _fill(fold: Fold, read: Reader, expand: bool) -> None:
-    note_seq = fold.compaction.note_seq
-    fold.note = next((m for m in read(note_seq, False, 1) if m.seq == note_seq), None)
+    summary_seq = fold.compaction.id
+    fold.summary = next((m for m in read(summary_seq, False, 1) if m.seq == summary_seq), None)
     if not expand:
         return
     first, last = fold.span
@@ -204,7 +203,7 @@ def _fill(fold: Fold, read: Reader, expand: bool) -> None:
 
 
 def _merged_gaps(rewinds: Iterable[Rewind]) -> list[Gap]:
-    spans = sorted((r.after_seq + 1, r.to_seq) for r in rewinds if not r.HasField("undo_time"))
+    spans = sorted((r.after_seq + 1, r.to_seq) for r in rewinds if not r.HasField("revert_time"))
     gaps: list[Gap] = []
     for first, last in spans:
         if gaps and first <= gaps[-1].to_seq + 1:

@@ -191,7 +191,7 @@ def _report(summary: Summary, output: Format) -> None:
     "export --format openai --file sessions.jsonl.gz",
     "export trip 'Trip to Lisbon' > two.jsonl",
     "export --format native --file all.jsonl.gz",
-    "export --format native --lineage 'Trip to Lisbon' > trip.jsonl",
+    "export --format native --continuations 'Trip to Lisbon' > trip.jsonl",
 )
 def export(
     run: Run,
@@ -201,7 +201,7 @@ def export(
     file_format: options.ToFormat = options.ExportFormat.OPENAI,
     file: options.ToFile = None,
     view: options.OnlyMessages = options.ViewName.TRANSCRIPT,
-    lineage: options.WithLineage = False,
+    continuations: options.WithContinuations = False,
 ) -> None:
     """Exports sessions, as `import` takes them. A file appears when it is whole, and never in part.
 
@@ -212,10 +212,10 @@ def export(
     is imported into an empty store is equal to what was exported. --view has no meaning there.
     """
     if file_format is options.ExportFormat.NATIVE:
-        _export_native(run, sessions or [], file, lineage=lineage)
+        _export_native(run, sessions or [], file, continuations=continuations)
         return
-    if lineage:
-        raise typer.BadParameter("--lineage is for --format native")
+    if continuations:
+        raise typer.BadParameter("--continuations is for --format native")
     ids = [run.find(name).id for name in sessions] if sessions else all_ids(run.client)
     written = 0
     with destination(file) as stream, _progress(len(ids) if file else None) as (tick, _):
@@ -225,12 +225,16 @@ def export(
         note(f"{count(written, 'session')} in {file}")
 
 
-def _export_native(run: Run, sessions: list[str], file: Path | None, *, lineage: bool) -> None:
+def _export_native(
+    run: Run, sessions: list[str], file: Path | None, *, continuations: bool
+) -> None:
     ids = [run.find(name).id for name in sessions]
-    if lineage and not ids:
-        raise typer.BadParameter("--lineage needs the names of sessions")
+    if continuations and not ids:
+        raise typer.BadParameter("--continuations needs the names of sessions")
     with destination(file) as stream:
-        written = sum(1 for _ in export_native(run.client, ids, stream, lineage=lineage))
+        written = sum(
+            1 for _ in export_native(run.client, ids, stream, continuations=continuations)
+        )
     if file:
         note(f"{count(written, 'session')} in {file}")
 

@@ -1,4 +1,4 @@
-"""Verbs on what agents used, and on their own records: usage, usage-add, log, log-add."""
+"""Verbs on what agents used, and on their own records: usage, usage-add, journal, journal-add."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer()
 class Grouping(StrEnum):
     """By what usage is summed up."""
 
-    ROUND = "round"
+    TURN = "turn"
     MODEL = "model"
     DAY = "day"
     DAY_AND_MODEL = "day-and-model"
@@ -31,7 +31,7 @@ class Grouping(StrEnum):
 
 _COLUMNS: dict[Grouping | None, tuple[str, ...]] = {
     None: ("MODEL",),
-    Grouping.ROUND: ("ROUND", "MODEL"),
+    Grouping.TURN: ("TURN", "MODEL"),
     Grouping.MODEL: ("MODEL",),
     Grouping.DAY: ("DAY",),
     Grouping.DAY_AND_MODEL: ("DAY", "MODEL"),
@@ -51,9 +51,9 @@ ToDay = Annotated[str, typer.Option("--to", help="Only this day or earlier.")]
 Model = Annotated[str, typer.Option(help="The model that was called.")]
 Count = Annotated[int, typer.Option(min=0)]
 Cost = Annotated[str, typer.Option(help="A decimal such as 0.0321.")]
-Round = Annotated[int | None, typer.Option(min=0, help="The round that it belongs to.")]
-SetRound = Annotated[
-    bool, typer.Option("--set", help="Replace what is recorded of the round; needs --round.")
+Turn = Annotated[int | None, typer.Option(min=0, help="The turn that it belongs to.")]
+SetTurn = Annotated[
+    bool, typer.Option("--set", help="Replace what is recorded of the turn; needs --turn.")
 ]
 RequestId = Annotated[str, typer.Option(help="Makes it safe to repeat.")]
 Kind = Annotated[str, typer.Option(help="What the records are, for instance plan.")]
@@ -122,7 +122,7 @@ def _show_usage(
     app,
     "usage-add",
     "usage-add trip --model gpt-4o --input 1200 --generated 90 --estimated 0.0321",
-    "usage-add trip --round 3 --set --input 980 --generated 32",
+    "usage-add trip --turn 3 --set --input 980 --generated 32",
 )
 def usage_add(
     run: Run,
@@ -138,8 +138,8 @@ def usage_add(
     estimated: Cost = "",
     actual: Cost = "",
     currency: Annotated[str, typer.Option(help="Three capital letters.")] = "USD",
-    round_index: Annotated[int | None, typer.Option("--round", min=0, help="Its round.")] = None,
-    set_round: SetRound = False,
+    turn_index: Annotated[int | None, typer.Option("--turn", min=0, help="Its turn.")] = None,
+    set_turn: SetTurn = False,
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
@@ -156,8 +156,8 @@ def usage_add(
         actual_cost=actual or None,
         currency=currency if estimated or actual else "",
         model=model,
-        round_index=round_index,
-        set_round=set_round,
+        turn_index=turn_index,
+        set_turn=set_turn,
         request_id=request_id,
     )
     answer = run.client.record_usage(run.find(session).id, record)
@@ -170,11 +170,11 @@ def usage_add(
 
 @verb(
     app,
-    "log",
-    "log trip --kind plan --newest -n 5",
-    "log trip --raw | jq .steps",
+    "journal",
+    "journal trip --kind plan --newest -n 5",
+    "journal trip --raw | jq .steps",
 )
-def log(
+def journal(
     run: Run,
     session: SessionName,
     kind: Kinds = None,
@@ -184,7 +184,7 @@ def log(
     output: Output = Format.TABLE,
 ) -> None:
     """Lists an agent's own records of a session: raw plans, decisions, traces."""
-    records = run.client.list_session_logs(
+    records = run.client.list_journal(
         run.find(session).id,
         kinds=kind or (),
         order="descending" if newest else "ascending",
@@ -208,16 +208,16 @@ def log(
 
 @verb(
     app,
-    "log-add",
-    "log-add trip '{\"steps\": []}' --kind plan",
-    "log-add trip --lines --kind trace < trace.jsonl",
+    "journal-add",
+    "journal-add trip '{\"steps\": []}' --kind plan",
+    "journal-add trip --lines --kind trace < trace.jsonl",
 )
-def log_add(
+def journal_add(
     run: Run,
     session: SessionName,
     text: RecordText = None,
     kind: Kind = "",
-    round_index: Annotated[int, typer.Option("--round", min=0, help="Its round.")] = 0,
+    turn_index: Annotated[int, typer.Option("--turn", min=0, help="Its turn.")] = 0,
     lines: Lines = False,
     request_id: RequestId = "",
     output: Output = Format.TABLE,
@@ -230,13 +230,9 @@ def log_add(
     contents = [it for it in given.split(b"\n") if it.strip()] if lines else [given]
     if not any(contents):
         raise Failure("nothing to append")
-    records = [
-        v1.SessionLogRecord(content=it, kind=kind, round_index=round_index) for it in contents
-    ]
-    answer = run.client.append_session_log(
-        run.find(session).id, records, request_id=request_id or None
-    )
+    records = [v1.JournalRecord(content=it, kind=kind, turn_index=turn_index) for it in contents]
+    answer = run.client.append_journal(run.find(session).id, records, request_id=request_id or None)
     if output is not Format.TABLE:
         return write(plain(answer), output)
-    first, last = answer.first_log_seq, answer.last_log_seq
+    first, last = answer.first_seq, answer.last_seq
     print(first if first == last else f"{first}–{last}")

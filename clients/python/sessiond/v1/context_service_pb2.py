@@ -22,76 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/context_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/message.proto\"d\n\x11GetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tas_of_seq\x18\x02 \x01(\x03\x12\x12\n\nmax_tokens\x18\x03 \x01(\x03\x12\x14\n\x0cmax_messages\x18\x04 \x01(\x03\"h\n\x12GetContextResponse\x12*\n\x06totals\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.ContextTotals\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\"\x96\x01\n\rContextTotals\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0btoken_count\x18\x02 \x01(\x03\x12\x1d\n\x15omitted_message_count\x18\x03 \x01(\x03\x12\x11\n\tas_of_seq\x18\x04 \x01(\x03\x12\x10\n\x08next_seq\x18\x05 \x01(\x03\x12\x15\n\rsystem_prompt\x18\x06 \x01(\t\"\x84\x02\n\x15PlanCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x12max_context_tokens\x18\x02 \x01(\x03H\x00\x12\x1e\n\x14max_context_messages\x18\x03 \x01(\x03H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x18\n\x10note_token_count\x18\x05 \x01(\x05\x12\x15\n\racquire_lease\x18\x06 \x01(\x08\x12\x14\n\x0clease_holder\x18\x07 \x01(\t\x12,\n\tlease_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04goal\"\xca\x01\n\x16PlanCompactionResponse\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.sessiond.v1.CompactionPlan\x12\x39\n\x12nothing_to_compact\x18\x02 \x01(\x0e\x32\x1d.sessiond.v1.NothingToCompact\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12\x35\n\x11lease_expire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0e\x43ompactionPlan\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x03\x12\x0e\n\x06to_seq\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x12\x13\n\x0btoken_count\x18\x04 \x01(\x03\x12\x14\n\x0creaches_goal\x18\x05 \x01(\x08\x12\x10\n\x08next_seq\x18\x06 \x01(\x03\"\x83\x02\n\x15\x43ompactSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12\"\n\x04note\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Message\x12\x15\n\rtokens_before\x18\x05 \x01(\x03\x12\x14\n\x0ctokens_after\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x13\n\x0blease_token\x18\t \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\n \x01(\x03\x12\x14\n\x0cwriter_token\x18\x0b \x01(\t\"i\n\x16\x43ompactSessionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\"\xae\x02\n\nCompaction\x12\x10\n\x08note_seq\x18\x01 \x01(\x03\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\x12\x15\n\rtokens_before\x18\x05 \x01(\x03\x12\x14\n\x0ctokens_after\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x13\n\x0bround_index\x18\t \x01(\x05\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevert_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nin_context\x18\x0c \x01(\x08\"p\n\x17RevertCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08note_seq\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\"G\n\x18RevertCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\"S\n\x16ListCompactionsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x17ListCompactionsResponse\x12,\n\x0b\x63ompactions\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Compaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x13ReleaseLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\"\x16\n\x14ReleaseLeaseResponse\"b\n\x14\x41\x63quireWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\"f\n\x12RenewWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x14ReleaseWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\"\x17\n\x15ReleaseWriterResponse\"n\n\x16\x41rchiveMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nbefore_seq\x18\x02 \x01(\x03\x12\x1c\n\x14keep_recent_messages\x18\x03 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\"[\n\x17\x41rchiveMessagesResponse\x12\x1b\n\x13\x61rchived_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"N\n\x16RestoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\"[\n\x17RestoreMessagesResponse\x12\x1b\n\x13\x61rchived_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"P\n\x13ListArchivesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListArchivesResponse\x12&\n\x08\x61rchives\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Archive\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbf\x01\n\x07\x41rchive\x12\x12\n\narchive_id\x18\x01 \x01(\x03\x12\x10\n\x08restored\x18\x02 \x01(\x08\x12\x10\n\x08\x66rom_seq\x18\x03 \x01(\x03\x12\x0e\n\x06to_seq\x18\x04 \x01(\x03\x12\x15\n\rmessage_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cstored_bytes\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xa3\x01\n\x10NothingToCompact\x12\"\n\x1eNOTHING_TO_COMPACT_UNSPECIFIED\x10\x00\x12\"\n\x1eNOTHING_TO_COMPACT_WITHIN_GOAL\x10\x01\x12 \n\x1cNOTHING_TO_COMPACT_TOO_SHORT\x10\x02\x12%\n!NOTHING_TO_COMPACT_OPEN_TOOL_CALL\x10\x03\x32\xbe\x08\n\x0e\x43ontextService\x12O\n\nGetContext\x12\x1e.sessiond.v1.GetContextRequest\x1a\x1f.sessiond.v1.GetContextResponse0\x01\x12Y\n\x0ePlanCompaction\x12\".sessiond.v1.PlanCompactionRequest\x1a#.sessiond.v1.PlanCompactionResponse\x12Y\n\x0e\x43ompactSession\x12\".sessiond.v1.CompactSessionRequest\x1a#.sessiond.v1.CompactSessionResponse\x12_\n\x10RevertCompaction\x12$.sessiond.v1.RevertCompactionRequest\x1a%.sessiond.v1.RevertCompactionResponse\x12\\\n\x0fListCompactions\x12#.sessiond.v1.ListCompactionsRequest\x1a$.sessiond.v1.ListCompactionsResponse\x12\\\n\x0f\x41rchiveMessages\x12#.sessiond.v1.ArchiveMessagesRequest\x1a$.sessiond.v1.ArchiveMessagesResponse\x12\\\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\x12S\n\x0cListArchives\x12 .sessiond.v1.ListArchivesRequest\x1a!.sessiond.v1.ListArchivesResponse\x12S\n\x0cReleaseLease\x12 .sessiond.v1.ReleaseLeaseRequest\x1a!.sessiond.v1.ReleaseLeaseResponse\x12V\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\x12P\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\x12V\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/context_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/message.proto\"t\n\x11GetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tas_of_seq\x18\x02 \x01(\x03\x12\x1a\n\x12max_context_tokens\x18\x03 \x01(\x03\x12\x1c\n\x14max_context_messages\x18\x04 \x01(\x03\"h\n\x12GetContextResponse\x12*\n\x06totals\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.ContextTotals\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\"\x96\x01\n\rContextTotals\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0btoken_count\x18\x02 \x01(\x03\x12\x1d\n\x15omitted_message_count\x18\x03 \x01(\x03\x12\x11\n\tas_of_seq\x18\x04 \x01(\x03\x12\x10\n\x08next_seq\x18\x05 \x01(\x03\x12\x15\n\rsystem_prompt\x18\x06 \x01(\t2a\n\x0e\x43ontextService\x12O\n\nGetContext\x12\x1e.sessiond.v1.GetContextRequest\x1a\x1f.sessiond.v1.GetContextResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.context_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NOTHINGTOCOMPACT']._serialized_start=3480
-  _globals['_NOTHINGTOCOMPACT']._serialized_end=3643
-  _globals['_GETCONTEXTREQUEST']._serialized_start=142
-  _globals['_GETCONTEXTREQUEST']._serialized_end=242
-  _globals['_GETCONTEXTRESPONSE']._serialized_start=244
-  _globals['_GETCONTEXTRESPONSE']._serialized_end=348
-  _globals['_CONTEXTTOTALS']._serialized_start=351
-  _globals['_CONTEXTTOTALS']._serialized_end=501
-  _globals['_PLANCOMPACTIONREQUEST']._serialized_start=504
-  _globals['_PLANCOMPACTIONREQUEST']._serialized_end=764
-  _globals['_PLANCOMPACTIONRESPONSE']._serialized_start=767
-  _globals['_PLANCOMPACTIONRESPONSE']._serialized_end=969
-  _globals['_COMPACTIONPLAN']._serialized_start=972
-  _globals['_COMPACTIONPLAN']._serialized_end=1106
-  _globals['_COMPACTSESSIONREQUEST']._serialized_start=1109
-  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1368
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1370
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1475
-  _globals['_COMPACTION']._serialized_start=1478
-  _globals['_COMPACTION']._serialized_end=1780
-  _globals['_REVERTCOMPACTIONREQUEST']._serialized_start=1782
-  _globals['_REVERTCOMPACTIONREQUEST']._serialized_end=1894
-  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_start=1896
-  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_end=1967
-  _globals['_LISTCOMPACTIONSREQUEST']._serialized_start=1969
-  _globals['_LISTCOMPACTIONSREQUEST']._serialized_end=2052
-  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_start=2054
-  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_end=2150
-  _globals['_RELEASELEASEREQUEST']._serialized_start=2152
-  _globals['_RELEASELEASEREQUEST']._serialized_end=2214
-  _globals['_RELEASELEASERESPONSE']._serialized_start=2216
-  _globals['_RELEASELEASERESPONSE']._serialized_end=2238
-  _globals['_ACQUIREWRITERREQUEST']._serialized_start=2240
-  _globals['_ACQUIREWRITERREQUEST']._serialized_end=2338
-  _globals['_ACQUIREWRITERRESPONSE']._serialized_start=2340
-  _globals['_ACQUIREWRITERRESPONSE']._serialized_end=2467
-  _globals['_RENEWWRITERREQUEST']._serialized_start=2469
-  _globals['_RENEWWRITERREQUEST']._serialized_end=2571
-  _globals['_RENEWWRITERRESPONSE']._serialized_start=2573
-  _globals['_RENEWWRITERRESPONSE']._serialized_end=2643
-  _globals['_RELEASEWRITERREQUEST']._serialized_start=2645
-  _globals['_RELEASEWRITERREQUEST']._serialized_end=2709
-  _globals['_RELEASEWRITERRESPONSE']._serialized_start=2711
-  _globals['_RELEASEWRITERRESPONSE']._serialized_end=2734
-  _globals['_ARCHIVEMESSAGESREQUEST']._serialized_start=2736
-  _globals['_ARCHIVEMESSAGESREQUEST']._serialized_end=2846
-  _globals['_ARCHIVEMESSAGESRESPONSE']._serialized_start=2848
-  _globals['_ARCHIVEMESSAGESRESPONSE']._serialized_end=2939
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=2941
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=3019
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=3021
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=3112
-  _globals['_LISTARCHIVESREQUEST']._serialized_start=3114
-  _globals['_LISTARCHIVESREQUEST']._serialized_end=3194
-  _globals['_LISTARCHIVESRESPONSE']._serialized_start=3196
-  _globals['_LISTARCHIVESRESPONSE']._serialized_end=3283
-  _globals['_ARCHIVE']._serialized_start=3286
-  _globals['_ARCHIVE']._serialized_end=3477
-  _globals['_CONTEXTSERVICE']._serialized_start=3646
-  _globals['_CONTEXTSERVICE']._serialized_end=4732
+  _globals['_GETCONTEXTREQUEST']._serialized_start=77
+  _globals['_GETCONTEXTREQUEST']._serialized_end=193
+  _globals['_GETCONTEXTRESPONSE']._serialized_start=195
+  _globals['_GETCONTEXTRESPONSE']._serialized_end=299
+  _globals['_CONTEXTTOTALS']._serialized_start=302
+  _globals['_CONTEXTTOTALS']._serialized_end=452
+  _globals['_CONTEXTSERVICE']._serialized_start=454
+  _globals['_CONTEXTSERVICE']._serialized_end=551
 # @@protoc_insertion_point(module_scope)

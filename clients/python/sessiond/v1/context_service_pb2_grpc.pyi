@@ -27,13 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ContextServiceStub:
-    """ContextService says what the model sees, compacts it, and lends the leases with which one process at
-    a time writes or compacts. A compaction replaces a range of the context by a note, which stands where
-    the range stood. It never changes the log, can be reverted, and can itself be compacted.
-
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the note, CompactSession with the lease.
-    """
+    """ContextService says what the model sees."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,60 +38,10 @@ class ContextServiceStub:
     in all. With `as_of_seq` it is exactly what the model would have seen right after that message
     was committed (P7).
     """
-    PlanCompaction: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.PlanCompactionRequest, _context_service_pb2.PlanCompactionResponse]
-    """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-    is none. It costs a look at the context, without its contents.
-    """
-    CompactSession: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.CompactSessionRequest, _context_service_pb2.CompactSessionResponse]
-    """CompactSession replaces a range of the context by a note. It is refused, and changes nothing, when
-    the range is empty, cuts through an earlier compaction, or would separate a tool call from its
-    results (P8). Sending it again with the same note is safe, as with an append (P4).
-    """
-    RevertCompaction: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.RevertCompactionRequest, _context_service_pb2.RevertCompactionResponse]
-    """RevertCompaction puts the replaced messages back in the place of the note. Reverting it again
-    changes nothing.
-    """
-    ListCompactions: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ListCompactionsRequest, _context_service_pb2.ListCompactionsResponse]
-    """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
-    ArchiveMessages: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ArchiveMessagesRequest, _context_service_pb2.ArchiveMessagesResponse]
-    """ArchiveMessages moves the beginning of the log out of the table that appends touch, into compressed
-    segments. It changes nothing that can be read, watched, forked or written, only what it costs: archived
-    messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
-    the nearest place at or before the one that was asked for where every tool call before it has its result.
-    What is archived stays so; asking again changes nothing. Sessions in any state can be archived, while others
-    write to them. It works in small transactions, one after the other: one that is interrupted can be sent
-    again, and goes on where it was.
-    """
-    RestoreMessages: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.RestoreMessagesRequest, _context_service_pb2.RestoreMessagesResponse]
-    """RestoreMessages moves messages back from the archive. Nobody needs to: rewinds that reach into the archive
-    do it by themselves.
-    """
-    ListArchives: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ListArchivesRequest, _context_service_pb2.ListArchivesResponse]
-    """ListArchives lists what was archived and restored, the newest first."""
-    ReleaseLease: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ReleaseLeaseRequest, _context_service_pb2.ReleaseLeaseResponse]
-    """ReleaseLease gives up a compaction lease. Releasing one that is over changes nothing."""
-    AcquireWriter: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.AcquireWriterRequest, _context_service_pb2.AcquireWriterResponse]
-    """AcquireWriter takes the writer lease: until it ends only calls with its token can append to the
-    session, compact, rewind or clear it, or change its messages. The same holder may acquire again,
-    which makes its earlier token useless. Another holder is refused with
-    `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
-    """
-    RenewWriter: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.RenewWriterRequest, _context_service_pb2.RenewWriterResponse]
-    """RenewWriter makes a writer lease last longer. One that is over is refused with
-    `ERROR_REASON_WRITER_LEASE_LOST`.
-    """
-    ReleaseWriter: _grpc.UnaryUnaryMultiCallable[_context_service_pb2.ReleaseWriterRequest, _context_service_pb2.ReleaseWriterResponse]
-    """ReleaseWriter gives up a writer lease. Releasing one that is over changes nothing."""
 
 @_typing.type_check_only
 class ContextServiceAsyncStub(ContextServiceStub):
-    """ContextService says what the model sees, compacts it, and lends the leases with which one process at
-    a time writes or compacts. A compaction replaces a range of the context by a note, which stands where
-    the range stood. It never changes the log, can be reverted, and can itself be compacted.
-
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the note, CompactSession with the lease.
-    """
+    """ContextService says what the model sees."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetContext: _aio.UnaryStreamMultiCallable[_context_service_pb2.GetContextRequest, _context_service_pb2.GetContextResponse]  # type: ignore[assignment]
@@ -105,59 +49,9 @@ class ContextServiceAsyncStub(ContextServiceStub):
     in all. With `as_of_seq` it is exactly what the model would have seen right after that message
     was committed (P7).
     """
-    PlanCompaction: _aio.UnaryUnaryMultiCallable[_context_service_pb2.PlanCompactionRequest, _context_service_pb2.PlanCompactionResponse]  # type: ignore[assignment]
-    """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-    is none. It costs a look at the context, without its contents.
-    """
-    CompactSession: _aio.UnaryUnaryMultiCallable[_context_service_pb2.CompactSessionRequest, _context_service_pb2.CompactSessionResponse]  # type: ignore[assignment]
-    """CompactSession replaces a range of the context by a note. It is refused, and changes nothing, when
-    the range is empty, cuts through an earlier compaction, or would separate a tool call from its
-    results (P8). Sending it again with the same note is safe, as with an append (P4).
-    """
-    RevertCompaction: _aio.UnaryUnaryMultiCallable[_context_service_pb2.RevertCompactionRequest, _context_service_pb2.RevertCompactionResponse]  # type: ignore[assignment]
-    """RevertCompaction puts the replaced messages back in the place of the note. Reverting it again
-    changes nothing.
-    """
-    ListCompactions: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ListCompactionsRequest, _context_service_pb2.ListCompactionsResponse]  # type: ignore[assignment]
-    """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
-    ArchiveMessages: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ArchiveMessagesRequest, _context_service_pb2.ArchiveMessagesResponse]  # type: ignore[assignment]
-    """ArchiveMessages moves the beginning of the log out of the table that appends touch, into compressed
-    segments. It changes nothing that can be read, watched, forked or written, only what it costs: archived
-    messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
-    the nearest place at or before the one that was asked for where every tool call before it has its result.
-    What is archived stays so; asking again changes nothing. Sessions in any state can be archived, while others
-    write to them. It works in small transactions, one after the other: one that is interrupted can be sent
-    again, and goes on where it was.
-    """
-    RestoreMessages: _aio.UnaryUnaryMultiCallable[_context_service_pb2.RestoreMessagesRequest, _context_service_pb2.RestoreMessagesResponse]  # type: ignore[assignment]
-    """RestoreMessages moves messages back from the archive. Nobody needs to: rewinds that reach into the archive
-    do it by themselves.
-    """
-    ListArchives: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ListArchivesRequest, _context_service_pb2.ListArchivesResponse]  # type: ignore[assignment]
-    """ListArchives lists what was archived and restored, the newest first."""
-    ReleaseLease: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ReleaseLeaseRequest, _context_service_pb2.ReleaseLeaseResponse]  # type: ignore[assignment]
-    """ReleaseLease gives up a compaction lease. Releasing one that is over changes nothing."""
-    AcquireWriter: _aio.UnaryUnaryMultiCallable[_context_service_pb2.AcquireWriterRequest, _context_service_pb2.AcquireWriterResponse]  # type: ignore[assignment]
-    """AcquireWriter takes the writer lease: until it ends only calls with its token can append to the
-    session, compact, rewind or clear it, or change its messages. The same holder may acquire again,
-    which makes its earlier token useless. Another holder is refused with
-    `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
-    """
-    RenewWriter: _aio.UnaryUnaryMultiCallable[_context_service_pb2.RenewWriterRequest, _context_service_pb2.RenewWriterResponse]  # type: ignore[assignment]
-    """RenewWriter makes a writer lease last longer. One that is over is refused with
-    `ERROR_REASON_WRITER_LEASE_LOST`.
-    """
-    ReleaseWriter: _aio.UnaryUnaryMultiCallable[_context_service_pb2.ReleaseWriterRequest, _context_service_pb2.ReleaseWriterResponse]  # type: ignore[assignment]
-    """ReleaseWriter gives up a writer lease. Releasing one that is over changes nothing."""
 
 class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ContextService says what the model sees, compacts it, and lends the leases with which one process at
-    a time writes or compacts. A compaction replaces a range of the context by a note, which stands where
-    the range stood. It never changes the log, can be reverted, and can itself be compacted.
-
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the note, CompactSession with the lease.
-    """
+    """ContextService says what the model sees."""
 
     @_abc_1.abstractmethod
     def GetContext(
@@ -169,115 +63,5 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         in all. With `as_of_seq` it is exactly what the model would have seen right after that message
         was committed (P7).
         """
-
-    @_abc_1.abstractmethod
-    def PlanCompaction(
-        self,
-        request: _context_service_pb2.PlanCompactionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.PlanCompactionResponse, _abc.Awaitable[_context_service_pb2.PlanCompactionResponse]]:
-        """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-        is none. It costs a look at the context, without its contents.
-        """
-
-    @_abc_1.abstractmethod
-    def CompactSession(
-        self,
-        request: _context_service_pb2.CompactSessionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.CompactSessionResponse, _abc.Awaitable[_context_service_pb2.CompactSessionResponse]]:
-        """CompactSession replaces a range of the context by a note. It is refused, and changes nothing, when
-        the range is empty, cuts through an earlier compaction, or would separate a tool call from its
-        results (P8). Sending it again with the same note is safe, as with an append (P4).
-        """
-
-    @_abc_1.abstractmethod
-    def RevertCompaction(
-        self,
-        request: _context_service_pb2.RevertCompactionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.RevertCompactionResponse, _abc.Awaitable[_context_service_pb2.RevertCompactionResponse]]:
-        """RevertCompaction puts the replaced messages back in the place of the note. Reverting it again
-        changes nothing.
-        """
-
-    @_abc_1.abstractmethod
-    def ListCompactions(
-        self,
-        request: _context_service_pb2.ListCompactionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.ListCompactionsResponse, _abc.Awaitable[_context_service_pb2.ListCompactionsResponse]]:
-        """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
-
-    @_abc_1.abstractmethod
-    def ArchiveMessages(
-        self,
-        request: _context_service_pb2.ArchiveMessagesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.ArchiveMessagesResponse, _abc.Awaitable[_context_service_pb2.ArchiveMessagesResponse]]:
-        """ArchiveMessages moves the beginning of the log out of the table that appends touch, into compressed
-        segments. It changes nothing that can be read, watched, forked or written, only what it costs: archived
-        messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
-        the nearest place at or before the one that was asked for where every tool call before it has its result.
-        What is archived stays so; asking again changes nothing. Sessions in any state can be archived, while others
-        write to them. It works in small transactions, one after the other: one that is interrupted can be sent
-        again, and goes on where it was.
-        """
-
-    @_abc_1.abstractmethod
-    def RestoreMessages(
-        self,
-        request: _context_service_pb2.RestoreMessagesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.RestoreMessagesResponse, _abc.Awaitable[_context_service_pb2.RestoreMessagesResponse]]:
-        """RestoreMessages moves messages back from the archive. Nobody needs to: rewinds that reach into the archive
-        do it by themselves.
-        """
-
-    @_abc_1.abstractmethod
-    def ListArchives(
-        self,
-        request: _context_service_pb2.ListArchivesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.ListArchivesResponse, _abc.Awaitable[_context_service_pb2.ListArchivesResponse]]:
-        """ListArchives lists what was archived and restored, the newest first."""
-
-    @_abc_1.abstractmethod
-    def ReleaseLease(
-        self,
-        request: _context_service_pb2.ReleaseLeaseRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.ReleaseLeaseResponse, _abc.Awaitable[_context_service_pb2.ReleaseLeaseResponse]]:
-        """ReleaseLease gives up a compaction lease. Releasing one that is over changes nothing."""
-
-    @_abc_1.abstractmethod
-    def AcquireWriter(
-        self,
-        request: _context_service_pb2.AcquireWriterRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.AcquireWriterResponse, _abc.Awaitable[_context_service_pb2.AcquireWriterResponse]]:
-        """AcquireWriter takes the writer lease: until it ends only calls with its token can append to the
-        session, compact, rewind or clear it, or change its messages. The same holder may acquire again,
-        which makes its earlier token useless. Another holder is refused with
-        `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
-        """
-
-    @_abc_1.abstractmethod
-    def RenewWriter(
-        self,
-        request: _context_service_pb2.RenewWriterRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.RenewWriterResponse, _abc.Awaitable[_context_service_pb2.RenewWriterResponse]]:
-        """RenewWriter makes a writer lease last longer. One that is over is refused with
-        `ERROR_REASON_WRITER_LEASE_LOST`.
-        """
-
-    @_abc_1.abstractmethod
-    def ReleaseWriter(
-        self,
-        request: _context_service_pb2.ReleaseWriterRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_context_service_pb2.ReleaseWriterResponse, _abc.Awaitable[_context_service_pb2.ReleaseWriterResponse]]:
-        """ReleaseWriter gives up a writer lease. Releasing one that is over changes nothing."""
 
 def add_ContextServiceServicer_to_server(servicer: ContextServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -108,7 +108,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_COMPACTION_OVERLAP: _ErrorReason.ValueType  # 21
     """FAILED_PRECONDITION. The range takes in a part of an earlier compaction; it must take in all of
-    it or nothing. Metadata: `from_seq`, `to_seq`, `note_seq` of that compaction, and
+    it or nothing. Metadata: `from_seq`, `to_seq`, `compaction_id`, and
     `nearest_from_seq`, `nearest_to_seq`, a range that would do, if there is one.
     """
     ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL: _ErrorReason.ValueType  # 22
@@ -117,7 +117,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `nearest_to_seq`, the nearest safe range, if there is one.
     """
     ERROR_REASON_COMPACTION_NOT_FOUND: _ErrorReason.ValueType  # 23
-    """NOT_FOUND. The session has no compaction with this note. Metadata: `note_seq`."""
+    """NOT_FOUND. The session has no compaction with this id. Metadata: `compaction_id`."""
     ERROR_REASON_COMPACTION_LEASE_HELD: _ErrorReason.ValueType  # 24
     """FAILED_PRECONDITION, with RetryInfo. Another compactor is at work on the session. Metadata:
     `session_id`, `holder`, `expire_time` (RFC 3339).
@@ -128,10 +128,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_REWIND_NOT_FOUND: _ErrorReason.ValueType  # 26
     """NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
-    ERROR_REASON_REWIND_NOT_UNDOABLE: _ErrorReason.ValueType  # 27
+    ERROR_REASON_REWIND_NOT_REVERTIBLE: _ErrorReason.ValueType  # 27
     """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
     where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first.
-    Metadata: `rewind_id`, `note_seq` of that compaction.
+    Metadata: `rewind_id`, `compaction_id`.
     """
     ERROR_REASON_NOTHING_TO_REWIND: _ErrorReason.ValueType  # 28
     """FAILED_PRECONDITION. No message stands after the seq to rewind to. Metadata: `after_seq`,
@@ -149,7 +149,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE, with RetryInfo. The server is stopping: another replica, or the next start, will
     answer. No metadata.
     """
-    ERROR_REASON_BUG: _ErrorReason.ValueType  # 32
+    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 32
     """INTERNAL. A bug in the server, which logged it under the id in the metadata. Please report it.
     Metadata: `incident`.
     """
@@ -174,7 +174,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
     `feed_drafts`). Metadata: `limit`.
     """
-    ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 38
+    ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 38
     """UNAUTHENTICATED. The server wants an API key (setting `auth`), and the call has none, or one that was
     revoked or has expired. No metadata.
     """
@@ -213,7 +213,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     bug of the caller: give each request an id of its own. Metadata: `request_id`.
     """
     ERROR_REASON_RETENTION_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 47
-    """NOT_FOUND. There is no retention policy of this name. Metadata: `policy`."""
+    """NOT_FOUND. There is no retention policy of this id. Metadata: `policy_id`."""
     ERROR_REASON_TOO_MANY_RETENTION_POLICIES: _ErrorReason.ValueType  # 48
     """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
     do for several sources. Metadata: `limit`.
@@ -231,24 +231,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     created at another time, or a message or change differs. Delete the store's, or leave the other one
     out. Metadata: `session_id`, and `seq` of the message if there is one.
     """
-    ERROR_REASON_SESSION_LOG_FULL: _ErrorReason.ValueType  # 52
-    """FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages empties
-    it. Metadata: `session_id`, `limit`, in records or bytes.
+    ERROR_REASON_JOURNAL_FULL: _ErrorReason.ValueType  # 52
+    """FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages
+    empties it. Metadata: `session_id`, `limit`, in records or bytes.
     """
-    ERROR_REASON_RECALL_NOT_FOUND: _ErrorReason.ValueType  # 53
-    """NOT_FOUND. The session has no recall with this id. Metadata: `recall_id`."""
-    ERROR_REASON_RECALL_EXISTS: _ErrorReason.ValueType  # 54
-    """ALREADY_EXISTS. The session has a recall with this id which was made otherwise. Choose another id.
-    Metadata: `recall_id`.
+    ERROR_REASON_REMINDER_NOT_FOUND: _ErrorReason.ValueType  # 53
+    """NOT_FOUND. The session has no reminder with this id. Metadata: `reminder_id`."""
+    ERROR_REASON_REMINDER_EXISTS: _ErrorReason.ValueType  # 54
+    """ALREADY_EXISTS. The session has a reminder with this id which was made otherwise. Choose another id.
+    Metadata: `reminder_id`.
     """
-    ERROR_REASON_TOO_MANY_RECALLS: _ErrorReason.ValueType  # 55
-    """FAILED_PRECONDITION. The session has as many pending recalls as may be: cancel some, or replace them.
+    ERROR_REASON_TOO_MANY_REMINDERS: _ErrorReason.ValueType  # 55
+    """FAILED_PRECONDITION. The session has as many pending reminders as may be: cancel some, or replace them.
     Metadata: `session_id`, `limit`.
     """
     ERROR_REASON_CLAIM_LOST: _ErrorReason.ValueType  # 56
     """ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
     cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
-    `recall_id` if there is one.
+    `reminder_id` if there is one.
     """
     ERROR_REASON_TOO_MANY_CONSUMERS: _ErrorReason.ValueType  # 57
     """FAILED_PRECONDITION. There are as many consumers as may be, of an owner, of a tenant, or in a session:
@@ -351,7 +351,7 @@ Metadata: `from_seq`, `to_seq`.
 """
 ERROR_REASON_COMPACTION_OVERLAP: ErrorReason.ValueType  # 21
 """FAILED_PRECONDITION. The range takes in a part of an earlier compaction; it must take in all of
-it or nothing. Metadata: `from_seq`, `to_seq`, `note_seq` of that compaction, and
+it or nothing. Metadata: `from_seq`, `to_seq`, `compaction_id`, and
 `nearest_from_seq`, `nearest_to_seq`, a range that would do, if there is one.
 """
 ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL: ErrorReason.ValueType  # 22
@@ -360,7 +360,7 @@ is still unanswered. Metadata: `from_seq`, `to_seq`, `tool_call_id`, and `neares
 `nearest_to_seq`, the nearest safe range, if there is one.
 """
 ERROR_REASON_COMPACTION_NOT_FOUND: ErrorReason.ValueType  # 23
-"""NOT_FOUND. The session has no compaction with this note. Metadata: `note_seq`."""
+"""NOT_FOUND. The session has no compaction with this id. Metadata: `compaction_id`."""
 ERROR_REASON_COMPACTION_LEASE_HELD: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION, with RetryInfo. Another compactor is at work on the session. Metadata:
 `session_id`, `holder`, `expire_time` (RFC 3339).
@@ -371,10 +371,10 @@ Metadata: `session_id`.
 """
 ERROR_REASON_REWIND_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
-ERROR_REASON_REWIND_NOT_UNDOABLE: ErrorReason.ValueType  # 27
+ERROR_REASON_REWIND_NOT_REVERTIBLE: ErrorReason.ValueType  # 27
 """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
 where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first.
-Metadata: `rewind_id`, `note_seq` of that compaction.
+Metadata: `rewind_id`, `compaction_id`.
 """
 ERROR_REASON_NOTHING_TO_REWIND: ErrorReason.ValueType  # 28
 """FAILED_PRECONDITION. No message stands after the seq to rewind to. Metadata: `after_seq`,
@@ -392,7 +392,7 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 31
 """UNAVAILABLE, with RetryInfo. The server is stopping: another replica, or the next start, will
 answer. No metadata.
 """
-ERROR_REASON_BUG: ErrorReason.ValueType  # 32
+ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 32
 """INTERNAL. A bug in the server, which logged it under the id in the metadata. Please report it.
 Metadata: `incident`.
 """
@@ -417,7 +417,7 @@ ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 37
 """RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
 `feed_drafts`). Metadata: `limit`.
 """
-ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 38
+ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 38
 """UNAUTHENTICATED. The server wants an API key (setting `auth`), and the call has none, or one that was
 revoked or has expired. No metadata.
 """
@@ -456,7 +456,7 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 46
 bug of the caller: give each request an id of its own. Metadata: `request_id`.
 """
 ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 47
-"""NOT_FOUND. There is no retention policy of this name. Metadata: `policy`."""
+"""NOT_FOUND. There is no retention policy of this id. Metadata: `policy_id`."""
 ERROR_REASON_TOO_MANY_RETENTION_POLICIES: ErrorReason.ValueType  # 48
 """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
 do for several sources. Metadata: `limit`.
@@ -474,24 +474,24 @@ ERROR_REASON_IMPORT_CONFLICT: ErrorReason.ValueType  # 51
 created at another time, or a message or change differs. Delete the store's, or leave the other one
 out. Metadata: `session_id`, and `seq` of the message if there is one.
 """
-ERROR_REASON_SESSION_LOG_FULL: ErrorReason.ValueType  # 52
-"""FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages empties
-it. Metadata: `session_id`, `limit`, in records or bytes.
+ERROR_REASON_JOURNAL_FULL: ErrorReason.ValueType  # 52
+"""FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages
+empties it. Metadata: `session_id`, `limit`, in records or bytes.
 """
-ERROR_REASON_RECALL_NOT_FOUND: ErrorReason.ValueType  # 53
-"""NOT_FOUND. The session has no recall with this id. Metadata: `recall_id`."""
-ERROR_REASON_RECALL_EXISTS: ErrorReason.ValueType  # 54
-"""ALREADY_EXISTS. The session has a recall with this id which was made otherwise. Choose another id.
-Metadata: `recall_id`.
+ERROR_REASON_REMINDER_NOT_FOUND: ErrorReason.ValueType  # 53
+"""NOT_FOUND. The session has no reminder with this id. Metadata: `reminder_id`."""
+ERROR_REASON_REMINDER_EXISTS: ErrorReason.ValueType  # 54
+"""ALREADY_EXISTS. The session has a reminder with this id which was made otherwise. Choose another id.
+Metadata: `reminder_id`.
 """
-ERROR_REASON_TOO_MANY_RECALLS: ErrorReason.ValueType  # 55
-"""FAILED_PRECONDITION. The session has as many pending recalls as may be: cancel some, or replace them.
+ERROR_REASON_TOO_MANY_REMINDERS: ErrorReason.ValueType  # 55
+"""FAILED_PRECONDITION. The session has as many pending reminders as may be: cancel some, or replace them.
 Metadata: `session_id`, `limit`.
 """
 ERROR_REASON_CLAIM_LOST: ErrorReason.ValueType  # 56
 """ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
 cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
-`recall_id` if there is one.
+`reminder_id` if there is one.
 """
 ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 57
 """FAILED_PRECONDITION. There are as many consumers as may be, of an owner, of a tenant, or in a session:

@@ -9,11 +9,11 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from sessiond.v1 import context_service_pb2 as _context_service_pb2
+from sessiond.v1 import compaction_pb2 as _compaction_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
-from sessiond.v1 import message_service_pb2 as _message_service_pb2
-from sessiond.v1 import recall_service_pb2 as _recall_service_pb2
+from sessiond.v1 import reminder_pb2 as _reminder_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
+from sessiond.v1 import storage_pb2 as _storage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -213,7 +213,7 @@ class FeedEvent(_message.Message):
     COMPACTED_FIELD_NUMBER: _builtins.int
     COMPACTION_REVERTED_FIELD_NUMBER: _builtins.int
     REWOUND_FIELD_NUMBER: _builtins.int
-    REWIND_UNDONE_FIELD_NUMBER: _builtins.int
+    REWIND_REVERTED_FIELD_NUMBER: _builtins.int
     MESSAGES_CLEARED_FIELD_NUMBER: _builtins.int
     SESSION_CHANGED_FIELD_NUMBER: _builtins.int
     SESSION_DELETED_FIELD_NUMBER: _builtins.int
@@ -224,8 +224,8 @@ class FeedEvent(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     DRAFT_CHANGED_FIELD_NUMBER: _builtins.int
     DRAFT_ENDED_FIELD_NUMBER: _builtins.int
-    RECALL_CHANGED_FIELD_NUMBER: _builtins.int
-    MESSAGES_ARCHIVED_FIELD_NUMBER: _builtins.int
+    REMINDER_CHANGED_FIELD_NUMBER: _builtins.int
+    MESSAGES_OFFLOADED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_appended(self) -> _message_pb2.Message:
         """A message was appended. It is sent as it is now, without what hides it (`rewound`,
@@ -237,19 +237,19 @@ class FeedEvent(_message.Message):
         """Facts or flags of a message were changed; the message as it is now, in the same way."""
 
     @_builtins.property
-    def compacted(self) -> _context_service_pb2.Compaction:
-        """A range was compacted. Its note was appended just before."""
+    def compacted(self) -> _compaction_pb2.Compaction:
+        """A range was compacted. Its summary was appended just before."""
 
     @_builtins.property
-    def compaction_reverted(self) -> _context_service_pb2.Compaction:
+    def compaction_reverted(self) -> _compaction_pb2.Compaction:
         """A compaction was reverted."""
 
     @_builtins.property
-    def rewound(self) -> _message_service_pb2.Rewind:
+    def rewound(self) -> _message_pb2.Rewind:
         """What came after a seq was hidden."""
 
     @_builtins.property
-    def rewind_undone(self) -> _message_service_pb2.Rewind:
+    def rewind_reverted(self) -> _message_pb2.Rewind:
         """What a rewind had hidden is back."""
 
     @_builtins.property
@@ -298,22 +298,22 @@ class FeedEvent(_message.Message):
         """A draft ended otherwise than by its message."""
 
     @_builtins.property
-    def recall_changed(self) -> Global___RecallChanged:
-        """A recall was created, completed, skipped or cancelled. Claims aren't told."""
+    def reminder_changed(self) -> Global___ReminderChanged:
+        """A reminder was created, completed, skipped or cancelled. Claims aren't told."""
 
     @_builtins.property
-    def messages_archived(self) -> _context_service_pb2.Archive:
-        """Messages were archived or restored. Nothing else that a watcher gets depends on it."""
+    def messages_offloaded(self) -> _storage_pb2.Offload:
+        """Messages were offloaded or restored. Nothing else that a watcher gets depends on it."""
 
     def __init__(
         self,
         *,
         message_appended: _message_pb2.Message | None = ...,
         message_updated: _message_pb2.Message | None = ...,
-        compacted: _context_service_pb2.Compaction | None = ...,
-        compaction_reverted: _context_service_pb2.Compaction | None = ...,
-        rewound: _message_service_pb2.Rewind | None = ...,
-        rewind_undone: _message_service_pb2.Rewind | None = ...,
+        compacted: _compaction_pb2.Compaction | None = ...,
+        compaction_reverted: _compaction_pb2.Compaction | None = ...,
+        rewound: _message_pb2.Rewind | None = ...,
+        rewind_reverted: _message_pb2.Rewind | None = ...,
         messages_cleared: Global___MessagesCleared | None = ...,
         session_changed: _session_pb2.Session | None = ...,
         session_deleted: Global___SessionDeleted | None = ...,
@@ -324,14 +324,14 @@ class FeedEvent(_message.Message):
         goodbye: Global___Goodbye | None = ...,
         draft_changed: Global___DraftChanged | None = ...,
         draft_ended: Global___DraftEnded | None = ...,
-        recall_changed: Global___RecallChanged | None = ...,
-        messages_archived: _context_service_pb2.Archive | None = ...,
+        reminder_changed: Global___ReminderChanged | None = ...,
+        messages_offloaded: _storage_pb2.Offload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_archived", b"messages_archived", "messages_cleared", b"messages_cleared", "recall_changed", b"recall_changed", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "messages_offloaded", b"messages_offloaded", "reminder_changed", b"reminder_changed", "rewind_reverted", b"rewind_reverted", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_archived", b"messages_archived", "messages_cleared", b"messages_cleared", "recall_changed", b"recall_changed", "rewind_undone", b"rewind_undone", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "messages_offloaded", b"messages_offloaded", "reminder_changed", b"reminder_changed", "rewind_reverted", b"rewind_reverted", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_undone", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended", "recall_changed", "messages_archived"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_reverted", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended", "reminder_changed", "messages_offloaded"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -403,40 +403,40 @@ class ChildCreated(_message.Message):
 Global___ChildCreated: _TypeAlias = ChildCreated  # noqa: Y015
 
 @_typing.final
-class RecallChanged(_message.Message):
-    """RecallChanged says what happened to a recall."""
+class ReminderChanged(_message.Message):
+    """ReminderChanged says what happened to a reminder."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHANGE_FIELD_NUMBER: _builtins.int
     TRIGGER_TIME_FIELD_NUMBER: _builtins.int
-    RECALL_FIELD_NUMBER: _builtins.int
-    change: _recall_service_pb2.RecallChange.ValueType
+    REMINDER_FIELD_NUMBER: _builtins.int
+    change: _reminder_pb2.ReminderChange.ValueType
     """What happened."""
     @_builtins.property
     def trigger_time(self) -> _timestamp_pb2.Timestamp:
-        """The time that it happened to: when the recall was due that fired, was skipped or cancelled, or is due for
-        the first time.
+        """The time that it happened to: when the reminder was due that fired, was skipped or cancelled, or is due
+        for the first time.
         """
 
     @_builtins.property
-    def recall(self) -> _recall_service_pb2.Recall:
-        """The recall as it is now."""
+    def reminder(self) -> _reminder_pb2.Reminder:
+        """The reminder as it is now."""
 
     def __init__(
         self,
         *,
-        change: _recall_service_pb2.RecallChange.ValueType = ...,
+        change: _reminder_pb2.ReminderChange.ValueType = ...,
         trigger_time: _timestamp_pb2.Timestamp | None = ...,
-        recall: _recall_service_pb2.Recall | None = ...,
+        reminder: _reminder_pb2.Reminder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall", "trigger_time", b"trigger_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reminder", b"reminder", "trigger_time", b"trigger_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "recall", b"recall", "trigger_time", b"trigger_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "reminder", b"reminder", "trigger_time", b"trigger_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RecallChanged: _TypeAlias = RecallChanged  # noqa: Y015
+Global___ReminderChanged: _TypeAlias = ReminderChanged  # noqa: Y015
 
 @_typing.final
 class CaughtUp(_message.Message):

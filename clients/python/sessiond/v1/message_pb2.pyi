@@ -68,15 +68,13 @@ class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKi
     """Left out: normal."""
     MESSAGE_KIND_NORMAL: _MessageKind.ValueType  # 1
     """A turn of the conversation."""
-    MESSAGE_KIND_NOTE: _MessageKind.ValueType  # 2
-    """A note that stands for messages which were compacted."""
+    MESSAGE_KIND_SUMMARY: _MessageKind.ValueType  # 2
+    """A summary, for instance one that stands for messages which were compacted."""
     MESSAGE_KIND_PLAN: _MessageKind.ValueType  # 3
     """A plan of the agent's."""
-    MESSAGE_KIND_RECALL: _MessageKind.ValueType  # 4
-    """What a recall put into the session."""
-    MESSAGE_KIND_SUMMARY: _MessageKind.ValueType  # 5
-    """A summary which isn't a compaction's note."""
-    MESSAGE_KIND_EVENT: _MessageKind.ValueType  # 6
+    MESSAGE_KIND_REMINDER: _MessageKind.ValueType  # 4
+    """What a reminder put into the session."""
+    MESSAGE_KIND_EVENT: _MessageKind.ValueType  # 5
     """An event of the application's, which nobody said."""
 
 class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
@@ -86,15 +84,13 @@ MESSAGE_KIND_UNSPECIFIED: MessageKind.ValueType  # 0
 """Left out: normal."""
 MESSAGE_KIND_NORMAL: MessageKind.ValueType  # 1
 """A turn of the conversation."""
-MESSAGE_KIND_NOTE: MessageKind.ValueType  # 2
-"""A note that stands for messages which were compacted."""
+MESSAGE_KIND_SUMMARY: MessageKind.ValueType  # 2
+"""A summary, for instance one that stands for messages which were compacted."""
 MESSAGE_KIND_PLAN: MessageKind.ValueType  # 3
 """A plan of the agent's."""
-MESSAGE_KIND_RECALL: MessageKind.ValueType  # 4
-"""What a recall put into the session."""
-MESSAGE_KIND_SUMMARY: MessageKind.ValueType  # 5
-"""A summary which isn't a compaction's note."""
-MESSAGE_KIND_EVENT: MessageKind.ValueType  # 6
+MESSAGE_KIND_REMINDER: MessageKind.ValueType  # 4
+"""What a reminder put into the session."""
+MESSAGE_KIND_EVENT: MessageKind.ValueType  # 5
 """An event of the application's, which nobody said."""
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
 
@@ -110,10 +106,10 @@ class _MessageViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageVi
     """What people see: the messages that are `in_transcript` and not rewound, by seq."""
     MESSAGE_VIEW_CONTEXT: _MessageView.ValueType  # 2
     """What the model sees now: the messages that are `in_context` and neither rewound nor compacted,
-    each note where the range that it replaces stood.
+    each summary where the range that it replaces stood.
     """
     MESSAGE_VIEW_ALL: _MessageView.ValueType  # 3
-    """The whole log by seq, with rewound messages and notes."""
+    """The whole log by seq, with rewound messages and summaries."""
 
 class MessageView(_MessageView, metaclass=_MessageViewEnumTypeWrapper):
     """MessageView is which messages of a session a reader wants."""
@@ -124,15 +120,15 @@ MESSAGE_VIEW_TRANSCRIPT: MessageView.ValueType  # 1
 """What people see: the messages that are `in_transcript` and not rewound, by seq."""
 MESSAGE_VIEW_CONTEXT: MessageView.ValueType  # 2
 """What the model sees now: the messages that are `in_context` and neither rewound nor compacted,
-each note where the range that it replaces stood.
+each summary where the range that it replaces stood.
 """
 MESSAGE_VIEW_ALL: MessageView.ValueType  # 3
-"""The whole log by seq, with rewound messages and notes."""
+"""The whole log by seq, with rewound messages and summaries."""
 Global___MessageView: _TypeAlias = MessageView  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """Message is one entry of a session's log: what somebody said, a tool call, its result, a note.
+    """Message is one entry of a session's log: what somebody said, a tool call, its result, a summary.
     Text and JSON payloads come back byte for byte as they went in (promise P10). The encoded
     messages of one append call are at most 2 MiB together.
     """
@@ -175,7 +171,7 @@ class Message(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
-    ROUND_INDEX_FIELD_NUMBER: _builtins.int
+    TURN_INDEX_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     IN_CONTEXT_FIELD_NUMBER: _builtins.int
     IN_TRANSCRIPT_FIELD_NUMBER: _builtins.int
@@ -218,32 +214,32 @@ class Message(_message.Message):
     """The model that wrote this message. At most 256 characters."""
     token_count: _builtins.int
     """How many tokens the message takes in a context; 0 when unknown. Not negative."""
-    round_index: _builtins.int
-    """The number of the agent's round that it belongs to. Not negative."""
+    turn_index: _builtins.int
+    """The number of the agent's turn that it belongs to. Not negative."""
     kind: Global___MessageKind.ValueType
     """What kind of entry it is; left out it is `MESSAGE_KIND_NORMAL`."""
     in_context: _builtins.bool
     """Whether the model sees it. Left out it is true."""
     in_transcript: _builtins.bool
-    """Whether people see it as part of the conversation. Left out it is true; in the note of a
+    """Whether people see it as part of the conversation. Left out it is true; in the summary of a
     compaction, which is for the model, false.
     """
     rewound: _builtins.bool
     """In answers: whether a rewind hides it now. Ignored in requests."""
     compacted_by_seq: _builtins.int
-    """In answers: the seq of the note that stands for it in the context now, 0 if none does. Ignored
+    """In answers: the seq of the summary that stands for it in the context now, 0 if none does. Ignored
     in requests.
     """
     replaces_from_seq: _builtins.int
-    """In answers, for the note of a compaction: the first seq of the range that it replaces, which is
-    where the note stands in the context. Ignored in requests.
+    """In answers, for the summary of a compaction: the first seq of the range that it replaces, which is
+    where the summary stands in the context. Ignored in requests.
     """
     replaces_to_seq: _builtins.int
-    """In answers, for the note of a compaction: the last seq of the range that it replaces. Ignored
+    """In answers, for the summary of a compaction: the last seq of the range that it replaces. Ignored
     in requests.
     """
     session_id: _builtins.str
-    """In answers over a lineage: the session that holds it, whose seqs are its own. Otherwise empty.
+    """In answers over continuations: the session that holds it, whose seqs are its own. Otherwise empty.
     Ignored in requests.
     """
     @_builtins.property
@@ -297,7 +293,7 @@ class Message(_message.Message):
         model: _builtins.str = ...,
         token_count: _builtins.int = ...,
         elapsed: _duration_pb2.Duration | None = ...,
-        round_index: _builtins.int = ...,
+        turn_index: _builtins.int = ...,
         kind: Global___MessageKind.ValueType = ...,
         in_context: _builtins.bool | None = ...,
         in_transcript: _builtins.bool | None = ...,
@@ -312,7 +308,7 @@ class Message(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_in_context", b"_in_context", "_in_transcript", b"_in_transcript", "_text", b"_text", "create_time", b"create_time", "elapsed", b"elapsed", "in_context", b"in_context", "in_transcript", b"in_transcript", "metadata", b"metadata", "origin_time", b"origin_time", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_context", b"_in_context", "_in_transcript", b"_in_transcript", "_text", b"_text", "client_id", b"client_id", "compacted_by_seq", b"compacted_by_seq", "create_time", b"create_time", "elapsed", b"elapsed", "extensions", b"extensions", "finish_reason", b"finish_reason", "in_context", b"in_context", "in_transcript", b"in_transcript", "is_error", b"is_error", "kind", b"kind", "metadata", b"metadata", "model", b"model", "name", b"name", "origin_time", b"origin_time", "parts", b"parts", "reasoning", b"reasoning", "replaces_from_seq", b"replaces_from_seq", "replaces_to_seq", b"replaces_to_seq", "rewound", b"rewound", "role", b"role", "round_index", b"round_index", "seq", b"seq", "session_id", b"session_id", "text", b"text", "token_count", b"token_count", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_context", b"_in_context", "_in_transcript", b"_in_transcript", "_text", b"_text", "client_id", b"client_id", "compacted_by_seq", b"compacted_by_seq", "create_time", b"create_time", "elapsed", b"elapsed", "extensions", b"extensions", "finish_reason", b"finish_reason", "in_context", b"in_context", "in_transcript", b"in_transcript", "is_error", b"is_error", "kind", b"kind", "metadata", b"metadata", "model", b"model", "name", b"name", "origin_time", b"origin_time", "parts", b"parts", "reasoning", b"reasoning", "replaces_from_seq", b"replaces_from_seq", "replaces_to_seq", b"replaces_to_seq", "rewound", b"rewound", "role", b"role", "seq", b"seq", "session_id", b"session_id", "text", b"text", "token_count", b"token_count", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls", "tool_name", b"tool_name", "turn_index", b"turn_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__in_context: _TypeAlias = _typing.Literal["in_context"]  # noqa: Y015
     _WhichOneofArgType__in_context: _TypeAlias = _typing.Literal["_in_context", b"_in_context"]  # noqa: Y015
@@ -341,8 +337,8 @@ class Part(_message.Message):
     JSON_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """A text."""
-    json: _builtins.bytes
-    """A JSON text, kept as the bytes that it is; it need not be valid."""
+    json: _builtins.str
+    """A JSON text, kept as it is; it need not be valid."""
     @_builtins.property
     def image(self) -> Global___Media:
         """An image."""
@@ -357,7 +353,7 @@ class Part(_message.Message):
         text: _builtins.str = ...,
         image: Global___Media | None = ...,
         file: Global___Media | None = ...,
-        json: _builtins.bytes = ...,
+        json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "file", b"file", "image", b"image", "json", b"json", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -448,3 +444,49 @@ class ToolCall(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
+
+@_typing.final
+class Rewind(_message.Message):
+    """Rewind is the record of a rewind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    TO_SEQ_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REVERT_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its id in the session."""
+    after_seq: _builtins.int
+    """The last seq that stayed."""
+    to_seq: _builtins.int
+    """The last seq that it hid."""
+    author: _builtins.str
+    """Who or why."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def revert_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was reverted; absent while it counts."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        after_seq: _builtins.int = ...,
+        to_seq: _builtins.int = ...,
+        author: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        revert_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "revert_time", b"revert_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "author", b"author", "create_time", b"create_time", "id", b"id", "revert_time", b"revert_time", "to_seq", b"to_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rewind: _TypeAlias = Rewind  # noqa: Y015

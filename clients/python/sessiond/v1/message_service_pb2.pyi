@@ -9,10 +9,10 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from sessiond.v1 import error_pb2 as _error_pb2
+from sessiond.v1 import call_error_pb2 as _call_error_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
+from sessiond.v1 import sort_order_pb2 as _sort_order_pb2
 from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
@@ -24,90 +24,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _MessageOrder:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _MessageOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageOrder.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    MESSAGE_ORDER_UNSPECIFIED: _MessageOrder.ValueType  # 0
-    """Left out: ascending."""
-    MESSAGE_ORDER_ASCENDING: _MessageOrder.ValueType  # 1
-    """The oldest first."""
-    MESSAGE_ORDER_DESCENDING: _MessageOrder.ValueType  # 2
-    """The newest first."""
-
-class MessageOrder(_MessageOrder, metaclass=_MessageOrderEnumTypeWrapper):
-    """MessageOrder is a direction of reading."""
-
-MESSAGE_ORDER_UNSPECIFIED: MessageOrder.ValueType  # 0
-"""Left out: ascending."""
-MESSAGE_ORDER_ASCENDING: MessageOrder.ValueType  # 1
-"""The oldest first."""
-MESSAGE_ORDER_DESCENDING: MessageOrder.ValueType  # 2
-"""The newest first."""
-Global___MessageOrder: _TypeAlias = MessageOrder  # noqa: Y015
-
-class _SearchOrder:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _SearchOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchOrder.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    SEARCH_ORDER_UNSPECIFIED: _SearchOrder.ValueType  # 0
-    """Left out: by relevance."""
-    SEARCH_ORDER_RELEVANCE: _SearchOrder.ValueType  # 1
-    """The best first: those that have the words more often, in less text, and in the text rather than
-    in a tool's result, a call or the reasoning. Of equally good ones the newest.
-    """
-    SEARCH_ORDER_NEWEST: _SearchOrder.ValueType  # 2
-    """The newest first."""
-
-class SearchOrder(_SearchOrder, metaclass=_SearchOrderEnumTypeWrapper):
-    """SearchOrder is in which order hits come."""
-
-SEARCH_ORDER_UNSPECIFIED: SearchOrder.ValueType  # 0
-"""Left out: by relevance."""
-SEARCH_ORDER_RELEVANCE: SearchOrder.ValueType  # 1
-"""The best first: those that have the words more often, in less text, and in the text rather than
-in a tool's result, a call or the reasoning. Of equally good ones the newest.
-"""
-SEARCH_ORDER_NEWEST: SearchOrder.ValueType  # 2
-"""The newest first."""
-Global___SearchOrder: _TypeAlias = SearchOrder  # noqa: Y015
-
-class _SearchField:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _SearchFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchField.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    SEARCH_FIELD_UNSPECIFIED: _SearchField.ValueType  # 0
-    """Not known: what was found lies beyond the first 262,144 characters of a text."""
-    SEARCH_FIELD_TEXT: _SearchField.ValueType  # 1
-    """What the message says: its text, and the texts and JSON texts among its parts."""
-    SEARCH_FIELD_TOOL_RESULT: _SearchField.ValueType  # 2
-    """What a tool answered: the same of a message in the tool's role."""
-    SEARCH_FIELD_TOOL_CALL: _SearchField.ValueType  # 3
-    """The name or the arguments of a tool call."""
-    SEARCH_FIELD_REASONING: _SearchField.ValueType  # 4
-    """The reasoning."""
-
-class SearchField(_SearchField, metaclass=_SearchFieldEnumTypeWrapper):
-    """SearchField is what of a message was found."""
-
-SEARCH_FIELD_UNSPECIFIED: SearchField.ValueType  # 0
-"""Not known: what was found lies beyond the first 262,144 characters of a text."""
-SEARCH_FIELD_TEXT: SearchField.ValueType  # 1
-"""What the message says: its text, and the texts and JSON texts among its parts."""
-SEARCH_FIELD_TOOL_RESULT: SearchField.ValueType  # 2
-"""What a tool answered: the same of a message in the tool's role."""
-SEARCH_FIELD_TOOL_CALL: SearchField.ValueType  # 3
-"""The name or the arguments of a tool call."""
-SEARCH_FIELD_REASONING: SearchField.ValueType  # 4
-"""The reasoning."""
-Global___SearchField: _TypeAlias = SearchField  # noqa: Y015
 
 @_typing.final
 class AppendMessagesRequest(_message.Message):
@@ -276,14 +192,14 @@ class AppendResult(_message.Message):
         """It is stored."""
 
     @_builtins.property
-    def error(self) -> _error_pb2.Error:
+    def error(self) -> _call_error_pb2.CallError:
         """It was refused and stored nothing."""
 
     def __init__(
         self,
         *,
         ack: Global___AppendMessagesResponse | None = ...,
-        error: _error_pb2.Error | None = ...,
+        error: _call_error_pb2.CallError | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -307,11 +223,11 @@ class ListMessagesRequest(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     FROM_SEQ_FIELD_NUMBER: _builtins.int
-    FROM_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
     AROUND_SEQ_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
-    LINEAGE_FIELD_NUMBER: _builtins.int
+    CONTINUATIONS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     page_size: _builtins.int
@@ -322,7 +238,7 @@ class ListMessagesRequest(_message.Message):
     """
     view: _message_pb2.MessageView.ValueType
     """Which messages; left out it is the transcript."""
-    order: Global___MessageOrder.ValueType
+    order: _sort_order_pb2.SortOrder.ValueType
     """In which direction; left out the oldest come first."""
     from_seq: _builtins.int
     """At this seq, itself included. Beyond the end there is nothing in ascending order."""
@@ -330,15 +246,15 @@ class ListMessagesRequest(_message.Message):
     """Around this seq: half of the page before it, then itself and what follows, in ascending order
     whatever `order` says.
     """
-    lineage: _builtins.bool
+    continuations: _builtins.bool
     """Whether to read the whole conversation that goes on in this session: the sessions that it continues
     (`PARENT_KIND_CONTINUATION`), up to 1000 of them, then itself, as one sequence in either direction. Each
-    message names its session. `from_seq` and `around_seq` are seqs of this session, `from_time` may be in any.
-    Sessions that belong to somebody else end it. Refused with `MESSAGE_VIEW_CONTEXT`, which each
+    message names its session. `from_seq` and `around_seq` are seqs of this session, `start_time` may be in
+    any. Sessions that belong to somebody else end it. Refused with `MESSAGE_VIEW_CONTEXT`, which each
     session has of its own.
     """
     @_builtins.property
-    def from_time(self) -> _timestamp_pb2.Timestamp:
+    def start_time(self) -> _timestamp_pb2.Timestamp:
         """At the first message appended at this time or later, or in descending order at the last one
         appended at this time or earlier.
         """
@@ -358,19 +274,19 @@ class ListMessagesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         view: _message_pb2.MessageView.ValueType = ...,
-        order: Global___MessageOrder.ValueType = ...,
+        order: _sort_order_pb2.SortOrder.ValueType = ...,
         from_seq: _builtins.int = ...,
-        from_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
         around_seq: _builtins.int = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
         kinds: _abc.Iterable[_message_pb2.MessageKind.ValueType] | None = ...,
-        lineage: _builtins.bool = ...,
+        continuations: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "from_seq", b"from_seq", "from_time", b"from_time", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "from_seq", b"from_seq", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "from_seq", b"from_seq", "from_time", b"from_time", "kinds", b"kinds", "lineage", b"lineage", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "continuations", b"continuations", "from_seq", b"from_seq", "kinds", b"kinds", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "start_time", b"start_time", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["from_seq", "from_time", "around_seq"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["from_seq", "start_time", "around_seq"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
@@ -517,7 +433,7 @@ class MessageUpdate(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """What to change: of `in_context`, `in_transcript`, `kind`, `token_count`, `elapsed`, `reasoning`,
-        `extensions`, `finish_reason`, `model`, `round_index`, `is_error`, `metadata`. Required.
+        `extensions`, `finish_reason`, `model`, `turn_index`, `is_error`, `metadata`. Required.
         """
 
     def __init__(
@@ -606,13 +522,13 @@ class RewindSessionResponse(_message.Message):
 
     REWIND_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rewind(self) -> Global___Rewind:
+    def rewind(self) -> _message_pb2.Rewind:
         """The rewind."""
 
     def __init__(
         self,
         *,
-        rewind: Global___Rewind | None = ...,
+        rewind: _message_pb2.Rewind | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rewind", b"rewind"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -623,54 +539,8 @@ class RewindSessionResponse(_message.Message):
 Global___RewindSessionResponse: _TypeAlias = RewindSessionResponse  # noqa: Y015
 
 @_typing.final
-class Rewind(_message.Message):
-    """Rewind is the record of a rewind."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REWIND_ID_FIELD_NUMBER: _builtins.int
-    AFTER_SEQ_FIELD_NUMBER: _builtins.int
-    TO_SEQ_FIELD_NUMBER: _builtins.int
-    AUTHOR_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    UNDO_TIME_FIELD_NUMBER: _builtins.int
-    rewind_id: _builtins.int
-    """Its id in the session."""
-    after_seq: _builtins.int
-    """The last seq that stayed."""
-    to_seq: _builtins.int
-    """The last seq that it hid."""
-    author: _builtins.str
-    """Who or why."""
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
-
-    @_builtins.property
-    def undo_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was undone; absent while it counts."""
-
-    def __init__(
-        self,
-        *,
-        rewind_id: _builtins.int = ...,
-        after_seq: _builtins.int = ...,
-        to_seq: _builtins.int = ...,
-        author: _builtins.str = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        undo_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "undo_time", b"undo_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "author", b"author", "create_time", b"create_time", "rewind_id", b"rewind_id", "to_seq", b"to_seq", "undo_time", b"undo_time"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Rewind: _TypeAlias = Rewind  # noqa: Y015
-
-@_typing.final
-class UndoRewindRequest(_message.Message):
-    """UndoRewindRequest names a rewind."""
+class RevertRewindRequest(_message.Message):
+    """RevertRewindRequest names a rewind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -681,7 +551,7 @@ class UndoRewindRequest(_message.Message):
     session_id: _builtins.str
     """The session's id."""
     rewind_id: _builtins.int
-    """The rewind's id; 0 is the newest that isn't undone, which isn't safe to repeat."""
+    """The rewind's id; 0 is the newest that isn't reverted, which isn't safe to repeat."""
     expected_next_seq: _builtins.int
     """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless `next_seq` is this."""
     writer_token: _builtins.str
@@ -700,23 +570,23 @@ class UndoRewindRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UndoRewindRequest: _TypeAlias = UndoRewindRequest  # noqa: Y015
+Global___RevertRewindRequest: _TypeAlias = RevertRewindRequest  # noqa: Y015
 
 @_typing.final
-class UndoRewindResponse(_message.Message):
-    """UndoRewindResponse holds the undone rewind."""
+class RevertRewindResponse(_message.Message):
+    """RevertRewindResponse holds the reverted rewind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REWIND_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rewind(self) -> Global___Rewind:
+    def rewind(self) -> _message_pb2.Rewind:
         """The rewind."""
 
     def __init__(
         self,
         *,
-        rewind: Global___Rewind | None = ...,
+        rewind: _message_pb2.Rewind | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rewind", b"rewind"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -724,7 +594,7 @@ class UndoRewindResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UndoRewindResponse: _TypeAlias = UndoRewindResponse  # noqa: Y015
+Global___RevertRewindResponse: _TypeAlias = RevertRewindResponse  # noqa: Y015
 
 @_typing.final
 class ListRewindsRequest(_message.Message):
@@ -767,13 +637,13 @@ class ListRewindsResponse(_message.Message):
     next_page_token: _builtins.str
     """The token of the next page; empty at the end, and only there."""
     @_builtins.property
-    def rewinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rewind]:
+    def rewinds(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Rewind]:
         """The rewinds, the newest first."""
 
     def __init__(
         self,
         *,
-        rewinds: _abc.Iterable[Global___Rewind] | None = ...,
+        rewinds: _abc.Iterable[_message_pb2.Rewind] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -939,376 +809,3 @@ class OpenToolCall(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenToolCall: _TypeAlias = OpenToolCall  # noqa: Y015
-
-@_typing.final
-class SearchMessagesRequest(_message.Message):
-    """SearchMessagesRequest says what to look for, and where. All filters must hold."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    QUERY_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    SUBTREE_OF_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
-    SOURCES_FIELD_NUMBER: _builtins.int
-    EXCLUDE_SOURCES_FIELD_NUMBER: _builtins.int
-    ROLES_FIELD_NUMBER: _builtins.int
-    SINCE_FIELD_NUMBER: _builtins.int
-    UNTIL_FIELD_NUMBER: _builtins.int
-    ORDER_BY_FIELD_NUMBER: _builtins.int
-    INCLUDE_REWOUND_FIELD_NUMBER: _builtins.int
-    CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
-    CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
-    SNIPPET_CHARACTERS_FIELD_NUMBER: _builtins.int
-    query: _builtins.str
-    """What to look for. `refund paris` finds messages that have both words, `"refund policy"` the two in a
-    row, `refund OR voucher` either, `refund -paris` (or `NOT paris`) those without the second,
-    `refun*` words that begin so. A word with other characters in it is looked for as its pieces in a row:
-    `ORD-1234`, `get_reservation`. What stands between ORs belongs together: `a b OR c` is (a and b) or c.
-    Any other character is as good as a space; no text is an error, but for one in which, on some side
-    of an OR, nothing is to be found. Required; at most 1000 characters, 32 words and phrases, and 128
-    words in all, a character of a script without spaces counted as one.
-    """
-    page_size: _builtins.int
-    """How many hits a page holds at most: 0 is 20, above 100 is 100, negative is refused."""
-    page_token: _builtins.str
-    """The `next_page_token` of the page before; the other fields must be as they were there,
-    `page_size` excepted.
-    """
-    session_id: _builtins.str
-    """Only in this session."""
-    subtree_of: _builtins.str
-    """Only in this session and its descendants at any depth, 10,000 at most. Not with `session_id`."""
-    owner: _builtins.str
-    """Only in sessions of this owner."""
-    order_by: Global___SearchOrder.ValueType
-    """In which order; left out the best come first."""
-    include_rewound: _builtins.bool
-    """Whether messages that a rewind hides are found as well."""
-    context_before: _builtins.int
-    """How many messages of the transcript to show before each hit: 0–5."""
-    context_after: _builtins.int
-    """How many messages of the transcript to show after each hit: 0–5."""
-    snippet_characters: _builtins.int
-    """How many characters a snippet has before the first place that was found, and after it: 0 is 80,
-    above 500 is 500, negative is refused.
-    """
-    @_builtins.property
-    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only in sessions of these sources. At most 64."""
-
-    @_builtins.property
-    def exclude_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not in sessions of these sources. At most 64."""
-
-    @_builtins.property
-    def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
-        """Only messages in these roles."""
-
-    @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp:
-        """Only messages appended at this time or later."""
-
-    @_builtins.property
-    def until(self) -> _timestamp_pb2.Timestamp:
-        """Only messages appended before this time."""
-
-    def __init__(
-        self,
-        *,
-        query: _builtins.str = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-        session_id: _builtins.str = ...,
-        subtree_of: _builtins.str = ...,
-        owner: _builtins.str = ...,
-        sources: _abc.Iterable[_builtins.str] | None = ...,
-        exclude_sources: _abc.Iterable[_builtins.str] | None = ...,
-        roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
-        since: _timestamp_pb2.Timestamp | None = ...,
-        until: _timestamp_pb2.Timestamp | None = ...,
-        order_by: Global___SearchOrder.ValueType = ...,
-        include_rewound: _builtins.bool = ...,
-        context_before: _builtins.int = ...,
-        context_after: _builtins.int = ...,
-        snippet_characters: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_after", b"context_after", "context_before", b"context_before", "exclude_sources", b"exclude_sources", "include_rewound", b"include_rewound", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "roles", b"roles", "session_id", b"session_id", "since", b"since", "snippet_characters", b"snippet_characters", "sources", b"sources", "subtree_of", b"subtree_of", "until", b"until"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SearchMessagesRequest: _TypeAlias = SearchMessagesRequest  # noqa: Y015
-
-@_typing.final
-class SearchMessagesResponse(_message.Message):
-    """SearchMessagesResponse is one page. A page may hold fewer hits than asked for."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HITS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    INDEXED_THROUGH_FIELD_NUMBER: _builtins.int
-    INDEXED_THROUGH_TIME_FIELD_NUMBER: _builtins.int
-    ONLY_NEWEST_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
-    indexed_through: _builtins.int
-    """Of a search in one session: messages up to this seq are indexed."""
-    only_newest: _builtins.bool
-    """Whether more was found than is ranked, so that there may be better hits which are older. Ordered by
-    time the next pages go on to them.
-    """
-    @_builtins.property
-    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchHit]:
-        """The hits, in the order asked for."""
-
-    @_builtins.property
-    def indexed_through_time(self) -> _timestamp_pb2.Timestamp:
-        """Everything that was appended before this time is indexed; absent until the server has looked at
-        all sessions for the first time. It stands still while any session can't be indexed.
-        """
-
-    def __init__(
-        self,
-        *,
-        hits: _abc.Iterable[Global___SearchHit] | None = ...,
-        next_page_token: _builtins.str = ...,
-        indexed_through: _builtins.int = ...,
-        indexed_through_time: _timestamp_pb2.Timestamp | None = ...,
-        only_newest: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["indexed_through_time", b"indexed_through_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "indexed_through", b"indexed_through", "indexed_through_time", b"indexed_through_time", "next_page_token", b"next_page_token", "only_newest", b"only_newest"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SearchMessagesResponse: _TypeAlias = SearchMessagesResponse  # noqa: Y015
-
-@_typing.final
-class SearchHit(_message.Message):
-    """SearchHit is a message that was found. ListMessages with `around_seq` shows it among the others."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    SESSION_TITLE_FIELD_NUMBER: _builtins.int
-    SEQ_FIELD_NUMBER: _builtins.int
-    ROLE_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    RANK_FIELD_NUMBER: _builtins.int
-    FIELD_FIELD_NUMBER: _builtins.int
-    SNIPPET_FIELD_NUMBER: _builtins.int
-    REWOUND_FIELD_NUMBER: _builtins.int
-    COMPACTED_BY_SEQ_FIELD_NUMBER: _builtins.int
-    ARCHIVED_FIELD_NUMBER: _builtins.int
-    BEFORE_FIELD_NUMBER: _builtins.int
-    AFTER_FIELD_NUMBER: _builtins.int
-    session_id: _builtins.str
-    """The session's id."""
-    session_title: _builtins.str
-    """The session's title."""
-    seq: _builtins.int
-    """The message's seq."""
-    role: _message_pb2.Role.ValueType
-    """The message's role."""
-    rank: _builtins.float
-    """How good the hit is; comparable within one search."""
-    field: Global___SearchField.ValueType
-    """In which field the snippet is."""
-    rewound: _builtins.bool
-    """Whether a rewind hides the message now."""
-    compacted_by_seq: _builtins.int
-    """The seq of the note that stands for the message in the context now, 0 if none does."""
-    archived: _builtins.bool
-    """Whether the message is archived."""
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the message was appended."""
-
-    @_builtins.property
-    def snippet(self) -> Global___SearchSnippet:
-        """A piece of the message around the first place that was found."""
-
-    @_builtins.property
-    def before(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchNeighbor]:
-        """The messages of the transcript before it, in their order."""
-
-    @_builtins.property
-    def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchNeighbor]:
-        """The messages of the transcript after it, in their order."""
-
-    def __init__(
-        self,
-        *,
-        session_id: _builtins.str = ...,
-        session_title: _builtins.str = ...,
-        seq: _builtins.int = ...,
-        role: _message_pb2.Role.ValueType = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        rank: _builtins.float = ...,
-        field: Global___SearchField.ValueType = ...,
-        snippet: Global___SearchSnippet | None = ...,
-        rewound: _builtins.bool = ...,
-        compacted_by_seq: _builtins.int = ...,
-        archived: _builtins.bool = ...,
-        before: _abc.Iterable[Global___SearchNeighbor] | None = ...,
-        after: _abc.Iterable[Global___SearchNeighbor] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "snippet", b"snippet"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "archived", b"archived", "before", b"before", "compacted_by_seq", b"compacted_by_seq", "create_time", b"create_time", "field", b"field", "rank", b"rank", "rewound", b"rewound", "role", b"role", "seq", b"seq", "session_id", b"session_id", "session_title", b"session_title", "snippet", b"snippet"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
-
-@_typing.final
-class SearchSnippet(_message.Message):
-    """SearchSnippet is a piece of a text, with what was found in it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TEXT_FIELD_NUMBER: _builtins.int
-    MARKS_FIELD_NUMBER: _builtins.int
-    CUT_BEFORE_FIELD_NUMBER: _builtins.int
-    CUT_AFTER_FIELD_NUMBER: _builtins.int
-    text: _builtins.str
-    """The piece. JSON texts are shown without their escapes."""
-    cut_before: _builtins.bool
-    """Whether the text goes on before the piece."""
-    cut_after: _builtins.bool
-    """Whether the text goes on after the piece."""
-    @_builtins.property
-    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchMark]:
-        """What was found in it, in order and without overlaps."""
-
-    def __init__(
-        self,
-        *,
-        text: _builtins.str = ...,
-        marks: _abc.Iterable[Global___SearchMark] | None = ...,
-        cut_before: _builtins.bool = ...,
-        cut_after: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_after", b"cut_after", "cut_before", b"cut_before", "marks", b"marks", "text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SearchSnippet: _TypeAlias = SearchSnippet  # noqa: Y015
-
-@_typing.final
-class SearchMark(_message.Message):
-    """SearchMark is a range of a snippet's text, in Unicode code points."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
-    start: _builtins.int
-    """Where it begins, counted from 0."""
-    end: _builtins.int
-    """Where it ends: the code point after the last of the range."""
-    def __init__(
-        self,
-        *,
-        start: _builtins.int = ...,
-        end: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SearchMark: _TypeAlias = SearchMark  # noqa: Y015
-
-@_typing.final
-class SearchNeighbor(_message.Message):
-    """SearchNeighbor is the beginning of a message near a hit."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SEQ_FIELD_NUMBER: _builtins.int
-    ROLE_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    CUT_FIELD_NUMBER: _builtins.int
-    seq: _builtins.int
-    """The message's seq."""
-    role: _message_pb2.Role.ValueType
-    """The message's role."""
-    text: _builtins.str
-    """The first 300 characters of what the message says, calls or thinks."""
-    cut: _builtins.bool
-    """Whether there is more."""
-    def __init__(
-        self,
-        *,
-        seq: _builtins.int = ...,
-        role: _message_pb2.Role.ValueType = ...,
-        text: _builtins.str = ...,
-        cut: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "role", b"role", "seq", b"seq", "text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SearchNeighbor: _TypeAlias = SearchNeighbor  # noqa: Y015
-
-@_typing.final
-class ReindexSessionsRequest(_message.Message):
-    """ReindexSessionsRequest says what to index anew: some sessions, or all."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_IDS_FIELD_NUMBER: _builtins.int
-    ALL_FIELD_NUMBER: _builtins.int
-    all: _builtins.bool
-    """Whether to index all sessions anew; `session_ids` is then empty."""
-    @_builtins.property
-    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The sessions' ids, at most 1000. Those that don't exist are left out."""
-
-    def __init__(
-        self,
-        *,
-        session_ids: _abc.Iterable[_builtins.str] | None = ...,
-        all: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "session_ids", b"session_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReindexSessionsRequest: _TypeAlias = ReindexSessionsRequest  # noqa: Y015
-
-@_typing.final
-class ReindexSessionsResponse(_message.Message):
-    """ReindexSessionsResponse says how much there is to do."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_COUNT_FIELD_NUMBER: _builtins.int
-    session_count: _builtins.int
-    """How many sessions will be indexed anew."""
-    def __init__(
-        self,
-        *,
-        session_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_count", b"session_count"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReindexSessionsResponse: _TypeAlias = ReindexSessionsResponse  # noqa: Y015

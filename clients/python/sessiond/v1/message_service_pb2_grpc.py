@@ -28,7 +28,8 @@ if _version_not_supported:
 class MessageServiceStub(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
     the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (ContextService.AcquireWriter), while which nobody else can write.
+    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
+    write.
     """
 
     def __init__(self, channel):
@@ -67,10 +68,10 @@ class MessageServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_message__service__pb2.RewindSessionRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_message__service__pb2.RewindSessionResponse.FromString,
                 _registered_method=True)
-        self.UndoRewind = channel.unary_unary(
-                '/sessiond.v1.MessageService/UndoRewind',
-                request_serializer=sessiond_dot_v1_dot_message__service__pb2.UndoRewindRequest.SerializeToString,
-                response_deserializer=sessiond_dot_v1_dot_message__service__pb2.UndoRewindResponse.FromString,
+        self.RevertRewind = channel.unary_unary(
+                '/sessiond.v1.MessageService/RevertRewind',
+                request_serializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.FromString,
                 _registered_method=True)
         self.ListRewinds = channel.unary_unary(
                 '/sessiond.v1.MessageService/ListRewinds',
@@ -87,22 +88,13 @@ class MessageServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsResponse.FromString,
                 _registered_method=True)
-        self.SearchMessages = channel.unary_unary(
-                '/sessiond.v1.MessageService/SearchMessages',
-                request_serializer=sessiond_dot_v1_dot_message__service__pb2.SearchMessagesRequest.SerializeToString,
-                response_deserializer=sessiond_dot_v1_dot_message__service__pb2.SearchMessagesResponse.FromString,
-                _registered_method=True)
-        self.ReindexSessions = channel.unary_unary(
-                '/sessiond.v1.MessageService/ReindexSessions',
-                request_serializer=sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsRequest.SerializeToString,
-                response_deserializer=sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsResponse.FromString,
-                _registered_method=True)
 
 
 class MessageServiceServicer(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
     the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (ContextService.AcquireWriter), while which nobody else can write.
+    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
+    write.
     """
 
     def AppendMessages(self, request, context):
@@ -150,7 +142,7 @@ class MessageServiceServicer(object):
 
     def RewindSession(self, request, context):
         """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
-        rewind to the one before it. A compaction whose note is hidden no longer counts, so the context is
+        rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
         again what it was there. Rewinding again to the same seq when nothing came since returns the
         rewind that is there.
         """
@@ -158,8 +150,8 @@ class MessageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def UndoRewind(self, request, context):
-        """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again,
+    def RevertRewind(self, request, context):
+        """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
         by its id, changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -167,7 +159,7 @@ class MessageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRewinds(self, request, context):
-        """ListRewinds lists a session's rewinds, undone ones too, the newest first.
+        """ListRewinds lists a session's rewinds, reverted ones too, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,7 +168,7 @@ class MessageServiceServicer(object):
     def ClearMessages(self, request, context):
         """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
         attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
-        SessionLogService) is emptied too; its usage stays as it is: what was spent is spent.
+        JournalService) is emptied too; its usage stays as it is: what was spent is spent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,31 +178,6 @@ class MessageServiceServicer(object):
         """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
         messages that aren't rewound which no later result, not rewound either, answers. A result answers
         every earlier open call with its id. The way to close one is to append a result.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def SearchMessages(self, request, context):
-        """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
-        their results. Messages are indexed soon after they are committed: the answer says how far. Those
-        that are compacted or archived are found like all others, those of deleted sessions never.
-
-        A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
-        separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
-        other texts without spaces are found by any piece of them.
-
-        A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-        the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReindexSessions(self, request, context):
-        """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
-        indexed now. It isn't needed in normal operation: a new release does it by itself where its index
-        is another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -249,10 +216,10 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_message__service__pb2.RewindSessionRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_message__service__pb2.RewindSessionResponse.SerializeToString,
             ),
-            'UndoRewind': grpc.unary_unary_rpc_method_handler(
-                    servicer.UndoRewind,
-                    request_deserializer=sessiond_dot_v1_dot_message__service__pb2.UndoRewindRequest.FromString,
-                    response_serializer=sessiond_dot_v1_dot_message__service__pb2.UndoRewindResponse.SerializeToString,
+            'RevertRewind': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevertRewind,
+                    request_deserializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.SerializeToString,
             ),
             'ListRewinds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRewinds,
@@ -269,16 +236,6 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsResponse.SerializeToString,
             ),
-            'SearchMessages': grpc.unary_unary_rpc_method_handler(
-                    servicer.SearchMessages,
-                    request_deserializer=sessiond_dot_v1_dot_message__service__pb2.SearchMessagesRequest.FromString,
-                    response_serializer=sessiond_dot_v1_dot_message__service__pb2.SearchMessagesResponse.SerializeToString,
-            ),
-            'ReindexSessions': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReindexSessions,
-                    request_deserializer=sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsRequest.FromString,
-                    response_serializer=sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsResponse.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sessiond.v1.MessageService', rpc_method_handlers)
@@ -290,7 +247,8 @@ def add_MessageServiceServicer_to_server(servicer, server):
 class MessageService(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
     the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (ContextService.AcquireWriter), while which nobody else can write.
+    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
+    write.
     """
 
     @staticmethod
@@ -456,7 +414,7 @@ class MessageService(object):
             _registered_method=True)
 
     @staticmethod
-    def UndoRewind(request,
+    def RevertRewind(request,
             target,
             options=(),
             channel_credentials=None,
@@ -469,9 +427,9 @@ class MessageService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/sessiond.v1.MessageService/UndoRewind',
-            sessiond_dot_v1_dot_message__service__pb2.UndoRewindRequest.SerializeToString,
-            sessiond_dot_v1_dot_message__service__pb2.UndoRewindResponse.FromString,
+            '/sessiond.v1.MessageService/RevertRewind',
+            sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.SerializeToString,
+            sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -553,60 +511,6 @@ class MessageService(object):
             '/sessiond.v1.MessageService/ListOpenToolCalls',
             sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsRequest.SerializeToString,
             sessiond_dot_v1_dot_message__service__pb2.ListOpenToolCallsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SearchMessages(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/sessiond.v1.MessageService/SearchMessages',
-            sessiond_dot_v1_dot_message__service__pb2.SearchMessagesRequest.SerializeToString,
-            sessiond_dot_v1_dot_message__service__pb2.SearchMessagesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReindexSessions(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/sessiond.v1.MessageService/ReindexSessions',
-            sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsRequest.SerializeToString,
-            sessiond_dot_v1_dot_message__service__pb2.ReindexSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

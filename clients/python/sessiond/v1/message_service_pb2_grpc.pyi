@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class MessageServiceStub:
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
     the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (ContextService.AcquireWriter), while which nobody else can write.
+    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
+    write.
     """
 
     @_typing.overload
@@ -60,49 +61,33 @@ class MessageServiceStub:
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
-    rewind to the one before it. A compaction whose note is hidden no longer counts, so the context is
+    rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
     again what it was there. Rewinding again to the same seq when nothing came since returns the
     rewind that is there.
     """
-    UndoRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.UndoRewindRequest, _message_service_pb2.UndoRewindResponse]
-    """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again,
+    RevertRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RevertRewindRequest, _message_service_pb2.RevertRewindResponse]
+    """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
     by its id, changes nothing.
     """
     ListRewinds: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]
-    """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
+    """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
     ClearMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]
     """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
     attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
-    SessionLogService) is emptied too; its usage stays as it is: what was spent is spent.
+    JournalService) is emptied too; its usage stays as it is: what was spent is spent.
     """
     ListOpenToolCalls: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
     messages that aren't rewound which no later result, not rewound either, answers. A result answers
     every earlier open call with its id. The way to close one is to append a result.
     """
-    SearchMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SearchMessagesRequest, _message_service_pb2.SearchMessagesResponse]
-    """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
-    their results. Messages are indexed soon after they are committed: the answer says how far. Those
-    that are compacted or archived are found like all others, those of deleted sessions never.
-
-    A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
-    separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
-    other texts without spaces are found by any piece of them.
-
-    A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-    the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
-    """
-    ReindexSessions: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ReindexSessionsRequest, _message_service_pb2.ReindexSessionsResponse]
-    """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
-    indexed now. It isn't needed in normal operation: a new release does it by itself where its index
-    is another.
-    """
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
     the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (ContextService.AcquireWriter), while which nobody else can write.
+    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
+    write.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -130,48 +115,32 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]  # type: ignore[assignment]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
-    rewind to the one before it. A compaction whose note is hidden no longer counts, so the context is
+    rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
     again what it was there. Rewinding again to the same seq when nothing came since returns the
     rewind that is there.
     """
-    UndoRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.UndoRewindRequest, _message_service_pb2.UndoRewindResponse]  # type: ignore[assignment]
-    """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again,
+    RevertRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RevertRewindRequest, _message_service_pb2.RevertRewindResponse]  # type: ignore[assignment]
+    """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
     by its id, changes nothing.
     """
     ListRewinds: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]  # type: ignore[assignment]
-    """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
+    """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
     ClearMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]  # type: ignore[assignment]
     """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
     attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
-    SessionLogService) is emptied too; its usage stays as it is: what was spent is spent.
+    JournalService) is emptied too; its usage stays as it is: what was spent is spent.
     """
     ListOpenToolCalls: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]  # type: ignore[assignment]
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
     messages that aren't rewound which no later result, not rewound either, answers. A result answers
     every earlier open call with its id. The way to close one is to append a result.
     """
-    SearchMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SearchMessagesRequest, _message_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
-    their results. Messages are indexed soon after they are committed: the answer says how far. Those
-    that are compacted or archived are found like all others, those of deleted sessions never.
-
-    A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
-    separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
-    other texts without spaces are found by any piece of them.
-
-    A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-    the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
-    """
-    ReindexSessions: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ReindexSessionsRequest, _message_service_pb2.ReindexSessionsResponse]  # type: ignore[assignment]
-    """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
-    indexed now. It isn't needed in normal operation: a new release does it by itself where its index
-    is another.
-    """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
     the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (ContextService.AcquireWriter), while which nobody else can write.
+    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
+    write.
     """
 
     @_abc_1.abstractmethod
@@ -233,18 +202,18 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.RewindSessionResponse, _abc.Awaitable[_message_service_pb2.RewindSessionResponse]]:
         """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
-        rewind to the one before it. A compaction whose note is hidden no longer counts, so the context is
+        rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
         again what it was there. Rewinding again to the same seq when nothing came since returns the
         rewind that is there.
         """
 
     @_abc_1.abstractmethod
-    def UndoRewind(
+    def RevertRewind(
         self,
-        request: _message_service_pb2.UndoRewindRequest,
+        request: _message_service_pb2.RevertRewindRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_message_service_pb2.UndoRewindResponse, _abc.Awaitable[_message_service_pb2.UndoRewindResponse]]:
-        """UndoRewind brings back what a rewind hid, except what another one still hides. Undoing it again,
+    ) -> _typing.Union[_message_service_pb2.RevertRewindResponse, _abc.Awaitable[_message_service_pb2.RevertRewindResponse]]:
+        """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
         by its id, changes nothing.
         """
 
@@ -254,7 +223,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.ListRewindsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ListRewindsResponse, _abc.Awaitable[_message_service_pb2.ListRewindsResponse]]:
-        """ListRewinds lists a session's rewinds, undone ones too, the newest first."""
+        """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
 
     @_abc_1.abstractmethod
     def ClearMessages(
@@ -264,7 +233,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.ClearMessagesResponse, _abc.Awaitable[_message_service_pb2.ClearMessagesResponse]]:
         """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
         attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
-        SessionLogService) is emptied too; its usage stays as it is: what was spent is spent.
+        JournalService) is emptied too; its usage stays as it is: what was spent is spent.
         """
 
     @_abc_1.abstractmethod
@@ -276,35 +245,6 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
         messages that aren't rewound which no later result, not rewound either, answers. A result answers
         every earlier open call with its id. The way to close one is to append a result.
-        """
-
-    @_abc_1.abstractmethod
-    def SearchMessages(
-        self,
-        request: _message_service_pb2.SearchMessagesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_message_service_pb2.SearchMessagesResponse, _abc.Awaitable[_message_service_pb2.SearchMessagesResponse]]:
-        """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
-        their results. Messages are indexed soon after they are committed: the answer says how far. Those
-        that are compacted or archived are found like all others, those of deleted sessions never.
-
-        A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
-        separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
-        other texts without spaces are found by any piece of them.
-
-        A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-        the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
-        """
-
-    @_abc_1.abstractmethod
-    def ReindexSessions(
-        self,
-        request: _message_service_pb2.ReindexSessionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_message_service_pb2.ReindexSessionsResponse, _abc.Awaitable[_message_service_pb2.ReindexSessionsResponse]]:
-        """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
-        indexed now. It isn't needed in normal operation: a new release does it by itself where its index
-        is another.
         """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -89,14 +89,14 @@ class RetentionRule(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     EXCLUDE_SOURCES_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
-    PROFILE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     INCLUDE_PINNED_FIELD_NUMBER: _builtins.int
     INCLUDE_SUBAGENTS_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
     """Only this owner's."""
-    profile: _builtins.str
-    """Only of this profile."""
+    agent: _builtins.str
+    """Only of this agent."""
     include_pinned: _builtins.bool
     """Whether pinned ones may go too, and those with a pinned sub-agent's session that would go with them."""
     include_subagents: _builtins.bool
@@ -139,14 +139,14 @@ class RetentionRule(_message.Message):
         sources: _abc.Iterable[_builtins.str] | None = ...,
         exclude_sources: _abc.Iterable[_builtins.str] | None = ...,
         owner: _builtins.str = ...,
-        profile: _builtins.str = ...,
+        agent: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         include_pinned: _builtins.bool = ...,
         include_subagents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_for", b"ended_for", "idle_for", b"idle_for", "older_than", b"older_than"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_for", b"ended_for", "exclude_sources", b"exclude_sources", "idle_for", b"idle_for", "include_pinned", b"include_pinned", "include_subagents", b"include_subagents", "labels", b"labels", "older_than", b"older_than", "owner", b"owner", "profile", b"profile", "sources", b"sources", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "ended_for", b"ended_for", "exclude_sources", b"exclude_sources", "idle_for", b"idle_for", "include_pinned", b"include_pinned", "include_subagents", b"include_subagents", "labels", b"labels", "older_than", b"older_than", "owner", b"owner", "sources", b"sources", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -160,15 +160,15 @@ class RetentionPolicy(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LAST_RUN_TIME_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """Its name: 1–63 of `a-z 0-9 . _ -`. Required."""
+    id: _builtins.str
+    """Its id: 1–63 of `a-z 0-9 . _ -`. Required."""
     dry_run: _builtins.bool
     """Whether only to report what would go. Reports of such runs are of all that fits, each time."""
     etag: _builtins.str
@@ -192,7 +192,7 @@ class RetentionPolicy(_message.Message):
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
+        id: _builtins.str = ...,
         rule: Global___RetentionRule | None = ...,
         dry_run: _builtins.bool = ...,
         etag: _builtins.str = ...,
@@ -202,7 +202,7 @@ class RetentionPolicy(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_run_time", b"last_run_time", "rule", b"rule", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dry_run", b"dry_run", "etag", b"etag", "last_run_time", b"last_run_time", "name", b"name", "rule", b"rule", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dry_run", b"dry_run", "etag", b"etag", "id", b"id", "last_run_time", b"last_run_time", "rule", b"rule", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,8 +217,8 @@ class RetentionReport(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    REPORT_ID_FIELD_NUMBER: _builtins.int
-    POLICY_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    POLICY_ID_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
@@ -227,10 +227,10 @@ class RetentionReport(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     KEPT_COUNT_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
-    report_id: _builtins.str
+    id: _builtins.str
     """Its id."""
-    policy: _builtins.str
-    """The policy's name."""
+    policy_id: _builtins.str
+    """The policy's id."""
     dry_run: _builtins.bool
     """Whether it was a dry run."""
     session_count: _builtins.int
@@ -258,8 +258,8 @@ class RetentionReport(_message.Message):
     def __init__(
         self,
         *,
-        report_id: _builtins.str = ...,
-        policy: _builtins.str = ...,
+        id: _builtins.str = ...,
+        policy_id: _builtins.str = ...,
         rule: Global___RetentionRule | None = ...,
         dry_run: _builtins.bool = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
@@ -271,7 +271,7 @@ class RetentionReport(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "rule", b"rule", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "end_time", b"end_time", "kept_count", b"kept_count", "message_count", b"message_count", "policy", b"policy", "report_id", b"report_id", "rule", b"rule", "session_count", b"session_count", "sessions", b"sessions", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "end_time", b"end_time", "id", b"id", "kept_count", b"kept_count", "message_count", b"message_count", "policy_id", b"policy_id", "rule", b"rule", "session_count", b"session_count", "sessions", b"sessions", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -188,7 +188,7 @@ class Session(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
-    PROFILE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     TITLE_SOURCE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
@@ -204,13 +204,13 @@ class Session(_message.Message):
     SPAWN_DEPTH_FIELD_NUMBER: _builtins.int
     LIFECYCLE_FIELD_NUMBER: _builtins.int
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
-    ARCHIVED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
+    OFFLOADED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
     CONTEXT_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     OPEN_TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
-    ROUND_INDEX_FIELD_NUMBER: _builtins.int
+    TURN_INDEX_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -228,8 +228,8 @@ class Session(_message.Message):
     """Whose it is. Fixed at creation."""
     source: _builtins.str
     """Where it comes from, for instance `cli` or `telegram`. Fixed at creation."""
-    profile: _builtins.str
-    """The agent's profile. Fixed at creation."""
+    agent: _builtins.str
+    """The agent. Fixed at creation."""
     title: _builtins.str
     """The title: control, zero-width and bidi characters are stripped and white space is collapsed;
     then at most 100 characters, unique among the owner's sessions. Empty is none.
@@ -246,8 +246,8 @@ class Session(_message.Message):
     """The system prompt. At most 512 KiB. Not a part of the log or of any count."""
     model: _builtins.str
     """The model that it runs on. Left out, that of the first usage recorded with one."""
-    config: _builtins.bytes
-    """The model's configuration or the agent's: JSON text, kept as the bytes that it is. At most 64 KiB."""
+    config: _builtins.str
+    """The model's configuration or the agent's: JSON text, kept as it is. At most 64 KiB."""
     root_id: _builtins.str
     """The id of the topmost ancestor; its own without a parent. Set by the server."""
     spawn_depth: _builtins.int
@@ -258,10 +258,10 @@ class Session(_message.Message):
     """
     next_seq: _builtins.int
     """The seq that the next message will get. Set by the server, like all counters."""
-    archived_before_seq: _builtins.int
-    """Messages before this seq are archived, which no reader needs to know; 0 if none are. Set by the server."""
+    offloaded_before_seq: _builtins.int
+    """Messages before this seq are offloaded, which no reader needs to know; 0 if none are. Set by the server."""
     message_count: _builtins.int
-    """How many messages the log holds, rewound ones and notes included."""
+    """How many messages the log holds, rewound ones and summaries included."""
     tool_call_count: _builtins.int
     """How many tool calls these messages hold."""
     context_message_count: _builtins.int
@@ -270,8 +270,8 @@ class Session(_message.Message):
     """The sum of the `token_count` of these."""
     open_tool_call_count: _builtins.int
     """How many tool calls wait for their result; see ListOpenToolCalls."""
-    round_index: _builtins.int
-    """The agent's round. Set by UpdateSession. Not negative."""
+    turn_index: _builtins.int
+    """The agent's turn. Set by UpdateSession. Not negative."""
     etag: _builtins.str
     """Changes with every update of the session's facts, not with appends; see UpdateSession."""
     first_seq: _builtins.int
@@ -319,7 +319,7 @@ class Session(_message.Message):
         incarnation: _builtins.str = ...,
         owner: _builtins.str = ...,
         source: _builtins.str = ...,
-        profile: _builtins.str = ...,
+        agent: _builtins.str = ...,
         title: _builtins.str = ...,
         title_source: Global___TitleSource.ValueType = ...,
         pinned: _builtins.bool = ...,
@@ -327,7 +327,7 @@ class Session(_message.Message):
         end_reason: _builtins.str = ...,
         system_prompt: _builtins.str = ...,
         model: _builtins.str = ...,
-        config: _builtins.bytes = ...,
+        config: _builtins.str = ...,
         metadata: _struct_pb2.Struct | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         parent: Global___SessionParent | None = ...,
@@ -335,13 +335,13 @@ class Session(_message.Message):
         spawn_depth: _builtins.int = ...,
         lifecycle: Global___Lifecycle.ValueType = ...,
         next_seq: _builtins.int = ...,
-        archived_before_seq: _builtins.int = ...,
+        offloaded_before_seq: _builtins.int = ...,
         message_count: _builtins.int = ...,
         tool_call_count: _builtins.int = ...,
         context_message_count: _builtins.int = ...,
         context_token_count: _builtins.int = ...,
         open_tool_call_count: _builtins.int = ...,
-        round_index: _builtins.int = ...,
+        turn_index: _builtins.int = ...,
         usage: _usage_pb2.SessionUsage | None = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -352,7 +352,7 @@ class Session(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_activity_time", b"last_activity_time", "metadata", b"metadata", "parent", b"parent", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_before_seq", b"archived_before_seq", "config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "profile", b"profile", "root_id", b"root_id", "round_index", b"round_index", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "offloaded_before_seq", b"offloaded_before_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "root_id", b"root_id", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "turn_index", b"turn_index", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -401,7 +401,7 @@ class SessionSummary(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
     OPENING_FIELD_NUMBER: _builtins.int
-    PENDING_RECALL_TIME_FIELD_NUMBER: _builtins.int
+    PENDING_REMINDER_TIME_FIELD_NUMBER: _builtins.int
     CHILD_COUNT_FIELD_NUMBER: _builtins.int
     preview: _builtins.str
     """The beginning of the newest text of a user or an assistant, white space collapsed: at most 60
@@ -416,8 +416,8 @@ class SessionSummary(_message.Message):
         """The session; without `system_prompt`, `config` and `metadata` in the basic view."""
 
     @_builtins.property
-    def pending_recall_time(self) -> _timestamp_pb2.Timestamp:
-        """When the soonest of its pending recalls is due; absent if none is pending. One that rests counts too."""
+    def pending_reminder_time(self) -> _timestamp_pb2.Timestamp:
+        """When the soonest of its pending reminders is due; absent if none is pending. One that is paused counts too."""
 
     def __init__(
         self,
@@ -425,12 +425,12 @@ class SessionSummary(_message.Message):
         session: Global___Session | None = ...,
         preview: _builtins.str = ...,
         opening: _builtins.str = ...,
-        pending_recall_time: _timestamp_pb2.Timestamp | None = ...,
+        pending_reminder_time: _timestamp_pb2.Timestamp | None = ...,
         child_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["pending_recall_time", b"pending_recall_time", "session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pending_reminder_time", b"pending_reminder_time", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["child_count", b"child_count", "opening", b"opening", "pending_recall_time", b"pending_recall_time", "preview", b"preview", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["child_count", b"child_count", "opening", b"opening", "pending_reminder_time", b"pending_reminder_time", "preview", b"preview", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

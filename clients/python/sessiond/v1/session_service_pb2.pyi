@@ -10,7 +10,6 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from sessiond.v1 import retention_pb2 as _retention_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -205,7 +204,7 @@ class ResolveSessionRequest(_message.Message):
     """
     exact_title: _builtins.bool
     """Take a title for that of the one session which has exactly it. Otherwise "x" means the newest of its
-    lineage, for instance the session with the title "x #3".
+    series, for instance the session with the title "x #3".
     """
     def __init__(
         self,
@@ -279,7 +278,7 @@ class ListSessionsRequest(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     EXCLUDE_SOURCES_FIELD_NUMBER: _builtins.int
-    PROFILE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     PARENT_ID_FIELD_NUMBER: _builtins.int
     SUBTREE_OF_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
@@ -298,8 +297,8 @@ class ListSessionsRequest(_message.Message):
     """
     owner: _builtins.str
     """Only this owner's."""
-    profile: _builtins.str
-    """Only of this profile."""
+    agent: _builtins.str
+    """Only of this agent."""
     parent_id: _builtins.str
     """Only the children of this session; includes sub-agents."""
     subtree_of: _builtins.str
@@ -349,7 +348,7 @@ class ListSessionsRequest(_message.Message):
         owner: _builtins.str = ...,
         sources: _abc.Iterable[_builtins.str] | None = ...,
         exclude_sources: _abc.Iterable[_builtins.str] | None = ...,
-        profile: _builtins.str = ...,
+        agent: _builtins.str = ...,
         parent_id: _builtins.str = ...,
         subtree_of: _builtins.str = ...,
         states: _abc.Iterable[_session_pb2.SessionState.ValueType] | None = ...,
@@ -363,7 +362,7 @@ class ListSessionsRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle_since", b"idle_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_sources", b"exclude_sources", "idle_since", b"idle_since", "include_children", b"include_children", "labels", b"labels", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "profile", b"profile", "sources", b"sources", "states", b"states", "subtree_of", b"subtree_of", "text", b"text", "view", b"view", "with_total", b"with_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "exclude_sources", b"exclude_sources", "idle_since", b"idle_since", "include_children", b"include_children", "labels", b"labels", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "sources", b"sources", "states", b"states", "subtree_of", b"subtree_of", "text", b"text", "view", b"view", "with_total", b"with_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -429,7 +428,7 @@ class UpdateSessionRequest(_message.Message):
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """What to change: of `title` (with `title_source`), `pinned`, `state` (active or archived, of a
         session that hasn't ended), `system_prompt`, `model`, `config`, `metadata`, `labels`,
-        `round_index`. Required; whole fields only.
+        `turn_index`. Required; whole fields only.
         """
 
     def __init__(
@@ -474,7 +473,7 @@ Global___UpdateSessionResponse: _TypeAlias = UpdateSessionResponse  # noqa: Y015
 
 @_typing.final
 class NextTitleRequest(_message.Message):
-    """NextTitleRequest names a lineage."""
+    """NextTitleRequest names a title series."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -707,7 +706,7 @@ class ForkSessionRequest(_message.Message):
     @_builtins.property
     def fork(self) -> _session_pb2.Session:
         """Facts of the new session. What is left out of `id` and `title` is new and none; owner, source,
-        profile, system prompt, model, config, metadata and labels are the forked one's if left out.
+        agent, system prompt, model, config, metadata and labels are the forked one's if left out.
         """
 
     def __init__(
@@ -750,257 +749,3 @@ class ForkSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForkSessionResponse: _TypeAlias = ForkSessionResponse  # noqa: Y015
-
-@_typing.final
-class GetStatsRequest(_message.Message):
-    """GetStatsRequest says what to count."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    OWNER_FIELD_NUMBER: _builtins.int
-    owner: _builtins.str
-    """Only this owner's sessions. Left out, everybody's."""
-    def __init__(
-        self,
-        *,
-        owner: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
-
-@_typing.final
-class GetStatsResponse(_message.Message):
-    """GetStatsResponse holds the counts. They are of one moment, but for the bytes."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_COUNT_FIELD_NUMBER: _builtins.int
-    SUBAGENT_SESSION_COUNT_FIELD_NUMBER: _builtins.int
-    STATES_FIELD_NUMBER: _builtins.int
-    SOURCES_FIELD_NUMBER: _builtins.int
-    OTHER_SOURCES_FIELD_NUMBER: _builtins.int
-    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
-    TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
-    HOT_BYTES_FIELD_NUMBER: _builtins.int
-    HOT_BYTES_ESTIMATED_FIELD_NUMBER: _builtins.int
-    PARTIAL_FIELD_NUMBER: _builtins.int
-    ARCHIVED_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
-    ARCHIVED_BYTES_FIELD_NUMBER: _builtins.int
-    ARCHIVED_STORED_BYTES_FIELD_NUMBER: _builtins.int
-    UNINDEXED_SESSION_COUNT_FIELD_NUMBER: _builtins.int
-    UNINDEXED_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
-    INDEXED_THROUGH_TIME_FIELD_NUMBER: _builtins.int
-    session_count: _builtins.int
-    """How many sessions there are, sub-agents' and archived ones included."""
-    subagent_session_count: _builtins.int
-    """How many of these are sessions of sub-agents."""
-    message_count: _builtins.int
-    """How many messages the sessions hold, rewound ones and notes included."""
-    tool_call_count: _builtins.int
-    """How many tool calls these hold."""
-    hot_bytes: _builtins.int
-    """How many bytes the messages take that aren't archived, as they were encoded. Exact for up to 50,000
-    messages; else `hot_bytes_estimated`.
-    """
-    hot_bytes_estimated: _builtins.bool
-    """Whether `hot_bytes` is an estimate, from about so many messages chosen at random."""
-    partial: _builtins.bool
-    """Whether there are more than a million sessions, of which a million are counted."""
-    archived_message_count: _builtins.int
-    """How many messages are archived."""
-    archived_bytes: _builtins.int
-    """How many bytes these take, as they were encoded."""
-    archived_stored_bytes: _builtins.int
-    """How many bytes they take in the archive, compressed."""
-    unindexed_session_count: _builtins.int
-    """How many sessions hold messages that aren't indexed for search yet."""
-    unindexed_message_count: _builtins.int
-    """How many messages aren't indexed for search yet."""
-    @_builtins.property
-    def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateStats]:
-        """The sessions by state; states without one are left out."""
-
-    @_builtins.property
-    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceStats]:
-        """The sessions by source, those with most sessions first; at most 100."""
-
-    @_builtins.property
-    def other_sources(self) -> Global___SourceStats:
-        """The sessions of all other sources together; absent if there are none. Its `source` is empty."""
-
-    @_builtins.property
-    def indexed_through_time(self) -> _timestamp_pb2.Timestamp:
-        """Everything that was appended before this time is indexed for search; absent until the server has
-        looked at all sessions for the first time, and where it runs without search.
-        """
-
-    def __init__(
-        self,
-        *,
-        session_count: _builtins.int = ...,
-        subagent_session_count: _builtins.int = ...,
-        states: _abc.Iterable[Global___StateStats] | None = ...,
-        sources: _abc.Iterable[Global___SourceStats] | None = ...,
-        other_sources: Global___SourceStats | None = ...,
-        message_count: _builtins.int = ...,
-        tool_call_count: _builtins.int = ...,
-        hot_bytes: _builtins.int = ...,
-        hot_bytes_estimated: _builtins.bool = ...,
-        partial: _builtins.bool = ...,
-        archived_message_count: _builtins.int = ...,
-        archived_bytes: _builtins.int = ...,
-        archived_stored_bytes: _builtins.int = ...,
-        unindexed_session_count: _builtins.int = ...,
-        unindexed_message_count: _builtins.int = ...,
-        indexed_through_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["indexed_through_time", b"indexed_through_time", "other_sources", b"other_sources"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_bytes", b"archived_bytes", "archived_message_count", b"archived_message_count", "archived_stored_bytes", b"archived_stored_bytes", "hot_bytes", b"hot_bytes", "hot_bytes_estimated", b"hot_bytes_estimated", "indexed_through_time", b"indexed_through_time", "message_count", b"message_count", "other_sources", b"other_sources", "partial", b"partial", "session_count", b"session_count", "sources", b"sources", "states", b"states", "subagent_session_count", b"subagent_session_count", "tool_call_count", b"tool_call_count", "unindexed_message_count", b"unindexed_message_count", "unindexed_session_count", b"unindexed_session_count"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
-
-@_typing.final
-class StateStats(_message.Message):
-    """StateStats are the sessions in a state."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STATE_FIELD_NUMBER: _builtins.int
-    SESSION_COUNT_FIELD_NUMBER: _builtins.int
-    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
-    state: _session_pb2.SessionState.ValueType
-    """The state."""
-    session_count: _builtins.int
-    """How many sessions are in it."""
-    message_count: _builtins.int
-    """How many messages these hold."""
-    def __init__(
-        self,
-        *,
-        state: _session_pb2.SessionState.ValueType = ...,
-        session_count: _builtins.int = ...,
-        message_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StateStats: _TypeAlias = StateStats  # noqa: Y015
-
-@_typing.final
-class SourceStats(_message.Message):
-    """SourceStats are the sessions of a source."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SOURCE_FIELD_NUMBER: _builtins.int
-    SESSION_COUNT_FIELD_NUMBER: _builtins.int
-    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
-    source: _builtins.str
-    """The source; empty for sessions that name none."""
-    session_count: _builtins.int
-    """How many sessions come from it."""
-    message_count: _builtins.int
-    """How many messages these hold."""
-    def __init__(
-        self,
-        *,
-        source: _builtins.str = ...,
-        session_count: _builtins.int = ...,
-        message_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "session_count", b"session_count", "source", b"source"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SourceStats: _TypeAlias = SourceStats  # noqa: Y015
-
-@_typing.final
-class PruneSessionsRequest(_message.Message):
-    """PruneSessionsRequest says what may go."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RULE_FIELD_NUMBER: _builtins.int
-    DRY_RUN_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    dry_run: _builtins.bool
-    """Whether only to say what would go."""
-    page_size: _builtins.int
-    """How many sessions to delete at most, descendants not counted: 0 is 50, above 200 is 200, negative is
-    refused.
-    """
-    page_token: _builtins.str
-    """The `next_page_token` of the call before; the other fields must be as they were there, `page_size`
-    excepted.
-    """
-    @_builtins.property
-    def rule(self) -> _retention_pb2.RetentionRule:
-        """Which sessions. Required."""
-
-    def __init__(
-        self,
-        *,
-        rule: _retention_pb2.RetentionRule | None = ...,
-        dry_run: _builtins.bool = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "page_size", b"page_size", "page_token", b"page_token", "rule", b"rule"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PruneSessionsRequest: _TypeAlias = PruneSessionsRequest  # noqa: Y015
-
-@_typing.final
-class PruneSessionsResponse(_message.Message):
-    """PruneSessionsResponse says what went, and why what fitted the rule stays."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSIONS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    SESSION_COUNT_FIELD_NUMBER: _builtins.int
-    MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there. A page may be empty and not the last."""
-    session_count: _builtins.int
-    """How many sessions went, or would go, descendants included."""
-    message_count: _builtins.int
-    """How many messages these held."""
-    @_builtins.property
-    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_retention_pb2.PrunedSession]:
-        """The sessions that fitted the rule, the oldest first. In a dry run over several pages a sub-agent's
-        session may be listed though its parent's is on an earlier page.
-        """
-
-    def __init__(
-        self,
-        *,
-        sessions: _abc.Iterable[_retention_pb2.PrunedSession] | None = ...,
-        next_page_token: _builtins.str = ...,
-        session_count: _builtins.int = ...,
-        message_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "next_page_token", b"next_page_token", "session_count", b"session_count", "sessions", b"sessions"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PruneSessionsResponse: _TypeAlias = PruneSessionsResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SessionServiceStub(object):
-    """SessionService keeps sessions: their facts, titles, lineage and end. Every call that names a
+    """SessionService keeps sessions: their facts, titles and end. Every call that names a
     session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
     """
 
@@ -86,20 +86,10 @@ class SessionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.ForkSessionRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__service__pb2.ForkSessionResponse.FromString,
                 _registered_method=True)
-        self.PruneSessions = channel.unary_unary(
-                '/sessiond.v1.SessionService/PruneSessions',
-                request_serializer=sessiond_dot_v1_dot_session__service__pb2.PruneSessionsRequest.SerializeToString,
-                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.PruneSessionsResponse.FromString,
-                _registered_method=True)
-        self.GetStats = channel.unary_unary(
-                '/sessiond.v1.SessionService/GetStats',
-                request_serializer=sessiond_dot_v1_dot_session__service__pb2.GetStatsRequest.SerializeToString,
-                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.GetStatsResponse.FromString,
-                _registered_method=True)
 
 
 class SessionServiceServicer(object):
-    """SessionService keeps sessions: their facts, titles, lineage and end. Every call that names a
+    """SessionService keeps sessions: their facts, titles and end. Every call that names a
     session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
     """
 
@@ -120,7 +110,7 @@ class SessionServiceServicer(object):
 
     def ResolveSession(self, request, context):
         """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-        the newest of a title's lineage ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
+        the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
         several ids is ambiguous.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -142,7 +132,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def NextTitle(self, request, context):
-        """NextTitle proposes the next free title of a lineage: "x" is followed by "x #2", that by "x #3".
+        """NextTitle proposes the next free title of a title series: "x" is followed by "x #2", that by "x #3".
         It reserves nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -180,23 +170,6 @@ class SessionServiceServicer(object):
         same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
         answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
         grows with the history copied; the bytes of attachments aren't copied.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def PruneSessions(self, request, context):
-        """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
-        which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call looks at
-        20,000 sessions and works for about 10 s at most; call it again with the token until there is none.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetStats(self, request, context):
-        """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
-        to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -255,16 +228,6 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ForkSessionRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__service__pb2.ForkSessionResponse.SerializeToString,
             ),
-            'PruneSessions': grpc.unary_unary_rpc_method_handler(
-                    servicer.PruneSessions,
-                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.PruneSessionsRequest.FromString,
-                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.PruneSessionsResponse.SerializeToString,
-            ),
-            'GetStats': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetStats,
-                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.GetStatsRequest.FromString,
-                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.GetStatsResponse.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sessiond.v1.SessionService', rpc_method_handlers)
@@ -274,7 +237,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService(object):
-    """SessionService keeps sessions: their facts, titles, lineage and end. Every call that names a
+    """SessionService keeps sessions: their facts, titles and end. Every call that names a
     session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
     """
 
@@ -538,60 +501,6 @@ class SessionService(object):
             '/sessiond.v1.SessionService/ForkSession',
             sessiond_dot_v1_dot_session__service__pb2.ForkSessionRequest.SerializeToString,
             sessiond_dot_v1_dot_session__service__pb2.ForkSessionResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def PruneSessions(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/sessiond.v1.SessionService/PruneSessions',
-            sessiond_dot_v1_dot_session__service__pb2.PruneSessionsRequest.SerializeToString,
-            sessiond_dot_v1_dot_session__service__pb2.PruneSessionsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetStats(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/sessiond.v1.SessionService/GetStats',
-            sessiond_dot_v1_dot_session__service__pb2.GetStatsRequest.SerializeToString,
-            sessiond_dot_v1_dot_session__service__pb2.GetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

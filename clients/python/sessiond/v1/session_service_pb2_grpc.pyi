@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionServiceStub:
-    """SessionService keeps sessions: their facts, titles, lineage and end. Every call that names a
+    """SessionService keeps sessions: their facts, titles and end. Every call that names a
     session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
     """
 
@@ -43,7 +43,7 @@ class SessionServiceStub:
     """
     ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-    the newest of a title's lineage ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
+    the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
     several ids is ambiguous.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
@@ -51,7 +51,7 @@ class SessionServiceStub:
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]
     """UpdateSession changes the facts that its mask names, all or none."""
     NextTitle: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.NextTitleRequest, _session_service_pb2.NextTitleResponse]
-    """NextTitle proposes the next free title of a lineage: "x" is followed by "x #2", that by "x #3".
+    """NextTitle proposes the next free title of a title series: "x" is followed by "x #2", that by "x #3".
     It reserves nothing.
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]
@@ -74,19 +74,10 @@ class SessionServiceStub:
     answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
     grows with the history copied; the bytes of attachments aren't copied.
     """
-    PruneSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.PruneSessionsRequest, _session_service_pb2.PruneSessionsResponse]
-    """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
-    which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call looks at
-    20,000 sessions and works for about 10 s at most; call it again with the token until there is none.
-    """
-    GetStats: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetStatsRequest, _session_service_pb2.GetStatsResponse]
-    """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
-    to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
-    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
-    """SessionService keeps sessions: their facts, titles, lineage and end. Every call that names a
+    """SessionService keeps sessions: their facts, titles and end. Every call that names a
     session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
     """
 
@@ -99,7 +90,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-    the newest of a title's lineage ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
+    the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
     several ids is ambiguous.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
@@ -107,7 +98,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
     """UpdateSession changes the facts that its mask names, all or none."""
     NextTitle: _aio.UnaryUnaryMultiCallable[_session_service_pb2.NextTitleRequest, _session_service_pb2.NextTitleResponse]  # type: ignore[assignment]
-    """NextTitle proposes the next free title of a lineage: "x" is followed by "x #2", that by "x #3".
+    """NextTitle proposes the next free title of a title series: "x" is followed by "x #2", that by "x #3".
     It reserves nothing.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]  # type: ignore[assignment]
@@ -130,18 +121,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
     grows with the history copied; the bytes of attachments aren't copied.
     """
-    PruneSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PruneSessionsRequest, _session_service_pb2.PruneSessionsResponse]  # type: ignore[assignment]
-    """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
-    which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call looks at
-    20,000 sessions and works for about 10 s at most; call it again with the token until there is none.
-    """
-    GetStats: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetStatsRequest, _session_service_pb2.GetStatsResponse]  # type: ignore[assignment]
-    """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
-    to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
-    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """SessionService keeps sessions: their facts, titles, lineage and end. Every call that names a
+    """SessionService keeps sessions: their facts, titles and end. Every call that names a
     session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
     """
 
@@ -170,7 +152,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ResolveSessionResponse, _abc.Awaitable[_session_service_pb2.ResolveSessionResponse]]:
         """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-        the newest of a title's lineage ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
+        the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
         several ids is ambiguous.
         """
 
@@ -196,7 +178,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.NextTitleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.NextTitleResponse, _abc.Awaitable[_session_service_pb2.NextTitleResponse]]:
-        """NextTitle proposes the next free title of a lineage: "x" is followed by "x #2", that by "x #3".
+        """NextTitle proposes the next free title of a title series: "x" is followed by "x #2", that by "x #3".
         It reserves nothing.
         """
 
@@ -242,27 +224,6 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
         answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
         grows with the history copied; the bytes of attachments aren't copied.
-        """
-
-    @_abc_1.abstractmethod
-    def PruneSessions(
-        self,
-        request: _session_service_pb2.PruneSessionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_session_service_pb2.PruneSessionsResponse, _abc.Awaitable[_session_service_pb2.PruneSessionsResponse]]:
-        """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or says
-        which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call looks at
-        20,000 sessions and works for about 10 s at most; call it again with the token until there is none.
-        """
-
-    @_abc_1.abstractmethod
-    def GetStats(
-        self,
-        request: _session_service_pb2.GetStatsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_session_service_pb2.GetStatsResponse, _abc.Awaitable[_session_service_pb2.GetStatsResponse]]:
-        """GetStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
-        to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

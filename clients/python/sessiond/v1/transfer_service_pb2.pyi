@@ -10,11 +10,11 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import attachment_pb2 as _attachment_pb2
-from sessiond.v1 import context_service_pb2 as _context_service_pb2
-from sessiond.v1 import error_pb2 as _error_pb2
-from sessiond.v1 import message_service_pb2 as _message_service_pb2
-from sessiond.v1 import recall_service_pb2 as _recall_service_pb2
-from sessiond.v1 import session_log_service_pb2 as _session_log_service_pb2
+from sessiond.v1 import call_error_pb2 as _call_error_pb2
+from sessiond.v1 import compaction_pb2 as _compaction_pb2
+from sessiond.v1 import journal_pb2 as _journal_pb2
+from sessiond.v1 import message_pb2 as _message_pb2
+from sessiond.v1 import reminder_pb2 as _reminder_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
@@ -40,20 +40,20 @@ class _TransferChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tr
     """Messages were updated."""
     TRANSFER_CHANGE_KIND_COMPACTED: _TransferChangeKind.ValueType  # 2
     """A compaction."""
-    TRANSFER_CHANGE_KIND_REVERTED: _TransferChangeKind.ValueType  # 3
+    TRANSFER_CHANGE_KIND_COMPACTION_REVERTED: _TransferChangeKind.ValueType  # 3
     """The revert of one."""
     TRANSFER_CHANGE_KIND_REWOUND: _TransferChangeKind.ValueType  # 4
     """A rewind."""
-    TRANSFER_CHANGE_KIND_UNDONE: _TransferChangeKind.ValueType  # 5
-    """The undoing of one."""
+    TRANSFER_CHANGE_KIND_REWIND_REVERTED: _TransferChangeKind.ValueType  # 5
+    """The revert of one."""
     TRANSFER_CHANGE_KIND_CLEARED: _TransferChangeKind.ValueType  # 6
     """All messages were removed."""
     TRANSFER_CHANGE_KIND_FACTS: _TransferChangeKind.ValueType  # 7
     """Facts of the session were changed."""
     TRANSFER_CHANGE_KIND_CHILD: _TransferChangeKind.ValueType  # 8
     """A child was created."""
-    TRANSFER_CHANGE_KIND_RECALL: _TransferChangeKind.ValueType  # 9
-    """Something happened to a recall."""
+    TRANSFER_CHANGE_KIND_REMINDER: _TransferChangeKind.ValueType  # 9
+    """Something happened to a reminder."""
 
 class TransferChangeKind(_TransferChangeKind, metaclass=_TransferChangeKindEnumTypeWrapper):
     """TransferChangeKind is what a change is."""
@@ -64,20 +64,20 @@ TRANSFER_CHANGE_KIND_UPDATED: TransferChangeKind.ValueType  # 1
 """Messages were updated."""
 TRANSFER_CHANGE_KIND_COMPACTED: TransferChangeKind.ValueType  # 2
 """A compaction."""
-TRANSFER_CHANGE_KIND_REVERTED: TransferChangeKind.ValueType  # 3
+TRANSFER_CHANGE_KIND_COMPACTION_REVERTED: TransferChangeKind.ValueType  # 3
 """The revert of one."""
 TRANSFER_CHANGE_KIND_REWOUND: TransferChangeKind.ValueType  # 4
 """A rewind."""
-TRANSFER_CHANGE_KIND_UNDONE: TransferChangeKind.ValueType  # 5
-"""The undoing of one."""
+TRANSFER_CHANGE_KIND_REWIND_REVERTED: TransferChangeKind.ValueType  # 5
+"""The revert of one."""
 TRANSFER_CHANGE_KIND_CLEARED: TransferChangeKind.ValueType  # 6
 """All messages were removed."""
 TRANSFER_CHANGE_KIND_FACTS: TransferChangeKind.ValueType  # 7
 """Facts of the session were changed."""
 TRANSFER_CHANGE_KIND_CHILD: TransferChangeKind.ValueType  # 8
 """A child was created."""
-TRANSFER_CHANGE_KIND_RECALL: TransferChangeKind.ValueType  # 9
-"""Something happened to a recall."""
+TRANSFER_CHANGE_KIND_REMINDER: TransferChangeKind.ValueType  # 9
+"""Something happened to a reminder."""
 Global___TransferChangeKind: _TypeAlias = TransferChangeKind  # noqa: Y015
 
 @_typing.final
@@ -90,12 +90,12 @@ class ExportSessionsRequest(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     SUBTREE_OF_FIELD_NUMBER: _builtins.int
-    LINEAGE_FIELD_NUMBER: _builtins.int
+    CONTINUATIONS_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
     """Only sessions of this owner; left out, any."""
     subtree_of: _builtins.str
     """Only this session and its descendants."""
-    lineage: _builtins.bool
+    continuations: _builtins.bool
     """With `session_ids`: also the sessions that these continue and those that continue them, so that a
     conversation comes whole.
     """
@@ -114,11 +114,11 @@ class ExportSessionsRequest(_message.Message):
         owner: _builtins.str = ...,
         sources: _abc.Iterable[_builtins.str] | None = ...,
         subtree_of: _builtins.str = ...,
-        lineage: _builtins.bool = ...,
+        continuations: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "owner", b"owner", "session_ids", b"session_ids", "sources", b"sources", "subtree_of", b"subtree_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuations", b"continuations", "owner", b"owner", "session_ids", b"session_ids", "sources", b"sources", "subtree_of", b"subtree_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -235,7 +235,7 @@ class ImportOutcome(_message.Message):
     parent_missing: _builtins.bool
     """Whether its parent isn't in the store, so that it has none."""
     @_builtins.property
-    def error(self) -> _error_pb2.Error:
+    def error(self) -> _call_error_pb2.CallError:
         """Why it was refused; absent if it wasn't. What was stored of it before stays."""
 
     def __init__(
@@ -250,7 +250,7 @@ class ImportOutcome(_message.Message):
         numbered_title: _builtins.str = ...,
         facts_differ: _builtins.bool = ...,
         parent_missing: _builtins.bool = ...,
-        error: _error_pb2.Error | None = ...,
+        error: _call_error_pb2.CallError | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -273,9 +273,9 @@ class TransferRecord(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     COMPACTION_FIELD_NUMBER: _builtins.int
-    REVERT_FIELD_NUMBER: _builtins.int
+    COMPACTION_REVERT_FIELD_NUMBER: _builtins.int
     REWIND_FIELD_NUMBER: _builtins.int
-    UNDO_FIELD_NUMBER: _builtins.int
+    REWIND_REVERT_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
@@ -283,9 +283,9 @@ class TransferRecord(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
-    LOG_FIELD_NUMBER: _builtins.int
-    WATERMARK_FIELD_NUMBER: _builtins.int
-    RECALL_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    REMINDER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___TransferSession:
         """Begins a session."""
@@ -300,10 +300,10 @@ class TransferRecord(_message.Message):
 
     @_builtins.property
     def compaction(self) -> Global___TransferCompaction:
-        """A compaction, right behind the message that is its note."""
+        """A compaction, right behind the message that is its summary."""
 
     @_builtins.property
-    def revert(self) -> Global___TransferRevert:
+    def compaction_revert(self) -> Global___TransferCompactionRevert:
         """That a compaction was reverted."""
 
     @_builtins.property
@@ -311,8 +311,8 @@ class TransferRecord(_message.Message):
         """A rewind."""
 
     @_builtins.property
-    def undo(self) -> Global___TransferUndo:
-        """That a rewind was undone."""
+    def rewind_revert(self) -> Global___TransferRewindRevert:
+        """That a rewind was reverted."""
 
     @_builtins.property
     def change(self) -> Global___TransferChange:
@@ -343,16 +343,16 @@ class TransferRecord(_message.Message):
         """The bytes of an attachment that follow."""
 
     @_builtins.property
-    def log(self) -> _session_log_service_pb2.SessionLogRecord:
+    def journal(self) -> _journal_pb2.JournalRecord:
         """A record of the session's log."""
 
     @_builtins.property
-    def watermark(self) -> Global___TransferWatermark:
+    def cursor(self) -> Global___TransferCursor:
         """How far a consumer has come in the session."""
 
     @_builtins.property
-    def recall(self) -> Global___TransferRecall:
-        """A recall."""
+    def reminder(self) -> Global___TransferReminder:
+        """A reminder."""
 
     def __init__(
         self,
@@ -361,9 +361,9 @@ class TransferRecord(_message.Message):
         message: Global___TransferMessage | None = ...,
         revision: Global___TransferRevision | None = ...,
         compaction: Global___TransferCompaction | None = ...,
-        revert: Global___TransferRevert | None = ...,
+        compaction_revert: Global___TransferCompactionRevert | None = ...,
         rewind: Global___TransferRewind | None = ...,
-        undo: Global___TransferUndo | None = ...,
+        rewind_revert: Global___TransferRewindRevert | None = ...,
         change: Global___TransferChange | None = ...,
         end: Global___TransferEnd | None = ...,
         usage: Global___TransferUsage | None = ...,
@@ -371,15 +371,15 @@ class TransferRecord(_message.Message):
         request: Global___TransferRequest | None = ...,
         attachment: Global___TransferAttachment | None = ...,
         chunk: Global___TransferChunk | None = ...,
-        log: _session_log_service_pb2.SessionLogRecord | None = ...,
-        watermark: Global___TransferWatermark | None = ...,
-        recall: Global___TransferRecall | None = ...,
+        journal: _journal_pb2.JournalRecord | None = ...,
+        cursor: Global___TransferCursor | None = ...,
+        reminder: Global___TransferReminder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "end", b"end", "log", b"log", "message", b"message", "recall", b"recall", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage", "watermark", b"watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "compaction_revert", b"compaction_revert", "cursor", b"cursor", "end", b"end", "journal", b"journal", "message", b"message", "record", b"record", "reminder", b"reminder", "request", b"request", "revision", b"revision", "rewind", b"rewind", "rewind_revert", b"rewind_revert", "session", b"session", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "end", b"end", "log", b"log", "message", b"message", "recall", b"recall", "record", b"record", "request", b"request", "revert", b"revert", "revision", b"revision", "rewind", b"rewind", "session", b"session", "undo", b"undo", "usage", b"usage", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "compaction_revert", b"compaction_revert", "cursor", b"cursor", "end", b"end", "journal", b"journal", "message", b"message", "record", b"record", "reminder", b"reminder", "request", b"request", "revision", b"revision", "rewind", b"rewind", "rewind_revert", b"rewind_revert", "session", b"session", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "revert", "rewind", "undo", "change", "end", "usage", "billing", "request", "attachment", "chunk", "log", "watermark", "recall"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "compaction_revert", "rewind", "rewind_revert", "change", "end", "usage", "billing", "request", "attachment", "chunk", "journal", "cursor", "reminder"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -426,15 +426,15 @@ class TransferMessage(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    NOTE_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Its seq: the next one of the session."""
     payload: _builtins.bytes
     """The encoded `Message` as it is stored, byte for byte (P10), without what the server adds. What holds
     for a message of AppendMessages holds for it.
     """
-    note: _builtins.bool
-    """Whether it is the note of a compaction, which is the next record then."""
+    summary: _builtins.bool
+    """Whether it is the summary of a compaction, which is the next record then."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was appended: not before the message before it. Messages of one time are those of one append,
@@ -447,11 +447,11 @@ class TransferMessage(_message.Message):
         seq: _builtins.int = ...,
         payload: _builtins.bytes = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        note: _builtins.bool = ...,
+        summary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "note", b"note", "payload", b"payload", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "payload", b"payload", "seq", b"seq", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -502,7 +502,7 @@ class TransferCompaction(_message.Message):
     change_no: _builtins.int
     """Its number among the session's changes. Left out, it gets the next one, and a `change` of its own."""
     @_builtins.property
-    def compaction(self) -> _context_service_pb2.Compaction:
+    def compaction(self) -> _compaction_pb2.Compaction:
         """Its facts; `revert_time` and `in_context` are ignored. Its range isn't tested for tool calls that it
         separates from their results: it happened.
         """
@@ -510,7 +510,7 @@ class TransferCompaction(_message.Message):
     def __init__(
         self,
         *,
-        compaction: _context_service_pb2.Compaction | None = ...,
+        compaction: _compaction_pb2.Compaction | None = ...,
         change_no: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction"]  # noqa: Y015
@@ -522,16 +522,16 @@ class TransferCompaction(_message.Message):
 Global___TransferCompaction: _TypeAlias = TransferCompaction  # noqa: Y015
 
 @_typing.final
-class TransferRevert(_message.Message):
-    """TransferRevert says that a compaction was reverted."""
+class TransferCompactionRevert(_message.Message):
+    """TransferCompactionRevert says that a compaction was reverted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    NOTE_SEQ_FIELD_NUMBER: _builtins.int
+    COMPACTION_ID_FIELD_NUMBER: _builtins.int
     EFFECTIVE_SEQ_FIELD_NUMBER: _builtins.int
     REVERT_TIME_FIELD_NUMBER: _builtins.int
-    note_seq: _builtins.int
-    """The seq of the compaction's note."""
+    compaction_id: _builtins.int
+    """The compaction's id."""
     effective_seq: _builtins.int
     """The session's next seq at that time."""
     @_builtins.property
@@ -541,17 +541,17 @@ class TransferRevert(_message.Message):
     def __init__(
         self,
         *,
-        note_seq: _builtins.int = ...,
+        compaction_id: _builtins.int = ...,
         effective_seq: _builtins.int = ...,
         revert_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revert_time", b"revert_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_seq", b"effective_seq", "note_seq", b"note_seq", "revert_time", b"revert_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compaction_id", b"compaction_id", "effective_seq", b"effective_seq", "revert_time", b"revert_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TransferRevert: _TypeAlias = TransferRevert  # noqa: Y015
+Global___TransferCompactionRevert: _TypeAlias = TransferCompactionRevert  # noqa: Y015
 
 @_typing.final
 class TransferRewind(_message.Message):
@@ -564,15 +564,15 @@ class TransferRewind(_message.Message):
     effective_seq: _builtins.int
     """The session's next seq at that time."""
     @_builtins.property
-    def rewind(self) -> _message_service_pb2.Rewind:
-        """Its facts; `undo_time` is ignored. Its id is its number among the session's changes; left out, it gets
+    def rewind(self) -> _message_pb2.Rewind:
+        """Its facts; `revert_time` is ignored. Its id is its number among the session's changes; left out, it gets
         the next one, and a `change` of its own.
         """
 
     def __init__(
         self,
         *,
-        rewind: _message_service_pb2.Rewind | None = ...,
+        rewind: _message_pb2.Rewind | None = ...,
         effective_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rewind", b"rewind"]  # noqa: Y015
@@ -584,20 +584,20 @@ class TransferRewind(_message.Message):
 Global___TransferRewind: _TypeAlias = TransferRewind  # noqa: Y015
 
 @_typing.final
-class TransferUndo(_message.Message):
-    """TransferUndo says that a rewind was undone."""
+class TransferRewindRevert(_message.Message):
+    """TransferRewindRevert says that a rewind was reverted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REWIND_ID_FIELD_NUMBER: _builtins.int
     EFFECTIVE_SEQ_FIELD_NUMBER: _builtins.int
-    UNDO_TIME_FIELD_NUMBER: _builtins.int
+    REVERT_TIME_FIELD_NUMBER: _builtins.int
     rewind_id: _builtins.int
     """The rewind's id."""
     effective_seq: _builtins.int
     """The session's next seq at that time."""
     @_builtins.property
-    def undo_time(self) -> _timestamp_pb2.Timestamp:
+    def revert_time(self) -> _timestamp_pb2.Timestamp:
         """When. Required."""
 
     def __init__(
@@ -605,15 +605,15 @@ class TransferUndo(_message.Message):
         *,
         rewind_id: _builtins.int = ...,
         effective_seq: _builtins.int = ...,
-        undo_time: _timestamp_pb2.Timestamp | None = ...,
+        revert_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["undo_time", b"undo_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revert_time", b"revert_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_seq", b"effective_seq", "rewind_id", b"rewind_id", "undo_time", b"undo_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_seq", b"effective_seq", "revert_time", b"revert_time", "rewind_id", b"rewind_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TransferUndo: _TypeAlias = TransferUndo  # noqa: Y015
+Global___TransferRewindRevert: _TypeAlias = TransferRewindRevert  # noqa: Y015
 
 @_typing.final
 class TransferChange(_message.Message):
@@ -629,8 +629,8 @@ class TransferChange(_message.Message):
     CHILD_ID_FIELD_NUMBER: _builtins.int
     CHILD_KIND_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    RECALL_ID_FIELD_NUMBER: _builtins.int
-    RECALL_CHANGE_FIELD_NUMBER: _builtins.int
+    REMINDER_ID_FIELD_NUMBER: _builtins.int
+    REMINDER_CHANGE_FIELD_NUMBER: _builtins.int
     change_no: _builtins.int
     """Its number: above those of earlier changes."""
     after_seq: _builtins.int
@@ -638,16 +638,16 @@ class TransferChange(_message.Message):
     kind: Global___TransferChangeKind.ValueType
     """What it is. Required."""
     reference: _builtins.int
-    """The note's seq of a compaction or its revert, the id of a rewind or its undoing, the first seq that is
-    left after a clearing.
+    """The summary's seq of a compaction or its revert, the id of a rewind or its revert, the first seq that
+    is left after a clearing.
     """
     child_id: _builtins.str
     """The child that was created."""
     child_kind: _session_pb2.ParentKind.ValueType
     """In which way it comes from this session."""
-    recall_id: _builtins.str
-    """The recall that it is about."""
-    recall_change: _recall_service_pb2.RecallChange.ValueType
+    reminder_id: _builtins.str
+    """The reminder that it is about."""
+    reminder_change: _reminder_pb2.ReminderChange.ValueType
     """What happened to it."""
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -668,12 +668,12 @@ class TransferChange(_message.Message):
         child_id: _builtins.str = ...,
         child_kind: _session_pb2.ParentKind.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        recall_id: _builtins.str = ...,
-        recall_change: _recall_service_pb2.RecallChange.ValueType = ...,
+        reminder_id: _builtins.str = ...,
+        reminder_change: _reminder_pb2.ReminderChange.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "change_no", b"change_no", "child_id", b"child_id", "child_kind", b"child_kind", "create_time", b"create_time", "kind", b"kind", "recall_change", b"recall_change", "recall_id", b"recall_id", "reference", b"reference", "seqs", b"seqs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "change_no", b"change_no", "child_id", b"child_id", "child_kind", b"child_kind", "create_time", b"create_time", "kind", b"kind", "reference", b"reference", "reminder_change", b"reminder_change", "reminder_id", b"reminder_id", "seqs", b"seqs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -681,8 +681,8 @@ Global___TransferChange: _TypeAlias = TransferChange  # noqa: Y015
 
 @_typing.final
 class TransferUsage(_message.Message):
-    """TransferUsage is a sum of what a session used: of a day, a model and a currency, or of a round of these.
-    The sums of rounds are parts of those of days. A sum that is there already is left as it is.
+    """TransferUsage is a sum of what a session used: of a day, a model and a currency, or of a turn of these.
+    The sums of turns are parts of those of days. A sum that is there already is left as it is.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -695,7 +695,7 @@ class TransferUsage(_message.Message):
     ESTIMATED_COUNT_FIELD_NUMBER: _builtins.int
     ACTUAL_COUNT_FIELD_NUMBER: _builtins.int
     INHERITED_FIELD_NUMBER: _builtins.int
-    ROUND_INDEX_FIELD_NUMBER: _builtins.int
+    TURN_INDEX_FIELD_NUMBER: _builtins.int
     RECORD_TIME_FIELD_NUMBER: _builtins.int
     day: _builtins.str
     """The day (UTC), as `2026-01-31`. Required."""
@@ -710,16 +710,16 @@ class TransferUsage(_message.Message):
     actual_count: _builtins.int
     """Of how many the billed cost is known."""
     inherited: _builtins.bool
-    """Whether deleted sessions that came from this one used it. Not of rounds."""
-    round_index: _builtins.int
-    """The round, if it is a round's."""
+    """Whether deleted sessions that came from this one used it. Not of turns."""
+    turn_index: _builtins.int
+    """The turn, if it is a turn's."""
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
         """What was used, with at most one cost."""
 
     @_builtins.property
     def record_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last recorded, of rounds."""
+        """When it was last recorded, of turns."""
 
     def __init__(
         self,
@@ -732,16 +732,16 @@ class TransferUsage(_message.Message):
         estimated_count: _builtins.int = ...,
         actual_count: _builtins.int = ...,
         inherited: _builtins.bool = ...,
-        round_index: _builtins.int | None = ...,
+        turn_index: _builtins.int | None = ...,
         record_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_index", b"_round_index", "record_time", b"record_time", "round_index", b"round_index", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "record_time", b"record_time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_index", b"_round_index", "actual_count", b"actual_count", "currency", b"currency", "day", b"day", "estimated_count", b"estimated_count", "inherited", b"inherited", "model", b"model", "record_count", b"record_count", "record_time", b"record_time", "round_index", b"round_index", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "actual_count", b"actual_count", "currency", b"currency", "day", b"day", "estimated_count", b"estimated_count", "inherited", b"inherited", "model", b"model", "record_count", b"record_count", "record_time", b"record_time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__round_index: _TypeAlias = _typing.Literal["round_index"]  # noqa: Y015
-    _WhichOneofArgType__round_index: _TypeAlias = _typing.Literal["_round_index", b"_round_index"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__round_index) -> _WhichOneofReturnType__round_index | None: ...
+    _WhichOneofReturnType__turn_index: _TypeAlias = _typing.Literal["turn_index"]  # noqa: Y015
+    _WhichOneofArgType__turn_index: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__turn_index) -> _WhichOneofReturnType__turn_index | None: ...
 
 Global___TransferUsage: _TypeAlias = TransferUsage  # noqa: Y015
 
@@ -784,7 +784,7 @@ class TransferRequest(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     kind: _builtins.int
-    """Of what it is: 1 usage, 2 session logs."""
+    """Of what it is: 1 usage, 2 journal."""
     request_id: _builtins.str
     """The id. Required."""
     digest: _builtins.bytes
@@ -808,38 +808,38 @@ class TransferRequest(_message.Message):
 Global___TransferRequest: _TypeAlias = TransferRequest  # noqa: Y015
 
 @_typing.final
-class TransferWatermark(_message.Message):
-    """TransferWatermark is how far a consumer has come. Claims don't move: they are for workers of the one store."""
+class TransferCursor(_message.Message):
+    """TransferCursor is how far a consumer has come. Claims don't move: they are for workers of the one store."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CONSUMER_FIELD_NUMBER: _builtins.int
+    CONSUMER_ID_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
-    consumer: _builtins.str
+    consumer_id: _builtins.str
     """The consumer. Required."""
     seq: _builtins.int
     """The last seq that it is done with: not beyond the end."""
     def __init__(
         self,
         *,
-        consumer: _builtins.str = ...,
+        consumer_id: _builtins.str = ...,
         seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_id", b"consumer_id", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TransferWatermark: _TypeAlias = TransferWatermark  # noqa: Y015
+Global___TransferCursor: _TypeAlias = TransferCursor  # noqa: Y015
 
 @_typing.final
-class TransferRecall(_message.Message):
-    """TransferRecall is a recall. Its claim doesn't move."""
+class TransferReminder(_message.Message):
+    """TransferReminder is a reminder. Its claim doesn't move."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    RECALL_FIELD_NUMBER: _builtins.int
+    REMINDER_FIELD_NUMBER: _builtins.int
     FIRST_TIME_FIELD_NUMBER: _builtins.int
     OCCURRENCE_FIELD_NUMBER: _builtins.int
     REQUEST_HASH_FIELD_NUMBER: _builtins.int
@@ -848,8 +848,8 @@ class TransferRecall(_message.Message):
     request_hash: _builtins.bytes
     """A digest of the request that made it, so that a retry finds it. At most 32 bytes."""
     @_builtins.property
-    def recall(self) -> _recall_service_pb2.Recall:
-        """Its facts; `session_id`, `owner`, `trigger_time`, `resting` and `claim` are derived and therefore ignored."""
+    def reminder(self) -> _reminder_pb2.Reminder:
+        """Its facts; `session_id`, `owner`, `trigger_time`, `paused` and `claim` are derived and therefore ignored."""
 
     @_builtins.property
     def first_time(self) -> _timestamp_pb2.Timestamp:
@@ -858,18 +858,18 @@ class TransferRecall(_message.Message):
     def __init__(
         self,
         *,
-        recall: _recall_service_pb2.Recall | None = ...,
+        reminder: _reminder_pb2.Reminder | None = ...,
         first_time: _timestamp_pb2.Timestamp | None = ...,
         occurrence: _builtins.int = ...,
         request_hash: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "recall", b"recall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "reminder", b"reminder"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "occurrence", b"occurrence", "recall", b"recall", "request_hash", b"request_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "occurrence", b"occurrence", "reminder", b"reminder", "request_hash", b"request_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TransferRecall: _TypeAlias = TransferRecall  # noqa: Y015
+Global___TransferReminder: _TypeAlias = TransferReminder  # noqa: Y015
 
 @_typing.final
 class TransferEnd(_message.Message):

@@ -28,7 +28,7 @@ if _version_not_supported:
 class TransferServiceStub(object):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
     to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
     same records is in docs/migrating/native.md.
     """
 
@@ -53,7 +53,7 @@ class TransferServiceStub(object):
 class TransferServiceServicer(object):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
     to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
     same records is in docs/migrating/native.md.
     """
 
@@ -62,10 +62,10 @@ class TransferServiceServicer(object):
         together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
         whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
         its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
-        exports everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the
+        exports everything. A caller whose API key lacks the permission admin gets no journals. NOTE: the
         server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
-        turn it is some 500 bytes for each compaction, rewind, recall and sum of usage, 16 for each update and 8
-        for each request id.
+        turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for each update and
+        8 for each request id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +113,7 @@ def add_TransferServiceServicer_to_server(servicer, server):
 class TransferService(object):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
     to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
     same records is in docs/migrating/native.md.
     """
 

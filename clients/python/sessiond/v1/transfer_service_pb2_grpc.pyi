@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class TransferServiceStub:
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
     to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
     same records is in docs/migrating/native.md.
     """
 
@@ -42,10 +42,10 @@ class TransferServiceStub:
     together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
     whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
     its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
-    exports everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the
+    exports everything. A caller whose API key lacks the permission admin gets no journals. NOTE: the
     server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
-    turn it is some 500 bytes for each compaction, rewind, recall and sum of usage, 16 for each update and 8
-    for each request id.
+    turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for each update and
+    8 for each request id.
     """
     ImportSessions: _grpc.StreamStreamMultiCallable[_transfer_service_pb2.ImportSessionsRequest, _transfer_service_pb2.ImportSessionsResponse]
     """ImportSessions stores what ExportSessions streamed, or what was made in that form from another system's
@@ -66,7 +66,7 @@ class TransferServiceStub:
 class TransferServiceAsyncStub(TransferServiceStub):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
     to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
     same records is in docs/migrating/native.md.
     """
 
@@ -76,10 +76,10 @@ class TransferServiceAsyncStub(TransferServiceStub):
     together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
     whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
     its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
-    exports everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the
+    exports everything. A caller whose API key lacks the permission admin gets no journals. NOTE: the
     server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
-    turn it is some 500 bytes for each compaction, rewind, recall and sum of usage, 16 for each update and 8
-    for each request id.
+    turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for each update and
+    8 for each request id.
     """
     ImportSessions: _aio.StreamStreamMultiCallable[_transfer_service_pb2.ImportSessionsRequest, _transfer_service_pb2.ImportSessionsResponse]  # type: ignore[assignment]
     """ImportSessions stores what ExportSessions streamed, or what was made in that form from another system's
@@ -99,7 +99,7 @@ class TransferServiceAsyncStub(TransferServiceStub):
 class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """TransferService moves whole sessions out of a store and into another one, with everything that belongs
     to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is archived. The file format of the
+    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
     same records is in docs/migrating/native.md.
     """
 
@@ -113,10 +113,10 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
         whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
         its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
-        exports everything. A caller whose API key lacks the permission admin gets no session logs. NOTE: the
+        exports everything. A caller whose API key lacks the permission admin gets no journals. NOTE: the
         server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
-        turn it is some 500 bytes for each compaction, rewind, recall and sum of usage, 16 for each update and 8
-        for each request id.
+        turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for each update and
+        8 for each request id.
         """
 
     @_abc_1.abstractmethod

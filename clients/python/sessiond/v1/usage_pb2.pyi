@@ -162,18 +162,18 @@ class UsageRecord(_message.Message):
 
     USAGE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
-    ROUND_INDEX_FIELD_NUMBER: _builtins.int
-    SET_ROUND_FIELD_NUMBER: _builtins.int
+    TURN_INDEX_FIELD_NUMBER: _builtins.int
+    SET_TURN_FIELD_NUMBER: _builtins.int
     BILLING_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that was called. A session without a model gets that of the first record that has one."""
-    round_index: _builtins.int
-    """The agent's round that it belongs to, if it is kept by rounds. Not negative."""
-    set_round: _builtins.bool
-    """Whether it replaces what is recorded of its round, whatever the model, rather than being added to it.
-    Needs `round_index`.
+    turn_index: _builtins.int
+    """The agent's turn that it belongs to, if it is kept by turns. Not negative."""
+    set_turn: _builtins.bool
+    """Whether it replaces what is recorded of its turn, whatever the model, rather than being added to it.
+    Needs `turn_index`.
     """
     request_id: _builtins.str
     """An id of this record, unique among those of its session, at most 128 printable ASCII characters. A
@@ -197,19 +197,19 @@ class UsageRecord(_message.Message):
         *,
         usage: Global___Usage | None = ...,
         model: _builtins.str = ...,
-        round_index: _builtins.int | None = ...,
-        set_round: _builtins.bool = ...,
+        turn_index: _builtins.int | None = ...,
+        set_turn: _builtins.bool = ...,
         billing: Global___Billing | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_index", b"_round_index", "billing", b"billing", "round_index", b"round_index", "time", b"time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "billing", b"billing", "time", b"time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_index", b"_round_index", "billing", b"billing", "model", b"model", "request_id", b"request_id", "round_index", b"round_index", "set_round", b"set_round", "time", b"time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "billing", b"billing", "model", b"model", "request_id", b"request_id", "set_turn", b"set_turn", "time", b"time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__round_index: _TypeAlias = _typing.Literal["round_index"]  # noqa: Y015
-    _WhichOneofArgType__round_index: _TypeAlias = _typing.Literal["_round_index", b"_round_index"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__round_index) -> _WhichOneofReturnType__round_index | None: ...
+    _WhichOneofReturnType__turn_index: _TypeAlias = _typing.Literal["turn_index"]  # noqa: Y015
+    _WhichOneofArgType__turn_index: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__turn_index) -> _WhichOneofReturnType__turn_index | None: ...
 
 Global___UsageRecord: _TypeAlias = UsageRecord  # noqa: Y015
 

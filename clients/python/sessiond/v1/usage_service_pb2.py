@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/usage_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/usage.proto\"S\n\x12RecordUsageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x07records\x18\x02 \x03(\x0b\x32\x18.sessiond.v1.UsageRecord\"W\n\x13RecordUsageResponse\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\x12\x16\n\x0ereplayed_count\x18\x02 \x01(\x05\"\xb9\x01\n\x0fGetUsageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13include_descendants\x18\x02 \x01(\x08\x12,\n\x08group_by\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.UsageGrouping\x12\x10\n\x08\x66rom_day\x18\x04 \x01(\t\x12\x0e\n\x06to_day\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"w\n\x10GetUsageResponse\x12!\n\x05total\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\'\n\x06groups\x18\x02 \x03(\x0b\x32\x17.sessiond.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xb3\x01\n\nUsageGroup\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x18\n\x0bround_index\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0e\n\x0c_round_index*\xb9\x01\n\rUsageGrouping\x12\x1e\n\x1aUSAGE_GROUPING_UNSPECIFIED\x10\x00\x12\x18\n\x14USAGE_GROUPING_ROUND\x10\x01\x12\x18\n\x14USAGE_GROUPING_MODEL\x10\x02\x12\x16\n\x12USAGE_GROUPING_DAY\x10\x03\x12 \n\x1cUSAGE_GROUPING_DAY_AND_MODEL\x10\x04\x12\x1a\n\x16USAGE_GROUPING_SESSION\x10\x05\x32\xa9\x01\n\x0cUsageService\x12P\n\x0bRecordUsage\x12\x1f.sessiond.v1.RecordUsageRequest\x1a .sessiond.v1.RecordUsageResponse\x12G\n\x08GetUsage\x12\x1c.sessiond.v1.GetUsageRequest\x1a\x1d.sessiond.v1.GetUsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/usage_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/usage.proto\"S\n\x12RecordUsageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x07records\x18\x02 \x03(\x0b\x32\x18.sessiond.v1.UsageRecord\"W\n\x13RecordUsageResponse\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\x12\x16\n\x0ereplayed_count\x18\x02 \x01(\x05\"\xb9\x01\n\x0fGetUsageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13include_descendants\x18\x02 \x01(\x08\x12,\n\x08group_by\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.UsageGrouping\x12\x10\n\x08\x66rom_day\x18\x04 \x01(\t\x12\x0e\n\x06to_day\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"w\n\x10GetUsageResponse\x12!\n\x05total\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\'\n\x06groups\x18\x02 \x03(\x0b\x32\x17.sessiond.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xb1\x01\n\nUsageGroup\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\nturn_index\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_turn_index*\xb8\x01\n\rUsageGrouping\x12\x1e\n\x1aUSAGE_GROUPING_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_GROUPING_TURN\x10\x01\x12\x18\n\x14USAGE_GROUPING_MODEL\x10\x02\x12\x16\n\x12USAGE_GROUPING_DAY\x10\x03\x12 \n\x1cUSAGE_GROUPING_DAY_AND_MODEL\x10\x04\x12\x1a\n\x16USAGE_GROUPING_SESSION\x10\x05\x32\xa9\x01\n\x0cUsageService\x12P\n\x0bRecordUsage\x12\x1f.sessiond.v1.RecordUsageRequest\x1a .sessiond.v1.RecordUsageResponse\x12G\n\x08GetUsage\x12\x1c.sessiond.v1.GetUsageRequest\x1a\x1d.sessiond.v1.GetUsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.usage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USAGEGROUPING']._serialized_start=772
-  _globals['_USAGEGROUPING']._serialized_end=957
+  _globals['_USAGEGROUPING']._serialized_start=770
+  _globals['_USAGEGROUPING']._serialized_end=954
   _globals['_RECORDUSAGEREQUEST']._serialized_start=106
   _globals['_RECORDUSAGEREQUEST']._serialized_end=189
   _globals['_RECORDUSAGERESPONSE']._serialized_start=191
@@ -44,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUSAGERESPONSE']._serialized_start=468
   _globals['_GETUSAGERESPONSE']._serialized_end=587
   _globals['_USAGEGROUP']._serialized_start=590
-  _globals['_USAGEGROUP']._serialized_end=769
-  _globals['_USAGESERVICE']._serialized_start=960
-  _globals['_USAGESERVICE']._serialized_end=1129
+  _globals['_USAGEGROUP']._serialized_end=767
+  _globals['_USAGESERVICE']._serialized_start=957
+  _globals['_USAGESERVICE']._serialized_end=1126
 # @@protoc_insertion_point(module_scope)

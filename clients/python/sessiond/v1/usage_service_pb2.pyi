@@ -29,9 +29,9 @@ class _UsageGroupingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGr
     DESCRIPTOR: _descriptor.EnumDescriptor
     USAGE_GROUPING_UNSPECIFIED: _UsageGrouping.ValueType  # 0
     """Left out: the total alone."""
-    USAGE_GROUPING_ROUND: _UsageGrouping.ValueType  # 1
-    """By round and model, in the order of the rounds. Of one session, without descendants. Usage without a
-    round is in the total alone.
+    USAGE_GROUPING_TURN: _UsageGrouping.ValueType  # 1
+    """By turn and model, in the order of the turns. Of one session, without descendants. Usage without a
+    turn is in the total alone.
     """
     USAGE_GROUPING_MODEL: _UsageGrouping.ValueType  # 2
     """By model."""
@@ -49,9 +49,9 @@ class UsageGrouping(_UsageGrouping, metaclass=_UsageGroupingEnumTypeWrapper):
 
 USAGE_GROUPING_UNSPECIFIED: UsageGrouping.ValueType  # 0
 """Left out: the total alone."""
-USAGE_GROUPING_ROUND: UsageGrouping.ValueType  # 1
-"""By round and model, in the order of the rounds. Of one session, without descendants. Usage without a
-round is in the total alone.
+USAGE_GROUPING_TURN: UsageGrouping.ValueType  # 1
+"""By turn and model, in the order of the turns. Of one session, without descendants. Usage without a
+turn is in the total alone.
 """
 USAGE_GROUPING_MODEL: UsageGrouping.ValueType  # 2
 """By model."""
@@ -207,14 +207,14 @@ Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
 
 @_typing.final
 class UsageGroup(_message.Message):
-    """UsageGroup is the usage of a round, a model, a day or a session."""
+    """UsageGroup is the usage of a turn, a model, a day or a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     DAY_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
-    ROUND_INDEX_FIELD_NUMBER: _builtins.int
+    TURN_INDEX_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -222,16 +222,16 @@ class UsageGroup(_message.Message):
     day: _builtins.str
     """The day, in groups by day, as `2026-01-31`."""
     model: _builtins.str
-    """The model, in groups by model or round. Empty is usage without a model."""
-    round_index: _builtins.int
-    """The round, in groups by round."""
+    """The model, in groups by model or turn. Empty is usage without a model."""
+    turn_index: _builtins.int
+    """The turn, in groups by turn."""
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
         """What was used."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last recorded, in groups by round: the record's `time`."""
+        """When it was last recorded, in groups by turn: the record's `time`."""
 
     def __init__(
         self,
@@ -239,16 +239,16 @@ class UsageGroup(_message.Message):
         session_id: _builtins.str = ...,
         day: _builtins.str = ...,
         model: _builtins.str = ...,
-        round_index: _builtins.int | None = ...,
+        turn_index: _builtins.int | None = ...,
         usage: _usage_pb2.Usage | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_index", b"_round_index", "round_index", b"round_index", "time", b"time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "time", b"time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_index", b"_round_index", "day", b"day", "model", b"model", "round_index", b"round_index", "session_id", b"session_id", "time", b"time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "day", b"day", "model", b"model", "session_id", b"session_id", "time", b"time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__round_index: _TypeAlias = _typing.Literal["round_index"]  # noqa: Y015
-    _WhichOneofArgType__round_index: _TypeAlias = _typing.Literal["_round_index", b"_round_index"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__round_index) -> _WhichOneofReturnType__round_index | None: ...
+    _WhichOneofReturnType__turn_index: _TypeAlias = _typing.Literal["turn_index"]  # noqa: Y015
+    _WhichOneofArgType__turn_index: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__turn_index) -> _WhichOneofReturnType__turn_index | None: ...
 
 Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015

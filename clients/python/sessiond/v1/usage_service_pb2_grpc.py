@@ -58,8 +58,8 @@ class UsageServiceServicer(object):
     """
 
     def RecordUsage(self, request, context):
-        """RecordUsage adds usage to a session, or sets that of rounds. All records count or none. It is safe to
-        repeat with the records' `request_id`s, and without them if every record sets its round. A session
+        """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
+        repeat with the records' `request_id`s, and without them if every record sets its turn. A session
         that has ended or is archived takes usage too, since costs may be known late, and no writer lease is
         needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
         """
@@ -70,7 +70,7 @@ class UsageServiceServicer(object):
     def GetUsage(self, request, context):
         """GetUsage sums up what a session, a session with all that come from it, or the tenant used. Its cost
         grows with the number of days, models and sessions that it is about, and not with how often usage was
-        recorded (P15); a page of rounds costs the rounds on it.
+        recorded (P15); a page of turns costs the turns on it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,15 +38,15 @@ class UsageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> UsageServiceAsyncStub: ...
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.RecordUsageRequest, _usage_service_pb2.RecordUsageResponse]
-    """RecordUsage adds usage to a session, or sets that of rounds. All records count or none. It is safe to
-    repeat with the records' `request_id`s, and without them if every record sets its round. A session
+    """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
+    repeat with the records' `request_id`s, and without them if every record sets its turn. A session
     that has ended or is archived takes usage too, since costs may be known late, and no writer lease is
     needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
     """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]
     """GetUsage sums up what a session, a session with all that come from it, or the tenant used. Its cost
     grows with the number of days, models and sessions that it is about, and not with how often usage was
-    recorded (P15); a page of rounds costs the rounds on it.
+    recorded (P15); a page of turns costs the turns on it.
     """
 
 @_typing.type_check_only
@@ -59,15 +59,15 @@ class UsageServiceAsyncStub(UsageServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.RecordUsageRequest, _usage_service_pb2.RecordUsageResponse]  # type: ignore[assignment]
-    """RecordUsage adds usage to a session, or sets that of rounds. All records count or none. It is safe to
-    repeat with the records' `request_id`s, and without them if every record sets its round. A session
+    """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
+    repeat with the records' `request_id`s, and without them if every record sets its turn. A session
     that has ended or is archived takes usage too, since costs may be known late, and no writer lease is
     needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]  # type: ignore[assignment]
     """GetUsage sums up what a session, a session with all that come from it, or the tenant used. Its cost
     grows with the number of days, models and sessions that it is about, and not with how often usage was
-    recorded (P15); a page of rounds costs the rounds on it.
+    recorded (P15); a page of turns costs the turns on it.
     """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,8 +83,8 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _usage_service_pb2.RecordUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.RecordUsageResponse, _abc.Awaitable[_usage_service_pb2.RecordUsageResponse]]:
-        """RecordUsage adds usage to a session, or sets that of rounds. All records count or none. It is safe to
-        repeat with the records' `request_id`s, and without them if every record sets its round. A session
+        """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
+        repeat with the records' `request_id`s, and without them if every record sets its turn. A session
         that has ended or is archived takes usage too, since costs may be known late, and no writer lease is
         needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
         """
@@ -97,7 +97,7 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_usage_service_pb2.GetUsageResponse, _abc.Awaitable[_usage_service_pb2.GetUsageResponse]]:
         """GetUsage sums up what a session, a session with all that come from it, or the tenant used. Its cost
         grows with the number of days, models and sessions that it is about, and not with how often usage was
-        recorded (P15); a page of rounds costs the rounds on it.
+        recorded (P15); a page of turns costs the turns on it.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,10 +3,10 @@
 -- are locked in key order before anything is decided, since two batches would deadlock otherwise, and
 -- conditions are tested against the locked rows. A client id that the session has already violates its
 -- key: nothing is looked up for messages that are new, as nearly all are. What is left out or violates
--- is looked at one by one, see operations/appending.py. A call may be for the session of one owner alone. Client
--- ids of archived messages are looked up, unless $11 says that this is done: a call is left out where one may be
--- there, and where the border has moved since this statement began, since it sees the segments of then. A variant
--- leaves out all calls to sessions with an archive, and so costs less to begin.
+-- is looked at one by one, see operations/appending.py. A call may be for the session of one owner alone.
+-- Client ids of offloaded messages are looked up, unless $11 says that this is done: a call is left out where
+-- one may be there, and where the border has moved since this statement began, since it sees the segments of
+-- then. A variant leaves out all calls to sessions with offloaded messages, and so costs less to begin.
 WITH call AS MATERIALIZED (
     SELECT bucket, session_key, expected_seq, writer_token, owner, call_no
     FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[])
@@ -33,7 +33,7 @@ met AS MATERIALIZED (
                 ::bit(32)::integer
         ] AS client_key
     ) AS k
-    WHERE h.archived_before_seq > h.first_seq
+    WHERE h.offloaded_before_seq > h.first_seq
         AND (
             EXISTS (
                 SELECT
@@ -72,11 +72,11 @@ allowed AS MATERIALIZED (
             ELSE c.writer_token = h.writer_token AND h.writer_expire_time > clock_timestamp()
         END
         AND (
-            h.archived_before_seq <= h.first_seq
+            h.offloaded_before_seq <= h.first_seq
             OR $11::boolean
             OR (
-                h.archived_before_seq = (
-                    SELECT o.archived_before_seq
+                h.offloaded_before_seq = (
+                    SELECT o.offloaded_before_seq
                     FROM session_head AS o
                     WHERE o.bucket = h.bucket AND o.session_key = h.session_key
                 )
@@ -154,7 +154,7 @@ opened AS (
 ),
 stored AS (
     INSERT INTO message (
-        bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+        bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
         client_id, tool_call_ids, tool_call_id, payload
     )
     SELECT

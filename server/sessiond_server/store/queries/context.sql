@@ -1,10 +1,10 @@
 -- name: context_map
 -- What the context is made of, in one look: counters, prompt, and what is hidden in it now.
 SELECT
-    h.first_seq, h.next_seq, h.archived_before_seq, h.context_message_count, h.context_token_count,
+    h.first_seq, h.next_seq, h.offloaded_before_seq, h.context_message_count, h.context_token_count,
     s.details,
     (
-        SELECT array_agg(ARRAY[p.from_seq, p.to_seq, coalesce(p.note_seq, 0)] ORDER BY p.from_seq)
+        SELECT array_agg(ARRAY[p.from_seq, p.to_seq, coalesce(p.summary_seq, 0)] ORDER BY p.from_seq)
         FROM hidden_span AS p
         WHERE p.bucket = $1 AND p.session_key = $2 AND NOT p.covered
     ) AS spans
@@ -14,23 +14,23 @@ WHERE h.bucket = $1 AND h.session_key = $2;
 
 -- name: compaction_history
 -- Every compaction, as far as the context goes.
-SELECT note_seq, from_seq, to_seq, revert_effective_seq
+SELECT summary_seq, from_seq, to_seq, revert_effective_seq
 FROM compaction
 WHERE bucket = $1 AND session_key = $2
-ORDER BY note_seq;
+ORDER BY summary_seq;
 
 -- name: rewind_history
 -- Every rewind, as far as the context goes.
-SELECT rewind_id, after_seq, to_seq, effective_seq, undo_effective_seq
+SELECT rewind_id, after_seq, to_seq, effective_seq, revert_effective_seq
 FROM rewind
 WHERE bucket = $1 AND session_key = $2
 ORDER BY rewind_id;
 
 -- name: context_page
--- A page of the context in its order: $3 … $5 the segments (from, to, whether it is a note), $6 only
+-- A page of the context in its order: $3 … $5 the segments (from, to, whether it is a summary), $6 only
 -- messages in these roles, $7 of these kinds, $8 the size, $9 how many bytes at most. A row without a seq
--- says that there is nothing; each says where the archive's border was then.
-SELECT m.segment, m.seq, m.create_time, m.note, m.payload, m.available, h.archived_before_seq
+-- says that there is nothing; each says where the offload border was then.
+SELECT m.segment, m.seq, m.create_time, m.summary, m.payload, m.available, h.offloaded_before_seq
 FROM session_head AS h
 LEFT JOIN LATERAL (
     SELECT
@@ -39,14 +39,14 @@ LEFT JOIN LATERAL (
         row_number() OVER page AS place,
         sum(octet_length(m.payload) + 64) OVER page AS bytes
     FROM (
-        SELECT g.segment, m.seq, m.create_time, m.note, m.payload
+        SELECT g.segment, m.seq, m.create_time, m.summary, m.payload
         FROM unnest($3::bigint[], $4::bigint[], $5::boolean[])
-            WITH ORDINALITY AS g (low, high, note, segment)
+            WITH ORDINALITY AS g (low, high, summary, segment)
         CROSS JOIN LATERAL (
-            SELECT m.seq, m.create_time, m.note, m.payload
+            SELECT m.seq, m.create_time, m.summary, m.payload
             FROM message AS m
             WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN g.low AND g.high
-                AND m.note = g.note AND m.in_context
+                AND m.summary = g.summary AND m.in_context
                 AND ($6::smallint[] IS NULL OR m.role = ANY($6))
                 AND ($7::smallint[] IS NULL OR m.kind = ANY($7))
             ORDER BY m.seq :direction
@@ -62,7 +62,7 @@ ORDER BY m.segment, m.seq :direction;
 
 -- name: context_page_as_of
 -- A page of the context as of message $6: each message in the version that was valid then.
-SELECT segment, seq, create_time, note, payload, available
+SELECT segment, seq, create_time, summary, payload, available
 FROM (
     SELECT
         m.*,
@@ -70,11 +70,11 @@ FROM (
         row_number() OVER page AS place,
         sum(octet_length(m.payload) + 64) OVER page AS bytes
     FROM (
-        SELECT g.segment, m.seq, m.create_time, m.note, m.payload
+        SELECT g.segment, m.seq, m.create_time, m.summary, m.payload
         FROM unnest($3::bigint[], $4::bigint[], $5::boolean[])
-            WITH ORDINALITY AS g (low, high, note, segment)
+            WITH ORDINALITY AS g (low, high, summary, segment)
         CROSS JOIN LATERAL (
-            SELECT m.seq, m.create_time, m.note, coalesce(r.payload, m.payload) AS payload
+            SELECT m.seq, m.create_time, m.summary, coalesce(r.payload, m.payload) AS payload
             FROM message AS m
             LEFT JOIN LATERAL (
                 SELECT r.payload, r.in_context
@@ -84,7 +84,7 @@ FROM (
                 LIMIT 1
             ) AS r ON true
             WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN g.low AND g.high
-                AND m.note = g.note AND coalesce(r.in_context, m.in_context)
+                AND m.summary = g.summary AND coalesce(r.in_context, m.in_context)
             ORDER BY m.seq
             LIMIT $7
         ) AS m
@@ -98,13 +98,13 @@ ORDER BY segment, seq;
 
 -- name: context_outline
 -- The context without its contents: for limits, plans and checks. Segments come in the order of reading.
-SELECT g.segment, m.seq, m.note, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
-FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) WITH ORDINALITY AS g (low, high, note, segment)
+SELECT g.segment, m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
+FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) WITH ORDINALITY AS g (low, high, summary, segment)
 CROSS JOIN LATERAL (
-    SELECT m.seq, m.note, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
+    SELECT m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
     FROM message AS m
     WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN g.low AND g.high
-        AND m.note = g.note AND m.in_context
+        AND m.summary = g.summary AND m.in_context
     ORDER BY m.seq :direction
     LIMIT $6
 ) AS m
@@ -113,11 +113,11 @@ LIMIT $6;
 
 -- name: context_outline_as_of
 -- The same as of message $6.
-SELECT g.segment, m.seq, m.note, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
-FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) WITH ORDINALITY AS g (low, high, note, segment)
+SELECT g.segment, m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
+FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) WITH ORDINALITY AS g (low, high, summary, segment)
 CROSS JOIN LATERAL (
     SELECT
-        m.seq, m.note, m.role, coalesce(r.token_count, m.token_count) AS token_count,
+        m.seq, m.summary, m.role, coalesce(r.token_count, m.token_count) AS token_count,
         m.tool_call_ids, m.tool_call_id
     FROM message AS m
     LEFT JOIN LATERAL (
@@ -128,7 +128,7 @@ CROSS JOIN LATERAL (
         LIMIT 1
     ) AS r ON true
     WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN g.low AND g.high
-        AND m.note = g.note AND coalesce(r.in_context, m.in_context)
+        AND m.summary = g.summary AND coalesce(r.in_context, m.in_context)
     ORDER BY m.seq :direction
     LIMIT $7
 ) AS m
@@ -138,9 +138,9 @@ LIMIT $7;
 -- name: context_totals_as_of
 -- What the context held as of message $6.
 SELECT count(*) AS messages, coalesce(sum(coalesce(r.token_count, m.token_count)), 0)::bigint AS tokens
-FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) AS g (low, high, note)
+FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) AS g (low, high, summary)
 JOIN message AS m
-    ON m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN g.low AND g.high AND m.note = g.note
+    ON m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN g.low AND g.high AND m.summary = g.summary
 LEFT JOIN LATERAL (
     SELECT r.token_count, r.in_context
     FROM message_revision AS r
@@ -157,10 +157,10 @@ WHERE bucket = $1 AND session_key = $2;
 
 -- name: insert_spans
 -- What is hidden now.
-INSERT INTO hidden_span (bucket, session_key, kind, from_seq, to_seq, note_seq, covered)
-SELECT $1, $2, s.kind, s.from_seq, s.to_seq, s.note_seq, s.covered
+INSERT INTO hidden_span (bucket, session_key, kind, from_seq, to_seq, summary_seq, covered)
+SELECT $1, $2, s.kind, s.from_seq, s.to_seq, s.summary_seq, s.covered
 FROM unnest($3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[])
-    AS s (kind, from_seq, to_seq, note_seq, covered);
+    AS s (kind, from_seq, to_seq, summary_seq, covered);
 
 -- name: cover_spans
 -- A new compaction takes the place of those in its range.
@@ -181,46 +181,46 @@ WHERE bucket = $1 AND session_key = $2;
 -- name: context_totals
 -- The counters, derived from the log.
 SELECT count(*) AS messages, coalesce(sum(m.token_count), 0)::bigint AS tokens
-FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) AS g (low, high, note)
+FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) AS g (low, high, summary)
 JOIN message AS m
     ON m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN g.low AND g.high
-        AND m.note = g.note AND m.in_context;
+        AND m.summary = g.summary AND m.in_context;
 
 -- name: insert_compaction
 -- The record of a compaction.
 INSERT INTO compaction (
-    bucket, session_key, note_seq, change_no, from_seq, to_seq, message_count, tokens_before,
-    tokens_after, author, model, round_index, create_time
+    bucket, session_key, summary_seq, change_no, from_seq, to_seq, message_count, tokens_before,
+    tokens_after, author, model, turn_index, create_time
 )
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, s.round_index, statement_timestamp()
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, s.turn_index, statement_timestamp()
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2;
 
 -- name: read_compaction
--- One compaction, and whether its note stands in the context.
+-- One compaction, and whether its summary stands in the context.
 SELECT
     c.*,
     EXISTS (
         SELECT
         FROM hidden_span AS p
         WHERE p.bucket = $1 AND p.session_key = $2 AND p.kind = 1 AND p.from_seq = c.from_seq
-            AND p.note_seq = c.note_seq
+            AND p.summary_seq = c.summary_seq
     ) AND coalesce(
         (
             SELECT m.in_context
             FROM message AS m
-            WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = c.note_seq
+            WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = c.summary_seq
         ),
         (
-            SELECT s.silent_notes IS NULL OR c.note_seq <> ALL(s.silent_notes)
+            SELECT s.silent_summaries IS NULL OR c.summary_seq <> ALL(s.silent_summaries)
             FROM message_segment AS s
-            WHERE s.bucket = $1 AND s.session_key = $2 AND s.first_seq <= c.note_seq
+            WHERE s.bucket = $1 AND s.session_key = $2 AND s.first_seq <= c.summary_seq
             ORDER BY s.first_seq DESC
             LIMIT 1
         )
     ) AS in_context
 FROM compaction AS c
-WHERE c.bucket = $1 AND c.session_key = $2 AND c.note_seq = $3;
+WHERE c.bucket = $1 AND c.session_key = $2 AND c.summary_seq = $3;
 
 -- name: list_compactions
 -- A page of compactions, the newest first.
@@ -230,31 +230,31 @@ SELECT
         SELECT
         FROM hidden_span AS p
         WHERE p.bucket = $1 AND p.session_key = $2 AND p.kind = 1 AND p.from_seq = c.from_seq
-            AND p.note_seq = c.note_seq
+            AND p.summary_seq = c.summary_seq
     ) AND coalesce(
         (
             SELECT m.in_context
             FROM message AS m
-            WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = c.note_seq
+            WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = c.summary_seq
         ),
         (
-            SELECT s.silent_notes IS NULL OR c.note_seq <> ALL(s.silent_notes)
+            SELECT s.silent_summaries IS NULL OR c.summary_seq <> ALL(s.silent_summaries)
             FROM message_segment AS s
-            WHERE s.bucket = $1 AND s.session_key = $2 AND s.first_seq <= c.note_seq
+            WHERE s.bucket = $1 AND s.session_key = $2 AND s.first_seq <= c.summary_seq
             ORDER BY s.first_seq DESC
             LIMIT 1
         )
     ) AS in_context
 FROM compaction AS c
-WHERE c.bucket = $1 AND c.session_key = $2 AND c.note_seq < $3
-ORDER BY c.note_seq DESC
+WHERE c.bucket = $1 AND c.session_key = $2 AND c.summary_seq < $3
+ORDER BY c.summary_seq DESC
 LIMIT $4;
 
 -- name: revert_compaction
 -- It counts no more from the next seq on.
 UPDATE compaction
 SET revert_time = statement_timestamp(), revert_effective_seq = $4
-WHERE bucket = $1 AND session_key = $2 AND note_seq = $3;
+WHERE bucket = $1 AND session_key = $2 AND summary_seq = $3;
 
 -- name: insert_rewind
 -- The record of a rewind.
@@ -264,11 +264,11 @@ INSERT INTO rewind (
 VALUES ($1, $2, $3, $4, $5, $6, $7, statement_timestamp());
 
 -- name: read_rewind
--- One rewind; 0 is the newest that isn't undone.
+-- One rewind; 0 is the newest that isn't reverted.
 SELECT *
 FROM rewind
 WHERE bucket = $1 AND session_key = $2
-    AND CASE $3::bigint WHEN 0 THEN undo_time IS NULL ELSE rewind_id = $3 END
+    AND CASE $3::bigint WHEN 0 THEN revert_time IS NULL ELSE rewind_id = $3 END
 ORDER BY rewind_id DESC
 LIMIT 1;
 
@@ -280,17 +280,17 @@ WHERE bucket = $1 AND session_key = $2 AND rewind_id < $3
 ORDER BY rewind_id DESC
 LIMIT $4;
 
--- name: undo_obstacle
+-- name: revert_obstacle
 -- A compaction that counts, was made after a rewind of $3 + 1 to $4, and doesn't suit what comes back: it
 -- stands where that stood, or holds a result of a call in it.
-SELECT c.note_seq
+SELECT c.summary_seq
 FROM compaction AS c
-WHERE c.bucket = $1 AND c.session_key = $2 AND c.note_seq > $4 AND c.revert_time IS NULL
+WHERE c.bucket = $1 AND c.session_key = $2 AND c.summary_seq > $4 AND c.revert_time IS NULL
     AND NOT EXISTS (
         SELECT
         FROM hidden_span AS s
         WHERE s.bucket = $1 AND s.session_key = $2 AND s.kind = 2
-            AND c.note_seq BETWEEN s.from_seq AND s.to_seq
+            AND c.summary_seq BETWEEN s.from_seq AND s.to_seq
     )
     AND (
         (c.from_seq <= $4 AND c.to_seq > $3)
@@ -304,13 +304,13 @@ WHERE c.bucket = $1 AND c.session_key = $2 AND c.note_seq > $4 AND c.revert_time
                 AND r.seq BETWEEN c.from_seq AND c.to_seq AND r.seq > m.seq
         )
     )
-ORDER BY c.note_seq
+ORDER BY c.summary_seq
 LIMIT 1;
 
--- name: undo_rewind
+-- name: revert_rewind
 -- It counts no more from the next seq on.
 UPDATE rewind
-SET undo_time = statement_timestamp(), undo_effective_seq = $4
+SET revert_time = statement_timestamp(), revert_effective_seq = $4
 WHERE bucket = $1 AND session_key = $2 AND rewind_id = $3;
 
 -- name: set_writer

@@ -16,7 +16,7 @@ FROM head;
 -- A session's state, and what stands where a watch is to begin: $3 a seq or null for the last, $4 a change
 -- or null for the last before seq $5.
 SELECT
-    s.incarnation, h.first_seq, h.next_seq, h.next_change, h.archived_before_seq, p.seq, p.change_no,
+    s.incarnation, h.first_seq, h.next_seq, h.next_change, h.offloaded_before_seq, p.seq, p.change_no,
     (
         SELECT m.create_time
         FROM message AS m
@@ -44,8 +44,8 @@ WHERE s.bucket = $1 AND s.session_key = $2;
 -- What happened behind message $3 and change $4, in order: $5 how many at most, $6 how many bytes. One
 -- statement sees one state; a row without a place says that nothing happened.
 SELECT
-    s.incarnation, h.next_seq, h.next_change, h.archived_before_seq,
-    i.seq, i.change_no, i.create_time, i.note, i.payload, i.kind, i.reference, i.seqs, i.child_id,
+    s.incarnation, h.next_seq, h.next_change, h.offloaded_before_seq,
+    i.seq, i.change_no, i.create_time, i.summary, i.payload, i.kind, i.reference, i.seqs, i.child_id,
     i.child_kind, i.client_id, i.available
 FROM session AS s
 JOIN session_head AS h USING (bucket, session_key)
@@ -58,7 +58,7 @@ LEFT JOIN LATERAL (
     FROM (
         (
             SELECT
-                m.seq, 0::bigint AS change_no, m.create_time, m.note, m.payload, 0::smallint AS kind,
+                m.seq, 0::bigint AS change_no, m.create_time, m.summary, m.payload, 0::smallint AS kind,
                 0::bigint AS reference, NULL::bigint[] AS seqs, '' AS child_id, 0::smallint AS child_kind,
                 m.client_id
             FROM message AS m

@@ -1,7 +1,7 @@
 -- name: list_sessions
--- The keys of a page, of pinned sessions or of others. Filters that aren't given aren't in the text: a plan for
--- all of them would take no index. And :rows is a number in it: of a limit that it doesn't know the planner thinks
--- that it is a tenth of all, and takes no index either.
+-- The keys of a page, of pinned sessions or of others. Filters that aren't given aren't in the text: a plan
+-- for all of them would take no index. And :rows is a number in it: of a limit that it doesn't know the
+-- planner thinks that it is a tenth of all, and takes no index either.
 SELECT s.bucket, s.session_key, s.pinned, s.:order_time AS order_time
 FROM session AS s
 WHERE s.tenant = :tenant
@@ -55,9 +55,9 @@ s.source = :source
 -- What is left.
 s.source <> ALL(:exclude_sources::text[])
 
--- name: filter_profile
+-- name: filter_agent
 -- By an index of its own.
-s.profile = :profile
+s.agent = :agent
 
 -- name: filter_parent_id
 -- By an index of its own.

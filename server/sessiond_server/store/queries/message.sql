@@ -2,8 +2,8 @@
 -- A page of the log, without the ranges that the caller skips: $3, $4 the ranges to read in order, $5 only
 -- the transcript, $6 roles, $7 kinds, $8 the size, $9 how many bytes at most. `available` counts what
 -- there is, up to the size, so that a page cut by its bytes says that there is more. A row without a seq
--- says that there is nothing; each says where the archive's border was then.
-SELECT m.seq, m.create_time, m.note, m.payload, m.available, m.segment, h.archived_before_seq
+-- says that there is nothing; each says where the offload border was then.
+SELECT m.seq, m.create_time, m.summary, m.payload, m.available, m.segment, h.offloaded_before_seq
 FROM session_head AS h
 LEFT JOIN LATERAL (
     SELECT
@@ -15,7 +15,7 @@ LEFT JOIN LATERAL (
         SELECT m.*, r.place AS segment
         FROM unnest($3::bigint[], $4::bigint[]) WITH ORDINALITY AS r (low, high, place)
         CROSS JOIN LATERAL (
-            SELECT m.seq, m.create_time, m.note, m.payload
+            SELECT m.seq, m.create_time, m.summary, m.payload
             FROM message AS m
             WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN r.low AND r.high
                 AND (m.in_transcript OR NOT $5::boolean)
@@ -33,20 +33,20 @@ WHERE h.bucket = $1 AND h.session_key = $2
 ORDER BY m.seq :direction;
 
 -- name: read_border
--- Below which seq a session's messages are archived.
-SELECT archived_before_seq
+-- Below which seq a session's messages are offloaded.
+SELECT offloaded_before_seq
 FROM session_head
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: message_by_seq
 -- One message.
-SELECT seq, create_time, note, payload
+SELECT seq, create_time, summary, payload
 FROM message
 WHERE bucket = $1 AND session_key = $2 AND seq = $3;
 
 -- name: message_by_client_id
 -- One message by the id that its writer gave it.
-SELECT seq, create_time, note, payload
+SELECT seq, create_time, summary, payload
 FROM message
 WHERE bucket = $1 AND session_key = $2 AND client_id = $3;
 
@@ -89,30 +89,30 @@ ORDER BY from_seq DESC
 LIMIT $5;
 
 -- name: spans_over
--- Which rewound and compacted spans the messages of a page stand in, for their marks. A note stands where
+-- Which rewound and compacted spans the messages of a page stand in, for their marks. A summary stands where
 -- the range that it replaces does, and nowhere once it is reverted.
-SELECT k.seq, s.kind, s.note_seq
+SELECT k.seq, s.kind, s.summary_seq
 FROM unnest($3::bigint[]) AS k (seq)
 LEFT JOIN compaction AS c
-    ON c.bucket = $1 AND c.session_key = $2 AND c.note_seq = k.seq
+    ON c.bucket = $1 AND c.session_key = $2 AND c.summary_seq = k.seq
 CROSS JOIN LATERAL (
     VALUES (1::smallint, coalesce(c.from_seq, k.seq)), (2::smallint, k.seq)
 ) AS p (kind, seq)
 CROSS JOIN LATERAL (
-    SELECT s.kind, s.note_seq, s.to_seq
+    SELECT s.kind, s.summary_seq, s.to_seq
     FROM hidden_span AS s
     WHERE s.bucket = $1 AND s.session_key = $2 AND s.kind = p.kind AND s.from_seq <= p.seq
     ORDER BY s.from_seq DESC
     LIMIT 1
 ) AS s
-WHERE s.to_seq >= p.seq AND s.note_seq IS DISTINCT FROM k.seq
+WHERE s.to_seq >= p.seq AND s.summary_seq IS DISTINCT FROM k.seq
     AND (p.kind = 2 OR c.revert_time IS NULL);
 
--- name: note_ranges
--- What the notes of a page replace.
-SELECT note_seq, from_seq, to_seq
+-- name: summary_ranges
+-- What the summaries of a page replace.
+SELECT summary_seq, from_seq, to_seq
 FROM compaction
-WHERE bucket = $1 AND session_key = $2 AND note_seq = ANY($3::bigint[]);
+WHERE bucket = $1 AND session_key = $2 AND summary_seq = ANY($3::bigint[]);
 
 -- name: size_of_messages
 -- What an update would have to hold in memory.
@@ -122,7 +122,7 @@ WHERE bucket = $1 AND session_key = $2 AND seq = ANY($3::bigint[]);
 
 -- name: messages_to_update
 -- The current versions, in order.
-SELECT seq, create_time, token_count, kind, in_context, in_transcript, note, payload
+SELECT seq, create_time, token_count, kind, in_context, in_transcript, summary, payload
 FROM message
 WHERE bucket = $1 AND session_key = $2 AND seq = ANY($3::bigint[]);
 
@@ -162,7 +162,7 @@ DELETE FROM open_tool_call
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: derive_open_tool_calls
--- From the log itself, after a rewind or its undoing; costs a look at all tool messages.
+-- From the log itself, after a rewind or its revert; costs a look at all tool messages.
 INSERT INTO open_tool_call (bucket, session_key, tool_call_id, seq, position)
 SELECT m.bucket, m.session_key, c.tool_call_id, m.seq, c.position
 FROM message AS m

@@ -1,6 +1,6 @@
 -- name: prune_candidates
--- The oldest sessions that fit a rule, of pinned ones or of others. At most 20,000 are looked at, whether they fit or
--- not; each row says how many were, and where the last of them stands, also when none fits.
+-- The oldest sessions that fit a rule, of pinned ones or of others. At most 20,000 are looked at, whether
+-- they fit or not; each row says how many were, and where the last of them stands, also when none fits.
 WITH looked_at AS MATERIALIZED (
     SELECT s.*
     FROM session AS s
@@ -20,7 +20,7 @@ fitting AS (
         AND ($7::text[] IS NULL OR s.source = ANY($7))
         AND ($8::text[] IS NULL OR s.source <> ALL($8))
         AND ($9::text IS NULL OR s.owner = $9)
-        AND ($10::text IS NULL OR s.profile = $10)
+        AND ($10::text IS NULL OR s.agent = $10)
         AND ($11::text IS NULL OR s.labels @> $11::jsonb)
         AND ($12::boolean OR s.parent_kind <> 1)
         AND ($13::timestamptz IS NULL OR h.activity_time <= $13)
@@ -64,16 +64,16 @@ WHERE bucket = $1 AND tenant = $2;
 -- Before it is replaced or deleted.
 SELECT *
 FROM retention_policy
-WHERE bucket = $1 AND tenant = $2 AND name = $3
+WHERE bucket = $1 AND tenant = $2 AND policy_id = $3
 FOR UPDATE;
 
 -- name: set_policy
 -- A new policy, or the next version of one.
 INSERT INTO retention_policy (
-    bucket, tenant, name, version, rule, dry_run, create_time, update_time, last_run_time
+    bucket, tenant, policy_id, version, rule, dry_run, create_time, update_time, last_run_time
 )
 VALUES ($1, $2, $3, $4, $5, $6, statement_timestamp(), statement_timestamp(), NULL)
-ON CONFLICT (bucket, tenant, name) DO UPDATE
+ON CONFLICT (bucket, tenant, policy_id) DO UPDATE
 SET version = excluded.version, rule = excluded.rule, dry_run = excluded.dry_run,
     update_time = excluded.update_time
 RETURNING *;
@@ -81,40 +81,40 @@ RETURNING *;
 -- name: delete_policy
 -- Its reports stay.
 DELETE FROM retention_policy
-WHERE bucket = $1 AND tenant = $2 AND name = $3;
+WHERE bucket = $1 AND tenant = $2 AND policy_id = $3;
 
 -- name: list_policies
--- A page by name.
+-- A page by id.
 SELECT *
 FROM retention_policy
-WHERE bucket = $1 AND tenant = $2 AND name > $3
-ORDER BY name
+WHERE bucket = $1 AND tenant = $2 AND policy_id > $3
+ORDER BY policy_id
 LIMIT $4;
 
 -- name: all_policies
 -- What the job goes through, those first that weren't for longest.
 SELECT *
 FROM retention_policy
-ORDER BY last_run_time NULLS FIRST, bucket, tenant, name;
+ORDER BY last_run_time NULLS FIRST, bucket, tenant, policy_id;
 
 -- name: hold_policy
 -- A policy that is followed isn't changed until what it deletes is committed; nothing if it was changed.
-SELECT name
+SELECT policy_id
 FROM retention_policy
-WHERE bucket = $1 AND tenant = $2 AND name = $3 AND version = $4
+WHERE bucket = $1 AND tenant = $2 AND policy_id = $3 AND version = $4
 FOR SHARE;
 
 -- name: policy_was_run
 -- Only of the version that was.
 UPDATE retention_policy
 SET last_run_time = statement_timestamp()
-WHERE bucket = $1 AND tenant = $2 AND name = $3 AND version = $4;
+WHERE bucket = $1 AND tenant = $2 AND policy_id = $3 AND version = $4;
 
 -- name: report_session
 -- One more session of a report, which is made with its first.
 WITH report AS (
     INSERT INTO retention_report AS r (
-        bucket, tenant, report_id, policy, rule, dry_run, start_time, end_time, session_count,
+        bucket, tenant, report_id, policy_id, rule, dry_run, start_time, end_time, session_count,
         message_count, kept_count
     )
     VALUES (
@@ -137,7 +137,7 @@ VALUES ($1, $2, $3, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 -- A page, the newest first.
 SELECT *
 FROM retention_report
-WHERE bucket = $1 AND tenant = $2 AND ($3::text IS NULL OR policy = $3) AND report_id < $4
+WHERE bucket = $1 AND tenant = $2 AND ($3::text IS NULL OR policy_id = $3) AND report_id < $4
 ORDER BY report_id DESC
 LIMIT $5;
 
@@ -152,11 +152,11 @@ ORDER BY report_id DESC, item_no;
 -- The reports of a policy but for the newest $4.
 WITH dropped AS (
     DELETE FROM retention_report
-    WHERE bucket = $1 AND tenant = $2 AND policy = $3
+    WHERE bucket = $1 AND tenant = $2 AND policy_id = $3
         AND report_id <= (
             SELECT report_id
             FROM retention_report
-            WHERE bucket = $1 AND tenant = $2 AND policy = $3
+            WHERE bucket = $1 AND tenant = $2 AND policy_id = $3
             ORDER BY report_id DESC
             OFFSET $4
             LIMIT 1

@@ -265,30 +265,30 @@ ORDER BY e.create_time DESC, e.session_key DESC, e.seq DESC
 LIMIT 1;
 
 -- name: search_messages_at
--- The messages of hits, as far as they aren't archived.
-SELECT m.bucket, m.session_key, m.seq, m.create_time, m.note, m.payload
+-- The messages of hits, as far as they aren't offloaded.
+SELECT m.bucket, m.session_key, m.seq, m.create_time, m.summary, m.payload
 FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS k (bucket, session_key, seq)
 JOIN message AS m
     ON m.bucket = k.bucket AND m.session_key = k.session_key AND m.seq = k.seq;
 
 -- name: search_marks
 -- What hides the messages of hits now; as in spans_over, for several sessions.
-SELECT k.bucket, k.session_key, k.seq, s.kind, s.note_seq
+SELECT k.bucket, k.session_key, k.seq, s.kind, s.summary_seq
 FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS k (bucket, session_key, seq)
 LEFT JOIN compaction AS c
-    ON c.bucket = k.bucket AND c.session_key = k.session_key AND c.note_seq = k.seq
+    ON c.bucket = k.bucket AND c.session_key = k.session_key AND c.summary_seq = k.seq
 CROSS JOIN LATERAL (
     VALUES (1::smallint, coalesce(c.from_seq, k.seq)), (2::smallint, k.seq)
 ) AS p (kind, seq)
 CROSS JOIN LATERAL (
-    SELECT s.kind, s.note_seq, s.to_seq
+    SELECT s.kind, s.summary_seq, s.to_seq
     FROM hidden_span AS s
     WHERE s.bucket = k.bucket AND s.session_key = k.session_key AND s.kind = p.kind
         AND s.from_seq <= p.seq
     ORDER BY s.from_seq DESC
     LIMIT 1
 ) AS s
-WHERE s.to_seq >= p.seq AND s.note_seq IS DISTINCT FROM k.seq
+WHERE s.to_seq >= p.seq AND s.summary_seq IS DISTINCT FROM k.seq
     AND (p.kind = 2 OR c.revert_time IS NULL);
 
 -- name: search_sessions

@@ -27,9 +27,9 @@ SELECT clock_timestamp();
 -- The head is inserted with it; a session that exists already leaves both alone.
 WITH made AS (
     INSERT INTO session (
-        bucket, session_key, tenant, session_id, incarnation, owner, source, profile, title,
+        bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
         title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
-        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, round_index, revision,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     VALUES (
@@ -55,14 +55,14 @@ RETURNING session_key;
 -- The facts that can change, all at once; the caller holds the head's lock.
 UPDATE session
 SET title = $3, title_source = $4, pinned = $5, state = $6, end_reason = $7,
-    labels = $8::text::jsonb, details = $9, round_index = $10, end_time = $11,
+    labels = $8::text::jsonb, details = $9, turn_index = $10, end_time = $11,
     revision = revision + 1, update_time = statement_timestamp()
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: set_head_state
--- Appends look at the head's state alone, claims of recalls at the recall.
-WITH recalls AS (
-    UPDATE recall
+-- Appends look at the head's state alone, claims of reminders at the reminder.
+WITH reminders AS (
+    UPDATE reminder
     SET held = $3 <> 1
     WHERE bucket = $1 AND session_key = $2 AND state = 1
 )
@@ -86,7 +86,7 @@ WHERE s.bucket = head.bucket AND s.session_key = head.session_key;
 
 -- name: claim_title
 -- One session of an owner at most gets a title.
-INSERT INTO session_title (bucket, tenant, owner, title, lineage, number, session_id)
+INSERT INTO session_title (bucket, tenant, owner, title, series, number, session_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (bucket, tenant, owner, title) DO NOTHING
 RETURNING session_id;
@@ -102,11 +102,11 @@ WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND title = $4;
 DELETE FROM session_title
 WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND title = $4 AND session_id = $5;
 
--- name: lineage_numbers
--- The newest of a title's lineage.
+-- name: series_numbers
+-- The newest of a title's series.
 SELECT max(number) AS newest
 FROM session_title
-WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND lineage = $4;
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND series = $4;
 
 -- name: sessions_by_prefix
 -- A range of the C collation is a prefix search in which % and _ mean themselves.
@@ -117,10 +117,10 @@ ORDER BY session_id
 LIMIT 21;
 
 -- name: newest_session_by_title
--- The newest of a lineage of each owner.
+-- The newest of a series of each owner.
 SELECT DISTINCT ON (owner) owner, session_id
 FROM session_title
-WHERE tenant = $1 AND lineage = $2 AND ($3 = '' OR owner = $3)
+WHERE tenant = $1 AND series = $2 AND ($3 = '' OR owner = $3)
 ORDER BY owner, number DESC
 LIMIT 21;
 
@@ -128,7 +128,7 @@ LIMIT 21;
 -- The session with a title of each owner.
 SELECT session_id
 FROM session_title
-WHERE tenant = $1 AND title = $2 AND lineage = $3 AND ($4 = '' OR owner = $4)
+WHERE tenant = $1 AND title = $2 AND series = $3 AND ($4 = '' OR owner = $4)
 ORDER BY owner
 LIMIT 21;
 
@@ -235,8 +235,8 @@ drafts AS (
 usage AS (
     DELETE FROM usage_sum AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
-usage_rounds AS (
-    DELETE FROM usage_round AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+usage_turns AS (
+    DELETE FROM usage_turn AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
 billing AS (
     DELETE FROM usage_billing AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
@@ -245,25 +245,25 @@ requests AS (
     DELETE FROM session_request AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
-logs AS (
-    DELETE FROM session_log AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+journal AS (
+    DELETE FROM journal_record AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
-log_totals AS (
-    DELETE FROM session_log_total AS t USING gone
+journal_totals AS (
+    DELETE FROM journal_total AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
-watermarks AS (
-    DELETE FROM watermark AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+cursors AS (
+    DELETE FROM consumer_cursor AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
-recalls AS (
-    DELETE FROM recall AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+reminders AS (
+    DELETE FROM reminder AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
 segments AS (
     DELETE FROM message_segment AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
-archives AS (
-    DELETE FROM message_archive AS t USING gone
+offloads AS (
+    DELETE FROM message_offload AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
 heads AS (
@@ -273,8 +273,8 @@ DELETE FROM session AS t USING gone
 WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key;
 
 -- name: clear_session_rows
--- Everything but the session itself, its attachments, recalls and watermarks. Of its changes those stay that aren't about
--- messages: $3 are their kinds.
+-- Everything but the session itself, its attachments, reminders and cursors. Of its changes those stay that
+-- aren't about messages: $3 are their kinds.
 WITH messages AS (
     DELETE FROM message WHERE bucket = $1 AND session_key = $2
 ),
@@ -290,11 +290,11 @@ compactions AS (
 rewinds AS (
     DELETE FROM rewind WHERE bucket = $1 AND session_key = $2
 ),
-logs AS (
-    DELETE FROM session_log WHERE bucket = $1 AND session_key = $2
+journal AS (
+    DELETE FROM journal_record WHERE bucket = $1 AND session_key = $2
 ),
-log_total AS (
-    UPDATE session_log_total
+journal_totals AS (
+    UPDATE journal_total
     SET record_count = 0, content_bytes = 0
     WHERE bucket = $1 AND session_key = $2
 ),
@@ -310,30 +310,30 @@ entries AS (
 segments AS (
     DELETE FROM message_segment WHERE bucket = $1 AND session_key = $2
 ),
-archives AS (
-    DELETE FROM message_archive WHERE bucket = $1 AND session_key = $2
+offloads AS (
+    DELETE FROM message_offload WHERE bucket = $1 AND session_key = $2
 ),
 changes AS (
     DELETE FROM session_change WHERE bucket = $1 AND session_key = $2 AND kind <> ALL($3::smallint[])
 )
 UPDATE session_head
 SET first_seq = next_seq, next_change = next_change + 1, message_count = 0, tool_call_count = 0,
-    context_message_count = 0, context_token_count = 0, archived_before_seq = 0
+    context_message_count = 0, context_token_count = 0, offloaded_before_seq = 0
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: copy_session_rows
 -- A fork's history as it was right after message $5, or all of it as it stands when $5 is null. A message
--- that was changed later is copied as it was then. What is archived of it is copied beforehand: $6 messages
+-- that was changed later is copied as it was then. What is offloaded of it is copied beforehand: $6 messages
 -- with $7 tool calls.
 WITH messages AS (
     INSERT INTO message (
         bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript,
-        note, client_id, tool_call_ids, tool_call_id, payload
+        summary, client_id, tool_call_ids, tool_call_id, payload
     )
     SELECT
         $3, $4, m.seq, m.create_time, coalesce(r.token_count, m.token_count), m.role,
         coalesce(r.kind, m.kind), coalesce(r.in_context, m.in_context),
-        coalesce(r.in_transcript, m.in_transcript), m.note, m.client_id,
+        coalesce(r.in_transcript, m.in_transcript), m.summary, m.client_id,
         m.tool_call_ids, m.tool_call_id, coalesce(r.payload, m.payload)
     FROM message AS m
     LEFT JOIN LATERAL (
@@ -357,19 +357,19 @@ revisions AS (
 compactions AS (
     INSERT INTO compaction
     SELECT
-        $3, $4, note_seq, change_no, from_seq, to_seq, message_count, tokens_before, tokens_after,
-        author, model, round_index, create_time,
+        $3, $4, summary_seq, change_no, from_seq, to_seq, message_count, tokens_before, tokens_after,
+        author, model, turn_index, create_time,
         CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_time END,
         CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_effective_seq END
     FROM compaction
-    WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR note_seq <= $5)
+    WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR summary_seq <= $5)
 ),
 rewinds AS (
     INSERT INTO rewind
     SELECT
         $3, $4, rewind_id, after_seq, to_seq, effective_seq, author, create_time,
-        CASE WHEN $5::bigint IS NULL OR undo_effective_seq <= $5 THEN undo_time END,
-        CASE WHEN $5::bigint IS NULL OR undo_effective_seq <= $5 THEN undo_effective_seq END
+        CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_time END,
+        CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_effective_seq END
     FROM rewind
     WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR effective_seq <= $5)
 ),

@@ -3,7 +3,7 @@
 SELECT
     s.*, s.labels::text AS labels_json,
     h.first_seq, h.next_seq, h.message_count, h.tool_call_count, h.context_message_count,
-    h.context_token_count, h.activity_time, h.archived_before_seq,
+    h.context_token_count, h.activity_time, h.offloaded_before_seq,
     (
         SELECT count(*)
         FROM waiting_tool_call AS w
@@ -51,8 +51,8 @@ JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket
 
 -- name: list_previews
 -- What a list shows of each session's conversation: the beginnings of messages among which the first and the
--- last text is. A row without a seq says that there is nothing; each says where the session's archive ends.
-SELECT k.place, h.archived_before_seq, m.seq, m.beginning, m.opening
+-- last text is. A row without a seq says that there is nothing; each says where the session's offload ends.
+SELECT k.place, h.offloaded_before_seq, m.seq, m.beginning, m.opening
 FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::bigint[])
     WITH ORDINALITY AS k (bucket, session_key, first_seq, next_seq, place)
 JOIN session_head AS h USING (bucket, session_key)
@@ -80,8 +80,8 @@ LEFT JOIN LATERAL (
 ORDER BY k.place, m.opening, m.seq DESC;
 
 -- name: continued
--- A session, the one that it continues, the one that that continues, and so on, $4 at most. With an owner ($5) it
--- ends before somebody else's.
+-- A session, the one that it continues, the one that that continues, and so on, $4 at most. With an owner
+-- ($5) it ends before somebody else's.
 WITH RECURSIVE chain AS (
     SELECT s.session_id, s.parent_id, s.parent_kind, 1 AS place
     FROM session AS s

@@ -1,6 +1,6 @@
 -- name: count_sessions
--- The sessions of a tenant or an owner by state and by source: a row per state, then one per source, those with
--- most sessions first. At most $3 sessions are looked at, and at most $4 rows answered.
+-- The sessions of a tenant or an owner by state and by source: a row per state, then one per source, those
+-- with most sessions first. At most $3 sessions are looked at, and at most $4 rows answered.
 WITH counted AS MATERIALIZED (
     SELECT bucket, session_key, state, source, parent_kind
     FROM session
@@ -25,8 +25,8 @@ FROM session AS s
 JOIN message AS m USING (bucket, session_key)
 WHERE s.tenant = $1 AND ($2::text IS NULL OR s.owner = $2);
 
--- name: archived_totals
--- What is archived of at most $3 sessions: messages, their bytes, and what they take compressed.
+-- name: offloaded_totals
+-- What is offloaded of at most $3 sessions: messages, their bytes, and what they take compressed.
 SELECT
     coalesce(sum(g.last_seq - g.first_seq + 1), 0)::bigint AS messages,
     coalesce(sum(g.message_bytes), 0)::bigint AS bytes,

@@ -8,7 +8,7 @@ WHERE tenant = $1
     AND ($4::text[] IS NULL OR source = ANY($4))
 ORDER BY root_id, create_time, session_id;
 
--- name: transfer_lineage
+-- name: transfer_continuations
 -- The sessions that these continue, and those that continue them.
 WITH RECURSIVE line AS (
     SELECT session_id COLLATE "C" AS session_id
@@ -38,14 +38,14 @@ FROM tree;
 
 -- name: transfer_messages
 -- A page of the log from seq $3 to $4, as it was before change $5: $6 how many, $7 how many bytes at most.
-SELECT seq, create_time, note, payload
+SELECT seq, create_time, summary, payload
 FROM (
     SELECT
         m.*,
         row_number() OVER page AS place,
         sum(octet_length(m.payload) + 64) OVER page AS bytes
     FROM (
-        SELECT m.seq, m.create_time, m.note, coalesce(r.payload, m.payload) AS payload
+        SELECT m.seq, m.create_time, m.summary, coalesce(r.payload, m.payload) AS payload
         FROM message AS m
         LEFT JOIN LATERAL (
             SELECT r.payload
@@ -85,7 +85,7 @@ LIMIT $5;
 SELECT *
 FROM compaction
 WHERE bucket = $1 AND session_key = $2
-ORDER BY note_seq;
+ORDER BY summary_seq;
 
 -- name: transfer_rewinds
 -- Every rewind.
@@ -101,8 +101,8 @@ FROM session_change
 WHERE bucket = $1 AND session_key = $2 AND kind = ANY($3::smallint[]);
 
 -- name: transfer_changes
--- The entries of the feed but messages, behind number $3 and before $4: $5 how many. They stand in the order of
--- their numbers.
+-- The entries of the feed but messages, behind number $3 and before $4: $5 how many. They stand in the order
+-- of their numbers.
 SELECT change_no, after_seq, kind, reference, seqs, child_id, child_kind, create_time
 FROM session_change
 WHERE bucket = $1 AND session_key = $2 AND change_no > $3 AND change_no < $4
@@ -122,13 +122,14 @@ SELECT EXISTS (
 );
 
 -- name: import_session
--- A session as it was elsewhere, with its times. That it was made meanwhile violates its key, and all is done once
--- more. No activity is later than now, or the session would be thought busy, and be listed first, until then.
+-- A session as it was elsewhere, with its times. That it was made meanwhile violates its key, and all is done
+-- once more. No activity is later than now, or the session would be thought busy, and be listed first, until
+-- then.
 WITH made AS (
     INSERT INTO session (
-        bucket, session_key, tenant, session_id, incarnation, owner, source, profile, title,
+        bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
         title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
-        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, round_index, revision,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     VALUES (
@@ -177,7 +178,7 @@ WHERE bucket = $1 AND session_key = $2 AND seq = $3;
 -- Messages with the seqs and times that they had, behind the last one; the caller holds the head's lock.
 WITH added AS MATERIALIZED (
     SELECT
-        $1::smallint AS bucket, $2::uuid AS session_key, i.seq, i.create_time, i.note, i.client_id, i.facts,
+        $1::smallint AS bucket, $2::uuid AS session_key, i.seq, i.create_time, i.summary, i.client_id, i.facts,
         i.payload,
         string_to_array(nullif(split_part(i.tools, chr(30), 1), ''), chr(31)) AS calls,
         nullif(split_part(i.tools, chr(30), 2), '') AS tool_call_id,
@@ -185,7 +186,7 @@ WITH added AS MATERIALIZED (
         (i.facts & 2) <> 0 AS in_context
     FROM unnest(
         $3::bigint[], $4::timestamptz[], $5::boolean[], $6::text[], $7::bigint[], $8::text[], $9::bytea[]
-    ) AS i (seq, create_time, note, client_id, facts, tools, payload)
+    ) AS i (seq, create_time, summary, client_id, facts, tools, payload)
 ),
 grown AS (
     UPDATE session_head AS h
@@ -226,13 +227,13 @@ opened AS (
         )
 )
 INSERT INTO message (
-    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, note,
+    bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
     client_id, tool_call_ids, tool_call_id, payload
 )
 SELECT
     bucket, session_key, seq, create_time, token_count,
     ((facts >> 8) & 255)::smallint, ((facts >> 2) & 63)::smallint, in_context, (facts & 1) <> 0,
-    note, client_id, calls, tool_call_id, payload
+    summary, client_id, calls, tool_call_id, payload
 FROM added;
 
 -- name: known_revisions
@@ -257,16 +258,16 @@ FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])
 -- name: import_compaction
 -- A compaction as it was recorded elsewhere.
 INSERT INTO compaction (
-    bucket, session_key, note_seq, change_no, from_seq, to_seq, message_count, tokens_before,
-    tokens_after, author, model, round_index, create_time
+    bucket, session_key, summary_seq, change_no, from_seq, to_seq, message_count, tokens_before,
+    tokens_after, author, model, turn_index, create_time
 )
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 
--- name: import_revert
+-- name: import_compaction_revert
 -- A compaction counts no more.
 UPDATE compaction
 SET revert_time = $5, revert_effective_seq = $4
-WHERE bucket = $1 AND session_key = $2 AND note_seq = $3;
+WHERE bucket = $1 AND session_key = $2 AND summary_seq = $3;
 
 -- name: import_rewind
 -- A rewind as it was recorded elsewhere.
@@ -275,10 +276,10 @@ INSERT INTO rewind (
 )
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
--- name: import_undo
+-- name: import_rewind_revert
 -- A rewind counts no more.
 UPDATE rewind
-SET undo_time = $5, undo_effective_seq = $4
+SET revert_time = $5, revert_effective_seq = $4
 WHERE bucket = $1 AND session_key = $2 AND rewind_id = $3;
 
 -- name: known_changes
@@ -324,14 +325,14 @@ FROM usage_sum
 WHERE bucket = $1 AND session_key = $2
 ORDER BY inherited, day, model, currency;
 
--- name: transfer_usage_rounds
--- The same by rounds.
+-- name: transfer_usage_turns
+-- The same by turns.
 SELECT
-    round_index, model, day, currency, record_time, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    turn_index, model, day, currency, record_time, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
     reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
-FROM usage_round
+FROM usage_turn
 WHERE bucket = $1 AND session_key = $2
-ORDER BY round_index, model, day, currency;
+ORDER BY turn_index, model, day, currency;
 
 -- name: transfer_seen
 -- Hashes of the request ids that a session has seen.
@@ -384,14 +385,14 @@ SET record_count = usage_of_tenant.record_count + excluded.record_count,
     actual = usage_of_tenant.actual + excluded.actual
 RETURNING true;
 
--- name: import_usage_round
--- The sum of a round, unless there is one.
-INSERT INTO usage_round (
-    bucket, session_key, round_index, model, day, currency, record_time, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+-- name: import_usage_turn
+-- The sum of a turn, unless there is one.
+INSERT INTO usage_turn (
+    bucket, session_key, turn_index, model, day, currency, record_time, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
     reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
 )
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-ON CONFLICT (bucket, session_key, round_index, model, day, currency) DO NOTHING
+ON CONFLICT (bucket, session_key, turn_index, model, day, currency) DO NOTHING
 RETURNING true;
 
 -- name: import_billing
@@ -412,66 +413,66 @@ RETURNING true;
 
 -- name: transfer_marks
 -- How far consumers have come in a session.
-SELECT consumer, seq
-FROM watermark
+SELECT consumer_id, seq
+FROM consumer_cursor
 WHERE bucket = $1 AND session_key = $2
-ORDER BY consumer;
+ORDER BY consumer_id;
 
--- name: transfer_recalls
--- A session's recalls without their claims and details.
+-- name: transfer_reminders
+-- A session's reminders without their claims and details.
 SELECT
-    recall_id, type, state, first_time, interval_microseconds, occurrence, due_time, fired_count,
+    reminder_id, type, state, first_time, interval_microseconds, occurrence, due_time, fired_count,
     missed_count, skipped_count, last_fire_time, last_message_seq, request_hash, ''::bytea AS details,
     create_time, update_time
-FROM recall
+FROM reminder
 WHERE bucket = $1 AND session_key = $2
-ORDER BY recall_id;
+ORDER BY reminder_id;
 
--- name: transfer_recall_details
--- What some recalls are about.
-SELECT recall_id, details
-FROM recall
-WHERE bucket = $1 AND session_key = $2 AND recall_id = ANY($3::text[]);
+-- name: transfer_reminder_details
+-- What some reminders are about.
+SELECT reminder_id, details
+FROM reminder
+WHERE bucket = $1 AND session_key = $2 AND reminder_id = ANY($3::text[]);
 
--- name: import_log
--- A record of the log, unless there is one of its number.
+-- name: import_journal_record
+-- A record of the journal, unless there is one of its number.
 WITH added AS (
-    INSERT INTO session_log (
-        bucket, session_key, log_seq, kind, round_index, content, origin_time, create_time
+    INSERT INTO journal_record (
+        bucket, session_key, seq, kind, turn_index, content, origin_time, create_time
     )
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-    ON CONFLICT (bucket, session_key, log_seq) DO NOTHING
-    RETURNING bucket, session_key, log_seq, octet_length(content) AS size
+    ON CONFLICT (bucket, session_key, seq) DO NOTHING
+    RETURNING bucket, session_key, seq, octet_length(content) AS size
 )
-INSERT INTO session_log_total (bucket, session_key, next_log_seq, record_count, content_bytes)
-SELECT bucket, session_key, log_seq + 1, 1, size
+INSERT INTO journal_total (bucket, session_key, next_seq, record_count, content_bytes)
+SELECT bucket, session_key, seq + 1, 1, size
 FROM added
 ON CONFLICT (bucket, session_key) DO UPDATE
-SET next_log_seq = greatest(session_log_total.next_log_seq, excluded.next_log_seq),
-    record_count = session_log_total.record_count + 1,
-    content_bytes = session_log_total.content_bytes + excluded.content_bytes
+SET next_seq = greatest(journal_total.next_seq, excluded.next_seq),
+    record_count = journal_total.record_count + 1,
+    content_bytes = journal_total.content_bytes + excluded.content_bytes
 RETURNING true;
 
 -- name: import_mark
--- A watermark, unless the consumer has one in the session.
-INSERT INTO watermark (
-    bucket, session_key, consumer, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
-    claim_worker, claim_count, done_token, update_time
+-- A cursor, unless the consumer has one in the session.
+INSERT INTO consumer_cursor (
+    bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
+    claim_holder, claim_count, done_token, update_time
 )
 SELECT
     s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, $4, false,
     clock_timestamp(), '', '', 0, '', clock_timestamp()
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2
-ON CONFLICT (bucket, session_key, consumer) DO NOTHING
+ON CONFLICT (bucket, session_key, consumer_id) DO NOTHING
 RETURNING true;
 
--- name: import_recall
--- A recall, unless there is one of its id. It rests if its session does.
-INSERT INTO recall (
-    bucket, session_key, recall_id, tenant, session_id, owner, type, state, held, first_time,
+-- name: import_reminder
+-- A reminder, unless there is one of its id. It is paused if its session isn't active.
+INSERT INTO reminder (
+    bucket, session_key, reminder_id, tenant, session_id, owner, type, state, held, first_time,
     interval_microseconds, occurrence, due_time, ready_time, claimed_occurrence, claim_token,
-    claim_worker, claim_count, done_token, fired_count, missed_count, skipped_count, last_fire_time,
+    claim_holder, claim_count, done_token, fired_count, missed_count, skipped_count, last_fire_time,
     last_message_seq, request_hash, details, create_time, update_time
 )
 SELECT
@@ -479,5 +480,5 @@ SELECT
     '', '', 0, '', $10, $11, $12, $13, $14, $15, $16, $17, $18
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2
-ON CONFLICT (bucket, session_key, recall_id) DO NOTHING
+ON CONFLICT (bucket, session_key, reminder_id) DO NOTHING
 RETURNING true;

@@ -1,6 +1,6 @@
 -- name: add_usage
--- The own sums of sessions grow, or shrink when a round is set anew, and those of their tenants with them. Rows come
--- in the order of their keys: writers of several would deadlock otherwise.
+-- The own sums of sessions grow, or shrink when a turn is set anew, and those of their tenants with them.
+-- Rows come in the order of their keys: writers of several would deadlock otherwise.
 WITH added AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -65,15 +65,15 @@ SET record_count = usage_of_tenant.record_count + excluded.record_count,
     actual_count = usage_of_tenant.actual_count + excluded.actual_count,
     actual = usage_of_tenant.actual + excluded.actual;
 
--- name: add_usage_of_rounds
--- The same by rounds.
-INSERT INTO usage_round (
-    bucket, session_key, round_index, model, day, currency, record_time, record_count, model_calls,
+-- name: add_usage_of_turns
+-- The same by turns.
+INSERT INTO usage_turn (
+    bucket, session_key, turn_index, model, day, currency, record_time, record_count, model_calls,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens,
     estimated_count, estimated, actual_count, actual
 )
 SELECT
-    bucket, session_key, round_index, model, day, currency, record_time, record_count, model_calls, input_tokens,
+    bucket, session_key, turn_index, model, day, currency, record_time, record_count, model_calls, input_tokens,
     output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count,
     estimated, actual_count, actual
 FROM unnest(
@@ -81,38 +81,38 @@ FROM unnest(
     $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
     $16::bigint[], $17::numeric[], $18::bigint[], $19::numeric[]
 ) AS k (
-    bucket, session_key, round_index, model, day, currency, record_time, record_count, model_calls, input_tokens,
+    bucket, session_key, turn_index, model, day, currency, record_time, record_count, model_calls, input_tokens,
     output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, estimated_count,
     estimated, actual_count, actual
 )
-ORDER BY bucket, session_key, round_index, model, day, currency
-ON CONFLICT (bucket, session_key, round_index, model, day, currency) DO UPDATE
-SET record_time = greatest(usage_round.record_time, excluded.record_time),
-    record_count = usage_round.record_count + excluded.record_count,
-    model_calls = usage_round.model_calls + excluded.model_calls,
-    input_tokens = usage_round.input_tokens + excluded.input_tokens,
-    output_tokens = usage_round.output_tokens + excluded.output_tokens,
-    cache_read_tokens = usage_round.cache_read_tokens + excluded.cache_read_tokens,
-    cache_write_tokens = usage_round.cache_write_tokens + excluded.cache_write_tokens,
-    reasoning_tokens = usage_round.reasoning_tokens + excluded.reasoning_tokens,
-    total_tokens = usage_round.total_tokens + excluded.total_tokens,
-    estimated_count = usage_round.estimated_count + excluded.estimated_count,
-    estimated = usage_round.estimated + excluded.estimated,
-    actual_count = usage_round.actual_count + excluded.actual_count,
-    actual = usage_round.actual + excluded.actual;
+ORDER BY bucket, session_key, turn_index, model, day, currency
+ON CONFLICT (bucket, session_key, turn_index, model, day, currency) DO UPDATE
+SET record_time = greatest(usage_turn.record_time, excluded.record_time),
+    record_count = usage_turn.record_count + excluded.record_count,
+    model_calls = usage_turn.model_calls + excluded.model_calls,
+    input_tokens = usage_turn.input_tokens + excluded.input_tokens,
+    output_tokens = usage_turn.output_tokens + excluded.output_tokens,
+    cache_read_tokens = usage_turn.cache_read_tokens + excluded.cache_read_tokens,
+    cache_write_tokens = usage_turn.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = usage_turn.reasoning_tokens + excluded.reasoning_tokens,
+    total_tokens = usage_turn.total_tokens + excluded.total_tokens,
+    estimated_count = usage_turn.estimated_count + excluded.estimated_count,
+    estimated = usage_turn.estimated + excluded.estimated,
+    actual_count = usage_turn.actual_count + excluded.actual_count,
+    actual = usage_turn.actual + excluded.actual;
 
--- name: usage_of_rounds
--- What is recorded of rounds that are set anew; the caller holds the head's lock.
-SELECT round_index, model, day, currency, record_time,
+-- name: usage_of_turns
+-- What is recorded of turns that are set anew; the caller holds the head's lock.
+SELECT turn_index, model, day, currency, record_time,
     record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
     reasoning_tokens, total_tokens, estimated_count, estimated, actual_count, actual
-FROM usage_round
-WHERE bucket = $1 AND session_key = $2 AND round_index = ANY($3::integer[]);
+FROM usage_turn
+WHERE bucket = $1 AND session_key = $2 AND turn_index = ANY($3::integer[]);
 
--- name: forget_rounds
+-- name: forget_turns
 -- Before they are set anew.
-DELETE FROM usage_round
-WHERE bucket = $1 AND session_key = $2 AND round_index = ANY($3::integer[]);
+DELETE FROM usage_turn
+WHERE bucket = $1 AND session_key = $2 AND turn_index = ANY($3::integer[]);
 
 -- name: read_billing
 -- How the usage of sessions is paid for.
@@ -290,36 +290,36 @@ FROM (
 WHERE g.place <= $9
 ORDER BY g.place, g.currency;
 
--- name: usage_by_round
--- A page of rounds, each with its models: $3 to $4 are the days, $5 and $6 the place before the page, $7 how
--- many. It looks at the rounds in which the next $8 rows are.
+-- name: usage_by_turn
+-- A page of turns, each with its models: $3 to $4 are the days, $5 and $6 the place before the page, $7 how
+-- many. It looks at the turns in which the next $8 rows are.
 SELECT *
 FROM (
-    SELECT r.*, dense_rank() OVER (ORDER BY r.round_index, r.model) AS place
+    SELECT r.*, dense_rank() OVER (ORDER BY r.turn_index, r.model) AS place
     FROM (
         SELECT
-            u.round_index, u.model, u.currency, max(u.record_time) AS record_time,
+            u.turn_index, u.model, u.currency, max(u.record_time) AS record_time,
             count(*) AS row_count, sum(u.record_count) AS record_count, sum(u.model_calls) AS model_calls,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
             sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens,
             sum(u.reasoning_tokens) AS reasoning_tokens, sum(u.total_tokens) AS total_tokens,
             sum(u.estimated_count) AS estimated_count, sum(u.estimated) AS estimated,
             sum(u.actual_count) AS actual_count, sum(u.actual) AS actual
-        FROM usage_round AS u
+        FROM usage_turn AS u
         WHERE u.bucket = $1 AND u.session_key = $2 AND u.day BETWEEN $3::date AND $4::date
-            AND (u.round_index, u.model) > ($5::integer, $6::text)
-            AND u.round_index <= (
-                SELECT max(f.round_index)
+            AND (u.turn_index, u.model) > ($5::integer, $6::text)
+            AND u.turn_index <= (
+                SELECT max(f.turn_index)
                 FROM (
-                    SELECT f.round_index
-                    FROM usage_round AS f
+                    SELECT f.turn_index
+                    FROM usage_turn AS f
                     WHERE f.bucket = $1 AND f.session_key = $2 AND f.day BETWEEN $3::date AND $4::date
-                        AND (f.round_index, f.model) > ($5::integer, $6::text)
-                    ORDER BY f.round_index, f.model
+                        AND (f.turn_index, f.model) > ($5::integer, $6::text)
+                    ORDER BY f.turn_index, f.model
                     LIMIT $8
                 ) AS f
             )
-        GROUP BY u.round_index, u.model, u.currency
+        GROUP BY u.turn_index, u.model, u.currency
     ) AS r
 ) AS r
 WHERE r.place <= $7

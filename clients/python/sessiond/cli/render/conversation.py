@@ -28,13 +28,13 @@ _FOLD_STYLE = "blue"
 _ARGUMENT_LINES = 12
 _RESULT_LINES = 10
 _REASONING_LINES = 10
-_NOTE_LINES = 12
+_SUMMARY_LINES = 12
 _SYSTEM_LINES = 8
 
 
 @dataclass(frozen=True)
 class Style:
-    """How much to show: everything, or long system prompts, results and notes cut short."""
+    """How much to show: everything, or long system prompts, results and summaries cut short."""
 
     full: bool = False
     open_calls: frozenset[tuple[int, str]] = frozenset()
@@ -170,17 +170,17 @@ class Painter:
         first, last = fold.span
         title = f"{arrow} {count(fold.compaction.message_count, 'message')} compacted:"
         head = Text.assemble((title, f"bold {_FOLD_STYLE}"))
-        head.append(f"  seq {span(first, last)}, note {fold.compaction.note_seq}", style="dim")
+        head.append(f"  seq {span(first, last)}, summary {fold.compaction.id}", style="dim")
         yield self._row(first, _FOLD_STYLE, head)
-        texts = _texts(fold.note) if fold.note else []
-        note = [line for text in texts for line in self._wrapped(markdown_lines(text), 2)]
-        for line in self._cut(note, _NOTE_LINES):
+        texts = _texts(fold.summary) if fold.summary else []
+        summary = [line for text in texts for line in self._wrapped(markdown_lines(text), 2)]
+        for line in self._cut(summary, _SUMMARY_LINES):
             line.stylize("italic")
             yield self._row(0, _FOLD_STYLE, Text.assemble("  ", line))
         if fold.messages is not None:
             yield Text()
             yield from self.paint(pair(fold.messages, self._style.open_calls))
-            end = Text(f"▴ end of what note {fold.compaction.note_seq} replaces", style="dim")
+            end = Text(f"▴ end of what summary {fold.compaction.id} replaces", style="dim")
             yield self._row(0, _FOLD_STYLE, end)
 
     def _gap(self, gap: Gap) -> Text:
@@ -215,7 +215,7 @@ def _part(part: pb.Part) -> str:
         case "text":
             return part.text
         case "json":
-            return part.json.decode("utf-8", "replace")
+            return part.json
         case "image":
             return f"[image {_media(part.image)}]"
         case "file":

@@ -17,7 +17,7 @@ from sessiond.cli.render.pairs import Call, Turn, pair
 from sessiond.cli.render.prose import count, one_line, span
 from sessiond.cli.render.times import local_with_zone
 from sessiond.v1.message_pb2 import Message
-from sessiond.v1.recall_service_pb2 import RECALL_STATE_PENDING, RecallChange
+from sessiond.v1.reminder_pb2 import REMINDER_STATE_PENDING, ReminderChange
 from sessiond.v1.session_pb2 import (
     PARENT_KIND_SUBAGENT,
     SESSION_STATE_ACTIVE,
@@ -211,11 +211,14 @@ def _updated(message: Message) -> tuple[str, str]:
 
 def _compacted(made: Any) -> tuple[str, str]:
     what = f"{span(made.from_seq, made.to_seq)} ({count(made.message_count, 'message')})"
-    return "▸", f"compacted {what} under note {made.note_seq}"
+    return "▸", f"compacted {what} under summary {made.id}"
 
 
-def _reverted(made: Any) -> tuple[str, str]:
-    return "▾", f"reverted: {span(made.from_seq, made.to_seq)} instead of note {made.note_seq}"
+def _compaction_reverted(made: Any) -> tuple[str, str]:
+    return (
+        "▾",
+        f"reverted: {span(made.from_seq, made.to_seq)} instead of summary {made.id}",
+    )
 
 
 def _rewound(made: Any) -> tuple[str, str]:
@@ -224,8 +227,8 @@ def _rewound(made: Any) -> tuple[str, str]:
     return "↶", f"rewound: {count(hidden, 'message')} after {made.after_seq} {verb} hidden"
 
 
-def _undone(made: Any) -> tuple[str, str]:
-    return "↷", f"rewind undone: {span(made.after_seq + 1, made.to_seq)} back"
+def _rewind_reverted(made: Any) -> tuple[str, str]:
+    return "↷", f"rewind reverted: {span(made.after_seq + 1, made.to_seq)} back"
 
 
 def _cleared(made: Any) -> tuple[str, str]:
@@ -238,12 +241,12 @@ def _child(made: Any) -> tuple[str, str]:
     return "⑂", f"{kind} {made.session_id} made"
 
 
-def _recall(made: Any) -> tuple[str, str]:
-    change = enum_name(RecallChange.DESCRIPTOR, made.change)
-    what = made.recall.type or made.recall.message.text or made.recall.comment
-    named = f"recall {made.recall.id}" + (f" ({one_line(what)[:40]})" if what else "")
-    due = local_with_zone(made.recall.trigger_time)
-    if made.recall.state == RECALL_STATE_PENDING:
+def _reminder(made: Any) -> tuple[str, str]:
+    change = enum_name(ReminderChange.DESCRIPTOR, made.change)
+    what = made.reminder.type or made.reminder.message.text or made.reminder.comment
+    named = f"reminder {made.reminder.id}" + (f" ({one_line(what)[:40]})" if what else "")
+    due = local_with_zone(made.reminder.trigger_time)
+    if made.reminder.state == REMINDER_STATE_PENDING:
         return "◷", f"{named} {change}, due {due}"
     return "◷", f"{named} {change}"
 
@@ -258,20 +261,23 @@ def _given_up(made: Any) -> tuple[str, str]:
     return "✕", "draft given up"
 
 
-def _archived(made: Any) -> tuple[str, str]:
-    return "▤", f"{'restored' if made.restored else 'archived'}: {span(made.from_seq, made.to_seq)}"
+def _offloaded(made: Any) -> tuple[str, str]:
+    return (
+        "▤",
+        f"{'restored' if made.restored else 'offloaded'}: {span(made.from_seq, made.to_seq)}",
+    )
 
 
 _WORDS: dict[str, Callable[[Any], tuple[str, str]]] = {
     "message_updated": _updated,
     "compacted": _compacted,
-    "compaction_reverted": _reverted,
+    "compaction_reverted": _compaction_reverted,
     "rewound": _rewound,
-    "rewind_undone": _undone,
+    "rewind_reverted": _rewind_reverted,
     "messages_cleared": _cleared,
     "child_created": _child,
-    "recall_changed": _recall,
-    "messages_archived": _archived,
+    "reminder_changed": _reminder,
+    "messages_offloaded": _offloaded,
     "session_deleted": _deleted,
     "draft_ended": _given_up,
 }

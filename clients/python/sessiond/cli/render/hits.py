@@ -11,7 +11,7 @@ from sessiond.cli.output import enum_name
 from sessiond.cli.render.prose import one_line
 from sessiond.cli.render.times import relative
 from sessiond.v1.message_pb2 import Role
-from sessiond.v1.message_service_pb2 import (
+from sessiond.v1.search_service_pb2 import (
     SearchField,
     SearchHit,
     SearchNeighbor,
@@ -43,7 +43,7 @@ def _where(hit: SearchHit, now: datetime) -> Text:
     facts.append(relative(hit.create_time, now))
     if hit.compacted_by_seq:
         facts.append(f"compacted in #{hit.compacted_by_seq}")
-    facts += [name for name in ("archived", "rewound") if getattr(hit, name)]
+    facts += [name for name in ("offloaded", "rewound") if getattr(hit, name)]
     return line.append("  " + " · ".join(facts), style="not bold cyan")
 
 

@@ -1,4 +1,4 @@
-"""Lists of compactions, rewinds, and moves into the archive."""
+"""Lists of compactions, rewinds, and offloads."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from rich.text import Text
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line, span
 from sessiond.cli.render.times import relative
-from sessiond.v1.context_service_pb2 import Archive, Compaction
-from sessiond.v1.message_service_pb2 import Rewind
+from sessiond.v1.compaction_pb2 import Compaction
+from sessiond.v1.message_pb2 import Rewind
+from sessiond.v1.storage_pb2 import Offload
 
 
 def compactions_lines(
     compactions: Iterable[Compaction], width: int, now: datetime | None = None
 ) -> Iterator[Text]:
-    """A line per compaction: note, range, sizes, who, when, whether it counts."""
+    """A line per compaction: summary, range, sizes, who, when, whether it counts."""
     at = now or datetime.now(UTC)
-    names = ("BY", "NOTE", "RANGE", "MESSAGES", "TOKENS", "MADE", "STATE")
+    names = ("BY", "SUMMARY", "RANGE", "MESSAGES", "TOKENS", "MADE", "STATE")
     return columns(names, [_compaction(it, at) for it in compactions], width)
 
 
@@ -31,20 +32,20 @@ def rewinds_lines(
     return columns(("BY", "ID", "HID", "MADE", "STATE"), [_rewind(it, at) for it in rewinds], width)
 
 
-def archives_lines(
-    archives: Iterable[Archive], width: int, now: datetime | None = None
+def offloads_lines(
+    offloads: Iterable[Offload], width: int, now: datetime | None = None
 ) -> Iterator[Text]:
     """A line per move of messages: id, which way, range, sizes, who, when."""
     at = now or datetime.now(UTC)
     names = ("BY", "ID", "WAY", "RANGE", "BYTES", "STORED", "MADE")
-    return columns(names, [_archive(it, at) for it in archives], width)
+    return columns(names, [_offload(it, at) for it in offloads], width)
 
 
-def _archive(it: Archive, now: datetime) -> list[Text]:
+def _offload(it: Offload, now: datetime) -> list[Text]:
     return _cells(
         it.author,
-        str(it.archive_id),
-        "restored" if it.restored else "archived",
+        str(it.id),
+        "restored" if it.restored else "offloaded",
         span(it.from_seq, it.to_seq),
         f"{it.message_bytes:,}",
         f"{it.stored_bytes:,}",
@@ -58,7 +59,7 @@ def _compaction(it: Compaction, now: datetime) -> list[Text]:
         state = f"reverted {relative(it.revert_time, now)}"
     return _cells(
         " ".join(word for word in (it.author, it.model) if word),
-        str(it.note_seq),
+        str(it.id),
         span(it.from_seq, it.to_seq),
         f"{it.message_count:,}",
         f"{it.tokens_before:,} → {it.tokens_after:,}",
@@ -68,13 +69,13 @@ def _compaction(it: Compaction, now: datetime) -> list[Text]:
 
 
 def _rewind(it: Rewind, now: datetime) -> list[Text]:
-    undone = it.HasField("undo_time")
+    reverted = it.HasField("revert_time")
     return _cells(
         it.author,
-        str(it.rewind_id),
+        str(it.id),
         span(it.after_seq + 1, it.to_seq),
         relative(it.create_time, now),
-        f"undone {relative(it.undo_time, now)}" if undone else "in force",
+        f"reverted {relative(it.revert_time, now)}" if reverted else "in force",
     )
 
 

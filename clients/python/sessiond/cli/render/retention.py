@@ -77,7 +77,7 @@ def policies_lines(
     at = now or datetime.now(UTC)
     rows = [
         [
-            Text(it.name),
+            Text(it.id),
             Text(rule_text(it.rule)),
             Text("dry run" if it.dry_run else "deletes", style="yellow" if it.dry_run else "red"),
             Text(relative(it.last_run_time, at) if it.HasField("last_run_time") else "never"),
@@ -100,7 +100,7 @@ def rule_text(rule: RetentionRule) -> str:
         words.append(f"from {' or '.join(rule.sources)}")
     if rule.exclude_sources:
         words.append(f"not from {' or '.join(rule.exclude_sources)}")
-    words += [f"{name} {value}" for name in ("owner", "profile") if (value := getattr(rule, name))]
+    words += [f"{name} {value}" for name in ("owner", "agent") if (value := getattr(rule, name))]
     words += [f"{key}={value}" for key, value in sorted(rule.labels.items())]
     words += ["pinned too"] if rule.include_pinned else []
     words += ["sub-agents' too"] if rule.include_subagents else []
@@ -121,7 +121,7 @@ def reports_lines(
     at = now or datetime.now(UTC)
     rows = [
         [
-            Text(it.policy),
+            Text(it.policy_id),
             Text(relative(it.end_time, at)),
             Text("would go" if it.dry_run else "deleted", style="yellow" if it.dry_run else "red"),
             Text(f"{it.session_count:,}"),

@@ -71,7 +71,7 @@ def state(session: Session) -> Text:
 
 
 def _facts(session: Session, now: datetime) -> Iterator[str]:
-    for name in ("source", "owner", "profile", "model"):
+    for name in ("source", "owner", "agent", "model"):
         value = one_line(getattr(session, name))
         if value:
             yield f"{name} {value}"

@@ -10,12 +10,12 @@ from sessiond.cli.output import enum_name
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line
 from sessiond.v1.session_pb2 import SessionState
-from sessiond.v1.session_service_pb2 import GetStatsResponse
+from sessiond.v1.tenant_service_pb2 import GetTenantStatsResponse
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
-def stats_lines(stats: GetStatsResponse) -> Iterator[Text]:
+def stats_lines(stats: GetTenantStatsResponse) -> Iterator[Text]:
     """Sessions by state, and what they hold."""
     states = [
         f"{it.session_count:,} {enum_name(SessionState.DESCRIPTOR, it.state)}"
@@ -33,10 +33,10 @@ def stats_lines(stats: GetStatsResponse) -> Iterator[Text]:
         yield Text(f"{name:12}", style="dim").append(f"{count:,}", style="bold")
     about = "about " if stats.hot_bytes_estimated else ""
     yield Text("size        ", style="dim").append(f"{about}{size(stats.hot_bytes)}", style="bold")
-    if stats.archived_message_count:
-        what = f"{stats.archived_message_count:,} messages, {size(stats.archived_bytes)}"
-        line = Text("archived    ", style="dim").append(what, style="bold")
-        yield line.append(f", {size(stats.archived_stored_bytes)} compressed")
+    if stats.offloaded_message_count:
+        what = f"{stats.offloaded_message_count:,} messages, {size(stats.offloaded_bytes)}"
+        line = Text("offloaded    ", style="dim").append(what, style="bold")
+        yield line.append(f", {size(stats.offloaded_stored_bytes)} compressed")
     if stats.unindexed_message_count:
         line = Text("unindexed   ", style="dim").append(
             f"{stats.unindexed_message_count:,}", style="bold"
@@ -44,7 +44,7 @@ def stats_lines(stats: GetStatsResponse) -> Iterator[Text]:
         yield line.append(f"  messages of {stats.unindexed_session_count:,} sessions", style="dim")
 
 
-def sources_lines(stats: GetStatsResponse, width: int) -> Iterator[Text]:
+def sources_lines(stats: GetTenantStatsResponse, width: int) -> Iterator[Text]:
     """A line per source."""
     rows = [
         _cells(it.source or "(none)", it.session_count, it.message_count) for it in stats.sources

@@ -10,7 +10,7 @@ from rich.text import Text
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line
 from sessiond.cli.render.times import relative
-from sessiond.v1.session_log_service_pb2 import SessionLogRecord
+from sessiond.v1.journal_pb2 import JournalRecord
 from sessiond.v1.usage_pb2 import Cost, Usage
 from sessiond.v1.usage_service_pb2 import UsageGroup
 
@@ -43,7 +43,7 @@ def _names(group: UsageGroup, by: Sequence[str]) -> list[Text]:
         "SESSION": group.session_id,
         "DAY": group.day,
         "MODEL": one_line(group.model) or "(none)",
-        "ROUND": str(group.round_index),
+        "TURN": str(group.turn_index),
     }
     return [Text(found[name]) for name in by]
 
@@ -83,18 +83,18 @@ def _cost(cost: Cost) -> str:
 
 
 def records_lines(
-    records: Iterable[SessionLogRecord], width: int, now: datetime | None = None
+    records: Iterable[JournalRecord], width: int, now: datetime | None = None
 ) -> Iterator[Text]:
-    """A line per record: what it says, its number, kind, round and time."""
+    """A line per record: what it says, its number, kind, turn and time."""
     at = now or datetime.now(UTC)
     rows = [
         [
             Text(one_line(it.content.decode(errors="replace"))),
-            Text(str(it.log_seq)),
+            Text(str(it.seq)),
             Text(one_line(it.kind)),
-            Text(str(it.round_index or "")),
+            Text(str(it.turn_index or "")),
             Text(relative(it.create_time, at), style="dim"),
         ]
         for it in records
     ]
-    return columns(("RECORD", "N", "KIND", "ROUND", "MADE"), rows, width, right=("N", "ROUND"))
+    return columns(("RECORD", "N", "KIND", "TURN", "MADE"), rows, width, right=("N", "TURN"))

@@ -221,7 +221,7 @@ def parsed(text: Any) -> Any:
 
 
 def message_record(
-    message: v1.Message, seq: int, create_nanos: int, *, note: bool = False
+    message: v1.Message, seq: int, create_nanos: int, *, summary: bool = False
 ) -> v1.TransferRecord:
     """A message's record."""
     return v1.TransferRecord(
@@ -229,7 +229,7 @@ def message_record(
             seq=seq,
             payload=message.SerializeToString(deterministic=True),
             create_time=timestamp(create_nanos),
-            note=note,
+            summary=summary,
         )
     )
 

@@ -186,10 +186,10 @@ class _Session:
             source="power-loop",
             model=extras.short("model", row.get("model")),
             system_prompt=self._long("system_prompt"),
-            config=self._long("config_json").encode(),
+            config=self._long("config_json"),
             lifecycle=self._lifecycle(),
             parent=self._parent_of(id),
-            round_index=extras.count("round_index", self._state.get("round_index") or 0),
+            turn_index=extras.count("round_index", self._state.get("round_index") or 0),
             create_time=making.timestamp(created),
             update_time=making.timestamp(updated),
             last_activity_time=making.timestamp(max(updated, self._clock.last or updated)),
@@ -264,20 +264,20 @@ class _Session:
             extras.keep("last_compact_seq", state["last_compact_seq"])
 
     def _log(self) -> Iterator[v1.TransferRecord]:
-        """The messages, and each compaction behind its note."""
+        """The messages, and each compaction behind its summary."""
         rows = self._reader.rows("messages", "seq", self._id)
         self._seqs = {row["seq"]: seq for seq, row in enumerate(rows, 1)}
         compactions = self._compactions()
         hidden = {seq for it in compactions.values() for seq in range(it.from_seq, it.to_seq + 1)}
         for seq, row in enumerate(rows, 1):
             compaction = compactions.get(seq)
-            made = MessageRow(row, seq, self._report, note=compaction is not None)
+            made = MessageRow(row, seq, self._report, summary=compaction is not None)
             message = made.message(compacted=seq in hidden)
             if message.tool_call_id in self._open:
                 self._pairs.append((self._open.pop(message.tool_call_id), seq))
             self._open.update((call.id, seq) for call in message.tool_calls)
             created = self._clock.next(nanos_of(row.get("created_at")))
-            yield making.message_record(message, seq, created, note=compaction is not None)
+            yield making.message_record(message, seq, created, summary=compaction is not None)
             if compaction is not None:
                 yield v1.TransferRecord(compaction=v1.TransferCompaction(compaction=compaction))
 
@@ -293,43 +293,45 @@ class _Session:
         )
 
     def _compactions(self) -> dict[int, v1.Compaction]:
-        """By the seqs of their notes. Where a later one takes in a note, which stands at the end there and in
-        the place of its range here, it takes in that range as well."""
+        """By the seqs of their summaries. Where a later one takes in a summary, which stands at the end there
+        and in the place of its range here, it takes in that range as well."""
         found: dict[int, v1.Compaction] = {}
         for row in self._reader.rows("compactions", "compact_seq", self._id):
             seqs = self._seqs
             inside = [seqs[it] for it in seqs if row["from_seq"] <= it <= row["to_seq"]]
-            note = seqs.get(row["note_seq"])
-            if note is None or not inside or max(inside) >= note:
+            summary = seqs.get(row["note_seq"])
+            if summary is None or not inside or max(inside) >= summary:
                 self._extras.values.setdefault("compactions", []).append(making.plain(row))
-                self._report.note("compactions without a note behind them, kept in metadata")
+                self._report.note("compactions without a summary behind them, kept in metadata")
                 continue
             low, high = self._widened(min(inside), max(inside), found)
             if (low, high) != (min(inside), max(inside)):
-                self._report.note("compactions whose range takes in that of an earlier note here")
-            found[note] = self._compaction(row, note, low, high)
+                self._report.note(
+                    "compactions whose range takes in that of an earlier summary here"
+                )
+            found[summary] = self._compaction(row, summary, low, high)
         return found
 
     @staticmethod
     def _widened(low: int, high: int, found: dict[int, v1.Compaction]) -> tuple[int, int]:
-        for note, earlier in found.items():
-            taken = low <= note <= high
+        for summary, earlier in found.items():
+            taken = low <= summary <= high
             overlap = earlier.from_seq <= high and low <= earlier.to_seq
             if taken or overlap:
                 low, high = min(low, earlier.from_seq), max(high, earlier.to_seq)
         return low, high
 
-    def _compaction(self, row: Row, note: int, low: int, high: int) -> v1.Compaction:
+    def _compaction(self, row: Row, summary: int, low: int, high: int) -> v1.Compaction:
         extras = Extras(SYSTEM, "compactions", self._report)
         created = nanos_of(row.get("created_at"))
         return v1.Compaction(
-            note_seq=note,
+            id=summary,
             from_seq=low,
             to_seq=high,
             message_count=high - low + 1,
             tokens_before=extras.count("before_tokens", row.get("before_tokens") or 0, 2**53),
             tokens_after=extras.count("after_tokens", row.get("after_tokens") or 0, 2**53),
-            round_index=extras.count("round_index", row.get("round_index") or 0),
+            turn_index=extras.count("round_index", row.get("round_index") or 0),
             create_time=making.timestamp(created or 0),
         )
 
@@ -361,19 +363,19 @@ class _Session:
         yield making.message_record(entry, count + 1, self._clock.next(updated))
 
     def _usage(self) -> Iterator[v1.TransferRecord]:
-        rounds: dict[tuple[int, str, str], v1.TransferUsage] = {}
+        turns: dict[tuple[int, str, str], v1.TransferUsage] = {}
         sums: dict[tuple[str, str], v1.TransferUsage] = {}
-        for row in self._reader.rows("usage_rounds", "round_index send_index", self._id):
+        for row in self._reader.rows("usage_rounds", "turn_index send_index", self._id):
             used, model, nanos = self._used(row)
             index, day = row["round_index"], making.day(nanos)
-            of_round = rounds.setdefault(
-                (index, model, day), v1.TransferUsage(day=day, model=model, round_index=index)
+            of_turn = turns.setdefault(
+                (index, model, day), v1.TransferUsage(day=day, model=model, turn_index=index)
             )
-            of_round.record_time.CopyFrom(making.timestamp(nanos))
+            of_turn.record_time.CopyFrom(making.timestamp(nanos))
             of_day = sums.setdefault((model, day), v1.TransferUsage(day=day, model=model))
-            for total in (of_round, of_day):
+            for total in (of_turn, of_day):
                 _add(total, used)
-        for usage in (*sums.values(), *rounds.values()):
+        for usage in (*sums.values(), *turns.values()):
             yield v1.TransferRecord(usage=usage)
 
     def _used(self, row: Row) -> tuple[v1.Usage, str, int]:
@@ -383,7 +385,7 @@ class _Session:
             kept = self._extras.values.setdefault("usage_rounds", [])
             kept.append({"round_index": row["round_index"], **extras.values})
         if row.get("send_index"):
-            self._report.note("rounds of further sends, added to those of the same number")
+            self._report.note("turns of further sends, added to those of the same number")
         prompt, cached = (
             extras.count(it, row.get(it) or 0, 2**53) for it in ("prompt_tokens", "cached_tokens")
         )

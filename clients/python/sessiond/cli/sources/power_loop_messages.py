@@ -41,11 +41,11 @@ def json_object(raw: Any) -> dict[str, Any] | None:
 class MessageRow:
     """One row of `messages`."""
 
-    def __init__(self, row: Row, seq: int, report: Report, *, note: bool) -> None:
+    def __init__(self, row: Row, seq: int, report: Report, *, summary: bool) -> None:
         self._row = row
         self._seq = seq
         self._report = report
-        self._note = note
+        self._summary = summary
         self._extras = Extras(SYSTEM, "messages", report)
         self._raw: dict[str, bytes] = {}
 
@@ -60,7 +60,7 @@ class MessageRow:
             message.tool_name = name
         else:
             message.name = name
-        message.round_index = extras.count("round_index", row.get("round_index") or 0)
+        message.turn_index = extras.count("round_index", row.get("round_index") or 0)
         nanos = nanos_of(row.get("created_at"))
         if nanos is not None:
             message.origin_time.CopyFrom(making.timestamp(nanos))
@@ -103,10 +103,10 @@ class MessageRow:
         """Whether the model sees it: a compaction hides what it replaced, the flag hides the rest."""
         state = self._row.get("state", "active")
         message.in_context = state == "active" or (state == "compacted_out" and compacted)
-        message.in_transcript = not self._note
+        message.in_transcript = not self._summary
         message.kind = v1.MessageKind.MESSAGE_KIND_NORMAL
-        if self._note:
-            message.kind = v1.MessageKind.MESSAGE_KIND_NOTE
+        if self._summary:
+            message.kind = v1.MessageKind.MESSAGE_KIND_SUMMARY
         if state not in ("active", "compacted_out") or (state == "active" and compacted):
             self._extras.keep("state", state)
         if state == "compacted_out" and not compacted:

@@ -1,0 +1,117 @@
+"""Verbs on consumers and their cursors: consumer ls, cursors, set-cursor, claim, rm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sessiond.cli import arguments, options
+from sessiond.cli.output import Format, plain, write, write_all
+from sessiond.cli.render.reminders import claimed_lines, consumers_lines, cursors_lines
+from sessiond.cli.terminal import Run, note
+from sessiond.cli.verbs import Output, SessionName, unwrapped, verb
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="How far consumers have come in sessions, and which sessions wait for them.",
+    epilog=unwrapped("Example: $ sessionctl consumer claim titles --idle 30min"),
+    rich_markup_mode="rich",
+)
+
+Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")]
+Seq = Annotated[int, typer.Argument(min=0, help="The last seq that it has worked on.")]
+Token = Annotated[str, typer.Option(help="The claim's token, from `consumer claim`.")]
+Back = Annotated[bool, typer.Option("--back", help="Let it go back: work on messages again.")]
+Idle = Annotated[str, typer.Option(help="Only sessions without activity for so long.")]
+Count = Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="At most so many.")]
+Lease = Annotated[str, typer.Option(help="How long the claims last.")]
+Holder = Annotated[str, typer.Option(help="Who claims, for those who look.")]
+Children = Annotated[bool, typer.Option("--children", help="With sub-agents' sessions.")]
+
+
+@verb(app, "cursors", "consumer cursors trip")
+def cursors(run: Run, session: SessionName, output: Output = Format.TABLE) -> None:
+    """Lists how far consumers have come in a session."""
+    found = run.client.list_cursors(run.find(session).id)
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in found), output)
+    rows = list(found)
+    if not rows:
+        return note("no cursors")
+    for line in cursors_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)
+
+
+@verb(
+    app,
+    "set-cursor",
+    "consumer set-cursor trip memory 42 --token TOKEN",
+    "consumer set-cursor trip memory 0 --back",
+)
+def set_cursor(
+    run: Run,
+    session: SessionName,
+    consumer: Consumer,
+    seq: Seq,
+    token: Token = "",
+    back: Back = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Says up to where a consumer has worked. A cursor goes back only with --back."""
+    mark = run.client.set_cursor(
+        run.find(session).id, consumer, seq, claim_token=token, allow_decrease=back
+    )
+    if output is not Format.TABLE:
+        return write(plain(mark), output)
+    print(f"{mark.consumer_id}: {mark.seq} of {mark.next_seq - 1}")
+
+
+@verb(app, "claim", "consumer claim titles --idle 30min -n 10", "consumer claim memory -o jsonl")
+def claim(
+    run: Run,
+    consumer: Consumer,
+    idle: Idle = "30min",
+    limit: Count = 1,
+    lease_ttl: Lease = "5min",
+    holder: Holder = "sessionctl",
+    children: Children = False,
+    owner: options.OnlyOwner = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Claims idle sessions with messages past a consumer's cursor, each for this caller alone."""
+    answer = run.client.claim_sessions(
+        consumer,
+        idle_for=arguments.duration(idle),
+        max_count=limit,
+        lease_ttl=arguments.duration(lease_ttl),
+        holder=holder,
+        include_children=children,
+        owner=owner,
+    )
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in answer.sessions), output)
+    if not answer.sessions:
+        return note("there may be more: ask again" if answer.more else "nothing to do")
+    for line in claimed_lines(answer.sessions, run.console.width):
+        run.console.print(line, soft_wrap=True)
+
+
+@verb(app, "ls", "consumer ls", "consumer ls --owner ann")
+def ls(run: Run, owner: options.OnlyOwner = "", output: Output = Format.TABLE) -> None:
+    """Lists the consumers that claim."""
+    found = run.client.list_consumers(owner=owner)
+    if output is not Format.TABLE:
+        return write_all((plain(it) for it in found), output)
+    rows = list(found)
+    if not rows:
+        return note("no consumers")
+    for line in consumers_lines(rows, run.console.width):
+        run.console.print(line, soft_wrap=True)
+
+
+@verb(app, "rm", "consumer rm titles", "consumer rm titles --owner ann")
+def rm(run: Run, consumer: Consumer, owner: options.Owner = "") -> None:
+    """Forgets a consumer that claims no more, which makes room for another. Its cursors stay."""
+    if not run.client.delete_consumer(consumer, owner=owner):
+        note("no such consumer")

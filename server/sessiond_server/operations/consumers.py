@@ -1,0 +1,206 @@
+"""Cursors: how far consumers have come in sessions, and which sessions wait for them.
+
+What an append changes of a session is its place in lists, at most once a minute. A consumer looks at the
+sessions that took a new place since it last looked, and queues those in which there is work. It is done with
+what was listed two minutes ago; to places that are newer, messages may still come that change none.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sessiond_server.errors import ClaimLost, SeqOutOfRange, TooManyConsumers
+from sessiond_server.operations import gate
+from sessiond_server.store import consumers
+from sessiond_server.store.consumers import ConsumerKey, CursorRow, DueSession, Listed, Settled
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.keys import SessionKey
+
+SETTLED = timedelta(minutes=2)
+"""After which a session that keeps its place in lists has no more messages: a place is good for a minute,
+and a transaction takes no longer than another."""
+_BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
+PAGE = 1000
+"""How many sessions are looked at in one transaction."""
+DUE_PAGE = 100
+"""How many of those that wait are looked at in one transaction: some are done, or written to again."""
+ROUNDS = 10
+"""How many transactions a claim takes at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A cursor to be set."""
+
+    session_id: str
+    key: SessionKey
+    consumer_id: str
+    seq: int
+    token: str
+    allow_decrease: bool
+    most_consumers: int
+
+
+async def set_cursor(database: Database, wanted: Setting) -> tuple[CursorRow, int]:
+    """Set a cursor; as it stands, and the session's next seq."""
+
+    async def work(connection: Connection) -> tuple[CursorRow, int]:
+        key, consumer_id = wanted.key, wanted.consumer_id
+        head = await gate.lock(connection, wanted.session_id, key)
+        if wanted.seq > head.last_seq:
+            raise SeqOutOfRange("seq", wanted.seq, head.first_seq, head.next_seq)
+        row = await consumers.lock(connection, key, consumer_id)
+        token = wanted.token
+        if token and row is not None and row.done_token == token:
+            return row, head.next_seq
+        if token and (row is None or row.claim_token != token):
+            raise ClaimLost(wanted.session_id)
+        if row is None:
+            if await consumers.count(connection, key) >= wanted.most_consumers:
+                raise TooManyConsumers(wanted.most_consumers, wanted.session_id)
+            queued = wanted.seq < head.last_seq
+            row = await consumers.insert(connection, key, consumer_id, wanted.seq, queued=queued)
+            return row, head.next_seq
+        seq = wanted.seq if wanted.allow_decrease else max(row.seq, wanted.seq)
+        queued = seq < head.last_seq
+        row = await consumers.set_seq(connection, key, consumer_id, seq, token, queued=queued)
+        return row, head.next_seq
+
+    return await database.transact(work)
+
+
+@dataclass(frozen=True, slots=True)
+class Claiming:
+    """Who claims, what, how much, and for how long."""
+
+    tenant: str
+    consumer_id: str
+    owner: str
+    holder: str
+    idle_for: timedelta
+    limit: int
+    ttl: timedelta
+    children: bool
+    most_consumers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim of a session."""
+
+    due: DueSession
+    token: str
+    expire_time: datetime
+
+
+async def claim(database: Database, wanted: Claiming) -> tuple[list[Claimed], bool]:
+    """Claim sessions, the longest due first; and whether there may be more."""
+    found: list[Claimed] = []
+    seen = _BEGINNING
+    for _ in range(ROUNDS):
+        got, full = await _claim_due(database, wanted, wanted.limit - len(found))
+        found += got
+        if len(found) >= wanted.limit:
+            return found, True
+        if full:
+            continue
+        looked = await _look(database, wanted, seen)
+        if looked.seen is None:
+            return found, looked.more
+        seen = looked.seen
+    return found, True
+
+
+async def forget(database: Database, key: ConsumerKey) -> bool:
+    """Forget a consumer that claims; false if there is none."""
+
+    async def work(connection: Connection) -> bool:
+        return await consumers.delete_consumer(connection, key)
+
+    return await database.transact(work)
+
+
+async def _claim_due(
+    database: Database, wanted: Claiming, limit: int
+) -> tuple[list[Claimed], bool]:
+    """Claim what is due, as far as nobody writes to it; and whether something else may be due."""
+
+    async def work(connection: Connection) -> tuple[list[Claimed], bool]:
+        due = await consumers.lock_due(
+            connection,
+            wanted.tenant,
+            wanted.consumer_id,
+            wanted.owner,
+            max(limit, DUE_PAGE),
+            children=wanted.children,
+        )
+        settled: list[Settled] = []
+        claimed: list[Claimed] = []
+        for session in due:
+            it = _settled(session, wanted)
+            if it.token and len(claimed) == limit:
+                continue  # others may have it
+            settled.append(it)
+            if it.token:
+                claimed.append(Claimed(session, it.token, it.ready_time))
+        if settled:
+            await consumers.settle(connection, wanted.consumer_id, wanted.holder, settled)
+        return claimed, len(due) >= DUE_PAGE
+
+    return await database.transact(work)
+
+
+def _settled(session: DueSession, wanted: Claiming) -> Settled:
+    place = (session.bucket, session.session_key)
+    if session.next_seq - 1 <= session.seq:
+        return Settled(*place, False, session.ready_time, "")
+    idle_from = session.activity_time + wanted.idle_for
+    if idle_from > session.now:
+        return Settled(*place, True, idle_from, "")
+    token = f"session-{secrets.token_urlsafe(18)}"
+    return Settled(*place, True, session.now + wanted.ttl, token)
+
+
+class _Looked(NamedTuple):
+    """Up to when all sessions were seen, if that is worth another look; and whether there may be more."""
+
+    seen: datetime | None
+    more: bool
+
+
+async def _look(database: Database, wanted: Claiming, seen: datetime) -> _Looked:
+    """Queue sessions that took a new place in lists since `seen`, or since the consumer looked for good."""
+
+    async def work(connection: Connection) -> _Looked:
+        key = ConsumerKey.of(wanted.tenant, wanted.owner, wanted.consumer_id)
+        if not await consumers.add_consumer(connection, key, wanted.most_consumers):
+            raise TooManyConsumers(wanted.most_consumers)
+        place = await consumers.lock_consumer(connection, key)
+        if place is None:
+            return _Looked(None, more=True)  # another call looks, and may find something
+        scanned, now = place
+        until = now - wanted.idle_for
+        after = max(scanned, seen)
+        listed = await consumers.listed(connection, key, after, until, PAGE)
+        end = _seen(listed, until)
+        keys = [SessionKey(it.bucket, it.session_key) for it in listed if it.wanted]
+        if keys:
+            await consumers.queue(connection, keys, wanted.consumer_id)
+        moved = max(scanned, min(end, now - SETTLED))
+        await consumers.move_consumer(connection, key, moved)
+        return _Looked(end if keys or end < until else None, more=False)
+
+    return await database.transact(work)
+
+
+def _seen(listed: Sequence[Listed], until: datetime) -> datetime:
+    """Up to when all sessions were seen: a page that is full doesn't reach the end."""
+    for pinned in (False, True):
+        times = [it.listed_time for it in listed if it.pinned == pinned]
+        if len(times) >= PAGE:
+            until = min(until, max(times))
+    return until

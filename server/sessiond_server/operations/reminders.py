@@ -1,0 +1,341 @@
+"""Reminders: made, claimed by one worker at a time, completed with what they append, skipped, cancelled."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sessiond_server.errors import (
+    ClaimLost,
+    ClientIdReused,
+    ReminderExists,
+    ReminderNotFound,
+    TooManyReminders,
+    WriterLeaseLost,
+)
+from sessiond_server.operations import gate, reading
+from sessiond_server.store import appends, changes, heads, reminders
+from sessiond_server.store.appends import Append, MessageRow
+from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.heads import Head
+from sessiond_server.store.keys import SessionKey
+from sessiond_server.store.reminders import (
+    CANCELLED,
+    COMPLETED,
+    PENDING,
+    ReminderInsert,
+    ReminderRow,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewReminder:
+    """A reminder to be made; `trigger_time` is a time, or a delay from now."""
+
+    session_id: str
+    key: SessionKey
+    reminder_id: str
+    type: str
+    trigger_time: datetime | timedelta
+    interval: timedelta
+    details: bytes
+    request_hash: bytes
+    replace_pending: bool
+    most_pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A reminder as it stands, whether this made it, and how many it replaced."""
+
+    row: ReminderRow
+    now: datetime
+    created: bool = False
+    replaced: int = 0
+
+
+async def create(database: Database, new: NewReminder) -> Created:
+    """Make a reminder, unless the same request made it before."""
+
+    async def work(connection: Connection) -> Created:
+        head = await gate.lock(connection, new.session_id, new.key)
+        known = await reminders.read(connection, new.key, new.reminder_id)
+        if known is not None:
+            if known[0].request_hash != new.request_hash:
+                raise ReminderExists(new.reminder_id)
+            return Created(*known)
+        gate.check_open(new.session_id, head)
+        replaced = await _make_room(connection, new)
+        now = await heads.now(connection)
+        time = new.trigger_time
+        row = await reminders.insert(
+            connection,
+            new.key,
+            ReminderInsert(
+                new.reminder_id,
+                new.type,
+                now + time if isinstance(time, timedelta) else time,
+                new.interval // _MICROSECOND,
+                new.request_hash,
+                new.details,
+            ),
+        )
+        await _record(connection, row, reminders.CREATED, row.due_time)
+        return Created(row, now, created=True, replaced=replaced)
+
+    return await database.transact(work)
+
+
+async def _make_room(connection: Connection, new: NewReminder) -> int:
+    """Cancel what is pending, or see that it isn't too much; how many were cancelled."""
+    if not new.replace_pending:
+        if await reminders.count_pending(connection, new.key) >= new.most_pending:
+            raise TooManyReminders(new.session_id, new.most_pending)
+        return 0
+    pending = await reminders.lock_pending(connection, new.key)
+    for row in pending:
+        await _cancel(connection, row)
+    return len(pending)
+
+
+async def _cancel(connection: Connection, row: ReminderRow) -> ReminderRow:
+    due_time, row.state = row.due_time, CANCELLED
+    stored = await reminders.update(connection, row)
+    await _record(connection, stored, reminders.CANCELLED_IT, due_time)
+    return stored
+
+
+async def _record(
+    connection: Connection,
+    row: ReminderRow,
+    change: int,
+    trigger_time: datetime,
+    message_seq: int = 0,
+) -> None:
+    await changes.record(
+        connection,
+        row.key,
+        changes.REMINDER,
+        reference=(trigger_time - _EPOCH) // _MICROSECOND,
+        seqs=[message_seq] if message_seq else None,
+        child_id=row.reminder_id,
+        child_kind=change,
+    )
+
+
+async def read(
+    connection: Connection, session_id: str, key: SessionKey, reminder_id: str
+) -> tuple[ReminderRow, datetime]:
+    """A reminder, and the database's time."""
+    found = await reminders.read(connection, key, reminder_id)
+    if found is None:
+        await reading.head_of(connection, session_id, key)
+        raise ReminderNotFound(reminder_id)
+    return found
+
+
+async def _locked(
+    connection: Connection, session_id: str, key: SessionKey, reminder_id: str
+) -> tuple[Head, ReminderRow]:
+    """A reminder with its session, both locked."""
+    head = await gate.lock(connection, session_id, key)
+    row = await reminders.lock(connection, key, reminder_id)
+    if row is None:
+        raise ReminderNotFound(reminder_id)
+    return head, row
+
+
+async def cancel(
+    database: Database, session_id: str, key: SessionKey, reminder_id: str
+) -> tuple[ReminderRow, datetime]:
+    """End a reminder for good; as it stands, and the database's time."""
+
+    async def work(connection: Connection) -> tuple[ReminderRow, datetime]:
+        _, row = await _locked(connection, session_id, key, reminder_id)
+        if row.state == PENDING:
+            row = await _cancel(connection, row)
+        return row, await heads.now(connection)
+
+    return await database.transact(work)
+
+
+async def skip(
+    database: Database,
+    session_id: str,
+    key: SessionKey,
+    reminder_id: str,
+    trigger_time: datetime | None,
+) -> tuple[ReminderRow, datetime]:
+    """Move a reminder to its next time, if it is due at `trigger_time` or that is `None`."""
+
+    async def work(connection: Connection) -> tuple[ReminderRow, datetime]:
+        _, row = await _locked(connection, session_id, key, reminder_id)
+        now = await heads.now(connection)
+        if row.state == PENDING and trigger_time in (None, row.due_time):
+            row = await _skip(connection, row, now)
+        return row, now
+
+    return await database.transact(work)
+
+
+async def _skip(connection: Connection, row: ReminderRow, now: datetime) -> ReminderRow:
+    due_time, following = row.due_time, row.schedule.skipped(now)
+    if following is None:
+        row.skipped_count += 1
+        row.state = CANCELLED
+    else:
+        row.skipped_count += following.occurrence - row.occurrence
+        row.occurrence, row.due_time = following.occurrence, following.due_time
+    stored = await reminders.update(connection, row)
+    await _record(connection, stored, reminders.SKIPPED, due_time)
+    return stored
+
+
+@dataclass(frozen=True, slots=True)
+class Claiming:
+    """Who claims, what, how much, and for how long."""
+
+    tenant: str
+    holder: str
+    owner: str
+    types: list[str]
+    limit: int
+    max_bytes: int
+    ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim: the reminder as it was when it was claimed."""
+
+    row: ReminderRow
+    token: str
+    missed: int
+    expire_time: datetime
+    now: datetime
+
+
+async def claim(database: Database, wanted: Claiming) -> list[Claimed]:
+    """Claim what is due, the longest due first. No session is locked: a claim never waits."""
+
+    async def work(connection: Connection) -> list[Claimed]:
+        rows, now = await reminders.lock_due(
+            connection,
+            wanted.tenant,
+            wanted.owner,
+            wanted.types,
+            wanted.limit,
+            wanted.max_bytes,
+        )
+        if now is None:
+            return []
+        claims = [
+            reminders.Claim(row, row.schedule.latest(now), f"reminder-{secrets.token_urlsafe(18)}")
+            for row in rows
+        ]
+        expire_time = now + wanted.ttl
+        await reminders.claim(connection, claims, expire_time, wanted.holder)
+        found = []
+        for row, occurrence, token in claims:
+            row.claim_token, row.claim_holder, row.ready_time = token, wanted.holder, expire_time
+            row.claim_count += 1
+            missed = occurrence - row.occurrence
+            found.append(Claimed(row, token, missed, expire_time, now))
+        return found
+
+    return await database.transact(work)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A claim that is done, and what its completion appends."""
+
+    session_id: str
+    key: SessionKey
+    reminder_id: str
+    token: str
+    writer_token: str
+    message: Callable[[ReminderRow], MessageRow] | None
+    """Makes the message to append, if one is."""
+
+
+async def complete(
+    database: Database, wanted: Completion
+) -> tuple[ReminderRow, datetime, bool, int]:
+    """Complete a claim; the reminder, the time, whether it was done before, and the seq that was appended."""
+
+    async def work(connection: Connection) -> tuple[ReminderRow, datetime, bool, int]:
+        head, row = await _locked(connection, wanted.session_id, wanted.key, wanted.reminder_id)
+        now = await heads.now(connection)
+        if row.done_token == wanted.token:
+            return row, now, True, row.last_message_seq
+        if row.state != PENDING or row.claim_token != wanted.token:
+            raise ClaimLost(wanted.session_id, wanted.reminder_id)
+        seq = 0
+        if wanted.message is not None:
+            seq = await _append(connection, wanted, head, wanted.message(row), now)
+        return await _advance(connection, row, now, seq), now, False, seq
+
+    return await database.transact(work)
+
+
+async def _append(
+    connection: Connection, wanted: Completion, head: Head, row: MessageRow, now: datetime
+) -> int:
+    """Append the message under the head's lock, unless the worker did so itself (P4); its seq."""
+    known = (await appends.known(connection, head, [row])).get(row.client_id)
+    if known is not None:
+        if not known.same:
+            raise ClientIdReused(row.client_id, known.seq)
+        return known.seq
+    gate.check_open(wanted.session_id, head)
+    gate.check_writer(wanted.session_id, head, wanted.writer_token, now)
+    append = Append(wanted.session_id, wanted.key, [row], writer_token=wanted.writer_token)
+    stored = await appends.store(connection, [append], looked=True)
+    if not stored:
+        raise WriterLeaseLost(wanted.session_id)  # it ended since the look above
+    return stored[0]
+
+
+async def _advance(
+    connection: Connection, row: ReminderRow, now: datetime, seq: int
+) -> ReminderRow:
+    due_time, following = row.due_time, row.schedule.after(row.claimed_occurrence)
+    row.fired_count += 1
+    row.missed_count += row.claimed_occurrence - row.occurrence
+    row.done_token, row.last_fire_time, row.last_message_seq = row.claim_token, now, seq
+    if following is None:
+        row.state, following = COMPLETED, row.schedule.at(row.claimed_occurrence)
+    row.occurrence, row.due_time = following.occurrence, following.due_time
+    stored = await reminders.update(connection, row)
+    await _record(connection, stored, reminders.FIRED, due_time, seq)
+    return stored
+
+
+async def extend(
+    database: Database,
+    session_id: str,
+    key: SessionKey,
+    reminder_id: str,
+    token: str,
+    ttl: timedelta,
+    *,
+    give_up: bool,
+) -> datetime:
+    """Let a claim last longer, or give it up; when it ends, or is due again."""
+
+    async def work(connection: Connection) -> datetime:
+        row = await reminders.lock(connection, key, reminder_id)
+        if row is None:
+            await reading.head_of(connection, session_id, key)
+            raise ReminderNotFound(reminder_id)
+        if row.state != PENDING or row.claim_token != token:
+            raise ClaimLost(session_id, reminder_id)
+        return await reminders.extend(connection, row, ttl, "" if give_up else token)
+
+    return await database.transact(work)

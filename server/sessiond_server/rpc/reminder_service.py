@@ -1,0 +1,230 @@
+"""ReminderService: check, translate, call, translate back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sessiond.v1 import reminder_pb2 as pb
+from sessiond.v1 import reminder_service_pb2 as rpc
+from sessiond_server.errors import PageTokenInvalid
+from sessiond_server.operations import reading, reminders
+from sessiond_server.operations.due import DueAlarm
+from sessiond_server.operations.reminders import Claiming, Completion
+from sessiond_server.rpc import access, checks, limits, page_tokens, reminders_io
+from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.reminders_io import reminder_out
+from sessiond_server.rpc.times import timestamp
+from sessiond_server.store import reminders as stored
+from sessiond_server.store.database import Database
+from sessiond_server.store.reminders import Listing, Place, ReminderRow
+
+_STATES = frozenset(pb.ReminderState.values())
+_FIRST_PLACE = Place(0, datetime.min.replace(tzinfo=UTC), UUID(int=0), "")
+_BEFORE_DEADLINE = 0.5
+"""Seconds before a call's deadline in which it no longer waits, so that what it claims arrives."""
+
+
+@dataclass(slots=True)
+class ReminderServicer:
+    """Reminders over gRPC."""
+
+    database: Database
+    alarm: DueAlarm
+
+    @classmethod
+    def on(cls, database: Database, *, most_waiting: int) -> ReminderServicer:
+        """A servicer with an alarm of its own."""
+
+        async def look(tenant: str) -> tuple[bool, float | None]:
+            async with database.connection() as connection:
+                return await stored.next_due(connection, tenant)
+
+        return cls(database, DueAlarm(look, limit=most_waiting))
+
+    def close_streams(self) -> None:
+        """Let no call wait any more."""
+        self.alarm.close()
+
+    async def CreateReminder(
+        self, request: rpc.CreateReminderRequest, _: Context
+    ) -> rpc.CreateReminderResponse:
+        created = await reminders.create(self.database, reminders_io.new_reminder(request))
+        self.alarm.news(access.tenant())
+        return rpc.CreateReminderResponse(
+            reminder=reminder_out(created.row, created.now),
+            created=created.created,
+            replaced_count=created.replaced,
+        )
+
+    async def GetReminder(
+        self, request: rpc.GetReminderRequest, _: Context
+    ) -> rpc.GetReminderResponse:
+        session_id, reminder_id = _named(request.session_id, request.reminder_id)
+        key = access.key_of(session_id)
+        async with self.database.connection() as connection:
+            row, now = await reminders.read(connection, session_id, key, reminder_id)
+        return rpc.GetReminderResponse(reminder=reminder_out(row, now))
+
+    async def ListReminders(
+        self, request: rpc.ListRemindersRequest, _: Context
+    ) -> rpc.ListRemindersResponse:
+        size = checks.page_size(request, limits.RECORD_PAGE)
+        with Checks() as check:
+            if request.session_id:
+                check.session_id("session_id", request.session_id)
+            check.text("owner", request.owner)
+            check.enum("state", request.state, _STATES)
+        call = page_tokens.call_of("ListReminders", request)
+        after = _place(request.page_token, call) if request.page_token else _FIRST_PLACE
+        key = access.key_of(request.session_id) if request.session_id else None
+        wanted = Listing(access.tenant(), key, request.owner, request.state)
+        async with self.database.connection() as connection:
+            if key is not None:
+                await reading.head_of(connection, request.session_id, key)
+            rows, now, more = await stored.page(connection, wanted, after, size, limits.PAGE_BYTES)
+        return rpc.ListRemindersResponse(
+            reminders=[reminder_out(row, now) for row in rows if now is not None],
+            next_page_token=page_tokens.encode(_place_of(rows[-1]), call) if more else "",
+        )
+
+    async def CancelReminder(
+        self, request: rpc.CancelReminderRequest, _: Context
+    ) -> rpc.CancelReminderResponse:
+        session_id, reminder_id = _named(request.session_id, request.reminder_id)
+        key = access.key_of(session_id)
+        row, now = await reminders.cancel(self.database, session_id, key, reminder_id)
+        return rpc.CancelReminderResponse(reminder=reminder_out(row, now))
+
+    async def SkipReminder(
+        self, request: rpc.SkipReminderRequest, _: Context
+    ) -> rpc.SkipReminderResponse:
+        session_id, reminder_id = _named(request.session_id, request.reminder_id)
+        time = None
+        if request.HasField("trigger_time"):
+            with Checks() as check:
+                check.timestamp("trigger_time", request.trigger_time)
+            time = checks.moment(request.trigger_time)
+        key = access.key_of(session_id)
+        row, now = await reminders.skip(self.database, session_id, key, reminder_id, time)
+        return rpc.SkipReminderResponse(reminder=reminder_out(row, now))
+
+    async def ClaimReminders(
+        self, request: rpc.ClaimRemindersRequest, context: Context
+    ) -> rpc.ClaimRemindersResponse:
+        wanted, wait = _claiming(request)
+        left = context.time_remaining()
+        if left is not None:
+            wait = min(wait, left - _BEFORE_DEADLINE)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while True:
+            claims = await reminders.claim(self.database, wanted)
+            remaining = until - loop.time()
+            if claims or remaining <= 0:
+                break
+            await self.alarm.wait(wanted.tenant, remaining)
+            if self.alarm.closed:
+                break
+        return rpc.ClaimRemindersResponse(claims=map(reminders_io.claim_out, claims))
+
+    async def CompleteReminder(
+        self, request: rpc.CompleteReminderRequest, _: Context
+    ) -> rpc.CompleteReminderResponse:
+        row, now, replayed, seq = await reminders.complete(self.database, _completion(request))
+        self.alarm.news(access.tenant())
+        return rpc.CompleteReminderResponse(
+            reminder=reminder_out(row, now), replayed=replayed, message_seq=seq
+        )
+
+    async def ExtendReminderClaim(
+        self, request: rpc.ExtendReminderClaimRequest, _: Context
+    ) -> rpc.ExtendReminderClaimResponse:
+        session_id, reminder_id = _named(request.session_id, request.reminder_id)
+        with Checks() as check:
+            check.required("claim_token", request.claim_token)
+        given = request.HasField("lease_ttl")
+        default = 0 if request.give_up else limits.CLAIM_LEASE_SECONDS
+        expire_time = await reminders.extend(
+            self.database,
+            session_id,
+            access.key_of(session_id),
+            reminder_id,
+            request.claim_token,
+            checks.lease_ttl(request.lease_ttl, given, default, "lease_ttl"),
+            give_up=request.give_up,
+        )
+        self.alarm.news(access.tenant())
+        return rpc.ExtendReminderClaimResponse(expire_time=timestamp(expire_time))
+
+
+def _named(session_id: str, reminder_id: str) -> tuple[str, str]:
+    with Checks() as check:
+        check.session_id("session_id", session_id)
+        check.reminder_id("reminder_id", reminder_id)
+    return session_id, reminder_id
+
+
+def _claiming(request: rpc.ClaimRemindersRequest) -> tuple[Claiming, float]:
+    """What to claim, and how many seconds to wait for it."""
+    wait = timedelta()
+    with Checks() as check:
+        check.text("holder", request.holder)
+        check.text("owner", request.owner)
+        check.not_negative("max_count", request.max_count)
+        check.count("types", len(request.types), limits.REMINDER_TYPES)
+        for place, type in enumerate(request.types[: limits.REMINDER_TYPES]):
+            check.text(f"types[{place}]", type)
+        if request.HasField("wait"):
+            wait = check.span("wait", request.wait, limits.WAIT_SECONDS)
+    default = limits.CLAIM_LEASE_SECONDS
+    ttl = checks.lease_ttl(request.lease_ttl, request.HasField("lease_ttl"), default, "lease_ttl")
+    one, most = limits.CLAIMS
+    claiming = Claiming(
+        tenant=access.tenant(),
+        holder=request.holder,
+        owner=request.owner,
+        types=list(dict.fromkeys(request.types)),
+        limit=min(request.max_count or one, most),
+        max_bytes=limits.PAGE_BYTES,
+        ttl=ttl,
+    )
+    return claiming, wait.total_seconds()
+
+
+def _completion(request: rpc.CompleteReminderRequest) -> Completion:
+    session_id, reminder_id = _named(request.session_id, request.reminder_id)
+    given = request.message if request.HasField("message") else None
+    with Checks() as check:
+        check.required("claim_token", request.claim_token)
+        check.text("writer_token", request.writer_token)
+        if given is not None:
+            reminders_io.complete(given, "message", check)
+    appended = request.append_message or given is not None
+    return Completion(
+        session_id,
+        access.key_of(session_id),
+        reminder_id,
+        request.claim_token,
+        request.writer_token,
+        (lambda row: reminders_io.message_row(row, given)) if appended else None,
+    )
+
+
+def _place_of(row: ReminderRow) -> page_tokens.Place:
+    return [row.state, row.due_time.isoformat(), str(row.session_key), row.reminder_id]
+
+
+def _place(token: str, call: bytes) -> Place:
+    state, time, key, reminder_id = page_tokens.decode(token, call, int, str, str, str)
+    try:
+        due_time = datetime.fromisoformat(str(time))
+        place = Place(int(state or 0), due_time, UUID(str(key)), str(reminder_id))
+    except ValueError as error:
+        raise PageTokenInvalid from error
+    if due_time.tzinfo != UTC or not 0 <= place.state < 2**15:
+        raise PageTokenInvalid
+    return place

@@ -1,0 +1,218 @@
+"""How far consumers have come in sessions, and the queue of those that wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sessiond_server.store.database import Connection, known_columns
+from sessiond_server.store.keys import SessionKey, owner_bucket
+from sessiond_server.store.sql import query
+
+
+@dataclass(frozen=True, slots=True)
+class CursorRow:
+    """A row of `cursor`, and the database's time."""
+
+    bucket: int
+    session_key: UUID
+    consumer_id: str
+    session_id: str
+    owner: str
+    seq: int
+    queued: bool
+    ready_time: datetime
+    claim_token: str
+    claim_holder: str
+    claim_count: int
+    done_token: str
+    update_time: datetime | None
+    now: datetime
+
+
+async def read(connection: Connection, key: SessionKey, consumer_id: str) -> CursorRow | None:
+    row = await connection.fetchrow(query("read_cursor"), *key, consumer_id)
+    return None if row is None else known_columns(CursorRow, row)
+
+
+async def lock(connection: Connection, key: SessionKey, consumer_id: str) -> CursorRow | None:
+    row = await connection.fetchrow(query("lock_cursor"), *key, consumer_id)
+    return None if row is None else known_columns(CursorRow, row)
+
+
+async def page(connection: Connection, key: SessionKey, after: str, limit: int) -> list[CursorRow]:
+    """Cursors of a session, by consumer."""
+    rows = await connection.fetch(query("list_cursors"), *key, after, limit)
+    return [known_columns(CursorRow, row) for row in rows]
+
+
+async def count(connection: Connection, key: SessionKey) -> int:
+    found: int = await connection.fetchval(query("count_cursors"), *key)
+    return found
+
+
+async def insert(
+    connection: Connection, key: SessionKey, consumer_id: str, seq: int, *, queued: bool
+) -> CursorRow:
+    """Set the first cursor of a consumer in a session that is locked."""
+    row = await connection.fetchrow(query("insert_cursor"), *key, consumer_id, seq, queued)
+    assert row is not None
+    return known_columns(CursorRow, row)
+
+
+async def set_seq(
+    connection: Connection, key: SessionKey, consumer_id: str, seq: int, token: str, *, queued: bool
+) -> CursorRow:
+    """Set a cursor that is locked; with the token of its claim, end that."""
+    row = await connection.fetchrow(query("set_cursor"), *key, consumer_id, seq, queued, token)
+    assert row is not None
+    return known_columns(CursorRow, row)
+
+
+class ConsumerKey(NamedTuple):
+    """A consumer that claims, of an owner's sessions or, with an empty owner, of all."""
+
+    bucket: int
+    tenant: str
+    owner: str
+    consumer_id: str
+
+    @classmethod
+    def of(cls, tenant: str, owner: str, consumer_id: str) -> ConsumerKey:
+        return cls(owner_bucket(tenant, owner), tenant, owner, consumer_id)
+
+
+class ConsumerRow(NamedTuple):
+    """A consumer that claims, and up to where it has looked."""
+
+    owner: str
+    consumer_id: str
+    scanned_time: datetime
+
+
+async def add_consumer(connection: Connection, key: ConsumerKey, most: int) -> bool:
+    """Make a consumer known; false if its owner has `most` others."""
+    if await connection.fetchval(query("consumer_exists"), *key):
+        return True
+    if await connection.fetchval(query("count_consumers"), *key[:3]) >= most:
+        return False
+    await connection.execute(query("insert_consumer"), *key)
+    return True
+
+
+async def delete_consumer(connection: Connection, key: ConsumerKey) -> bool:
+    """Forget a consumer; false if there is none."""
+    return await connection.fetchval(query("delete_consumer"), *key) is not None
+
+
+async def consumers(
+    connection: Connection, tenant: str, owner: str, after: tuple[str, str], limit: int
+) -> list[ConsumerRow]:
+    """Consumers that claim, of a tenant or of an owner, by owner and name."""
+    if owner:
+        key = ConsumerKey.of(tenant, owner, after[1])
+        rows = await connection.fetch(query("list_consumers_of_owner"), *key, limit)
+    else:
+        rows = await connection.fetch(query("list_consumers"), tenant, *after, limit)
+    return [ConsumerRow(*row) for row in rows]
+
+
+async def lock_consumer(
+    connection: Connection, key: ConsumerKey
+) -> tuple[datetime, datetime] | None:
+    """Up to where the consumer has looked, and the time; `None` while another call looks."""
+    row = await connection.fetchrow(query("lock_consumer"), *key)
+    return None if row is None else (row["scanned_time"], row["now"])
+
+
+async def move_consumer(connection: Connection, key: ConsumerKey, scanned_time: datetime) -> None:
+    await connection.execute(query("move_consumer"), *key, scanned_time)
+
+
+class Listed(NamedTuple):
+    """A session at its place in lists, and whether it is to be queued."""
+
+    bucket: int
+    session_key: UUID
+    pinned: bool
+    listed_time: datetime
+    wanted: bool
+
+
+async def listed(
+    connection: Connection, key: ConsumerKey, after: datetime, until: datetime, limit: int
+) -> list[Listed]:
+    """The consumer's sessions that were listed between two times, the earliest first; of those pinned and of
+    those not `limit` each, or a few more of the same time."""
+    name = "listed_sessions_of_owner" if key.owner else "listed_sessions"
+    arguments = (key.tenant, key.consumer_id, after, until, limit)
+    rows = await connection.fetch(query(name), *arguments, *([key.owner] if key.owner else []))
+    return [Listed(*row) for row in rows]
+
+
+async def queue(connection: Connection, keys: Sequence[SessionKey], consumer_id: str) -> None:
+    """Have sessions wait for a consumer."""
+    await connection.execute(
+        query("queue_sessions"),
+        [key.bucket for key in keys],
+        [key.key for key in keys],
+        consumer_id,
+    )
+
+
+async def offer(connection: Connection, key: SessionKey) -> None:
+    """Have a locked session wait for all consumers, since its place in lists lies in the past."""
+    await connection.execute(query("offer_session"), *key)
+
+
+@dataclass(frozen=True, slots=True)
+class DueSession:
+    """A session that waits for a consumer and is due."""
+
+    bucket: int
+    session_key: UUID
+    session_id: str
+    owner: str
+    source: str
+    agent: str
+    title: str
+    seq: int
+    claim_count: int
+    ready_time: datetime
+    next_seq: int
+    activity_time: datetime
+    now: datetime
+
+
+async def lock_due(
+    connection: Connection, tenant: str, consumer_id: str, owner: str, limit: int, *, children: bool
+) -> list[DueSession]:
+    """Sessions that wait and are due, and that no other call locks."""
+    kinds = [False, True] if children else [False]
+    name = "due_sessions_of_owner" if owner else "due_sessions"
+    found = await connection.fetch(
+        query(name), tenant, consumer_id, kinds, limit, *([owner] if owner else [])
+    )
+    return [known_columns(DueSession, row) for row in found]
+
+
+class Settled(NamedTuple):
+    """What became of a session that was due: claimed, with a token; due later; or done."""
+
+    bucket: int
+    session_key: UUID
+    queued: bool
+    ready_time: datetime
+    token: str
+
+
+async def settle(
+    connection: Connection, consumer_id: str, holder: str, settled: Sequence[Settled]
+) -> None:
+    buckets, keys, queued, times, tokens = map(list, zip(*settled, strict=True))
+    await connection.execute(
+        query("settle_sessions"), buckets, keys, consumer_id, queued, times, tokens, holder
+    )

@@ -1,0 +1,259 @@
+-- name: read_cursor
+-- A consumer's cursor in a session.
+SELECT *, clock_timestamp() AS now
+FROM consumer_cursor
+WHERE bucket = $1 AND session_key = $2 AND consumer_id = $3;
+
+-- name: list_cursors
+-- A page of a session's cursors, behind a consumer.
+SELECT *, clock_timestamp() AS now
+FROM consumer_cursor
+WHERE bucket = $1 AND session_key = $2 AND consumer_id > $3
+ORDER BY consumer_id
+LIMIT $4;
+
+-- name: lock_cursor
+-- A claim may change it meanwhile, even under the head's lock.
+SELECT *, clock_timestamp() AS now
+FROM consumer_cursor
+WHERE bucket = $1 AND session_key = $2 AND consumer_id = $3
+FOR UPDATE;
+
+-- name: count_cursors
+-- How many a session has, for the limit.
+SELECT count(*)
+FROM consumer_cursor
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: insert_cursor
+-- The first that is said of a consumer in a session.
+INSERT INTO consumer_cursor (
+    bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
+    claim_holder, claim_count, done_token, update_time
+)
+SELECT
+    s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, $4, $5,
+    clock_timestamp(), '', '', 0, '', clock_timestamp()
+FROM session AS s
+WHERE s.bucket = $1 AND s.session_key = $2
+RETURNING *, clock_timestamp() AS now;
+
+-- name: set_cursor
+-- A cursor that is locked. Whoever's claim this ends ($6) is remembered, so that it can be said twice.
+UPDATE consumer_cursor
+SET seq = $4, queued = $5, update_time = clock_timestamp(),
+    ready_time = CASE WHEN $6 <> '' OR claim_token = '' THEN clock_timestamp() ELSE ready_time END,
+    claim_token = CASE WHEN $6 <> '' THEN '' ELSE claim_token END,
+    claim_holder = CASE WHEN $6 <> '' THEN '' ELSE claim_holder END,
+    claim_count = CASE WHEN $6 <> '' THEN 0 ELSE claim_count END,
+    done_token = CASE WHEN $6 <> '' THEN $6 ELSE done_token END
+WHERE bucket = $1 AND session_key = $2 AND consumer_id = $3
+RETURNING *, clock_timestamp() AS now;
+
+-- name: count_consumers
+-- How many an owner has, or for all sessions there are, for the limit.
+SELECT count(*)
+FROM consumer
+WHERE bucket = $1 AND tenant = $2 AND owner = $3;
+
+-- name: consumer_exists
+-- Whether a consumer has claimed before.
+SELECT EXISTS (
+    SELECT
+    FROM consumer
+    WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4
+);
+
+-- name: insert_consumer
+-- A new one begins with the first session that there is.
+INSERT INTO consumer (bucket, tenant, owner, consumer_id, scanned_time)
+VALUES ($1, $2, $3, $4, '1900-01-01T00:00:00Z')
+ON CONFLICT (bucket, tenant, owner, consumer_id) DO NOTHING;
+
+-- name: list_consumers
+-- A page of a tenant's, behind an owner and a consumer.
+SELECT owner, consumer_id, scanned_time
+FROM consumer
+WHERE tenant = $1 AND (owner, consumer_id) > ($2, $3)
+ORDER BY owner, consumer_id
+LIMIT $4;
+
+-- name: list_consumers_of_owner
+-- Likewise of an owner's.
+SELECT owner, consumer_id, scanned_time
+FROM consumer
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id > $4
+ORDER BY consumer_id
+LIMIT $5;
+
+-- name: delete_consumer
+-- What it has set stays with the sessions.
+DELETE FROM consumer
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4
+RETURNING consumer_id;
+
+-- name: lock_consumer
+-- One call at a time looks for what is new; the others don't wait for it.
+SELECT scanned_time, statement_timestamp() AS now
+FROM consumer
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4
+FOR UPDATE SKIP LOCKED;
+
+-- name: move_consumer
+-- How far it has looked.
+UPDATE consumer
+SET scanned_time = $5
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4;
+
+-- name: listed_sessions
+-- Sessions listed behind $3 up to $4, $5 or a few more of those pinned and of those not, and whether they
+-- aren't queued for the consumer ($2) though they hold messages past its cursor. Subqueries, since a join
+-- might be planned to read all heads.
+SELECT
+    s.bucket, s.session_key, s.pinned, s.listed_time,
+    (
+        SELECT h.next_seq
+        FROM session_head AS h
+        WHERE h.bucket = s.bucket AND h.session_key = s.session_key
+    ) - 1 > coalesce((
+        SELECT CASE WHEN w.queued THEN 9223372036854775807 ELSE w.seq END
+        FROM consumer_cursor AS w
+        WHERE w.bucket = s.bucket AND w.session_key = s.session_key AND w.consumer_id = $2
+    ), 0) AS wanted
+FROM (VALUES (false), (true)) AS p (pinned)
+CROSS JOIN LATERAL (
+    SELECT s.bucket, s.session_key, s.pinned, s.listed_time
+    FROM session AS s
+    WHERE s.tenant = $1 AND s.pinned = p.pinned AND s.listed_time > $3 AND s.listed_time <= $4
+    ORDER BY s.listed_time
+    FETCH FIRST ($5::bigint) ROWS WITH TIES
+) AS s;
+
+-- name: listed_sessions_of_owner
+-- Likewise of an owner ($6), by an index of its own.
+SELECT
+    s.bucket, s.session_key, s.pinned, s.listed_time,
+    (
+        SELECT h.next_seq
+        FROM session_head AS h
+        WHERE h.bucket = s.bucket AND h.session_key = s.session_key
+    ) - 1 > coalesce((
+        SELECT CASE WHEN w.queued THEN 9223372036854775807 ELSE w.seq END
+        FROM consumer_cursor AS w
+        WHERE w.bucket = s.bucket AND w.session_key = s.session_key AND w.consumer_id = $2
+    ), 0) AS wanted
+FROM (VALUES (false), (true)) AS p (pinned)
+CROSS JOIN LATERAL (
+    SELECT s.bucket, s.session_key, s.pinned, s.listed_time
+    FROM session AS s
+    WHERE s.tenant = $1 AND s.owner = $6 AND s.pinned = p.pinned AND s.listed_time > $3
+        AND s.listed_time <= $4
+    ORDER BY s.listed_time
+    FETCH FIRST ($5::bigint) ROWS WITH TIES
+) AS s;
+
+-- name: queue_sessions
+-- Sessions are kept from being deleted meanwhile, which no append notices: it locks no key.
+INSERT INTO consumer_cursor AS w (
+    bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
+    claim_holder, claim_count, done_token, update_time
+)
+SELECT
+    s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
+    statement_timestamp(), '', '', 0, '', NULL
+FROM (
+    SELECT s.*
+    FROM session AS s
+    JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key)
+    ORDER BY s.bucket, s.session_key
+    FOR KEY SHARE OF s
+) AS s
+ON CONFLICT (bucket, session_key, consumer_id) DO UPDATE
+SET queued = true, ready_time = excluded.ready_time, child = excluded.child
+WHERE NOT w.queued;
+
+-- name: offer_session
+-- A session whose place in lists lies in the past, where no consumer looks again.
+INSERT INTO consumer_cursor AS w (
+    bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
+    claim_holder, claim_count, done_token, update_time
+)
+SELECT
+    s.bucket, s.session_key, c.consumer_id, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
+    statement_timestamp(), '', '', 0, '', NULL
+FROM session AS s
+CROSS JOIN LATERAL (
+    SELECT DISTINCT consumer_id
+    FROM consumer
+    WHERE tenant = s.tenant AND owner IN ('', s.owner)
+) AS c
+WHERE s.bucket = $1 AND s.session_key = $2
+ON CONFLICT (bucket, session_key, consumer_id) DO UPDATE
+SET queued = true, ready_time = excluded.ready_time
+WHERE NOT w.queued;
+
+-- name: due_sessions
+-- What waits and is due, with what decides whether it is handed out; $3 are the values of `child`.
+SELECT
+    w.*, statement_timestamp() AS now, h.next_seq, h.activity_time, s.source, s.agent, s.title
+FROM unnest($3::boolean[]) AS c (child)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM consumer_cursor AS w
+    WHERE w.tenant = $1 AND w.consumer_id = $2 AND w.child = c.child AND w.queued
+        AND w.ready_time <= statement_timestamp()
+    ORDER BY w.ready_time
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+) AS w
+CROSS JOIN LATERAL (
+    SELECT h.next_seq, h.activity_time
+    FROM session_head AS h
+    WHERE h.bucket = w.bucket AND h.session_key = w.session_key
+    LIMIT 1
+) AS h
+CROSS JOIN LATERAL (
+    SELECT s.source, s.agent, s.title
+    FROM session AS s
+    WHERE s.bucket = w.bucket AND s.session_key = w.session_key
+    LIMIT 1
+) AS s
+ORDER BY w.ready_time
+LIMIT $4;
+
+-- name: due_sessions_of_owner
+-- Likewise of an owner ($5).
+SELECT
+    w.*, statement_timestamp() AS now, h.next_seq, h.activity_time, s.source, s.agent, s.title
+FROM (
+    SELECT *
+    FROM consumer_cursor AS w
+    WHERE w.tenant = $1 AND w.consumer_id = $2 AND w.owner = $5 AND w.child = ANY($3::boolean[]) AND w.queued
+        AND w.ready_time <= statement_timestamp()
+    ORDER BY w.ready_time
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+) AS w
+CROSS JOIN LATERAL (
+    SELECT h.next_seq, h.activity_time
+    FROM session_head AS h
+    WHERE h.bucket = w.bucket AND h.session_key = w.session_key
+    LIMIT 1
+) AS h
+CROSS JOIN LATERAL (
+    SELECT s.source, s.agent, s.title
+    FROM session AS s
+    WHERE s.bucket = w.bucket AND s.session_key = w.session_key
+    LIMIT 1
+) AS s
+ORDER BY w.ready_time;
+
+-- name: settle_sessions
+-- What became of sessions that were due and are locked: claimed, with a token; due later; or done.
+UPDATE consumer_cursor AS w
+SET queued = c.queued, ready_time = c.ready_time, claim_token = c.token,
+    claim_holder = CASE c.token WHEN '' THEN '' ELSE $7 END,
+    claim_count = CASE c.token WHEN '' THEN w.claim_count ELSE least(w.claim_count, 2147483646) + 1 END
+FROM unnest($1::smallint[], $2::uuid[], $4::boolean[], $5::timestamptz[], $6::text[])
+    AS c (bucket, session_key, queued, ready_time, token)
+WHERE w.bucket = c.bucket AND w.session_key = c.session_key AND w.consumer_id = $3;
