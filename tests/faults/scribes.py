@@ -14,7 +14,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from sessiond import v1
 from tests.faults.load import channel, error_info, is_unknown, message
-from tests.faults.seen import HIDING, SUMMARY, Truth, until
+from tests.faults.seen import HIDING, SUMMARY, Truth
+from tests.support.patience import PATIENCE, until
 
 ROOT = "root"
 CHILDREN = 12
@@ -73,10 +74,10 @@ class Scribes:
             for each in stubs:
                 await each.channel.close()
 
-    async def progress(self, wanted: int = 30, within: float = 30) -> None:
+    async def progress(self, wanted: int = 30) -> None:
         """Wait until calls are acknowledged."""
         goal = self.acks + wanted
-        await until(lambda: self.acks >= goal, within, "nothing is acknowledged any more")
+        await until(lambda: self.acks >= goal, "nothing is acknowledged any more")
 
 
 class _Scribe:
@@ -210,10 +211,12 @@ class _Scribe:
 
 async def read_truth(stubs: Stubs, session: str) -> Truth:
     """A session as the service lists it."""
-    got = await stubs.sessions.GetSession(v1.GetSessionRequest(session_id=session), timeout=30)
+    got = await stubs.sessions.GetSession(
+        v1.GetSessionRequest(session_id=session), timeout=PATIENCE
+    )
     changes = await _rewinds(stubs, session) | await _compactions(stubs, session)
     children = v1.ListSessionsRequest(parent_id=session, include_children=True, page_size=200)
-    listed = await stubs.sessions.ListSessions(children, timeout=30)
+    listed = await stubs.sessions.ListSessions(children, timeout=PATIENCE)
     return Truth(
         await _messages(stubs, session),
         changes,
@@ -229,7 +232,7 @@ async def _messages(stubs: Stubs, session: str) -> dict[int, v1.Message]:
     )
     found: dict[int, v1.Message] = {}
     while True:
-        page = await stubs.messages.ListMessages(request, timeout=30)
+        page = await stubs.messages.ListMessages(request, timeout=PATIENCE)
         for each in page.messages:
             for name in HIDING:
                 each.ClearField(name)  # type: ignore[arg-type]
@@ -241,7 +244,7 @@ async def _messages(stubs: Stubs, session: str) -> dict[int, v1.Message]:
 
 async def _rewinds(stubs: Stubs, session: str) -> dict[tuple[str, int], int]:
     request = v1.ListRewindsRequest(session_id=session, page_size=1000)
-    page = await stubs.messages.ListRewinds(request, timeout=30)
+    page = await stubs.messages.ListRewinds(request, timeout=PATIENCE)
     assert not page.next_page_token
     found = {("rewound", each.id): each.to_seq for each in page.rewinds}
     reverted = [each for each in page.rewinds if each.HasField("revert_time")]
@@ -250,7 +253,7 @@ async def _rewinds(stubs: Stubs, session: str) -> dict[tuple[str, int], int]:
 
 async def _compactions(stubs: Stubs, session: str) -> dict[tuple[str, int], int]:
     request = v1.ListCompactionsRequest(session_id=session, page_size=1000)
-    page = await stubs.compactions.ListCompactions(request, timeout=30)
+    page = await stubs.compactions.ListCompactions(request, timeout=PATIENCE)
     assert not page.next_page_token
     found = {("compacted", each.id): each.id for each in page.compactions}
     reverted = [each for each in page.compactions if each.HasField("revert_time")]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,16 +11,6 @@ from sessiond import v1
 HIDING = ("rewound", "compacted_by_seq", "replaces_from_seq", "replaces_to_seq")
 SUMMARY = "summary."
 """How the client ids of summaries begin; those of other messages end with `.{place}/{count}`."""
-
-
-async def until(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait for something, and fail when it takes longer."""
-    end = time.monotonic() + seconds
-    while True:
-        if done():
-            return
-        assert time.monotonic() < end, otherwise
-        await asyncio.sleep(0.02)
 
 
 @dataclass

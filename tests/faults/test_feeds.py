@@ -17,11 +17,12 @@ from sessiond import v1
 from sessiond_server.embedded import EmbeddedPostgres
 from tests.faults.load import channel
 from tests.faults.scribes import ROOT, Scribes, Stubs, appending, read_truth
-from tests.faults.seen import Truth, until
+from tests.faults.seen import Truth
 from tests.faults.stalls import connected
 from tests.faults.test_kills import living
 from tests.faults.watchers import Library, Raw, Threaded, Watcher, read
 from tests.faults.world import World
+from tests.support.patience import PATIENCE, until
 from tests.support.processes import ServerProcess
 
 SESSIONS = [f"s{number}" for number in range(9)]
@@ -100,7 +101,7 @@ class Feeding:
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(self.scribes.run(self._writers))
             wanted = {*SESSIONS, ROOT}
-            await until(lambda: wanted <= self.scribes.last.keys(), 30, "not all have begun")
+            await until(lambda: wanted <= self.scribes.last.keys(), "not all have begun")
             watching = [tasks.create_task(watcher.run()) for watcher in self.watchers]
             try:
                 await self._cause(faults)
@@ -227,14 +228,14 @@ async def test_P9_a_watcher_sees_what_another_server_does_without_any_hint(place
     async with replicas(place, SESSIOND_FEED_HINTS="poll") as world:
         async with channel(world.targets[1]) as one:
             append = Stubs(one).messages.AppendMessages
-            await append(appending("polled", 0), timeout=10)
+            await append(appending("polled", 0), timeout=PATIENCE)
             watcher = Raw([world.targets[0]], ["polled"], 1, life=math.inf)
             watching = asyncio.create_task(watcher.run())
             seen = watcher.seen["polled"]
             for number in range(1, 6):
-                await until(lambda: seen.next_seq == number + 1, 10, "the sweep found nothing")  # noqa: B023
-                await append(appending("polled", number), timeout=10)
-            await until(lambda: seen.next_seq == 7, 10, "the sweep found nothing")
+                await until(lambda: seen.next_seq == number + 1, "the sweep found nothing")  # noqa: B023
+                await append(appending("polled", number), timeout=PATIENCE)
+            await until(lambda: seen.next_seq == 7, "the sweep found nothing")
             watching.cancel()
         assert watcher.all_problems == []
 
@@ -247,7 +248,7 @@ async def test_P9_a_transaction_in_several_frames_is_whole_after_a_break_at_any_
     async with channel(server.target) as one:
         append = Stubs(one).messages.AppendMessages
         for number in range(6):
-            await append(appending(session, number, *["x" * size] * count), timeout=30)
+            await append(appending(session, number, *["x" * size] * count), timeout=PATIENCE)
         watcher = Raw([server.target], [session], 1)
         fragments, frame = 0, v1.WatchResponse()
         for attempt in range(100):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -220,18 +220,11 @@ def test_the_command_line_says_what_it_can_do(arguments: tuple[str, ...], code: 
 def test_metrics_are_served_where_they_are_wanted(dsn: str, start_server: Start) -> None:
     """A watch is counted while it is there."""
     server = start_server(SESSIOND_DSN=dsn, SESSIOND_METRICS_LISTEN="127.0.0.1:0")
-    url = next(json.loads(line)["url"] for line in server.log if '"metrics"' in line)
-
-    def figures() -> dict[str, float]:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            lines = [line for line in answer.read().decode().splitlines() if line[:1] != "#"]
-        return {name: float(value) for name, value in (line.split() for line in lines)}
-
     with Client(server.target) as client:
         client.create_session("s")
-        assert figures()["sessiond_watches"] == 0
-        assert figures()["sessiond_attachment_uploads"] == 0
+        assert server.figures()["sessiond_watches"] == 0
+        assert server.figures()["sessiond_attachment_uploads"] == 0
         events = iter(client.watch("s"))
         assert next(events).kind == "caught_up"
-        assert figures()["sessiond_watches"] == 1
+        assert server.figures()["sessiond_watches"] == 1
     assert sessiond("serve", "--metrics-listen", "nowhere").returncode != 0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
+
+from tests.support.patience import PATIENCE, wait_for
 
 STARTED = "sessiond is ready on "
 
@@ -48,7 +52,7 @@ class ServerProcess:
             self.log.append(line)
 
     def _wait_ready(self) -> list[str]:
-        while (line := self._lines.get(timeout=60)) is not None:
+        while (line := self._lines.get(timeout=PATIENCE)) is not None:
             if line.startswith(STARTED):
                 return line.removeprefix(STARTED).strip().split(", ")
         self._end()
@@ -66,6 +70,13 @@ class ServerProcess:
         """What the server logged as its own mistakes."""
         return [line for line in self.log if '"level": "error"' in line]
 
+    def figures(self) -> dict[str, float]:
+        """What the metrics say now, of a server with `SESSIOND_METRICS_LISTEN`."""
+        found = wait_for(lambda: [line for line in self.log if '"metrics"' in line], "no metrics")
+        with urllib.request.urlopen(json.loads(found[0])["url"], timeout=PATIENCE) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if line[:1] != "#"]
+        return {name: float(value) for name, value in (line.split() for line in lines)}
+
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
@@ -82,7 +93,7 @@ class ServerProcess:
         if self.running:
             self.process.terminate()
         try:
-            self.process.wait(40)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
         self._end()
