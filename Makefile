@@ -3,6 +3,9 @@ PYTHON ?= python3
 ARGS ?=
 # How many processes run the tests, each with a Postgres and servers of its own; 0: this one alone.
 JOBS ?= auto
+# How often `make test-busy` runs the tests, and how many processes keep the machine busy meanwhile.
+RUNS ?= 5
+BUSY ?= $(shell nproc)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,8 +28,10 @@ ifneq ($(shell cat $(LOCKED) 2>/dev/null),$(CURDIR))
 $(LOCKED): FORCE
 endif
 
+TEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal -m "not long"
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check format generate bench lock clean FORCE
+.PHONY: help setup run test test-busy test-long check format generate bench lock clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +42,10 @@ run: setup ## Run the service, with its own Postgres unless told otherwise (ARGS
 	$(BIN)/sessiond serve $(ARGS)
 
 test: setup ## Run the tests (ARGS="tests/store -k replay", JOBS=0 for one after the other)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal -m "not long" $(ARGS)
+	$(TEST) $(ARGS)
+
+test-busy: setup ## Run the tests RUNS times while BUSY processes take the cores; stop at the first failure
+	$(BIN)/python tools/busy.py --runs $(RUNS) --busy $(BUSY) -- $(TEST) $(ARGS)
 
 test-long: setup ## Run the tests that take long
 	$(BIN)/python -m pytest -m long $(ARGS)

@@ -156,7 +156,7 @@ def comparable(method: MethodDescriptor, request: bytes) -> bytes:
             append.ClearField("create_session")
     if isinstance(message, v1.ForkSessionRequest):
         message.fork.Clear()
-    if isinstance(message, v1.ClaimStaleSessionsRequest):
+    if isinstance(message, v1.ClaimSessionsRequest):
         message.idle_for.FromSeconds(86_400)
     for holder in access.owners(message):
         holder.owner = ""
