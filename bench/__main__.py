@@ -1,8 +1,9 @@
 """`make bench`: the ratios that sessiond promises, measured side by side in one run.
 
-    python -m bench [--quick] [--only NAME ...]
+    python -m bench [--quick] [--only NAME ...] [--against REF]
 
-Writes bench/results.json, and docs/benchmarks/ with a table and a chart.
+Writes bench/results.json, and docs/benchmarks/ with a table and a chart. With --against it compares this tree
+with a git ref instead, and writes nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from bench import feeds, flat, lists, offload, report, search
+from bench import against, feeds, flat, lists, offload, report, search
 from bench.loads import USAGE, Direct, Echo, Service
 from bench.measure import Ratio, compare
 from bench.processes import servers
@@ -157,8 +158,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the ratios.")
     parser.add_argument("--quick", action="store_true", help="shorter, and nothing is written")
     parser.add_argument("--only", action="append", default=[], help="only the ratio of this name")
+    parser.add_argument("--against", metavar="REF", help="compare this tree with a git ref instead")
     arguments = parser.parse_args()
     effort = QUICK if arguments.quick else FULL
+    if arguments.against is not None:
+        try:
+            against.run(arguments.against, arguments.only, 2 * effort.rounds * effort.seconds)
+        except ValueError as error:
+            parser.error(str(error))
+        return 0
     found = asyncio.run(_run(effort, set(arguments.only)))
     if not arguments.quick and not arguments.only:
         report.write(found, effort.rounds, effort.seconds)

@@ -8,7 +8,6 @@ keeps expanded in memory.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import asyncpg
 
 from bench.measure import Ratio, compare_latency
+from bench.postgres import create_database
 from bench.processes import sessiond
 from sessiond import AsyncClient, from_openai
 from tests.support.data import airline_sessions
@@ -54,10 +54,7 @@ async def _database(
     dsn: str, name: str
 ) -> AsyncIterator[tuple[AsyncClient, asyncpg.Connection[asyncpg.Record]]]:
     """A service on a database of its own."""
-    admin = await asyncpg.connect(dsn)
-    await admin.execute(f"CREATE DATABASE {name}")
-    await admin.close()
-    own = re.sub(r"(://[^/?]*/)[^?]*", rf"\g<1>{name}", dsn)
+    own = await create_database(dsn, name)
     with sessiond(own, SESSIOND_SEARCH="false") as address:
         connection = await asyncpg.connect(own)
         async with AsyncClient(address) as client:

@@ -6,14 +6,25 @@ It prints its DSN and ends, with its data, when its standard input does.
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+import asyncpg
+
 from sessiond_server.embedded import EmbeddedPostgres
 
 READY = "postgres is ready on "
+
+
+async def create_database(dsn: str, name: str) -> str:
+    """Make another database on a Postgres; its DSN."""
+    admin = await asyncpg.connect(dsn)
+    await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()
+    return re.sub(r"(://[^/?]*/)[^?]*", rf"\g<1>{name}", dsn)
 
 
 async def _run(place: Path) -> None:

@@ -40,6 +40,13 @@ searches go over 1,000,000 messages made from real conversations (`bench/search.
 Offloaded bytes are those of tables, indexes and TOAST, beside those of the hot messages with theirs; search
 entries, which stay, are apart (`bench/offload.py`).
 
+`make bench ARGS="--against REF"` compares this tree with a git ref instead (`bench/against.py`), and writes
+nothing: what a message of an append, a page and a context take, this tree / REF, on the clock and in
+processor time of the server, of its database's backends in Postgres and of the client. Each side runs its
+own server, client and loads, on a database of its own in the same Postgres; both run at the same time, so
+that what else the machine does hits both, and start anew three times. The median counts; processor time is
+steadier than the clock. `--only page` measures one load.
+
 What isn't reached, and where its time goes: [profile](profile.md).
 """
 
