@@ -56,7 +56,7 @@ def directory() -> Iterator[None]:
 def _parent() -> Path:
     """`TMPDIR` if it is set, else memory if there is room: file systems are slow at making files after they
     deleted many."""
-    if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK):
+    if not os.environ.get("TMPDIR") and os.access(_MEMORY, os.W_OK):
         status = os.statvfs(_MEMORY)
         if status.f_bavail * status.f_frsize > _ROOM and not status.f_flag & os.ST_NOEXEC:
             return _MEMORY
