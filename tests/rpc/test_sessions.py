@@ -39,6 +39,32 @@ def next_title(api: Api, title: str, owner: str = "") -> str:
     return api.sessions.NextTitle(v1.NextTitleRequest(title=title, owner=owner)).title
 
 
+# Facts that only the server says
+
+
+def test_what_only_the_server_says_is_ignored_in_requests(api: Api) -> None:
+    id, request_id = new(), new("request")
+    plain = v1.Session(source="cli")
+    claims = v1.Session(
+        source="cli", incarnation="x", root_id="other", spawn_depth=3, next_seq=9, message_count=4
+    )
+    claims.create_time.seconds = 1
+    newer = v1.Session.FromString(claims.SerializeToString() + bytes.fromhex("b80c07"))  # field 199
+    made = [
+        api.sessions.CreateSession(v1.CreateSessionRequest(session=session, request_id=request_id))
+        for session in (plain, claims, newer)
+    ]
+    assert [answer.created for answer in made] == [True, False, False]
+    assert len({answer.session.SerializeToString(deterministic=True) for answer in made}) == 1
+    facts = made[0].session
+    assert (facts.root_id, facts.spawn_depth, facts.next_seq) == (facts.id, 0, 1)
+    newer.id = id
+    api.append(id, said(), create_session=newer)
+    assert (api.get(id).root_id, api.get(id).next_seq) == (id, 2)
+    fork = api.fork(id, fork=v1.Session(root_id="other", message_count=4))
+    assert (fork.root_id, fork.message_count) == (id, 1)
+
+
 # Lists
 
 

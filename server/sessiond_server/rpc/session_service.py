@@ -61,6 +61,7 @@ class SessionServicer:
         self, request: rpc.CreateSessionRequest, _: Context
     ) -> rpc.CreateSessionResponse:
         session = request.session
+        sessions_io.strip(session)
         with Checks() as check:
             new = sessions_io.new_session(
                 session,
@@ -215,6 +216,7 @@ class SessionServicer:
     ) -> rpc.ForkSessionResponse:
         session_id = checks.session_id(request.session_id)
         fork = request.fork
+        sessions_io.strip(fork)
         with Checks() as check:
             check.seq("at_seq", request.at_seq)
             check.seq("expected_next_seq", request.expected_next_seq)

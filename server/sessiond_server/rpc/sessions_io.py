@@ -23,6 +23,7 @@ from sessiond_server.store.sessions import FORK, LINKED, NO_PARENT, SessionRow
 DETAILS = ("system_prompt", "model", "config", "metadata")
 """What nobody filters by: stored together, as the encoding of a Session that has only these."""
 
+_OUTPUT = tuple(f.name for f in pb.Session.DESCRIPTOR.fields if 100 <= f.number < 200)
 _SOURCES = frozenset(pb.TitleSource.values())
 _LIFECYCLES = frozenset(pb.Lifecycle.values())
 _PARENT_KINDS = frozenset({pb.PARENT_KIND_SUBAGENT, pb.PARENT_KIND_CONTINUATION})
@@ -38,6 +39,13 @@ def new_id(request_id: str, request: ProtoMessage) -> str:
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
     return str(UUID(bytes=bytes(digest)))
+
+
+def strip(session: pb.Session) -> None:
+    """Take out of a request's session what only the server says, of newer versions too."""
+    for name in _OUTPUT:
+        session.ClearField(name)  # type: ignore[arg-type]
+    session.DiscardUnknownFields()
 
 
 def new_session(

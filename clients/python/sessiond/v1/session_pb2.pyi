@@ -185,45 +185,43 @@ class Session(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ID_FIELD_NUMBER: _builtins.int
-    INCARNATION_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     TITLE_SOURCE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    END_REASON_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
+    LIFECYCLE_FIELD_NUMBER: _builtins.int
+    TURN_INDEX_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    END_REASON_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     ROOT_ID_FIELD_NUMBER: _builtins.int
     SPAWN_DEPTH_FIELD_NUMBER: _builtins.int
-    LIFECYCLE_FIELD_NUMBER: _builtins.int
+    FIRST_SEQ_FIELD_NUMBER: _builtins.int
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
-    OFFLOADED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
     CONTEXT_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     OPEN_TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
-    TURN_INDEX_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
-    ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LAST_ACTIVITY_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    FIRST_SEQ_FIELD_NUMBER: _builtins.int
+    OFFLOADED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The session's id, unique in its tenant: the caller's, 1–128 of `A-Z a-z 0-9 . _ : @ / -`, or,
     left out in a creation, a UUIDv7 of the server's.
     """
-    incarnation: _builtins.str
-    """New when an id is used again after a deletion. Set by the server."""
     owner: _builtins.str
     """Whose it is. Fixed at creation."""
     source: _builtins.str
@@ -238,28 +236,40 @@ class Session(_message.Message):
     """Who set the title; left out, a person. A person's title is never replaced by an automatic one."""
     pinned: _builtins.bool
     """Whether it stands first in lists."""
-    state: Global___SessionState.ValueType
-    """Its state. Changed by EndSession, ReopenSession and UpdateSession; ignored in creations."""
-    end_reason: _builtins.str
-    """Why it ended. Set by EndSession."""
     system_prompt: _builtins.str
     """The system prompt. At most 512 KiB. Not a part of the log or of any count."""
     model: _builtins.str
     """The model that it runs on. Left out, that of the first usage recorded with one."""
     config: _builtins.str
     """The model's configuration or the agent's: JSON text, kept as it is. At most 64 KiB."""
-    root_id: _builtins.str
-    """The id of the topmost ancestor; its own without a parent. Set by the server."""
-    spawn_depth: _builtins.int
-    """How many sub-agent steps below its root it stands. Set by the server."""
     lifecycle: Global___Lifecycle.ValueType
     """What becomes of it when its parent or its work ends. Fixed at creation; left out it is
     `LIFECYCLE_LINKED`.
     """
+    turn_index: _builtins.int
+    """The agent's turn. Set by UpdateSession. Not negative."""
+    etag: _builtins.str
+    """Changes with every update of the session's facts, not with appends; see UpdateSession."""
+    incarnation: _builtins.str
+    """The fields from here on are the server's: it ignores what a request holds in them, and whatever a
+    newer client holds in 100–199.
+
+    New when an id is used again after a deletion.
+    """
+    state: Global___SessionState.ValueType
+    """Its state. Changed by EndSession, ReopenSession and UpdateSession."""
+    end_reason: _builtins.str
+    """Why it ended. Set by EndSession."""
+    root_id: _builtins.str
+    """The id of the topmost ancestor; its own without a parent."""
+    spawn_depth: _builtins.int
+    """How many sub-agent steps below its root it stands."""
+    first_seq: _builtins.int
+    """The smallest seq that the log still holds, or `next_seq` when it is empty: 1 until
+    ClearMessages.
+    """
     next_seq: _builtins.int
-    """The seq that the next message will get. Set by the server, like all counters."""
-    offloaded_before_seq: _builtins.int
-    """Messages before this seq are offloaded, which no reader needs to know; 0 if none are. Set by the server."""
+    """The seq that the next message will get."""
     message_count: _builtins.int
     """How many messages the log holds, rewound ones and summaries included."""
     tool_call_count: _builtins.int
@@ -270,14 +280,8 @@ class Session(_message.Message):
     """The sum of the `token_count` of these."""
     open_tool_call_count: _builtins.int
     """How many tool calls wait for their result; see ListOpenToolCalls."""
-    turn_index: _builtins.int
-    """The agent's turn. Set by UpdateSession. Not negative."""
-    etag: _builtins.str
-    """Changes with every update of the session's facts, not with appends; see UpdateSession."""
-    first_seq: _builtins.int
-    """The smallest seq that the log still holds, or `next_seq` when it is empty: 1 until
-    ClearMessages. Set by the server.
-    """
+    offloaded_before_seq: _builtins.int
+    """Messages before this seq are offloaded, which no reader needs to know; 0 if none are."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """The application's own facts. At most 64 KiB encoded,
@@ -293,8 +297,12 @@ class Session(_message.Message):
         """Where it comes from, if from another session. Fixed at creation."""
 
     @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended; absent while it hasn't."""
+
+    @_builtins.property
     def usage(self) -> _usage_pb2.SessionUsage:
-        """What calls of models used and cost; absent while nothing is recorded. Set by the server."""
+        """What calls of models used and cost; absent while nothing is recorded."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -308,47 +316,43 @@ class Session(_message.Message):
     def last_activity_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last written to: created, appended to, compacted, rewound, cleared."""
 
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; absent while it hasn't."""
-
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
-        incarnation: _builtins.str = ...,
         owner: _builtins.str = ...,
         source: _builtins.str = ...,
         agent: _builtins.str = ...,
         title: _builtins.str = ...,
         title_source: Global___TitleSource.ValueType = ...,
         pinned: _builtins.bool = ...,
-        state: Global___SessionState.ValueType = ...,
-        end_reason: _builtins.str = ...,
         system_prompt: _builtins.str = ...,
         model: _builtins.str = ...,
         config: _builtins.str = ...,
         metadata: _struct_pb2.Struct | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         parent: Global___SessionParent | None = ...,
+        lifecycle: Global___Lifecycle.ValueType = ...,
+        turn_index: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        incarnation: _builtins.str = ...,
+        state: Global___SessionState.ValueType = ...,
+        end_reason: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
         root_id: _builtins.str = ...,
         spawn_depth: _builtins.int = ...,
-        lifecycle: Global___Lifecycle.ValueType = ...,
+        first_seq: _builtins.int = ...,
         next_seq: _builtins.int = ...,
-        offloaded_before_seq: _builtins.int = ...,
         message_count: _builtins.int = ...,
         tool_call_count: _builtins.int = ...,
         context_message_count: _builtins.int = ...,
         context_token_count: _builtins.int = ...,
         open_tool_call_count: _builtins.int = ...,
-        turn_index: _builtins.int = ...,
         usage: _usage_pb2.SessionUsage | None = ...,
-        etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         last_activity_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
-        first_seq: _builtins.int = ...,
+        offloaded_before_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_activity_time", b"last_activity_time", "metadata", b"metadata", "parent", b"parent", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
