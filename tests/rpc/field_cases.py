@@ -231,7 +231,7 @@ FIELDS: list[tuple[Message, str]] = [
     (_plan(summary_token_count=-1), "summary_token_count"),
     (_plan(acquire_lease=True), "holder"),
     (
-        _plan(acquire_lease=True, lease_holder="h", lease_ttl=Duration(seconds=3601)),
+        _plan(acquire_lease=True, holder="h", lease_ttl=Duration(seconds=3601)),
         "lease_ttl",
     ),
     (_compact(from_seq=3), "to_seq"),
