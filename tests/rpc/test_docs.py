@@ -89,7 +89,7 @@ _LIMITS = {
     "PRUNE_PAGE": "sessions of a prune",
     "MESSAGE_PAGE": "messages of a page",
     "RECORD_PAGE": "records of a page",
-    "JOURNAL_RECORD_BYTES": "a record of a log",
+    "JOURNAL_RECORD_BYTES": "a record of a journal",
     "JOURNAL_KINDS": "kinds to list by",
     "USAGE_RECORDS": "records of a call",
     "BASE_URL": "base URL",
@@ -170,7 +170,7 @@ def test_limits_in_other_words() -> None:
     assert rows["changes of an update"] == call
     assert rows["bytes of a page"] == _size(limits.PAGE_BYTES + 4096)
     log = f"{limits.JOURNAL_RECORDS:,} records, {_size(limits.JOURNAL_BYTES)} of content"
-    assert rows["log of a session"].startswith(log)
+    assert rows["journal of a session"].startswith(log)
     assert rows["counts of a record"] == f"0 to 10^{len(str(limits.USAGE_COUNT)) - 1}"
     assert rows["seqs"] == f"0 to 2^{limits.MAX_SEQ.bit_length() - 1}"
     assert rows["value of a label"].startswith(f"{limits.SHORT_TEXT},")
