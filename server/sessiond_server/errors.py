@@ -413,6 +413,16 @@ class AppendQueueFull(Refused):
         super().__init__(f"{limit} messages wait to be appended already.", limit=limit)
 
 
+class AppendTimeout(Refused):
+    reason = "APPEND_TIMEOUT"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"The append's turn didn't come within {seconds:g} s; nothing was written.",
+            seconds=f"{seconds:g}",
+        )
+
+
 class ReadQueueFull(Refused):
     reason = "READ_QUEUE_FULL"
     retry_after = 0.1

@@ -153,7 +153,7 @@ def comparable(method: MethodDescriptor, request: bytes) -> bytes:
         message.ClearField("create_session")
     if isinstance(message, v1.AppendStreamRequest):
         for append in message.appends:
-            append.ClearField("create_session")
+            append.append.ClearField("create_session")
     if isinstance(message, v1.ForkSessionRequest):
         message.fork.Clear()
     if isinstance(message, v1.ClaimSessionsRequest):

@@ -16,6 +16,7 @@ import pytest
 from sessiond import v1
 from tests.access.keyed import Keyed, keys_command, make_key
 from tests.rpc.refusals import refusal
+from tests.support import streamed
 
 ROUNDS = 40
 SECRET = "bob's alone"
@@ -211,7 +212,7 @@ def test_P12_open_streams_of_a_key_that_is_revoked_end(keyed: Keyed) -> None:
 
         def append(text: str) -> None:
             request = v1.AppendMessagesRequest(session_id="carols", messages=[said(text)])
-            frames.put(v1.AppendStreamRequest(appends=[request]))
+            frames.put(streamed.frame([request]))
             time.sleep(0.1)
 
         append("one")

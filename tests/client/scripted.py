@@ -95,7 +95,7 @@ class ScriptedMessages(v1.MessageServiceServicer):
         script.frames.append(frames)
         async for frame in request_iterator:
             frames.append(len(frame.appends))
-            script.appends.extend(frame.appends)
+            script.appends.extend(streamed.append for streamed in frame.appends)
             if len(frames) == broken.frame:
                 if broken.stores:
                     self._answer(frame)
@@ -106,7 +106,12 @@ class ScriptedMessages(v1.MessageServiceServicer):
             yield self._answer(frame)
 
     def _answer(self, frame: v1.AppendStreamRequest) -> v1.AppendStreamResponse:
-        return v1.AppendStreamResponse(results=[self._append(append) for append in frame.appends])
+        results = []
+        for streamed in frame.appends:
+            result = self._append(streamed.append)
+            result.tag = streamed.tag
+            results.append(result)
+        return v1.AppendStreamResponse(results=results)
 
     def _append(self, append: v1.AppendMessagesRequest) -> v1.AppendResult:
         script = self._script

@@ -29,6 +29,7 @@ from sessiond._requests import (
 ERRORS = {
     "AlreadyExists",
     "AppendQueueFull",
+    "AppendTimeout",
     "AttachmentIdReused",
     "AttachmentNotFound",
     "AttachmentOverLimit",

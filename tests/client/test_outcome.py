@@ -10,6 +10,7 @@ import grpc
 from sessiond import v1
 from sessiond._outcome import as_told
 from tests.client.scripted import Break, ScriptedServer
+from tests.support import streamed
 
 CALLS, FRAMES = 100, 20
 
@@ -17,7 +18,7 @@ CALLS, FRAMES = 100, 20
 async def frames() -> AsyncIterator[v1.AppendStreamRequest]:
     for _ in range(FRAMES):
         await asyncio.sleep(0)
-        yield v1.AppendStreamRequest(appends=[v1.AppendMessagesRequest(session_id="s")])
+        yield streamed.frame([v1.AppendMessagesRequest(session_id="s")])
 
 
 async def end(channel: grpc.aio.Channel) -> tuple[grpc.StatusCode, str | None]:

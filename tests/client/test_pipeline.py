@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future
 
 import grpc
@@ -34,25 +35,43 @@ class Ended(grpc.RpcError):
         return ()
 
 
-def add(pipeline: Pipeline, text: str = "", now: float = 0.0) -> Future[v1.AppendMessagesResponse]:
+class Sending(Pipeline):
+    """A pipeline that knows what it has sent and not seen answered."""
+
+    def __init__(self, timeout: float | None) -> None:
+        super().__init__(timeout)
+        self.tags: deque[int] = deque()
+
+    def breaks(self, error: grpc.RpcError | None) -> float:
+        self.tags.clear()
+        return super().breaks(error)
+
+
+def add(pipeline: Sending, text: str = "", now: float = 0.0) -> Future[v1.AppendMessagesResponse]:
     future: Future[v1.AppendMessagesResponse] = Future()
     pipeline.add(v1.AppendMessagesRequest(messages=[v1.Message(text=text)]), future, now)
     return future
 
 
-def frame(pipeline: Pipeline) -> list[str]:
+def frame(pipeline: Sending, now: float = 0.0) -> list[str]:
     """The texts of the next frame."""
-    made = pipeline.frame()
-    return [append.messages[0].text for append in made.appends] if made else []
+    made = pipeline.frame(now)
+    if made is None:
+        return []
+    pipeline.tags.extend(streamed.tag for streamed in made.appends)
+    return [streamed.append.messages[0].text for streamed in made.appends]
 
 
-def answer(pipeline: Pipeline, count: int, now: float = 0.0) -> None:
-    ack = v1.AppendResult(ack=v1.AppendMessagesResponse(first_seq=1))
-    pipeline.answer(v1.AppendStreamResponse(results=[ack] * count), now)
+def answer(pipeline: Sending, count: int, now: float = 0.0) -> None:
+    """Acknowledge the oldest."""
+    ack = v1.AppendMessagesResponse(first_seq=1)
+    tags = [pipeline.tags.popleft() for _ in range(count)]
+    results = [v1.AppendResult(ack=ack, tag=tag) for tag in tags]
+    pipeline.answer(v1.AppendStreamResponse(results=results), now)
 
 
 def test_a_frame_holds_what_waits() -> None:
-    pipeline = Pipeline(30)
+    pipeline = Sending(30)
     assert frame(pipeline) == []
     futures = [add(pipeline, text) for text in "abc"]
     assert frame(pipeline) == ["a", "b", "c"]
@@ -63,7 +82,7 @@ def test_a_frame_holds_what_waits() -> None:
 
 
 def test_P13_a_frame_and_what_is_unanswered_are_bounded() -> None:
-    pipeline = Pipeline(30)
+    pipeline = Sending(30)
     for _ in range(MAX_UNANSWERED + 10):
         add(pipeline)
     assert len(frame(pipeline)) == MAX_FRAME_APPENDS
@@ -75,7 +94,7 @@ def test_P13_a_frame_and_what_is_unanswered_are_bounded() -> None:
 
 
 def test_P13_frames_and_what_is_unanswered_are_bounded_in_bytes() -> None:
-    pipeline = Pipeline(30)
+    pipeline = Sending(30)
     for _ in range(100):
         add(pipeline, "x" * (MAX_FRAME_BYTES // 3))
     frames = []
@@ -83,12 +102,12 @@ def test_P13_frames_and_what_is_unanswered_are_bounded_in_bytes() -> None:
         frames.append(len(texts))
     assert set(frames) <= {1, 2}
     assert sum(frames) * (MAX_FRAME_BYTES // 3) < MAX_UNANSWERED_BYTES + MAX_FRAME_BYTES
-    add(other := Pipeline(30), "x" * 2 * MAX_FRAME_BYTES)
+    add(other := Sending(30), "x" * 2 * MAX_FRAME_BYTES)
     assert len(frame(other)) == 1
 
 
 def test_P4_what_has_no_answer_is_sent_again_in_order() -> None:
-    pipeline = Pipeline(30)
+    pipeline = Sending(30)
     for text in "abcd":
         add(pipeline, text)
     frame(pipeline)
@@ -99,7 +118,7 @@ def test_P4_what_has_no_answer_is_sent_again_in_order() -> None:
 
 
 def test_pauses_between_streams_grow_up_to_two_seconds() -> None:
-    pipeline = Pipeline(30)
+    pipeline = Sending(30)
     add(pipeline)
     pauses = []
     for _ in range(12):
@@ -116,7 +135,7 @@ def test_pauses_between_streams_grow_up_to_two_seconds() -> None:
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "CANCELLED"])
 def test_a_broken_connection_is_tried_again(code: str) -> None:
-    pipeline = Pipeline(30)
+    pipeline = Sending(30)
     future = add(pipeline)
     frame(pipeline)
     pipeline.breaks(Ended(grpc.StatusCode[code]))
@@ -132,7 +151,7 @@ def test_a_broken_connection_is_tried_again(code: str) -> None:
     ],
 )
 def test_a_refused_stream_fails_all_appends(code: str, kind: type[sessiond.SessiondError]) -> None:
-    pipeline = Pipeline(30)
+    pipeline = Sending(30)
     futures = [add(pipeline), add(pipeline)]
     frame(pipeline)
     futures.append(add(pipeline))
@@ -144,7 +163,7 @@ def test_a_refused_stream_fails_all_appends(code: str, kind: type[sessiond.Sessi
 
 
 def test_an_append_fails_when_its_time_runs_out_and_isn_t_sent_again() -> None:
-    pipeline = Pipeline(10)
+    pipeline = Sending(10)
     early, late = add(pipeline, "a", now=0), add(pipeline, "b", now=5)
     frame(pipeline)
     assert pipeline.next_deadline == 10
@@ -157,7 +176,7 @@ def test_an_append_fails_when_its_time_runs_out_and_isn_t_sent_again() -> None:
 
 
 def test_a_late_append_keeps_its_place_for_its_answer() -> None:
-    pipeline = Pipeline(10)
+    pipeline = Sending(10)
     add(pipeline, "a", now=0)
     late = add(pipeline, "b", now=5)
     frame(pipeline)
@@ -169,7 +188,7 @@ def test_a_late_append_keeps_its_place_for_its_answer() -> None:
 
 
 def test_a_stream_that_answers_isn_t_stuck() -> None:
-    pipeline = Pipeline(10)
+    pipeline = Sending(10)
     add(pipeline, now=0)
     add(pipeline, now=0)
     frame(pipeline)
@@ -179,7 +198,7 @@ def test_a_stream_that_answers_isn_t_stuck() -> None:
 
 
 def test_time_that_runs_out_between_streams_says_why_there_is_none() -> None:
-    pipeline = Pipeline(10)
+    pipeline = Sending(10)
     future = add(pipeline)
     frame(pipeline)
     pipeline.breaks(Ended(grpc.StatusCode.UNAVAILABLE))
@@ -189,7 +208,7 @@ def test_time_that_runs_out_between_streams_says_why_there_is_none() -> None:
 
 
 def test_what_ran_out_of_time_is_settled_though_unanswered() -> None:
-    pipeline = Pipeline(10)
+    pipeline = Sending(10)
     add(pipeline, "a", now=0)
     add(pipeline, "b", now=5)
     frame(pipeline)
@@ -202,17 +221,41 @@ def test_what_ran_out_of_time_is_settled_though_unanswered() -> None:
 
 
 def test_P14_what_no_frame_can_hold_fails_alone() -> None:
-    pipeline = Pipeline(10)
+    pipeline = Sending(10)
     large, small = add(pipeline, "x" * (4 << 20)), add(pipeline, "a")
     assert isinstance(large.exception(), sessiond.InvalidRequest)
     assert frame(pipeline) == ["a"]
     assert not small.done()
 
 
+def test_an_answer_is_that_of_its_tag() -> None:
+    pipeline = Sending(30)
+    first, second = add(pipeline, "a"), add(pipeline, "b")
+    frame(pipeline)
+    pipeline.tags.reverse()
+    answer(pipeline, 1)
+    assert (first.done(), second.done()) == (False, True)
+    pipeline.breaks(Ended(grpc.StatusCode.UNAVAILABLE))
+    assert frame(pipeline) == ["a"]
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(10, 6), (0.5, 0), (100_000, None), (None, None)])
+def test_the_service_hears_how_long_an_append_is_waited_for(
+    timeout: float | None, seconds: int | None
+) -> None:
+    pipeline = Sending(timeout)
+    add(pipeline)
+    made = pipeline.frame(now=4)
+    assert made is not None
+    told = made.appends[0]
+    assert (told.timeout.seconds if told.HasField("timeout") else None) == seconds
+
+
 def test_stray_answers_are_ignored() -> None:
-    pipeline = Pipeline(None)
+    pipeline = Sending(None)
     future = add(pipeline)
     frame(pipeline)
+    pipeline.tags.extend([77, *pipeline.tags])
     answer(pipeline, 3)
     assert future.done()
     assert pipeline.next_deadline is None

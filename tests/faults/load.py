@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from sessiond import v1
 from tests.faults.history import Attempt, History, Outcome
+from tests.support import streamed
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -319,21 +320,25 @@ class _Pipeline:
         self._requests = deque(requests)
         self._number = writer.load.new_stream()
         self._unsure: list[v1.AppendMessagesRequest] = []
-        self.waiting: deque[tuple[v1.AppendMessagesRequest, Attempt]] = deque()
+        self.waiting: dict[int, tuple[v1.AppendMessagesRequest, Attempt]] = {}
+        """By tag."""
+        self._tags = 0
 
     async def frames(self) -> AsyncIterator[v1.AppendStreamRequest]:
         while self._requests:
             count = min(self._writer.chance.randint(1, 3), len(self._requests))
             frame = [self._requests.popleft() for _ in range(count)]
-            for request in frame:
-                self.waiting.append((request, self._writer.begin(request, self._number)))
-            yield v1.AppendStreamRequest(appends=frame)
+            first = self._tags
+            self._tags += len(frame)
+            for tag, request in enumerate(frame, first):
+                self.waiting[tag] = (request, self._writer.begin(request, self._number))
+            yield streamed.frame(frame, first)
             if self._writer.chance.random() < 0.3:
                 await asyncio.sleep(self._writer.chance.uniform(0, 0.005))
 
     def answered(self, answer: v1.AppendStreamResponse) -> None:
         for result in answer.results:
-            request, attempt = self.waiting.popleft()
+            request, attempt = self.waiting.pop(result.tag)
             if result.HasField("ack"):
                 attempt.acked(result.ack)
                 continue
@@ -354,7 +359,7 @@ class _Pipeline:
             self._writer.load.surprises.append(f"{code.name}: {error.details()}")
         self._requests.clear()
         while self.waiting:
-            request, attempt = self.waiting.popleft()
+            _, (request, attempt) = self.waiting.popitem()
             attempt.unknown(code.name)
             self._unsure.append(request)
 

@@ -22,6 +22,7 @@ from tests.faults.load import channel, error_info, message
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.reading import verify
 from tests.faults.stalls import locked
+from tests.support import streamed
 from tests.support.postgres import Databases
 from tests.support.processes import ServerProcess
 
@@ -84,12 +85,12 @@ class Caller:
 
     async def stream(self, requests: Iterable[v1.AppendMessagesRequest]) -> list[v1.AppendResult]:
         """Send it all in one frame; the answers."""
-        frame = v1.AppendStreamRequest(appends=requests)
+        frame = streamed.frame(requests)
         attempts = [
             self.history.begin(
                 "streamer", r.session_id, r.messages, skip_known=r.skip_known, stream=1
             )
-            for r in frame.appends
+            for r in (each.append for each in frame.appends)
         ]
 
         async def frames() -> AsyncIterator[v1.AppendStreamRequest]:
@@ -98,6 +99,7 @@ class Caller:
         results: list[v1.AppendResult] = []
         async for answer in self.messages.AppendStream(frames(), timeout=30):
             results += answer.results
+        results.sort(key=lambda result: result.tag)
         for attempt, result in zip(attempts, results, strict=True):
             if result.HasField("ack"):
                 attempt.acked(result.ack)

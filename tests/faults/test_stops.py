@@ -17,6 +17,7 @@ from tests.faults.history import History, Outcome
 from tests.faults.load import Load, channel
 from tests.faults.reading import verify
 from tests.faults.world import progress
+from tests.support import streamed
 from tests.support.processes import ServerProcess
 
 Start = Callable[..., ServerProcess]
@@ -89,7 +90,7 @@ class OpenStream:
         )
         attempt = self.history.begin("open", self._session, [filled(said)], stream=1)
         try:
-            await self._call.write(v1.AppendStreamRequest(appends=[request]))
+            await self._call.write(streamed.frame([request]))
             answer = await self._call.read()
         except grpc.aio.AioRpcError as error:
             attempt.unknown(error.code().name)

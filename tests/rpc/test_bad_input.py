@@ -18,6 +18,7 @@ from tests.rpc.field_cases import FIELDS
 from tests.rpc.odd_values import nested
 from tests.rpc.reasons import REASONS
 from tests.rpc.refusals import Refusal, breaches
+from tests.support import streamed
 from tests.support.processes import ServerProcess
 
 assert lease_cases
@@ -168,7 +169,7 @@ def test_P14_a_refused_append_of_a_stream_ends_nothing(api: Api) -> None:
     id = api.create().id
     wrong = v1.AppendMessagesRequest(session_id=id, messages=[said(client_id="a b")])
     good = v1.AppendMessagesRequest(session_id=id, messages=[said()])
-    frames = iter([v1.AppendStreamRequest(appends=[wrong, good]), v1.AppendStreamRequest()])
+    frames = iter([streamed.frame([wrong, good]), v1.AppendStreamRequest()])
     answers = api.messages.AppendStream(frames)
     results: list[v1.AppendResult] = []
 
@@ -187,7 +188,7 @@ def test_P14_a_thousand_refused_appends_of_a_frame_are_all_answered(api: Api) ->
     odd = [v1.Message(client_id="a b", model="\0")] * 50
     wrong = v1.AppendMessagesRequest(session_id=id, messages=odd)
     good = v1.AppendMessagesRequest(session_id=id, messages=[said()])
-    frames = iter([v1.AppendStreamRequest(appends=[*[wrong] * 999, good])])
+    frames = iter([streamed.frame([*[wrong] * 999, good])])
     results = [result for frame in api.messages.AppendStream(frames) for result in frame.results]
     assert [result.WhichOneof("outcome") for result in results] == ["error"] * 999 + ["ack"]
     assert len(results[0].error.field_violations) == 100

@@ -117,6 +117,7 @@ _LIMITS = {
     "CONSUMERS": "consumers",
     "IDLE_SPAN_SECONDS": "idle time",
     "IDLE_SECONDS": "idle time that is left out",
+    "APPEND_TIMEOUT_SECONDS": "wait of an append of a stream",
     "SESSION_CLAIM_SECONDS": "time of a session's claim that is left out",
 }
 _OTHERWISE = {

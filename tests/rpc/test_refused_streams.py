@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from sessiond import v1
 from tests.rpc.refusals import refusal
+from tests.support import streamed
 from tests.support.processes import ServerProcess
 
 CALLS, CALLERS = 200, 4
@@ -44,7 +45,7 @@ CASES = [
         "MessageService",
         "AppendStream",
         v1.AppendStreamRequest(),
-        v1.AppendStreamRequest(appends=[v1.AppendMessagesRequest(session_id="s")]),
+        streamed.frame([v1.AppendMessagesRequest(session_id="s")]),
         "INVALID_FIELD",
     ),
     Case(

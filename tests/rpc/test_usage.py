@@ -13,6 +13,7 @@ import pytest
 
 from sessiond import v1
 from tests.rpc.api import Api, new, refused, said
+from tests.support import streamed
 from tests.support.processes import ServerProcess
 
 EPHEMERAL, DETACHED = v1.Lifecycle.LIFECYCLE_EPHEMERAL, v1.Lifecycle.LIFECYCLE_DETACHED
@@ -195,8 +196,8 @@ def test_usage_on_an_append_goes_with_a_new_session_and_keeps_the_order(api: Api
     for append in appends[::7]:
         append.usage.CopyFrom(used(1))
     frames = [
-        v1.AppendStreamRequest(appends=appends[:31]),
-        v1.AppendStreamRequest(appends=appends[31:]),
+        streamed.frame(appends[:31]),
+        streamed.frame(appends[31:]),
     ]
     results = [r for f in api.messages.AppendStream(iter(frames)) for r in f.results]
     assert [r.ack.first_seq for r in results] == [*range(1, 61)]

@@ -24,6 +24,7 @@ from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import (
     AlreadyExists,
     AppendQueueFull,
+    AppendTimeout,
     AttachmentIdReused,
     AttachmentNotFound,
     AttachmentOverLimit,
@@ -107,6 +108,7 @@ __all__ = [
     "AlreadyExists",
     "AppendQueueFull",
     "AppendStream",
+    "AppendTimeout",
     "AsyncAppendStream",
     "AsyncClient",
     "AsyncDraft",

@@ -64,6 +64,7 @@ SessiondError
 │   ├── SessionBusy
 │   └── ShuttingDown
 ├── DeadlineExceeded             DEADLINE_EXCEEDED: likewise; also a TimeoutError
+│   └── AppendTimeout            nothing was written
 ├── Cancelled                    CANCELLED: likewise
 ├── Unauthenticated              UNAUTHENTICATED
 ├── PermissionDenied             PERMISSION_DENIED
@@ -489,6 +490,10 @@ class DeadlineExceeded(SessiondError, TimeoutError):
     default_code = StatusCode.DEADLINE_EXCEEDED
 
 
+class AppendTimeout(DeadlineExceeded):
+    """The turn of an append of a stream didn't come in time. Nothing was written."""
+
+
 class Cancelled(SessiondError):
     """The call was ended by the server, a proxy or a client that closed."""
 
@@ -558,6 +563,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_REWIND_NOT_REVERTIBLE: RewindNotRevertible,
     ErrorReason.ERROR_REASON_NOTHING_TO_REWIND: NothingToRewind,
     ErrorReason.ERROR_REASON_APPEND_QUEUE_FULL: AppendQueueFull,
+    ErrorReason.ERROR_REASON_APPEND_TIMEOUT: AppendTimeout,
     ErrorReason.ERROR_REASON_DATABASE_UNAVAILABLE: DatabaseUnavailable,
     ErrorReason.ERROR_REASON_SHUTTING_DOWN: ShuttingDown,
     ErrorReason.ERROR_REASON_INTERNAL: ServerBug,

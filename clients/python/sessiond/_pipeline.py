@@ -1,16 +1,18 @@
 """What an append stream has in hand, apart from how it is sent: order, frames, answers.
 
-An append goes from `waiting` to `sent`, and leaves `sent` with its answer; answers come in the
-order of the appends. When a stream breaks, what is in `sent` goes back to the front of `waiting`.
+An append goes from `waiting` to `sent`, under a tag of its own, and leaves `sent` with the answer of
+that tag. When a stream breaks, what is in `sent` goes back to the front of `waiting`, in its order.
 An append whose future was settled otherwise (its time ran out, or it was cancelled) isn't sent
 again, but keeps its place in `sent`, since its answer still comes.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +34,8 @@ MAX_UNANSWERED = 1024
 MAX_FRAME_APPENDS = 1000
 MAX_FRAME_BYTES = 1 << 20
 MAX_UNANSWERED_BYTES = 16 << 20
+MAX_TIMEOUT = 86_400.0
+"""Seconds; the service takes no longer timeout of an append."""
 MAX_APPEND_BYTES = (4 << 20) - 64
 """A larger one would break the stream, and with it all others. The service's own limit is lower."""
 
@@ -65,7 +69,9 @@ class Pipeline:
     def __init__(self, timeout: float | None) -> None:
         self._timeout = float("inf") if timeout is None else timeout
         self._waiting: deque[Pending] = deque()
-        self._sent: deque[Pending] = deque()
+        self._sent: dict[int, Pending] = {}
+        """By tag, in the order in which they were sent."""
+        self._next_tag = 0
         self._sent_bytes = 0
         self._broken: Callable[[], SessiondError] | None = None
         self._breaks = 0
@@ -111,30 +117,34 @@ class Pipeline:
         oldest = self._oldest()
         return oldest.deadline if oldest else None
 
-    def frame(self) -> v1.AppendStreamRequest | None:
+    def frame(self, now: float) -> v1.AppendStreamRequest | None:
         """The next frame: what waits and fits; None if that is nothing."""
-        frame: list[v1.AppendMessagesRequest] = []
+        frame = v1.AppendStreamRequest()
         size = 0
-        while len(frame) < MAX_FRAME_APPENDS and self.sendable:
+        while len(frame.appends) < MAX_FRAME_APPENDS and self.sendable:
             pending = self._waiting[0]
-            if frame and size + pending.size > MAX_FRAME_BYTES:
+            if size and size + pending.size > MAX_FRAME_BYTES:
                 break
             self._waiting.popleft()
             if pending.future.done():
                 continue
-            frame.append(pending.request)
             size += pending.size
-            self._sent.append(pending)
+            self._next_tag += 1
+            streamed = frame.appends.add(append=pending.request, tag=self._next_tag)
+            if (left := pending.deadline - now) < MAX_TIMEOUT:
+                # The service needn't begin what nobody waits for any more.
+                streamed.timeout.seconds = max(0, math.ceil(left))
+            self._sent[self._next_tag] = pending
             self._sent_bytes += pending.size
-        return v1.AppendStreamRequest(appends=frame) if frame else None
+        return frame if frame.appends else None
 
     def answer(self, response: v1.AppendStreamResponse, now: float) -> None:
-        """Settles the oldest appends sent, one with each result."""
+        """Settles the appends that the results are tagged with."""
         self._broken, self._breaks, self._last_answer = None, 0, now
         for result in response.results:
-            if not self._sent:
-                break
-            pending = self._sent.popleft()
+            pending = self._sent.pop(result.tag, None)
+            if pending is None:
+                continue
             self._sent_bytes -= pending.size
             if pending.future.done():
                 continue
@@ -150,7 +160,7 @@ class Pipeline:
         all appends fail.
         """
         self._waiting.extendleft(
-            pending for pending in reversed(self._sent) if not pending.future.done()
+            pending for pending in reversed(self._sent.values()) if not pending.future.done()
         )
         self._sent.clear()
         self._sent_bytes = 0
@@ -189,25 +199,31 @@ class Pipeline:
         as an append may take.
         """
         stuck = False
-        for queue in (self._sent, self._waiting):
-            for pending in queue:
-                if pending.deadline > now:
-                    break
-                stuck = stuck or queue is self._sent
-                if not pending.future.done():
-                    pending.future.set_exception(self._late())
+        for pending in self._late_ones(self._sent.values(), now):
+            stuck = True
+            self._expire(pending)
+        for pending in self._late_ones(self._waiting, now):
+            self._expire(pending)
         while self._waiting and self._waiting[0].future.done():
             self._waiting.popleft()
         return stuck and now - self._last_answer >= self._timeout
 
     def fail(self, error: Callable[[], SessiondError]) -> None:
         """Fails all appends, each with an exception of its own."""
-        for queue in (self._sent, self._waiting):
-            while queue:
-                future = queue.popleft().future
-                if not future.done():
-                    future.set_exception(error())
+        unanswered = [*self._sent.values(), *self._waiting]
+        self._sent.clear()
+        self._waiting.clear()
         self._sent_bytes = 0
+        for pending in unanswered:
+            if not pending.future.done():
+                pending.future.set_exception(error())
+
+    def _late_ones(self, pendings: Iterable[Pending], now: float) -> Iterable[Pending]:
+        return itertools.takewhile(lambda pending: pending.deadline <= now, pendings)
+
+    def _expire(self, pending: Pending) -> None:
+        if not pending.future.done():
+            pending.future.set_exception(self._late())
 
     def _late(self) -> SessiondError:
         if self._broken:
@@ -215,11 +231,8 @@ class Pipeline:
         return DeadlineExceeded("the append wasn't answered in time")
 
     def _oldest(self) -> Pending | None:
-        for queue in (self._sent, self._waiting):
-            for pending in queue:
-                if not pending.future.done():
-                    return pending
-        return None
+        unanswered = itertools.chain(self._sent.values(), self._waiting)
+        return next((pending for pending in unanswered if not pending.future.done()), None)
 
 
 def _passes(error: SessiondError) -> bool:

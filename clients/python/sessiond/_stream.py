@@ -22,9 +22,10 @@ _PARTING_SECONDS = 1.0
 class AppendStream:
     """Appends without waiting for each answer: the fast way to write.
 
-    Appends are applied in the order of the calls of `append`, and each is what `Client.append` is.
-    A refused one fails its own future alone; those behind it are applied all the same: give
-    `expected_next_seq` where they depend on each other. Appends that wait while a frame is being
+    Each append is what `Client.append` is. Appends to one session are applied in the order of the
+    calls; those to different sessions don't wait for each other. A refused one fails its own future
+    alone; those behind it are applied all the same: give `expected_next_seq` where they depend on each
+    other. Appends that wait while a frame is being
     written travel in one frame. One stream serves any number of threads and sessions.
 
     When the stream breaks it is opened again and what has no answer is sent again:
@@ -214,7 +215,7 @@ class AppendStream:
                 )
                 if self._stopped or not alive.is_set():
                     return
-                frame = self._pipeline.frame()
+                frame = self._pipeline.frame(time.monotonic())
             if frame is not None:
                 yield frame
 

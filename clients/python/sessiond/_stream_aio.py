@@ -25,9 +25,10 @@ _PARTING_SECONDS = 1.0
 class AsyncAppendStream:
     """Appends without waiting for each answer: the fast way to write.
 
-    Appends are applied in the order of the calls of `append`, and each is what `AsyncClient.append`
-    is. A refused one fails its own future alone; those behind it are applied all the same: give
-    `expected_next_seq` where they depend on each other. Appends that wait while a frame is being
+    Each append is what `AsyncClient.append` is. Appends to one session are applied in the order of
+    the calls; those to different sessions don't wait for each other. A refused one fails its own
+    future alone; those behind it are applied all the same: give `expected_next_seq` where they depend
+    on each other. Appends that wait while a frame is being
     written travel in one frame. One stream serves any number of tasks and sessions.
 
     When the stream breaks it is opened again, with growing pauses of at most 2 s, and what has no
@@ -202,7 +203,7 @@ class AsyncAppendStream:
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
             while True:
                 await self._work.wait()
-                frame = self._pipeline.frame()
+                frame = self._pipeline.frame(self._loop.time())
                 if frame is None:
                     self._work.clear()
                 else:

@@ -1,4 +1,4 @@
-"""AppendStream: appends in, answers out in the same order, neither waiting for the other."""
+"""AppendStream: appends in, and answers out, which keep the order of each session's appends."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 
+import structlog
+
 from sessiond.v1 import message_service_pb2 as rpc
 from sessiond_server.errors import Refused, ShuttingDown, invalid
 from sessiond_server.rpc import limits
+from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.errors import in_stream, refusal
 from sessiond_server.store.appends import Ack, Append
 
@@ -17,29 +20,62 @@ METHOD = "sessiond.v1.MessageService/AppendStream"
 
 Begin = Callable[[rpc.AppendMessagesRequest], Append]
 Acknowledge = Callable[[Ack], rpc.AppendMessagesResponse]
+Answered = tuple[int, Ack | Refused]
+"""The tag of an append, and what became of it."""
+
+
+class _Item:
+    """An append that was read and isn't answered yet."""
+
+    __slots__ = ("append", "outcome", "session_id", "tag", "timer", "traceparent")
+
+    def __init__(self, streamed: rpc.StreamedAppend) -> None:
+        self.session_id = streamed.append.session_id
+        self.tag = streamed.tag
+        self.traceparent = streamed.traceparent
+        self.append: Append | None = None
+        self.outcome: Ack | Refused | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def settle(self, answer: asyncio.Future[Ack]) -> None:
+        """Keep what became of the append."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if answer.cancelled():
+            self.outcome = ShuttingDown()
+        elif (error := answer.exception()) is None:
+            self.outcome = answer.result()
+        else:
+            with structlog.contextvars.bound_contextvars(**self._trace()):
+                self.outcome = refusal(_as_exception(error), METHOD)
+
+    def _trace(self) -> dict[str, str]:
+        return {"traceparent": self.traceparent} if self.traceparent else {}
 
 
 class _Stream:
-    """What has been read and isn't answered yet: futures of acks, and refusals."""
+    """The appends that were read and aren't answered yet, by session."""
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
-        self._waiting: deque[asyncio.Future[Ack] | Refused] = deque()
+        self._sessions: dict[str, deque[_Item]] = {}
+        """In the order in which they were read: a session's answers keep it."""
+        self._unanswered = 0
+        self._ready: deque[Answered] = deque()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._ended: Exception | bool = False
         self.reader: asyncio.Task[None] | None = None
 
     async def read(self, requests: AsyncIterator[rpc.AppendStreamRequest]) -> None:
-        """Queue every append, and stop for a while when too many wait."""
+        """Queue every append, and stop for a while when too many are unanswered."""
         try:
             async for frame in requests:
                 if not 1 <= len(frame.appends) <= limits.FRAME_APPENDS:
                     raise invalid("appends", f"must have 1 to {limits.FRAME_APPENDS}")
-                for request in frame.appends:
-                    self._waiting.append(self._queue(request))
-                self._arrived.set()
-                while len(self._waiting) >= limits.STREAM_WINDOW:
+                for streamed in frame.appends:
+                    self._queue(streamed)
+                while self._unanswered >= limits.STREAM_WINDOW:
                     self._room.clear()
                     await self._room.wait()
             self._ended = True
@@ -47,41 +83,51 @@ class _Stream:
             self._ended = error
         self._arrived.set()
 
-    def _queue(self, request: rpc.AppendMessagesRequest) -> asyncio.Future[Ack] | Refused:
+    def _queue(self, streamed: rpc.StreamedAppend) -> None:
+        item = _Item(streamed)
+        self._unanswered += 1
+        self._sessions.setdefault(item.session_id, deque()).append(item)
         try:
-            return self._begin(request).answer
+            seconds = _timeout(streamed)
+            item.append = append = self._begin(streamed.append)
         except Refused as error:
-            return error
+            item.outcome = error
+            self._advance(item.session_id)
+            return
+        if seconds is not None:
+            item.timer = asyncio.get_running_loop().call_later(seconds, append.expire, seconds)
+        append.answer.add_done_callback(lambda answer: self._settled(item, answer))
 
-    async def results(self) -> AsyncIterator[list[Ack | Refused]]:
-        """The answers in order, as many at a time as are there. Raises what ended the reading."""
+    def _settled(self, item: _Item, answer: asyncio.Future[Ack]) -> None:
+        item.settle(answer)
+        self._advance(item.session_id)
+
+    def _advance(self, session_id: str) -> None:
+        """Hand on the answers that nothing earlier of their session holds up."""
+        items = self._sessions[session_id]
+        while items and (outcome := items[0].outcome) is not None:
+            self._ready.append((items.popleft().tag, outcome))
+        if not items:
+            del self._sessions[session_id]
+        if self._ready:
+            self._arrived.set()
+
+    async def results(self) -> AsyncIterator[list[Answered]]:
+        """The answers, as many at a time as are there. Raises what ended the reading."""
         while True:
-            while not self._waiting:
-                if isinstance(self._ended, Exception):
-                    raise self._ended
-                if self._ended:
+            while not self._ready:
+                if self._ended and not self._sessions:
+                    if isinstance(self._ended, Exception):
+                        raise self._ended
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
-            first = self._waiting[0]
-            if not isinstance(first, Refused) and not first.done():
-                await asyncio.wait([first])
             yield self._answered()
 
-    def _answered(self) -> list[Ack | Refused]:
-        found: list[Ack | Refused] = []
-        waiting = self._waiting
-        while waiting and len(found) < limits.FRAME_APPENDS:
-            item = waiting[0]
-            if isinstance(item, Refused):
-                found.append(item)
-            elif not item.done():
-                break
-            elif (error := item.exception()) is None:
-                found.append(item.result())
-            else:
-                found.append(refusal(_as_exception(error), METHOD))
-            waiting.popleft()
+    def _answered(self) -> list[Answered]:
+        ready = self._ready
+        found = [ready.popleft() for _ in range(min(len(ready), limits.FRAME_APPENDS))]
+        self._unanswered -= len(found)
         self._room.set()
         return found
 
@@ -93,14 +139,27 @@ class _Stream:
         self._arrived.set()
 
     async def forget(self) -> None:
-        """The caller is gone: what isn't under way yet needn't be done."""
+        """The caller is gone: what hasn't begun needn't be done."""
         if self.reader is not None:
             self.reader.cancel()
             with suppress(asyncio.CancelledError):
                 await self.reader
-        for item in self._waiting:
-            if not isinstance(item, Refused):
-                item.cancel()
+        for items in list(self._sessions.values()):
+            for item in list(items):
+                if item.append is not None:
+                    item.append.answer.cancel()
+
+
+def _timeout(streamed: rpc.StreamedAppend) -> float | None:
+    """The seconds that an append may wait for its turn, if it says so. Raises `InvalidFields`."""
+    if not streamed.HasField("timeout") and not streamed.traceparent:
+        return None
+    with Checks() as check:
+        if streamed.traceparent and not limits.TRACEPARENT.fullmatch(streamed.traceparent):
+            check.wrong("traceparent", limits.TRACEPARENT_FORM)
+        if not streamed.HasField("timeout"):
+            return None
+        return check.span("timeout", streamed.timeout, limits.APPEND_TIMEOUT_SECONDS).total_seconds()
 
 
 def _as_exception(error: BaseException) -> Exception:
@@ -139,15 +198,15 @@ class AppendStreams:
             self._open.discard(stream)
             await stream.forget()
 
-    def _frames(self, found: list[Ack | Refused]) -> Iterator[rpc.AppendStreamResponse]:
+    def _frames(self, found: list[Answered]) -> Iterator[rpc.AppendStreamResponse]:
         """The answers in a frame, or in several where refusals or lists of seqs are long."""
         answer, size = rpc.AppendStreamResponse(), 0
-        for result in found:
-            if isinstance(result, Refused):
-                size += answer.results.add(error=in_stream(result)).ByteSize()
+        for tag, outcome in found:
+            if isinstance(outcome, Refused):
+                size += answer.results.add(error=in_stream(outcome), tag=tag).ByteSize()
             else:
-                answer.results.add(ack=self._acknowledge(result))
-                size += 0 if isinstance(result.seqs, range) else 10 * len(result.seqs)
+                answer.results.add(ack=self._acknowledge(outcome), tag=tag)
+                size += 0 if isinstance(outcome.seqs, range) else 10 * len(outcome.seqs)
             if size > limits.PAGE_BYTES:
                 yield answer
                 answer, size = rpc.AppendStreamResponse(), 0

@@ -49,6 +49,11 @@ IMPORT_AHEAD: Final = 24 * 3600
 DRAFT_DELTAS: Final = 1000
 DRAFT_BYTES: Final = 2 * 2**20
 STREAM_WINDOW: Final = 1024
+APPEND_TIMEOUT_SECONDS: Final = (0, 86_400)
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT_FORM: Final = (
+    "must be a W3C traceparent, such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+)
 PARTS: Final = 256
 TOOL_CALLS: Final = 256
 EXTENSIONS: Final = 64

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from sessiond_server.errors import AppendTimeout
 from sessiond_server.sessions.usage import Record
 from sessiond_server.store import offloaded
 from sessiond_server.store.database import Connection
@@ -78,6 +79,13 @@ class Append:
     usage: Record | None = None
     """What the turn used, counted in the transaction that stores its messages."""
     answer: asyncio.Future[Ack] = field(default_factory=lambda: _future())
+    begun: bool = False
+    """Whether it is being stored: it can't be taken back any more."""
+
+    def expire(self, seconds: float) -> None:
+        """Refuse it, after it has waited for so long, unless it has begun."""
+        if not self.begun and not self.answer.done():
+            self.answer.set_exception(AppendTimeout(seconds))
 
 
 def _future() -> asyncio.Future[Ack]:

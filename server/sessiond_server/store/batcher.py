@@ -129,6 +129,7 @@ class _Batch:
         if not self._fits(append):
             self._seen[append.key] = None
             return False
+        append.begun = True
         self.appends.append(append)
         self._messages += len(append.rows)
         self._bytes += append.bytes
@@ -349,6 +350,7 @@ class _Lane:
 
     def _begin_resolving(self, append: Append) -> None:
         if append.key in self._held:
+            append.begun = False
             self._held[append.key].append(append)
             return
         self._held[append.key] = deque()
@@ -359,6 +361,7 @@ class _Lane:
     async def _finish(self, append: Append) -> None:
         try:
             if not append.answer.done():
+                append.begun = True
                 ack = await self._resolve(append)
                 if ack.offloaded:
                     self._learn(append.key)

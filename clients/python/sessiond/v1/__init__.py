@@ -125,6 +125,7 @@ from sessiond.v1.message_service_pb2 import RevertRewindRequest as RevertRewindR
 from sessiond.v1.message_service_pb2 import RevertRewindResponse as RevertRewindResponse
 from sessiond.v1.message_service_pb2 import RewindSessionRequest as RewindSessionRequest
 from sessiond.v1.message_service_pb2 import RewindSessionResponse as RewindSessionResponse
+from sessiond.v1.message_service_pb2 import StreamedAppend as StreamedAppend
 from sessiond.v1.message_service_pb2 import UpdateMessagesRequest as UpdateMessagesRequest
 from sessiond.v1.message_service_pb2 import UpdateMessagesResponse as UpdateMessagesResponse
 from sessiond.v1.message_service_pb2_grpc import MessageServiceServicer as MessageServiceServicer

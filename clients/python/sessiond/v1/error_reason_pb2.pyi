@@ -255,6 +255,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     delete one that claims no more, or use one again. Metadata: `limit`, and `session_id` of the session if
     there is one.
     """
+    ERROR_REASON_APPEND_TIMEOUT: _ErrorReason.ValueType  # 58
+    """DEADLINE_EXCEEDED. The turn of an append of a stream didn't come within its `timeout`. Nothing was
+    written. Metadata: `seconds`, the timeout.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -497,5 +501,9 @@ ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 57
 """FAILED_PRECONDITION. There are as many consumers as may be, of an owner, of a tenant, or in a session:
 delete one that claims no more, or use one again. Metadata: `limit`, and `session_id` of the session if
 there is one.
+"""
+ERROR_REASON_APPEND_TIMEOUT: ErrorReason.ValueType  # 58
+"""DEADLINE_EXCEEDED. The turn of an append of a stream didn't come within its `timeout`. Nothing was
+written. Metadata: `seconds`, the timeout.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

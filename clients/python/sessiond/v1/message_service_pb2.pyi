@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -139,13 +140,13 @@ class AppendStreamRequest(_message.Message):
 
     APPENDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def appends(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendMessagesRequest]:
-        """The appends, 1–1000, which may be of different sessions. The frame is at most 8 MiB."""
+    def appends(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamedAppend]:
+        """The appends, 1–1000, which may go to different sessions. The frame is at most 8 MiB."""
 
     def __init__(
         self,
         *,
-        appends: _abc.Iterable[Global___AppendMessagesRequest] | None = ...,
+        appends: _abc.Iterable[Global___StreamedAppend] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -156,6 +157,51 @@ class AppendStreamRequest(_message.Message):
 Global___AppendStreamRequest: _TypeAlias = AppendStreamRequest  # noqa: Y015
 
 @_typing.final
+class StreamedAppend(_message.Message):
+    """StreamedAppend is one append of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPEND_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    tag: _builtins.int
+    """The caller's number of this append, which its answer carries. Any value; the server doesn't compare
+    tags.
+    """
+    traceparent: _builtins.str
+    """The append's W3C trace context, such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`,
+    which the server's log names where it tells of this append. Empty, or of that form.
+    """
+    @_builtins.property
+    def append(self) -> Global___AppendMessagesRequest:
+        """The append."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the append may wait for its turn: 0 s to 24 h. One whose turn hasn't come by then is refused with
+        `ERROR_REASON_APPEND_TIMEOUT` and isn't stored; one that has begun is answered as always. Left out, it
+        waits as long as it takes.
+        """
+
+    def __init__(
+        self,
+        *,
+        append: Global___AppendMessagesRequest | None = ...,
+        tag: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        traceparent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "tag", b"tag", "timeout", b"timeout", "traceparent", b"traceparent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamedAppend: _TypeAlias = StreamedAppend  # noqa: Y015
+
+@_typing.final
 class AppendStreamResponse(_message.Message):
     """AppendStreamResponse is a frame of answers."""
 
@@ -164,7 +210,9 @@ class AppendStreamResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendResult]:
-        """An answer to each append in the order of the requests; frames don't match the requests' frames."""
+        """One answer to each append, in the order of the requests for each session. Frames don't match the
+        requests' frames.
+        """
 
     def __init__(
         self,
@@ -187,6 +235,9 @@ class AppendResult(_message.Message):
 
     ACK_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    tag: _builtins.int
+    """The append's tag."""
     @_builtins.property
     def ack(self) -> Global___AppendMessagesResponse:
         """It is stored."""
@@ -200,10 +251,11 @@ class AppendResult(_message.Message):
         *,
         ack: Global___AppendMessagesResponse | None = ...,
         error: _call_error_pb2.CallError | None = ...,
+        tag: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "error", b"error", "outcome", b"outcome", "tag", b"tag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["ack", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

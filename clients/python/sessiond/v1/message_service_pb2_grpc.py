@@ -106,11 +106,24 @@ class MessageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AppendStream(self, request_iterator, context):
-        """AppendStream appends without waiting for each answer, which is the fast way. Appends are applied
-        in the order sent, and answered in that order; each is what AppendMessages is, and a refused one
-        stops neither the stream nor those behind it: give `expected_next_seq` where they depend on each
-        other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
-        of the stream wait for their commit.
+        """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
+        AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
+        order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
+        append stops neither the stream nor the appends behind it: set `expected_next_seq` where they depend on
+        each other. Credentials are those of the stream.
+
+        The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
+        that another call holds count among these: a stream full of them waits until that call ends or the
+        setting `lock_timeout` has passed.
+
+        Half-closing is the end: the server answers what it has read, then ends the call with OK. Cancelling
+        drops the appends that haven't begun; whether the others are stored isn't known, and sending them again
+        is safe (P4). When the server stops, it answers what it has read and ends the call with
+        `ERROR_REASON_SHUTTING_DOWN`. A frame without appends, or with more than 1000, ends the call with
+        `ERROR_REASON_INVALID_FIELD`.
+
+        For example, a frame with appends tagged 1 (session a), 2 (session b) and 3 (session a) may be answered
+        by `2: ack`, then `1: ack, 3: error`, but never by 3 before 1.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

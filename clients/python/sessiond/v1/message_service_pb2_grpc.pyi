@@ -42,11 +42,24 @@ class MessageServiceStub:
     durable (P2). Sending the same messages again is safe for ever (P4).
     """
     AppendStream: _grpc.StreamStreamMultiCallable[_message_service_pb2.AppendStreamRequest, _message_service_pb2.AppendStreamResponse]
-    """AppendStream appends without waiting for each answer, which is the fast way. Appends are applied
-    in the order sent, and answered in that order; each is what AppendMessages is, and a refused one
-    stops neither the stream nor those behind it: give `expected_next_seq` where they depend on each
-    other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
-    of the stream wait for their commit.
+    """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
+    AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
+    order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
+    append stops neither the stream nor the appends behind it: set `expected_next_seq` where they depend on
+    each other. Credentials are those of the stream.
+
+    The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
+    that another call holds count among these: a stream full of them waits until that call ends or the
+    setting `lock_timeout` has passed.
+
+    Half-closing is the end: the server answers what it has read, then ends the call with OK. Cancelling
+    drops the appends that haven't begun; whether the others are stored isn't known, and sending them again
+    is safe (P4). When the server stops, it answers what it has read and ends the call with
+    `ERROR_REASON_SHUTTING_DOWN`. A frame without appends, or with more than 1000, ends the call with
+    `ERROR_REASON_INVALID_FIELD`.
+
+    For example, a frame with appends tagged 1 (session a), 2 (session b) and 3 (session a) may be answered
+    by `2: ack`, then `1: ack, 3: error`, but never by 3 before 1.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]
     """ListMessages pages through a session, in either direction. A page costs the same in a session of
@@ -96,11 +109,24 @@ class MessageServiceAsyncStub(MessageServiceStub):
     durable (P2). Sending the same messages again is safe for ever (P4).
     """
     AppendStream: _aio.StreamStreamMultiCallable[_message_service_pb2.AppendStreamRequest, _message_service_pb2.AppendStreamResponse]  # type: ignore[assignment]
-    """AppendStream appends without waiting for each answer, which is the fast way. Appends are applied
-    in the order sent, and answered in that order; each is what AppendMessages is, and a refused one
-    stops neither the stream nor those behind it: give `expected_next_seq` where they depend on each
-    other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
-    of the stream wait for their commit.
+    """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
+    AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
+    order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
+    append stops neither the stream nor the appends behind it: set `expected_next_seq` where they depend on
+    each other. Credentials are those of the stream.
+
+    The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
+    that another call holds count among these: a stream full of them waits until that call ends or the
+    setting `lock_timeout` has passed.
+
+    Half-closing is the end: the server answers what it has read, then ends the call with OK. Cancelling
+    drops the appends that haven't begun; whether the others are stored isn't known, and sending them again
+    is safe (P4). When the server stops, it answers what it has read and ends the call with
+    `ERROR_REASON_SHUTTING_DOWN`. A frame without appends, or with more than 1000, ends the call with
+    `ERROR_REASON_INVALID_FIELD`.
+
+    For example, a frame with appends tagged 1 (session a), 2 (session b) and 3 (session a) may be answered
+    by `2: ack`, then `1: ack, 3: error`, but never by 3 before 1.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages pages through a session, in either direction. A page costs the same in a session of
@@ -159,11 +185,24 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_message_service_pb2.AppendStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_message_service_pb2.AppendStreamResponse], _abc.AsyncIterator[_message_service_pb2.AppendStreamResponse]]:
-        """AppendStream appends without waiting for each answer, which is the fast way. Appends are applied
-        in the order sent, and answered in that order; each is what AppendMessages is, and a refused one
-        stops neither the stream nor those behind it: give `expected_next_seq` where they depend on each
-        other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
-        of the stream wait for their commit.
+        """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
+        AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
+        order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
+        append stops neither the stream nor the appends behind it: set `expected_next_seq` where they depend on
+        each other. Credentials are those of the stream.
+
+        The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
+        that another call holds count among these: a stream full of them waits until that call ends or the
+        setting `lock_timeout` has passed.
+
+        Half-closing is the end: the server answers what it has read, then ends the call with OK. Cancelling
+        drops the appends that haven't begun; whether the others are stored isn't known, and sending them again
+        is safe (P4). When the server stops, it answers what it has read and ends the call with
+        `ERROR_REASON_SHUTTING_DOWN`. A frame without appends, or with more than 1000, ends the call with
+        `ERROR_REASON_INVALID_FIELD`.
+
+        For example, a frame with appends tagged 1 (session a), 2 (session b) and 3 (session a) may be answered
+        by `2: ack`, then `1: ack, 3: error`, but never by 3 before 1.
         """
 
     @_abc_1.abstractmethod
