@@ -159,7 +159,9 @@ def _timeout(streamed: rpc.StreamedAppend) -> float | None:
             check.wrong("traceparent", limits.TRACEPARENT_FORM)
         if not streamed.HasField("timeout"):
             return None
-        return check.span("timeout", streamed.timeout, limits.APPEND_TIMEOUT_SECONDS).total_seconds()
+        return check.span(
+            "timeout", streamed.timeout, limits.APPEND_TIMEOUT_SECONDS
+        ).total_seconds()
 
 
 def _as_exception(error: BaseException) -> Exception:
