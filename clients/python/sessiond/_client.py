@@ -37,6 +37,7 @@ from sessiond._requests import (
     values,
     writers,
 )
+from sessiond._retries import Attempts
 from sessiond._status import error_from_call
 from sessiond._stream import AppendStream
 from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
@@ -78,9 +79,14 @@ class _Caller:
     _timeout: float | None
 
     def _answer(self, rpc: Rpc[Q, R], request: Q) -> R:
-        with _translated():
-            call = self._link.callable("unary_unary", rpc)
-            return cast("R", call(request, timeout=self._timeout))
+        call = self._link.callable("unary_unary", rpc)
+        attempts = Attempts(rpc.retry_fields, request, self._timeout)
+        while True:
+            try:
+                with _translated():
+                    return cast("R", call(request, timeout=attempts.timeout()))
+            except SessiondError as error:
+                time.sleep(attempts.pause(error))
 
     def _answers(self, rpc: Rpc[Q, R], request: Q) -> Iterator[R]:
         call = self._link.callable("unary_stream", rpc)(request, timeout=self._timeout)

@@ -130,6 +130,9 @@ from sessiond.v1.message_service_pb2 import UpdateMessagesResponse as UpdateMess
 from sessiond.v1.message_service_pb2_grpc import MessageServiceServicer as MessageServiceServicer
 from sessiond.v1.message_service_pb2_grpc import MessageServiceStub as MessageServiceStub
 from sessiond.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server as add_MessageServiceServicer_to_server
+from sessiond.v1.options_pb2 import MethodPolicy as MethodPolicy
+from sessiond.v1.options_pb2 import Permission as Permission
+from sessiond.v1.options_pb2 import Retry as Retry
 from sessiond.v1.reminder_pb2 import Reminder as Reminder
 from sessiond.v1.reminder_pb2 import ReminderChange as ReminderChange
 from sessiond.v1.reminder_pb2 import ReminderClaim as ReminderClaim
@@ -276,6 +279,8 @@ from sessiond.v1.usage_service_pb2 import UsageGrouping as UsageGrouping
 from sessiond.v1.usage_service_pb2_grpc import UsageServiceServicer as UsageServiceServicer
 from sessiond.v1.usage_service_pb2_grpc import UsageServiceStub as UsageServiceStub
 from sessiond.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server as add_UsageServiceServicer_to_server
+from sessiond.v1.value_options_pb2 import ReasonPolicy as ReasonPolicy
+from sessiond.v1.value_options_pb2 import StatusCode as StatusCode
 from sessiond.v1.writer_service_pb2 import AcquireWriterRequest as AcquireWriterRequest
 from sessiond.v1.writer_service_pb2 import AcquireWriterResponse as AcquireWriterResponse
 from sessiond.v1.writer_service_pb2 import ReleaseWriterRequest as ReleaseWriterRequest
