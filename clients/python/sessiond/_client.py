@@ -29,6 +29,7 @@ from sessiond._requests import (
     reminders,
     retention,
     searches,
+    servers,
     sessions,
     storage,
     tenants,
@@ -261,6 +262,7 @@ class Client(_Caller):
     prune_sessions = _listed(retention.prune_sessions)
     prune_sessions_page = _unary(retention.prune_sessions_page)
     get_tenant_stats = _unary(tenants.get_tenant_stats)
+    get_server_info = _unary(servers.get_server_info)
 
     append = _unary(messages.append)
     list_messages = _listed(messages.list_messages)

@@ -22,12 +22,12 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from sessiond_server.errors import ShuttingDown, invalid
+from sessiond_server.errors import ShuttingDown
 from sessiond_server.rpc.access import Access
+from sessiond_server.rpc.decoding import decoder
 from sessiond_server.rpc.errors import refusal, status
 from sessiond_server.rpc.policies import NONE, Policy, policy_of
 from sessiond_server.rpc.streams import Incoming
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 UnaryMethod = Callable[[Any, Context], Awaitable[Any]]
 StreamMethod = Callable[[Any, Context], AsyncIterator[Any]]
-Request = type[Message]
+Decode = Callable[[bytes], Message]
 
 _ON_THEIR_WAY = 0.25
 """Seconds in which a call that was sent before its caller heard of the end arrives."""
@@ -46,20 +46,9 @@ _PATIENCE = 1.0
 """Seconds that a refusal waits for the caller to stop writing."""
 
 
-def _decoded(request: Request, encoded: bytes) -> Message:
-    try:
-        return request.FromString(encoded)
-    except DecodeError as error:
-        raise invalid(
-            "request",
-            f"can't be decoded as {request.DESCRIPTOR.full_name}: it isn't protobuf, has text that"
-            " isn't UTF-8, or is nested too deeply",
-        ) from error
-
-
-async def _each_decoded(request: Request, encoded: Incoming) -> AsyncIterator[Message]:
+async def _each_decoded(decode: Decode, encoded: Incoming) -> AsyncIterator[Message]:
     async for item in encoded:
-        yield _decoded(request, item)
+        yield decode(item)
 
 
 def _incoming(encoded: Any) -> bytes | Incoming:
@@ -192,10 +181,9 @@ class Wall:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         policy = policy_of(method)
         function = getattr(servicer, method.name)
-        request = GetMessageClass(method.input_type)
         handler: grpc.RpcMethodHandler[Any, Any]
-        decode = partial(_decoded, request)
-        each = partial(_each_decoded, request)
+        decode = decoder(method)
+        each = partial(_each_decoded, decode)
         if method.client_streaming and method.server_streaming:
             handler = grpc.stream_stream_rpc_method_handler(self.stream(policy, each, function))
         elif method.client_streaming:

@@ -186,6 +186,11 @@ from sessiond.v1.search_service_pb2 import SearchSnippet as SearchSnippet
 from sessiond.v1.search_service_pb2_grpc import SearchServiceServicer as SearchServiceServicer
 from sessiond.v1.search_service_pb2_grpc import SearchServiceStub as SearchServiceStub
 from sessiond.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server as add_SearchServiceServicer_to_server
+from sessiond.v1.server_service_pb2 import GetServerInfoRequest as GetServerInfoRequest
+from sessiond.v1.server_service_pb2 import GetServerInfoResponse as GetServerInfoResponse
+from sessiond.v1.server_service_pb2_grpc import ServerServiceServicer as ServerServiceServicer
+from sessiond.v1.server_service_pb2_grpc import ServerServiceStub as ServerServiceStub
+from sessiond.v1.server_service_pb2_grpc import add_ServerServiceServicer_to_server as add_ServerServiceServicer_to_server
 from sessiond.v1.session_pb2 import Lifecycle as Lifecycle
 from sessiond.v1.session_pb2 import ParentKind as ParentKind
 from sessiond.v1.session_pb2 import Session as Session
@@ -302,6 +307,7 @@ if TYPE_CHECKING:
     from sessiond.v1.reminder_service_pb2_grpc import ReminderServiceAsyncStub as ReminderServiceAsyncStub
     from sessiond.v1.retention_service_pb2_grpc import RetentionServiceAsyncStub as RetentionServiceAsyncStub
     from sessiond.v1.search_service_pb2_grpc import SearchServiceAsyncStub as SearchServiceAsyncStub
+    from sessiond.v1.server_service_pb2_grpc import ServerServiceAsyncStub as ServerServiceAsyncStub
     from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub as SessionServiceAsyncStub
     from sessiond.v1.storage_service_pb2_grpc import StorageServiceAsyncStub as StorageServiceAsyncStub
     from sessiond.v1.tenant_service_pb2_grpc import TenantServiceAsyncStub as TenantServiceAsyncStub

@@ -206,6 +206,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There are as many consumers as may be, of an owner, of a tenant, or in a session: delete one that
     claims no more, or use one again. `session_id` is there if the limit is a session's.
     """
+    ERROR_REASON_UNKNOWN_FIELD: _ErrorReason.ValueType  # 58
+    """A request that changes something has a field that the server doesn't know, since the client is newer.
+    Nothing was done. Leave the field out, or update the server; GetServerInfo tells its version. Requests
+    that only read may have such fields, and so may a Message, Session, Attachment or Reminder among the
+    numbers 100 to 199, which are the server's to fill in. `field` is the path of what has the field, or
+    `request`, and `number` the field's.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -400,5 +407,12 @@ skipped or completed. Nothing was done: leave it to the other.
 ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 57
 """There are as many consumers as may be, of an owner, of a tenant, or in a session: delete one that
 claims no more, or use one again. `session_id` is there if the limit is a session's.
+"""
+ERROR_REASON_UNKNOWN_FIELD: ErrorReason.ValueType  # 58
+"""A request that changes something has a field that the server doesn't know, since the client is newer.
+Nothing was done. Leave the field out, or update the server; GetServerInfo tells its version. Requests
+that only read may have such fields, and so may a Message, Session, Attachment or Reminder among the
+numbers 100 to 199, which are the server's to fill in. `field` is the path of what has the field, or
+`request`, and `number` the field's.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
