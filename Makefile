@@ -57,6 +57,7 @@ check: setup ## Check format, lint, types, protos and generated code
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint protos
 	$(BIN)/python tools/generate.py --check
+	$(BIN)/python tools/check_options.py
 
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --quiet --fix-only

@@ -39,6 +39,7 @@ from sessiond_server.rpc.reminder_service import ReminderServicer
 from sessiond_server.rpc.retention_service import RetentionServicer
 from sessiond_server.rpc.search_service import SearchServicer
 from sessiond_server.rpc.server import RpcServer
+from sessiond_server.rpc.server_service import ServerServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.sessions_io import with_model
 from sessiond_server.rpc.storage_service import StorageServicer
@@ -245,6 +246,7 @@ def _listen(
             database, settings.offload_segment_messages, None if index is None else index.wake
         ),
         tenants=TenantServicer(database),
+        server=ServerServicer(settings),
         access=Access(database) if settings.auth == "keys" else None,
     )
     try:

@@ -59,6 +59,17 @@ def invalid(field: str, description: str) -> InvalidFields:
     return InvalidFields([Violation(field, description)])
 
 
+class UnknownField(Refused):
+    """A request that changes something has an unknown field; `path` leads to what has it."""
+
+    reason = "UNKNOWN_FIELD"
+
+    def __init__(self, path: str, number: int) -> None:
+        text = f"has a field of number {number}, which this server doesn't know"
+        super().__init__(f"{path}: {text}; a newer one may.", field=path, number=number)
+        self.violations = (Violation(path, text),)
+
+
 class PageTokenInvalid(Refused):
     reason = "PAGE_TOKEN_INVALID"
 

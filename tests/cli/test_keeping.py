@@ -126,3 +126,12 @@ def test_show_reads_continuations_as_one_conversation(cli: Cli, client: Client) 
     newest = cli.json("show", "Trip", "--continuations", "--limit", "1")["messages"]
     assert [it["text"] for it in newest] == ["And when?"]
     assert len(cli.json("show", "second")["messages"]) == 1
+
+
+def test_server_shows_what_is_on_and_the_limits(cli: Cli) -> None:
+    lines = {line.split()[0]: line.split()[1] for line in cli.ok("server").splitlines()}
+    assert (lines["search"], lines["auth"]) == ("on", "off")
+    assert lines["attachment_bytes"] == "67,108,864"
+    found = cli.json("server")
+    assert found["limits"]["attachment_bytes"] == 67_108_864
+    assert found["version"] == lines["version"]

@@ -73,6 +73,10 @@ class ScriptedSessions(v1.SessionServiceServicer):
         await fail_as_told(self._script, request, context)
         return v1.GetSessionResponse(session=v1.Session(id=request.session_id))
 
+    async def CreateSession(self, request: v1.CreateSessionRequest, context: Any) -> Any:
+        await fail_as_told(self._script, request, context)
+        return v1.CreateSessionResponse(session=request.session, created=True)
+
     async def UpdateSession(self, request: v1.UpdateSessionRequest, context: Any) -> Any:
         await fail_as_told(self._script, request, context)
         return v1.UpdateSessionResponse(session=request.session)
@@ -87,6 +91,10 @@ class ScriptedMessages(v1.MessageServiceServicer):
     async def AppendMessages(self, request: v1.AppendMessagesRequest, context: Any) -> Any:
         await fail_as_told(self._script, request, context)
         return self._append(request).ack
+
+    async def RevertRewind(self, request: v1.RevertRewindRequest, context: Any) -> Any:
+        await fail_as_told(self._script, request, context)
+        return v1.RevertRewindResponse()
 
     async def AppendStream(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         script = self._script

@@ -12,6 +12,7 @@ import pytest
 import sessiond
 from sessiond import _channel, v1
 from sessiond._ids import uuid7
+from sessiond._policies import is_set, methods, policy_of
 from tests.client.scripted import ScriptedServer
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -19,31 +20,20 @@ EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
 
 
-def test_it_is_decided_for_every_rpc_whether_it_is_repeated() -> None:
-    decided: list[str] = []
-    for table in (_channel.SAFE_TO_REPEAT, _channel.UNSAFE_TO_REPEAT):
-        decided += [f"{service}/{name}" for service, names in table.items() for name in names]
-    for service, methods in _channel.REPEATED_BY_THE_CLIENT.items():
-        decided += [f"{service}/{name}" for name in methods]
-    messages = (
-        v1.GetSessionRequest,
-        v1.GetMessageRequest,
-        v1.GetContextRequest,
-        v1.WatchRequest,
-        v1.GetAttachmentRequest,
-        v1.GetUsageRequest,
-        v1.ExportSessionsRequest,
-        v1.ListJournalRequest,
-        v1.SetRetentionPolicyRequest,
-        v1.GetReminderRequest,
-        v1.GetCursorRequest,
-    )
-    files = {message.DESCRIPTOR.file for message in messages}
-    services = [service for file in files for service in file.services_by_name.values()]
-    there = [
-        f"{service.full_name}/{method.name}" for service in services for method in service.methods
-    ]
-    assert sorted(decided) == sorted(there)
+def test_P4_every_rpc_with_one_request_is_repeated_as_the_api_says() -> None:
+    config = json.loads(_channel.service_config())["methodConfig"]
+    repeated = {
+        f"{name['service']}.{name['method']}": it["retryPolicy"]["retryableStatusCodes"]
+        for it in config
+        for name in it["name"]
+    }
+    wanted = {}
+    for method in methods():
+        always = policy_of(method).retry == v1.Retry.RETRY_ALWAYS
+        if not method.client_streaming:
+            wanted[method.full_name] = [*(["UNAVAILABLE"] if always else []), "RESOURCE_EXHAUSTED"]
+    assert repeated == wanted
+    assert len(wanted) > 50
 
 
 def test_options_override_the_defaults() -> None:
@@ -104,6 +94,49 @@ def test_what_is_unsafe_to_repeat_is_repeated_only_if_nothing_was_done(
         client.update_session("a", pinned=True)
     assert len(scripted.script.calls) == 2
     assert isinstance(raised.value.__cause__, grpc.RpcError)
+
+
+def test_P4_what_may_be_repeated_if_a_field_is_set_is_repeated_then(
+    scripted: ScriptedServer,
+) -> None:
+    scripted.script.failures.extend([UNAVAILABLE, EXHAUSTED, UNAVAILABLE])
+    with sessiond.Client(scripted.target) as client:
+        assert client.create_session("a").id == "a"
+    calls = scripted.script.calls
+    assert len(calls) == 4
+    assert all(call == calls[0] for call in calls)
+
+
+async def test_P4_the_asynchronous_client_repeats_that_likewise(scripted: ScriptedServer) -> None:
+    scripted.script.failures.extend([UNAVAILABLE] * 9)
+    async with sessiond.AsyncClient(scripted.target) as client:
+        with pytest.raises(sessiond.Unavailable):
+            await client.with_timeout(2.0).create_session("a")
+    assert 2 <= len(scripted.script.calls) <= 5
+
+
+def test_P4_what_may_be_repeated_if_a_field_is_set_is_not_repeated_without_it(
+    scripted: ScriptedServer,
+) -> None:
+    scripted.script.failures.append(UNAVAILABLE)
+    with sessiond.Client(scripted.target) as client, pytest.raises(sessiond.Unavailable):
+        client.revert_rewind("a")
+    assert len(scripted.script.calls) == 1
+
+
+def test_a_field_is_set_behind_repeated_ones_if_it_is_in_each() -> None:
+    paths = ["records.request_id", "records.set_turn"]
+    named, turn, neither = (
+        v1.UsageRecord(request_id="a"),
+        v1.UsageRecord(set_turn=True),
+        v1.UsageRecord(),
+    )
+    assert is_set(v1.RecordUsageRequest(records=[named, turn]), paths)
+    assert not is_set(v1.RecordUsageRequest(records=[named, neither]), paths)
+    assert not is_set(v1.RecordUsageRequest(), paths)
+    reminder = v1.CreateReminderRequest(reminder=v1.Reminder(id="a"))
+    assert is_set(reminder, ["reminder.id"])
+    assert not is_set(v1.CreateReminderRequest(), ["reminder.id"])
 
 
 def test_other_errors_are_not_repeated(scripted: ScriptedServer) -> None:

@@ -1,20 +1,22 @@
-"""What `error_reason.proto` promises of each reason, read from its comments, which are the contract."""
+"""What the API says of each reason for which calls are refused: the options of `ErrorReason`."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
+from google.protobuf.descriptor import EnumValueDescriptor
 
-_PROTO = Path(__file__).parents[2] / "protos" / "sessiond" / "v1" / "error_reason.proto"
-_VALUE = re.compile(r"((?: +//[^\n]*\n)+) +ERROR_REASON_(\w+) = (\d+);")
+from sessiond import v1
+from sessiond.v1 import value_options_pb2
+
+_PREFIX = "ERROR_REASON_"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A reason as its comment describes it."""
+    """A reason as its options describe it."""
 
     name: str
     code: grpc.StatusCode
@@ -22,36 +24,28 @@ class Reason:
     optional: frozenset[str]
     """Those of the metadata that aren't always there."""
     retry_info: bool
-    comment: str
+    any_call: bool
 
     def fits(self, metadata: dict[str, str]) -> bool:
-        """Whether these are the keys that the comment names."""
+        """Whether these are the keys that are promised."""
         return self.metadata - self.optional <= metadata.keys() <= self.metadata
 
 
-def _reason(name: str, comment: str) -> Reason:
-    _, _, tail = comment.partition("Metadata:")
-    optional = re.search(r"and ((?:`\w+`,? ?)+)[^`]*if there is one", tail)
+def _reason(value: EnumValueDescriptor) -> Reason:
+    policy = value.GetOptions().Extensions[value_options_pb2.reason]
     return Reason(
-        name,
-        grpc.StatusCode[comment.split(".")[0].split(",")[0]],
-        frozenset(re.findall(r"`(\w+)`", tail)),
-        frozenset(re.findall(r"`(\w+)`", optional[1]) if optional else ()),
-        "with RetryInfo" in comment,
-        comment,
+        value.name.removeprefix(_PREFIX),
+        _CODES[policy.code],
+        frozenset(policy.metadata) | frozenset(policy.optional_metadata),
+        frozenset(policy.optional_metadata),
+        policy.wait_helps,
+        policy.any_call,
     )
 
 
-def _read() -> dict[str, Reason]:
-    found = {}
-    for block, name, number in _VALUE.findall(_PROTO.read_text(encoding="utf-8")):
-        if number != "0":
-            comment = " ".join(
-                line.strip().removeprefix("//").strip() for line in block.split("\n")
-            )
-            found[name] = _reason(name, comment.strip())
-    return found
-
-
-REASONS = _read()
+REASONS = {
+    value.name.removeprefix(_PREFIX): _reason(value)
+    for value in v1.ErrorReason.DESCRIPTOR.values
+    if value.number
+}
 """By the name without its prefix."""

@@ -39,6 +39,7 @@ _FROM_FAULTS = {
     "TOO_MANY_TRANSFERS",
     "SEARCH_DISABLED",
     "SEARCH_TOO_COSTLY",
+    "UNKNOWN_FIELD",  # has a file of its own
 }
 _PATHS = {
     method.input_type.full_name: (f"/{service.full_name}/{method.name}", method.server_streaming)

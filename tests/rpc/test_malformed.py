@@ -17,9 +17,10 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from sessiond import v1
+from sessiond_server.rpc.policies import policy_of
 from sessiond_server.rpc.server import SERVICES
 from tests.rpc.api import Api, answering, calling, said
-from tests.rpc.refusals import breaches, refusal, refusal_in_stream
+from tests.rpc.refusals import Refusal, breaches, refusal, refusal_in_stream
 from tests.rpc.requests import Requests
 from tests.rpc.world import make_world
 from tests.support.attachments import BAD
@@ -57,16 +58,22 @@ class Fuzzer:
             else:
                 found = [await call(request, timeout=60)]
         except grpc.aio.AioRpcError as error:
-            self._note(method, refusal(error).reason or error.code().name, breaches(refusal(error)))
+            self._refused(method, refusal(error), in_stream=False)
             return
         for item in map(answers.FromString, found):
             for result in item.results if isinstance(item, v1.AppendStreamResponse) else ():
                 if result.HasField("error"):
-                    self._note(method, "in stream", breaches(refusal_in_stream(result.error)))
+                    self._refused(method, refusal_in_stream(result.error), in_stream=True)
             for outcome in item.outcomes if isinstance(item, v1.ImportSessionsResponse) else ():
                 if outcome.HasField("error"):
-                    self._note(method, "in stream", breaches(refusal_in_stream(outcome.error)))
+                    self._refused(method, refusal_in_stream(outcome.error), in_stream=True)
         self._note(method, "OK", [])
+
+    def _refused(self, method: MethodDescriptor, found: Refusal, *, in_stream: bool) -> None:
+        wrong = breaches(found)
+        if found.reason and found.reason not in policy_of(method).reasons:
+            wrong.append(f"for a reason that its options don't name: {found.reason}")
+        self._note(method, "in stream" if in_stream else found.reason or found.code.name, wrong)
 
     def _note(self, method: MethodDescriptor, outcome: str, wrong: list[str]) -> None:
         self.counts[outcome] += 1

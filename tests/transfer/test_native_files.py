@@ -192,6 +192,26 @@ def test_a_native_file_that_was_cut_off_or_changed_is_refused_as_a_whole(
         assert not list(new.list_sessions(include_children=True))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"cursor":{"seq":"1","newer":1}}\n',
+        b'{"message":{"message":{"newer":1}}}\n',
+        b'{"message":{"message":{"toolCalls":[{"newer":1}]}}}\n',
+        b'{"session":{"encoded":"","newer":1}}\n',
+        b'{"trailer":{"sessions":0,"records":0,"newer":1}}\n',
+    ],
+)
+def test_P14_a_name_that_this_release_does_not_know_is_refused(line: bytes) -> None:
+    reader = native_files._Reader()
+    header = {**native_files._HEADER["sessiond"], "newer": 1}
+    with pytest.raises(FormatError, match="newer"):
+        reader.take(json.dumps({"sessiond": header}).encode() + b"\n")
+    reader.take(json.dumps(native_files._HEADER).encode() + b"\n")
+    with pytest.raises(FormatError, match="newer"):
+        reader.take(line)
+
+
 def test_sessions_that_differ_are_refused_and_others_go_on(
     old: Client, source: ServerProcess, empty: ServerProcess, tmp_path: Path
 ) -> None:

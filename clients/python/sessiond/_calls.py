@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
+
+from sessiond._policies import policy_of
 
 P = ParamSpec("P")
 Q = TypeVar("Q", bound=Message)
@@ -28,6 +31,8 @@ class Rpc(Generic[Q, R]):
     path: str
     request: type[Q]
     response: type[R]
+    retry_fields: tuple[str, ...] = ()
+    """The fields of which one makes a request of this RPC safe to repeat; none if gRPC knows what to do."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Service:
 
     def rpc(self, method: str, request: type[Q], response: type[R]) -> Rpc[Q, R]:
         """One of its methods."""
-        return Rpc(f"/{self.name}/{method}", request, response)
+        service = descriptor_pool.Default().FindServiceByName(self.name)
+        policy = policy_of(service.methods_by_name[method])
+        return Rpc(f"/{self.name}/{method}", request, response, tuple(policy.retry_fields))
 
 
 @dataclass(frozen=True)

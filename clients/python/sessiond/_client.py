@@ -29,6 +29,7 @@ from sessiond._requests import (
     reminders,
     retention,
     searches,
+    servers,
     sessions,
     storage,
     tenants,
@@ -37,6 +38,7 @@ from sessiond._requests import (
     values,
     writers,
 )
+from sessiond._retries import Attempts
 from sessiond._status import error_from_call
 from sessiond._stream import AppendStream
 from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
@@ -78,9 +80,14 @@ class _Caller:
     _timeout: float | None
 
     def _answer(self, rpc: Rpc[Q, R], request: Q) -> R:
-        with _translated():
-            call = self._link.callable("unary_unary", rpc)
-            return cast("R", call(request, timeout=self._timeout))
+        call = self._link.callable("unary_unary", rpc)
+        attempts = Attempts(rpc.retry_fields, request, self._timeout)
+        while True:
+            try:
+                with _translated():
+                    return cast("R", call(request, timeout=attempts.timeout()))
+            except SessiondError as error:
+                time.sleep(attempts.pause(error))
 
     def _answers(self, rpc: Rpc[Q, R], request: Q) -> Iterator[R]:
         call = self._link.callable("unary_stream", rpc)(request, timeout=self._timeout)
@@ -255,6 +262,7 @@ class Client(_Caller):
     prune_sessions = _listed(retention.prune_sessions)
     prune_sessions_page = _unary(retention.prune_sessions_page)
     get_tenant_stats = _unary(tenants.get_tenant_stats)
+    get_server_info = _unary(servers.get_server_info)
 
     append = _unary(messages.append)
     list_messages = _listed(messages.list_messages)

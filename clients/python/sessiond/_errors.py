@@ -4,6 +4,7 @@
 SessiondError
 ├── InvalidRequest               INVALID_ARGUMENT, OUT_OF_RANGE: correct the request
 │   ├── InvalidField
+│   ├── UnknownField
 │   ├── InvalidPageToken
 │   ├── InvalidResumeToken
 │   └── SeqOutOfRange
@@ -177,6 +178,10 @@ class InvalidRequest(SessiondError):
 
 class InvalidField(InvalidRequest):
     """A field breaks its documented form or limit."""
+
+
+class UnknownField(InvalidRequest):
+    """The server, older than what made the request, doesn't know one of its fields; nothing was done."""
 
 
 class InvalidPageToken(InvalidRequest):
@@ -535,6 +540,7 @@ class ServerBug(InternalError):
 
 BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_INVALID_FIELD: InvalidField,
+    ErrorReason.ERROR_REASON_UNKNOWN_FIELD: UnknownField,
     ErrorReason.ERROR_REASON_PAGE_TOKEN_INVALID: InvalidPageToken,
     ErrorReason.ERROR_REASON_SESSION_NOT_FOUND: SessionNotFound,
     ErrorReason.ERROR_REASON_SESSION_EXISTS: SessionExists,

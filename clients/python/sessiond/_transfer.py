@@ -21,6 +21,7 @@ from sessiond._errors import (
     SessiondError,
     Unavailable,
 )
+from sessiond._retries import ATTEMPTS, pause
 
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes]
 """What can be uploaded: bytes, the path of a file, or a file that is open for reading bytes."""
@@ -29,9 +30,7 @@ Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
 """Where a download goes: a path, or a file that is open for writing bytes."""
 
 FRAME = 256 * 2**10
-ATTEMPTS = 5
 _SECONDS_PER_BYTE = 4 / 2**20
-_LONGEST_PAUSE = 2.0
 
 
 class Outgoing:
@@ -130,12 +129,6 @@ class Outgoing:
         if not (self.repeatable and attempt < ATTEMPTS and passing(error)):
             raise error
         return pause(attempt, error)
-
-
-def pause(attempt: int, error: SessiondError) -> float:
-    """Seconds before the attempt that follows."""
-    growing: float = 0.1 * 3**attempt
-    return min(max(growing, error.retry_delay or 0), _LONGEST_PAUSE)
 
 
 def passing(error: SessiondError) -> bool:

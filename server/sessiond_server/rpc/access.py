@@ -19,7 +19,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -35,6 +35,7 @@ from sessiond_server.errors import (
     SessionExists,
     SessionNotFound,
 )
+from sessiond_server.rpc.policies import Policy
 from sessiond_server.store import api_keys
 from sessiond_server.store.api_keys import Grant, Owned
 from sessiond_server.store.database import Connection, Database
@@ -43,13 +44,9 @@ from sessiond_server.store.keys import DEFAULT_TENANT, SessionKey, owners_key, s
 READ, WRITE, ADMIN = "read", "write", "admin"
 PERMISSIONS = frozenset({READ, WRITE, ADMIN})
 
-_READS = ("Get", "List", "Resolve", "Next", "Search", "Watch", "Download", "Export")
-"""How the names of RPCs begin that change nothing."""
 _KEPT = 10.0
 """Seconds for which a key that was found is good without being looked for again."""
 _KEPT_KEYS = 10_000
-_LOOKS_ITSELF = frozenset({"AppendMessages", "AppendStream", "PublishDraft", "Watch"})
-"""RPCs whose answers tell nothing that wasn't looked at together with its owner."""
 _SESSION_IDS = frozenset({"session_id", "session_ids", "parent_id", "subtree_of"})
 
 
@@ -156,15 +153,13 @@ def may(needed: str) -> bool:
     return needed in _current().grant.permissions
 
 
-def permission(method: str) -> str:
-    """What a caller needs for a method, `sessiond.v1.<service>/<method>`."""
-    service, _, name = method.rpartition("/")
-    if service.endswith(".RetentionService") or name in _ADMIN:
-        return ADMIN
-    return READ if name.startswith(_READS) else WRITE
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-_ADMIN = frozenset({"GetTenantStats", "ReindexSessions", "ImportSessions", "ListJournal"})
+def looks_itself(method: _Method) -> _Method:
+    """Marks a servicer's method whose answers tell nothing that it didn't look at together with its owner."""
+    method.__dict__["looks_itself"] = True
+    return method
 
 
 class Access:
@@ -174,15 +169,15 @@ class Access:
         self._database = database
         self._found: dict[str, tuple[float, Grant]] = {}
 
-    async def admit(self, method: str, request: Any, context: Any) -> Any:
+    async def admit(self, policy: Policy, request: Any, context: Any) -> Any:
         """The request, or the stream of requests, as the method may see it. Raises `CredentialsInvalid` and
         `PermissionDenied`."""
         key = _bearer(context)
         grant = await self._grant(key)
-        needed = permission(method)
+        needed = policy.permission
         if needed not in grant.permissions:
             raise PermissionDenied(f"The API key lacks the permission {needed!r}.", needed)
-        caller = Caller(grant, key, reads=needed == READ)
+        caller = Caller(grant, key, reads=policy.reads)
         _caller.set(caller)
         if not isinstance(request, Message):
             return self._each_admitted(request, caller)
@@ -190,11 +185,10 @@ class Access:
             await self._bind(request, caller)
         return request
 
-    async def confirm(self, method: str) -> None:
+    async def confirm(self) -> None:
         """Before an answer goes out. Raises `SessionNotFound` if it may tell of somebody else's session."""
         caller = _current()
-        name = method.rpartition("/")[2]
-        if caller.grant.owner is None or not caller.own or name in _LOOKS_ITSELF:
+        if caller.grant.owner is None or not caller.own:
             return
         async with self._database.connection() as connection:
             await _check_own(connection, caller)

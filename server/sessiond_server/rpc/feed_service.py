@@ -112,6 +112,7 @@ class FeedServicer:
                     "nothing was taken for too long: resume the watch",
                 )
 
+    @access.looks_itself
     async def Watch(self, request: rpc.WatchRequest, context: Context) -> AsyncIterator[bytes]:
         _check(request)
         with self._admitted(context.peer(), len(request.targets)):
@@ -138,6 +139,7 @@ class FeedServicer:
                 for tree in trees:
                     tree.stop()
 
+    @access.looks_itself
     async def PublishDraft(
         self, requests: AsyncIterator[rpc.PublishDraftRequest], _: Context
     ) -> rpc.PublishDraftResponse:

@@ -6,20 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
+import grpc
+
 from sessiond.v1 import transfer_service_pb2 as rpc
 from sessiond_server.errors import Refused, invalid
 from sessiond_server.operations import importing
 from sessiond_server.operations.importing import Applied, End, Wanted
 from sessiond_server.operations.importing_files import FileImport
 from sessiond_server.rpc import limits, streams, transfer_in
-from sessiond_server.rpc.errors import CODES, in_stream
+from sessiond_server.rpc.errors import in_stream
+from sessiond_server.rpc.policies import code_of
 from sessiond_server.sessions.transfers import Item, Message
 from sessiond_server.store.database import Database
 
 _PIECE_RECORDS, _PIECE_BYTES = 500, 2**20
 _WHOLE_BYTES = 16 * 2**20
 _SHOWN = 128
-_PASSING = {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}
+_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 class _Session:
@@ -226,7 +229,7 @@ class ImportStream:
         self._stored = True
 
     def _fail(self, session: _Session, error: Refused) -> None:
-        if CODES[error.reason].name in _PASSING:
+        if code_of(error.reason) in _PASSING:
             raise error
         session.items, session.bytes = [], 0
         session.outcome.error.CopyFrom(in_stream(error))

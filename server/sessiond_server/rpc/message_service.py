@@ -74,11 +74,13 @@ class MessageServicer:
         self.batcher.submit(append)
         return append
 
+    @access.looks_itself
     async def AppendMessages(
         self, request: rpc.AppendMessagesRequest, _: Context
     ) -> rpc.AppendMessagesResponse:
         return acknowledgement(await self.begin(request).answer)
 
+    @access.looks_itself
     async def AppendStream(
         self, requests: AsyncIterator[rpc.AppendStreamRequest], _: Context
     ) -> AsyncIterator[rpc.AppendStreamResponse]:

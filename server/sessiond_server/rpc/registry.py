@@ -15,19 +15,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from sessiond_server.errors import ShuttingDown, invalid
+from sessiond_server.errors import ShuttingDown
 from sessiond_server.rpc.access import Access
+from sessiond_server.rpc.decoding import decoder
 from sessiond_server.rpc.errors import refusal, status
+from sessiond_server.rpc.policies import NONE, Policy, policy_of
 from sessiond_server.rpc.streams import Incoming
 
 log = structlog.get_logger(__name__)
@@ -35,7 +37,7 @@ log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 UnaryMethod = Callable[[Any, Context], Awaitable[Any]]
 StreamMethod = Callable[[Any, Context], AsyncIterator[Any]]
-Request = type[Message]
+Decode = Callable[[bytes], Message]
 
 _ON_THEIR_WAY = 0.25
 """Seconds in which a call that was sent before its caller heard of the end arrives."""
@@ -44,20 +46,9 @@ _PATIENCE = 1.0
 """Seconds that a refusal waits for the caller to stop writing."""
 
 
-def _decoded(request: Request, encoded: bytes) -> Message:
-    try:
-        return request.FromString(encoded)
-    except DecodeError as error:
-        raise invalid(
-            "request",
-            f"can't be decoded as {request.DESCRIPTOR.full_name}: it isn't protobuf, has text that"
-            " isn't UTF-8, or is nested too deeply",
-        ) from error
-
-
-async def _each_decoded(request: Request, encoded: Incoming) -> AsyncIterator[Message]:
+async def _each_decoded(decode: Decode, encoded: Incoming) -> AsyncIterator[Message]:
     async for item in encoded:
-        yield _decoded(request, item)
+        yield decode(item)
 
 
 def _incoming(encoded: Any) -> bytes | Incoming:
@@ -67,6 +58,15 @@ def _incoming(encoded: Any) -> bytes | Incoming:
 
 def _encoded(answer: Message | bytes) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    """Who looks at the callers of a method."""
+
+    access: Access
+    confirms: bool
+    """Whether it looks again before the method answers."""
 
 
 class Wall:
@@ -109,8 +109,10 @@ class Wall:
             self._idle.set()
 
     def unary(
-        self, method: str, decode: Callable[[Any], Any], servicer_method: UnaryMethod
+        self, policy: Policy, decode: Callable[[Any], Any], servicer_method: UnaryMethod
     ) -> UnaryMethod:
+        guard = self._guard(policy, servicer_method)
+
         async def handle(encoded: Any, context: Context) -> Any:
             started = time.monotonic()
             incoming = _incoming(encoded)
@@ -118,23 +120,25 @@ class Wall:
             try:
                 self._check_open()
                 request = decode(incoming)
-                if self._access is not None:
-                    request = await self._access.admit(method, request, context)
+                if guard is not None:
+                    request = await guard.access.admit(policy, request, context)
                 answer = await servicer_method(request, context)
-                if self._access is not None:
-                    await self._access.confirm(method)
+                if guard is not None and guard.confirms:
+                    await guard.access.confirm()
                 return _encoded(answer)
             except Exception as error:
                 await self._drain(incoming)
-                return await _refuse(error, method, context, started)
+                return await _refuse(error, policy, context, started)
             finally:
                 self._leave(incoming)
 
         return handle
 
     def stream(
-        self, method: str, decode: Callable[[Any], Any], servicer_method: StreamMethod
+        self, policy: Policy, decode: Callable[[Any], Any], servicer_method: StreamMethod
     ) -> StreamMethod:
+        guard = self._guard(policy, servicer_method)
+
         async def handle(encoded: Any, context: Context) -> AsyncIterator[Any]:
             started = time.monotonic()
             incoming = _incoming(encoded)
@@ -142,25 +146,30 @@ class Wall:
             try:
                 self._check_open()
                 request = decode(incoming)
-                if self._access is not None:
-                    request = await self._access.admit(method, request, context)
+                if guard is not None:
+                    request = await guard.access.admit(policy, request, context)
                 first = True
                 async for answer in servicer_method(request, context):
-                    if self._access is not None:
-                        await self._access.still_good()
-                        if first:
-                            await self._access.confirm(method)
-                            first = False
+                    if guard is not None:
+                        await guard.access.still_good()
+                        if first and guard.confirms:
+                            await guard.access.confirm()
+                        first = False
                     yield _encoded(answer)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
                 await self._drain(incoming)
-                await _refuse(error, method, context, started)
+                await _refuse(error, policy, context, started)
             finally:
                 self._leave(incoming)
 
         return handle
+
+    def _guard(self, policy: Policy, servicer_method: Callable[..., Any]) -> _Guard | None:
+        if self._access is None or policy.permission == NONE:
+            return None
+        return _Guard(self._access, confirms=not hasattr(servicer_method, "looks_itself"))
 
     def handlers(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
         """The handlers of a service, for `server.add_generic_rpc_handlers`."""
@@ -170,28 +179,29 @@ class Wall:
     def _handler(
         self, method: MethodDescriptor, servicer: object
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        name = f"{method.containing_service.full_name}/{method.name}"
+        policy = policy_of(method)
         function = getattr(servicer, method.name)
-        request = GetMessageClass(method.input_type)
         handler: grpc.RpcMethodHandler[Any, Any]
-        decode = partial(_decoded, request)
-        each = partial(_each_decoded, request)
+        decode = decoder(method)
+        each = partial(_each_decoded, decode)
         if method.client_streaming and method.server_streaming:
-            handler = grpc.stream_stream_rpc_method_handler(self.stream(name, each, function))
+            handler = grpc.stream_stream_rpc_method_handler(self.stream(policy, each, function))
         elif method.client_streaming:
-            handler = grpc.stream_unary_rpc_method_handler(self.unary(name, each, function))
+            handler = grpc.stream_unary_rpc_method_handler(self.unary(policy, each, function))
         elif method.server_streaming:
-            handler = grpc.unary_stream_rpc_method_handler(self.stream(name, decode, function))
+            handler = grpc.unary_stream_rpc_method_handler(self.stream(policy, decode, function))
         else:
-            handler = grpc.unary_unary_rpc_method_handler(self.unary(name, decode, function))
+            handler = grpc.unary_unary_rpc_method_handler(self.unary(policy, decode, function))
         return handler
 
 
-async def _refuse(error: Exception, method: str, context: Context, started: float) -> None:
-    refused = refusal(error, method)
+async def _refuse(error: Exception, policy: Policy, context: Context, started: float) -> None:
+    refused = refusal(error, policy.name)
+    if refused.reason not in policy.reasons:
+        log.error("reason that the API doesn't name", method=policy.name, reason=refused.reason)
     log.debug(
         "refused",
-        method=method,
+        method=policy.name,
         reason=refused.reason,
         milliseconds=round((time.monotonic() - started) * 1000, 1),
     )

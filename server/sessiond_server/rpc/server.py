@@ -22,6 +22,7 @@ from sessiond.v1 import (
     reminder_service_pb2,
     retention_service_pb2,
     search_service_pb2,
+    server_service_pb2,
     session_service_pb2,
     storage_service_pb2,
     tenant_service_pb2,
@@ -43,6 +44,7 @@ from sessiond_server.rpc.registry import Wall
 from sessiond_server.rpc.reminder_service import ReminderServicer
 from sessiond_server.rpc.retention_service import RetentionServicer
 from sessiond_server.rpc.search_service import SearchServicer
+from sessiond_server.rpc.server_service import ServerServicer
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.storage_service import StorageServicer
 from sessiond_server.rpc.tenant_service import TenantServicer
@@ -77,6 +79,7 @@ SERVICES = {
     retention_service_pb2.DESCRIPTOR.services_by_name["RetentionService"],
     storage_service_pb2.DESCRIPTOR.services_by_name["StorageService"],
     tenant_service_pb2.DESCRIPTOR.services_by_name["TenantService"],
+    server_service_pb2.DESCRIPTOR.services_by_name["ServerService"],
 }
 
 
@@ -100,6 +103,7 @@ class RpcServer:
     retention: RetentionServicer
     storage: StorageServicer
     tenants: TenantServicer
+    server: ServerServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
     _server: grpc.aio.Server = field(init=False)
@@ -129,6 +133,7 @@ class RpcServer:
             "RetentionService": self.retention,
             "StorageService": self.storage,
             "TenantService": self.tenants,
+            "ServerService": self.server,
         }
         self._server.add_generic_rpc_handlers(
             tuple(self._wall.handlers(s, servicers[s.name]) for s in SERVICES)

@@ -1,4 +1,4 @@
-"""Verbs on what is kept: stats, prune."""
+"""Verbs on the server and what it keeps: server, stats, prune."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from sessiond import v1
 from sessiond.cli import arguments, options
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.retention import pruned_lines, pruned_total
-from sessiond.cli.render.stats import sources_lines, stats_lines
+from sessiond.cli.render.stats import server_lines, sources_lines, stats_lines
 from sessiond.cli.terminal import Failure, Run, is_terminal, note
 from sessiond.cli.verbs import Output, verb
 
 app = typer.Typer()
 
 _MAX_PAGE = 200
+
+
+@verb(app, "server", "server", "server -o json | jq .limits.attachment_bytes")
+def server(run: Run, output: Output = Format.TABLE) -> None:
+    """Shows the server's version, what is switched on, and the limits that its operator has set."""
+    found = run.client.get_server_info()
+    if output is not Format.TABLE:
+        return write(plain(found), output)
+    for line in server_lines(found):
+        run.console.print(line, soft_wrap=True)
 
 
 @verb(app, "stats", "stats", "stats --owner ann -o json | jq .message_count")

@@ -183,6 +183,7 @@ class _Reader:
 
     def _begin(self, line: bytes) -> None:
         value = _value(line)[1]
+        _only(value, *_HEADER["sessiond"])
         if value.get("format") != "sessions":
             raise FormatError("not a native file: its header names another format")
         if value.get("version") != VERSION:
@@ -204,6 +205,7 @@ class _Reader:
         return _record(kind, value)
 
     def _end(self, value: dict[str, Any]) -> None:
+        _only(value, "sessions", "records", "sha256")
         counts = {"sessions": self._sessions, "records": self.records}
         if {key: value.get(key) for key in counts} != counts:
             raise FormatError(f"the trailer counts {value}, but there are {counts}")
@@ -246,6 +248,7 @@ def _record(kind: str, value: dict[str, Any]) -> v1.TransferRecord:
     inner = getattr(record, kind)
     try:
         if "encoded" in value:
+            _only(value, "encoded")
             inner.ParseFromString(base64.b64decode(value["encoded"], validate=True))
         else:
             _fill(kind, inner, value)
@@ -253,6 +256,12 @@ def _record(kind: str, value: dict[str, Any]) -> v1.TransferRecord:
         raise FormatError(f"not a {kind}: {error}") from None
     inner.SetInParent()
     return record
+
+
+def _only(value: dict[str, Any], *names: str) -> None:
+    """Raises FormatError if there are other names, of which this release doesn't know what they mean."""
+    for name in value.keys() - names:
+        raise FormatError(f"has no {name[:100]!r}")
 
 
 def _fill(kind: str, inner: Any, value: dict[str, Any]) -> None:

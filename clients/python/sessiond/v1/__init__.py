@@ -131,6 +131,9 @@ from sessiond.v1.message_service_pb2 import UpdateMessagesResponse as UpdateMess
 from sessiond.v1.message_service_pb2_grpc import MessageServiceServicer as MessageServiceServicer
 from sessiond.v1.message_service_pb2_grpc import MessageServiceStub as MessageServiceStub
 from sessiond.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server as add_MessageServiceServicer_to_server
+from sessiond.v1.options_pb2 import MethodPolicy as MethodPolicy
+from sessiond.v1.options_pb2 import Permission as Permission
+from sessiond.v1.options_pb2 import Retry as Retry
 from sessiond.v1.reminder_pb2 import Reminder as Reminder
 from sessiond.v1.reminder_pb2 import ReminderChange as ReminderChange
 from sessiond.v1.reminder_pb2 import ReminderClaim as ReminderClaim
@@ -184,6 +187,11 @@ from sessiond.v1.search_service_pb2 import SearchSnippet as SearchSnippet
 from sessiond.v1.search_service_pb2_grpc import SearchServiceServicer as SearchServiceServicer
 from sessiond.v1.search_service_pb2_grpc import SearchServiceStub as SearchServiceStub
 from sessiond.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server as add_SearchServiceServicer_to_server
+from sessiond.v1.server_service_pb2 import GetServerInfoRequest as GetServerInfoRequest
+from sessiond.v1.server_service_pb2 import GetServerInfoResponse as GetServerInfoResponse
+from sessiond.v1.server_service_pb2_grpc import ServerServiceServicer as ServerServiceServicer
+from sessiond.v1.server_service_pb2_grpc import ServerServiceStub as ServerServiceStub
+from sessiond.v1.server_service_pb2_grpc import add_ServerServiceServicer_to_server as add_ServerServiceServicer_to_server
 from sessiond.v1.session_pb2 import Lifecycle as Lifecycle
 from sessiond.v1.session_pb2 import ParentKind as ParentKind
 from sessiond.v1.session_pb2 import Session as Session
@@ -277,6 +285,8 @@ from sessiond.v1.usage_service_pb2 import UsageGrouping as UsageGrouping
 from sessiond.v1.usage_service_pb2_grpc import UsageServiceServicer as UsageServiceServicer
 from sessiond.v1.usage_service_pb2_grpc import UsageServiceStub as UsageServiceStub
 from sessiond.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server as add_UsageServiceServicer_to_server
+from sessiond.v1.value_options_pb2 import ReasonPolicy as ReasonPolicy
+from sessiond.v1.value_options_pb2 import StatusCode as StatusCode
 from sessiond.v1.writer_service_pb2 import AcquireWriterRequest as AcquireWriterRequest
 from sessiond.v1.writer_service_pb2 import AcquireWriterResponse as AcquireWriterResponse
 from sessiond.v1.writer_service_pb2 import ReleaseWriterRequest as ReleaseWriterRequest
@@ -298,6 +308,7 @@ if TYPE_CHECKING:
     from sessiond.v1.reminder_service_pb2_grpc import ReminderServiceAsyncStub as ReminderServiceAsyncStub
     from sessiond.v1.retention_service_pb2_grpc import RetentionServiceAsyncStub as RetentionServiceAsyncStub
     from sessiond.v1.search_service_pb2_grpc import SearchServiceAsyncStub as SearchServiceAsyncStub
+    from sessiond.v1.server_service_pb2_grpc import ServerServiceAsyncStub as ServerServiceAsyncStub
     from sessiond.v1.session_service_pb2_grpc import SessionServiceAsyncStub as SessionServiceAsyncStub
     from sessiond.v1.storage_service_pb2_grpc import StorageServiceAsyncStub as StorageServiceAsyncStub
     from sessiond.v1.tenant_service_pb2_grpc import TenantServiceAsyncStub as TenantServiceAsyncStub

@@ -26,39 +26,51 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import compaction_pb2 as sessiond_dot_v1_dot_compaction__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
+from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/compaction_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x19sessiond/v1/message.proto\"\x81\x02\n\x15PlanCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x12max_context_tokens\x18\x02 \x01(\x03H\x00\x12\x1e\n\x14max_context_messages\x18\x03 \x01(\x03H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x1b\n\x13summary_token_count\x18\x05 \x01(\x05\x12\x15\n\racquire_lease\x18\x06 \x01(\x08\x12\x0e\n\x06holder\x18\x07 \x01(\t\x12,\n\tlease_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04goal\"\xc4\x01\n\x16PlanCompactionResponse\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.sessiond.v1.CompactionPlan\x12\x39\n\x12nothing_to_compact\x18\x02 \x01(\x0e\x32\x1d.sessiond.v1.NothingToCompact\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0e\x43ompactionPlan\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x03\x12\x0e\n\x06to_seq\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x12\x13\n\x0btoken_count\x18\x04 \x01(\x03\x12\x14\n\x0creaches_goal\x18\x05 \x01(\x08\x12\x10\n\x08next_seq\x18\x06 \x01(\x03\"\x86\x02\n\x15\x43ompactSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12%\n\x07summary\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Message\x12\x15\n\rtokens_before\x18\x05 \x01(\x03\x12\x14\n\x0ctokens_after\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x13\n\x0blease_token\x18\t \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\n \x01(\x03\x12\x14\n\x0cwriter_token\x18\x0b \x01(\t\"i\n\x16\x43ompactSessionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\"u\n\x17RevertCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rcompaction_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\"G\n\x18RevertCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\"S\n\x16ListCompactionsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x17ListCompactionsResponse\x12,\n\x0b\x63ompactions\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Compaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x1dReleaseCompactionLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\" \n\x1eReleaseCompactionLeaseResponse*\xa3\x01\n\x10NothingToCompact\x12\"\n\x1eNOTHING_TO_COMPACT_UNSPECIFIED\x10\x00\x12\"\n\x1eNOTHING_TO_COMPACT_WITHIN_GOAL\x10\x01\x12 \n\x1cNOTHING_TO_COMPACT_TOO_SHORT\x10\x02\x12%\n!NOTHING_TO_COMPACT_OPEN_TOOL_CALL\x10\x03\x32\xfb\x03\n\x11\x43ompactionService\x12Y\n\x0ePlanCompaction\x12\".sessiond.v1.PlanCompactionRequest\x1a#.sessiond.v1.PlanCompactionResponse\x12Y\n\x0e\x43ompactSession\x12\".sessiond.v1.CompactSessionRequest\x1a#.sessiond.v1.CompactSessionResponse\x12_\n\x10RevertCompaction\x12$.sessiond.v1.RevertCompactionRequest\x1a%.sessiond.v1.RevertCompactionResponse\x12\\\n\x0fListCompactions\x12#.sessiond.v1.ListCompactionsRequest\x1a$.sessiond.v1.ListCompactionsResponse\x12q\n\x16ReleaseCompactionLease\x12*.sessiond.v1.ReleaseCompactionLeaseRequest\x1a+.sessiond.v1.ReleaseCompactionLeaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/compaction_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\"\x81\x02\n\x15PlanCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x12max_context_tokens\x18\x02 \x01(\x03H\x00\x12\x1e\n\x14max_context_messages\x18\x03 \x01(\x03H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x1b\n\x13summary_token_count\x18\x05 \x01(\x05\x12\x15\n\racquire_lease\x18\x06 \x01(\x08\x12\x0e\n\x06holder\x18\x07 \x01(\t\x12,\n\tlease_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04goal\"\xc4\x01\n\x16PlanCompactionResponse\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.sessiond.v1.CompactionPlan\x12\x39\n\x12nothing_to_compact\x18\x02 \x01(\x0e\x32\x1d.sessiond.v1.NothingToCompact\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0e\x43ompactionPlan\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x03\x12\x0e\n\x06to_seq\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x12\x13\n\x0btoken_count\x18\x04 \x01(\x03\x12\x14\n\x0creaches_goal\x18\x05 \x01(\x08\x12\x10\n\x08next_seq\x18\x06 \x01(\x03\"\x86\x02\n\x15\x43ompactSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12%\n\x07summary\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Message\x12\x15\n\rtokens_before\x18\x05 \x01(\x03\x12\x14\n\x0ctokens_after\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x13\n\x0blease_token\x18\t \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\n \x01(\x03\x12\x14\n\x0cwriter_token\x18\x0b \x01(\t\"i\n\x16\x43ompactSessionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\"u\n\x17RevertCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rcompaction_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\"G\n\x18RevertCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\"S\n\x16ListCompactionsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x17ListCompactionsResponse\x12,\n\x0b\x63ompactions\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Compaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x1dReleaseCompactionLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\" \n\x1eReleaseCompactionLeaseResponse*\xa3\x01\n\x10NothingToCompact\x12\"\n\x1eNOTHING_TO_COMPACT_UNSPECIFIED\x10\x00\x12\"\n\x1eNOTHING_TO_COMPACT_WITHIN_GOAL\x10\x01\x12 \n\x1cNOTHING_TO_COMPACT_TOO_SHORT\x10\x02\x12%\n!NOTHING_TO_COMPACT_OPEN_TOOL_CALL\x10\x03\x32\xe0\x04\n\x11\x43ompactionService\x12j\n\x0ePlanCompaction\x12\".sessiond.v1.PlanCompactionRequest\x1a#.sessiond.v1.PlanCompactionResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x18\x12u\n\x0e\x43ompactSession\x12\".sessiond.v1.CompactSessionRequest\x1a#.sessiond.v1.CompactSessionResponse\"\x1a\x90\x02\x02\xaa\xd4\x18\x13\x08\x03\x10\x01\"\r\x03\x05\x06\x0f\x0e\r\x18\x19\x10\x13\x14\x15\x16\x12u\n\x10RevertCompaction\x12$.sessiond.v1.RevertCompactionRequest\x1a%.sessiond.v1.RevertCompactionResponse\"\x14\x90\x02\x02\xaa\xd4\x18\r\x08\x03\x10\x01\"\x07\x03\x05\x06\x0f\x0e\r\x17\x12m\n\x0fListCompactions\x12#.sessiond.v1.ListCompactionsRequest\x1a$.sessiond.v1.ListCompactionsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12\x81\x01\n\x16ReleaseCompactionLease\x12*.sessiond.v1.ReleaseCompactionLeaseRequest\x1a+.sessiond.v1.ReleaseCompactionLeaseResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.compaction_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_NOTHINGTOCOMPACT']._serialized_start=1627
-  _globals['_NOTHINGTOCOMPACT']._serialized_end=1790
-  _globals['_PLANCOMPACTIONREQUEST']._serialized_start=176
-  _globals['_PLANCOMPACTIONREQUEST']._serialized_end=433
-  _globals['_PLANCOMPACTIONRESPONSE']._serialized_start=436
-  _globals['_PLANCOMPACTIONRESPONSE']._serialized_end=632
-  _globals['_COMPACTIONPLAN']._serialized_start=635
-  _globals['_COMPACTIONPLAN']._serialized_end=769
-  _globals['_COMPACTSESSIONREQUEST']._serialized_start=772
-  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1034
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1036
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1141
-  _globals['_REVERTCOMPACTIONREQUEST']._serialized_start=1143
-  _globals['_REVERTCOMPACTIONREQUEST']._serialized_end=1260
-  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_start=1262
-  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_end=1333
-  _globals['_LISTCOMPACTIONSREQUEST']._serialized_start=1335
-  _globals['_LISTCOMPACTIONSREQUEST']._serialized_end=1418
-  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_start=1420
-  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_end=1516
-  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_start=1518
-  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_end=1590
-  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_start=1592
-  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_end=1624
-  _globals['_COMPACTIONSERVICE']._serialized_start=1793
-  _globals['_COMPACTIONSERVICE']._serialized_end=2300
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['PlanCompaction']._loaded_options = None
+  _globals['_COMPACTIONSERVICE'].methods_by_name['PlanCompaction']._serialized_options = b'\220\002\002\252\324\030\010\010\003\020\001\"\002\003\030'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['CompactSession']._loaded_options = None
+  _globals['_COMPACTIONSERVICE'].methods_by_name['CompactSession']._serialized_options = b'\220\002\002\252\324\030\023\010\003\020\001\"\r\003\005\006\017\016\r\030\031\020\023\024\025\026'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['RevertCompaction']._loaded_options = None
+  _globals['_COMPACTIONSERVICE'].methods_by_name['RevertCompaction']._serialized_options = b'\220\002\002\252\324\030\r\010\003\020\001\"\007\003\005\006\017\016\r\027'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['ListCompactions']._loaded_options = None
+  _globals['_COMPACTIONSERVICE'].methods_by_name['ListCompactions']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['ReleaseCompactionLease']._loaded_options = None
+  _globals['_COMPACTIONSERVICE'].methods_by_name['ReleaseCompactionLease']._serialized_options = b'\220\002\002\252\324\030\007\010\003\020\001\"\001\003'
+  _globals['_NOTHINGTOCOMPACT']._serialized_start=1654
+  _globals['_NOTHINGTOCOMPACT']._serialized_end=1817
+  _globals['_PLANCOMPACTIONREQUEST']._serialized_start=203
+  _globals['_PLANCOMPACTIONREQUEST']._serialized_end=460
+  _globals['_PLANCOMPACTIONRESPONSE']._serialized_start=463
+  _globals['_PLANCOMPACTIONRESPONSE']._serialized_end=659
+  _globals['_COMPACTIONPLAN']._serialized_start=662
+  _globals['_COMPACTIONPLAN']._serialized_end=796
+  _globals['_COMPACTSESSIONREQUEST']._serialized_start=799
+  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1061
+  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1063
+  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1168
+  _globals['_REVERTCOMPACTIONREQUEST']._serialized_start=1170
+  _globals['_REVERTCOMPACTIONREQUEST']._serialized_end=1287
+  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_start=1289
+  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_end=1360
+  _globals['_LISTCOMPACTIONSREQUEST']._serialized_start=1362
+  _globals['_LISTCOMPACTIONSREQUEST']._serialized_end=1445
+  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_start=1447
+  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_end=1543
+  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_start=1545
+  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_end=1617
+  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_start=1619
+  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_end=1651
+  _globals['_COMPACTIONSERVICE']._serialized_start=1820
+  _globals['_COMPACTIONSERVICE']._serialized_end=2428
 # @@protoc_insertion_point(module_scope)

@@ -25,485 +25,402 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT. A field of the request breaks its documented form or limit. The
-    `BadRequest.field_violations` name each field and its limit. Correct the request; retrying
-    the same one doesn't help. Metadata: `field`.
+    """A field of the request breaks its documented form or limit. The `BadRequest.field_violations` name each
+    field and its limit. Correct the request; retrying the same one doesn't help.
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT. The page token wasn't made by this service, was changed, or belongs to a call
-    with other arguments. Start again with an empty token. Metadata: `field`.
+    """The page token wasn't made by this service, was changed, or belongs to a call with other arguments.
+    Start again with an empty token.
     """
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 3
-    """NOT_FOUND. There is no such session, or none that the caller may see. Metadata: `session_id`."""
+    """There is no such session, or none that the caller may see."""
     ERROR_REASON_SESSION_EXISTS: _ErrorReason.ValueType  # 4
-    """ALREADY_EXISTS. The id is in use. Choose another, or create with `IF_EXISTS_RETURN`.
-    Metadata: `session_id`.
-    """
+    """The id is in use. Choose another, or create with `IF_EXISTS_RETURN`."""
     ERROR_REASON_SESSION_ENDED: _ErrorReason.ValueType  # 5
-    """FAILED_PRECONDITION. The session has ended and takes no messages: reopen it first.
-    Metadata: `session_id`.
-    """
+    """The session has ended and takes no messages: reopen it first."""
     ERROR_REASON_SESSION_ARCHIVED: _ErrorReason.ValueType  # 6
-    """FAILED_PRECONDITION. The session is archived and takes no messages: reopen it first.
-    Metadata: `session_id`.
-    """
+    """The session is archived and takes no messages: reopen it first."""
     ERROR_REASON_SESSION_AMBIGUOUS: _ErrorReason.ValueType  # 7
-    """FAILED_PRECONDITION. What was to be resolved fits several sessions. Say more of the id.
-    Metadata: `candidates`, the first 20 ids, separated by commas, and `candidate_count`, where 21 stands
-    for more than 20.
+    """What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
+    separated by commas; a `candidate_count` of 21 stands for more than 20.
     """
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
-    """NOT_FOUND. The parent named for a new session doesn't exist. Metadata: `parent_id`."""
+    """The parent named for a new session doesn't exist."""
     ERROR_REASON_SPAWN_TOO_DEEP: _ErrorReason.ValueType  # 9
-    """FAILED_PRECONDITION. A sub-agent's session would stand deeper than the server allows
-    (setting `max_spawn_depth`). Metadata: `spawn_depth`, `max_spawn_depth`.
-    """
+    """A sub-agent's session would stand deeper than the server allows (setting `max_spawn_depth`)."""
     ERROR_REASON_TITLE_TAKEN: _ErrorReason.ValueType  # 10
-    """ALREADY_EXISTS. Another session of this owner has the title. `NextTitle` proposes a free one.
-    Metadata: `title`, `session_id` of the one that has it.
+    """Another session of this owner has the title. `NextTitle` proposes a free one. `session_id` is the one
+    that has it.
     """
     ERROR_REASON_TITLE_ALREADY_SET: _ErrorReason.ValueType  # 11
-    """FAILED_PRECONDITION. A person set this title, and an automatic one never replaces it, or the
-    title was to be set only if there was none. Metadata: `title`, the one that stands.
+    """A person set this title, and an automatic one never replaces it, or the title was to be set only if
+    there was none. `title` is the one that stands.
     """
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 12
-    """ABORTED. The session changed since the etag was read. Read it again and decide anew.
-    Metadata: `etag`, the actual one.
-    """
+    """The session changed since the etag was read. Read it again and decide anew. `etag` is the actual one."""
     ERROR_REASON_NEXT_SEQ_MISMATCH: _ErrorReason.ValueType  # 13
-    """ABORTED. The history isn't where the caller expected it: somebody else wrote. Read what is new
-    and decide anew. Metadata: `expected_next_seq`, `next_seq`, the actual one.
+    """The history isn't where the caller expected it: somebody else wrote. Read what is new and decide anew.
+    `next_seq` is the actual one.
     """
     ERROR_REASON_WRITER_LEASE_LOST: _ErrorReason.ValueType  # 14
-    """ABORTED. The writer token is no longer good: the lease ran out, was released, or another writer
-    holds it. Nothing was written. Stop writing, or acquire the lease again and read what is new.
-    Metadata: `session_id`.
+    """The writer token is no longer good: the lease ran out, was released, or another writer holds it.
+    Nothing was written. Stop writing, or acquire the lease again and read what is new.
     """
     ERROR_REASON_WRITER_LEASE_HELD: _ErrorReason.ValueType  # 15
-    """FAILED_PRECONDITION, with RetryInfo. Another writer holds the session's writer lease, and only
-    it may write. Metadata: `session_id`, `holder`, `expire_time` (RFC 3339).
+    """Another writer holds the session's writer lease, and only it may write. `expire_time` is in the form of
+    RFC 3339.
     """
     ERROR_REASON_CLIENT_ID_REUSED: _ErrorReason.ValueType  # 16
-    """ALREADY_EXISTS. A message with this client id and other content is in the session, or two
-    messages of one call have the same client id. A bug of the caller: ids are for one message
-    each. Metadata: `client_id`, and `seq` of the stored one if there is one.
+    """A message with this client id and other content is in the session, or two messages of one call have the
+    same client id. A bug of the caller: ids are for one message each. `seq` is that of the stored one.
     """
     ERROR_REASON_PARTIAL_REPLAY: _ErrorReason.ValueType  # 17
-    """FAILED_PRECONDITION. Some messages of the call are stored and some are not, so it is neither new
-    nor a replay. Send the same messages that were sent first, or set `skip_known`. Metadata:
-    `known_count`, `message_count`, `client_id` and `seq` of the first known one.
+    """Some messages of the call are stored and some are not, so it is neither new nor a replay. Send the same
+    messages that were sent first, or set `skip_known`. `client_id` and `seq` are those of the first known
+    message.
     """
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 18
-    """NOT_FOUND. The session has no message with this seq or client id: it is beyond the end or was
-    cleared. Metadata: `first_seq`, `next_seq`, and `seq`, `client_id`, whichever the call named, if
-    there is one.
+    """The session has no message with this seq or client id: it is beyond the end or was cleared. `seq` or
+    `client_id` is what the call named.
     """
     ERROR_REASON_SEQ_OUT_OF_RANGE: _ErrorReason.ValueType  # 19
-    """OUT_OF_RANGE. A seq of the request lies beyond the end of the history, or before its beginning.
-    Metadata: `field`, `seq`, `first_seq`, `next_seq`.
-    """
+    """A seq of the request lies beyond the end of the history, or before its beginning."""
     ERROR_REASON_COMPACTION_RANGE_EMPTY: _ErrorReason.ValueType  # 20
-    """FAILED_PRECONDITION. No message of the context stands in the range to compact.
-    Metadata: `from_seq`, `to_seq`.
-    """
+    """No message of the context stands in the range to compact."""
     ERROR_REASON_COMPACTION_OVERLAP: _ErrorReason.ValueType  # 21
-    """FAILED_PRECONDITION. The range takes in a part of an earlier compaction; it must take in all of
-    it or nothing. Metadata: `from_seq`, `to_seq`, `compaction_id`, and
-    `nearest_from_seq`, `nearest_to_seq`, a range that would do, if there is one.
+    """The range takes in a part of an earlier compaction; it must take in all of it or nothing.
+    `nearest_from_seq` to `nearest_to_seq` is a range that would do.
     """
     ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL: _ErrorReason.ValueType  # 22
-    """FAILED_PRECONDITION. The range would separate a tool call from its results, or holds a call that
-    is still unanswered. Metadata: `from_seq`, `to_seq`, `tool_call_id`, and `nearest_from_seq`,
-    `nearest_to_seq`, the nearest safe range, if there is one.
+    """The range would separate a tool call from its results, or holds a call that is still unanswered.
+    `nearest_from_seq` to `nearest_to_seq` is the nearest safe range.
     """
     ERROR_REASON_COMPACTION_NOT_FOUND: _ErrorReason.ValueType  # 23
-    """NOT_FOUND. The session has no compaction with this id. Metadata: `compaction_id`."""
+    """The session has no compaction with this id."""
     ERROR_REASON_COMPACTION_LEASE_HELD: _ErrorReason.ValueType  # 24
-    """FAILED_PRECONDITION, with RetryInfo. Another compactor is at work on the session. Metadata:
-    `session_id`, `holder`, `expire_time` (RFC 3339).
-    """
+    """Another compactor is at work on the session. `expire_time` is in the form of RFC 3339."""
     ERROR_REASON_COMPACTION_LEASE_LOST: _ErrorReason.ValueType  # 25
-    """ABORTED. The compaction lease ran out, was released, or another compactor holds it. Plan again.
-    Metadata: `session_id`.
-    """
+    """The compaction lease ran out, was released, or another compactor holds it. Plan again."""
     ERROR_REASON_REWIND_NOT_FOUND: _ErrorReason.ValueType  # 26
-    """NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
+    """The session has no rewind with this id."""
     ERROR_REASON_REWIND_NOT_REVERTIBLE: _ErrorReason.ValueType  # 27
-    """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
-    where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first.
-    Metadata: `rewind_id`, `compaction_id`.
+    """What the rewind hid can't come back, since a compaction made later stands where it stood, wholly or
+    partly, or holds a result of a tool call in it: revert that one first.
     """
     ERROR_REASON_NOTHING_TO_REWIND: _ErrorReason.ValueType  # 28
-    """FAILED_PRECONDITION. No message stands after the seq to rewind to. Metadata: `after_seq`,
-    `next_seq`.
-    """
+    """No message stands after the seq to rewind to."""
     ERROR_REASON_APPEND_QUEUE_FULL: _ErrorReason.ValueType  # 29
-    """RESOURCE_EXHAUSTED, with RetryInfo. The server's queue of appends is full (setting
-    `append_queue_messages`). Nothing was written. Metadata: `limit`.
-    """
+    """The server's queue of appends is full (setting `append_queue_messages`). Nothing was written."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 30
-    """UNAVAILABLE, with RetryInfo. The database doesn't answer. Whether a write took effect isn't
-    known; sending it again with the same client ids is safe. No metadata.
+    """The database doesn't answer. Whether a write took effect isn't known; sending it again with the same
+    client ids is safe.
     """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 31
-    """UNAVAILABLE, with RetryInfo. The server is stopping: another replica, or the next start, will
-    answer. No metadata.
-    """
+    """The server is stopping: another replica, or the next start, will answer."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 32
-    """INTERNAL. A bug in the server, which logged it under the id in the metadata. Please report it.
-    Metadata: `incident`.
-    """
+    """A bug in the server, which logged it under the id in the metadata. Please report it."""
     ERROR_REASON_READ_QUEUE_FULL: _ErrorReason.ValueType  # 33
-    """RESOURCE_EXHAUSTED, with RetryInfo. More calls wait for a database connection, or for something that
-    is due, than the server lets wait (setting `read_queue`). Metadata: `limit`.
+    """More calls wait for a database connection, or for something that is due, than the server lets wait
+    (setting `read_queue`).
     """
     ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 34
-    """INVALID_ARGUMENT. A resume token was changed, or is that of another session than the watched ones.
-    Metadata: `field`.
-    """
+    """A resume token was changed, or is that of another session than the watched ones."""
     ERROR_REASON_HISTORY_DIVERGED: _ErrorReason.ValueType  # 35
-    """FAILED_PRECONDITION. A resume token doesn't fit the session's history: the session was deleted and
-    made again, or the database was restored from an older backup. What was received may not have
-    happened: forget it, and watch from the beginning. Metadata: `session_id`.
+    """A resume token doesn't fit the session's history: the session was deleted and made again, or the
+    database was restored from an older backup. What was received may not have happened: forget it, and
+    watch from the beginning.
     """
     ERROR_REASON_TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
-    """RESOURCE_EXHAUSTED, with RetryInfo. The server, or the caller's connection, has as many watches as
-    may be (settings `feed_watches`, `feed_watches_per_connection`). Metadata: `limit`.
+    """The server, or the caller's connection, has as many watches as may be (settings `feed_watches`,
+    `feed_watches_per_connection`).
     """
     ERROR_REASON_TOO_MANY_DRAFTS: _ErrorReason.ValueType  # 37
-    """RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
-    `feed_drafts`). Metadata: `limit`.
-    """
+    """The server relays as many drafts as may be (setting `feed_drafts`)."""
     ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 38
-    """UNAUTHENTICATED. The server wants an API key (setting `auth`), and the call has none, or one that was
-    revoked or has expired. No metadata.
+    """The server wants an API key (setting `auth`), and the call has none, or one that was revoked or has
+    expired.
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 39
-    """PERMISSION_DENIED. The API key doesn't allow the call: it lacks the permission (read, write or admin), or
-    is bound to an owner, and the call names another one (then the permission is called owner) or no session.
-    Metadata: `permission`.
+    """The API key doesn't allow the call: it lacks the permission (read, write or admin), or is bound to an
+    owner, and the call names another one (then the permission is called owner) or no session.
     """
     ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 40
-    """UNAVAILABLE, with RetryInfo. Another call held the session for longer than a call waits (setting
-    `lock_timeout`), such as a fork of a long history. Nothing was written. Metadata: `limit`, in seconds.
+    """Another call held the session for longer than a call waits (setting `lock_timeout`), such as a fork of
+    a long history. Nothing was written. `limit` is in seconds.
     """
     ERROR_REASON_ATTACHMENT_NOT_FOUND: _ErrorReason.ValueType  # 41
-    """NOT_FOUND. The session has no attachment with this id. Metadata: `session_id`, `attachment_id`."""
+    """The session has no attachment with this id."""
     ERROR_REASON_ATTACHMENT_ID_REUSED: _ErrorReason.ValueType  # 42
-    """ALREADY_EXISTS. An attachment with this id and other bytes is in the session. A bug of the caller:
-    ids are for one attachment each. Metadata: `attachment_id`.
+    """An attachment with this id and other bytes is in the session. A bug of the caller: ids are for one
+    attachment each.
     """
     ERROR_REASON_ATTACHMENT_OVER_LIMIT: _ErrorReason.ValueType  # 43
-    """FAILED_PRECONDITION. The attachment is larger than the server allows (setting
-    `attachment_bytes`), or its session would hold more attachments or more bytes of them (settings
-    `session_attachments`, `session_attachment_bytes`). Metadata: `setting`, the one that says so, and
-    `limit`, its value.
+    """The attachment is larger than the server allows (setting `attachment_bytes`), or its session would hold
+    more attachments or more bytes of them (settings `session_attachments`, `session_attachment_bytes`).
+    `setting` is the one that says so, `limit` its value.
     """
     ERROR_REASON_ATTACHMENT_TYPE_REFUSED: _ErrorReason.ValueType  # 44
-    """FAILED_PRECONDITION. The attachment is an executable by its extension or its first bytes, which
-    the server doesn't take (settings `attachment_executables`, `attachment_refused_extensions`).
-    Metadata: `name`, `kind`, what it was taken for.
+    """The attachment is an executable by its extension or its first bytes, which the server doesn't take
+    (settings `attachment_executables`, `attachment_refused_extensions`). `kind` is what it was taken for.
     """
     ERROR_REASON_TOO_MANY_TRANSFERS: _ErrorReason.ValueType  # 45
-    """RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, downloads or imports under way as
-    may be (settings `attachment_uploads`, `attachment_downloads`, `imports`). Metadata: `limit`.
+    """The server has as many uploads, downloads or imports under way as may be (settings
+    `attachment_uploads`, `attachment_downloads`, `imports`).
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 46
-    """ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
-    bug of the caller: give each request an id of its own. Metadata: `request_id`.
+    """The session has counted or stored something of other content under this request id. A bug of the
+    caller: give each request an id of its own.
     """
     ERROR_REASON_RETENTION_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 47
-    """NOT_FOUND. There is no retention policy of this id. Metadata: `policy_id`."""
+    """There is no retention policy of this id."""
     ERROR_REASON_TOO_MANY_RETENTION_POLICIES: _ErrorReason.ValueType  # 48
-    """FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
-    do for several sources. Metadata: `limit`.
+    """There are as many retention policies as may be: delete one first, or let one rule do for several
+    sources.
     """
     ERROR_REASON_SEARCH_DISABLED: _ErrorReason.ValueType  # 49
-    """FAILED_PRECONDITION. Messages aren't indexed, since the server runs without search (setting
-    `search`). No metadata.
-    """
+    """Messages aren't indexed, since the server runs without search (setting `search`)."""
     ERROR_REASON_SEARCH_TOO_COSTLY: _ErrorReason.ValueType  # 50
-    """FAILED_PRECONDITION. The search takes longer than the server allows (setting `search_timeout`).
-    Look for rarer words, longer beginnings of words, or in fewer sessions. Metadata: `seconds`.
+    """The search takes longer than the server allows (setting `search_timeout`). Look for rarer words, longer
+    beginnings of words, or in fewer sessions.
     """
     ERROR_REASON_IMPORT_CONFLICT: _ErrorReason.ValueType  # 51
-    """ALREADY_EXISTS. A session that is imported isn't the one that the store has under its id: it was
-    created at another time, or a message or change differs. Delete the store's, or leave the other one
-    out. Metadata: `session_id`, and `seq` of the message if there is one.
+    """A session that is imported isn't the one that the store has under its id: it was created at another
+    time, or a message or change differs. Delete the store's, or leave the other one out. `seq` is that of
+    the message that differs.
     """
     ERROR_REASON_JOURNAL_FULL: _ErrorReason.ValueType  # 52
-    """FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages
-    empties it. Metadata: `session_id`, `limit`, in records or bytes.
+    """The session's log would have more records or bytes than it may; ClearMessages empties it. `limit` is in
+    records or bytes.
     """
     ERROR_REASON_REMINDER_NOT_FOUND: _ErrorReason.ValueType  # 53
-    """NOT_FOUND. The session has no reminder with this id. Metadata: `reminder_id`."""
+    """The session has no reminder with this id."""
     ERROR_REASON_REMINDER_EXISTS: _ErrorReason.ValueType  # 54
-    """ALREADY_EXISTS. The session has a reminder with this id which was made otherwise. Choose another id.
-    Metadata: `reminder_id`.
-    """
+    """The session has a reminder with this id which was made otherwise. Choose another id."""
     ERROR_REASON_TOO_MANY_REMINDERS: _ErrorReason.ValueType  # 55
-    """FAILED_PRECONDITION. The session has as many pending reminders as may be: cancel some, or replace them.
-    Metadata: `session_id`, `limit`.
-    """
+    """The session has as many pending reminders as may be: cancel some, or replace them."""
     ERROR_REASON_CLAIM_LOST: _ErrorReason.ValueType  # 56
-    """ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
-    cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
-    `reminder_id` if there is one.
+    """The claim's lease has ended and another worker has claimed since, or what was claimed was cancelled,
+    skipped or completed. Nothing was done: leave it to the other.
     """
     ERROR_REASON_TOO_MANY_CONSUMERS: _ErrorReason.ValueType  # 57
-    """FAILED_PRECONDITION. There are as many consumers as may be, of an owner, of a tenant, or in a session:
-    delete one that claims no more, or use one again. Metadata: `limit`, and `session_id` of the session if
-    there is one.
+    """There are as many consumers as may be, of an owner, of a tenant, or in a session: delete one that
+    claims no more, or use one again. `session_id` is there if the limit is a session's.
     """
-    ERROR_REASON_APPEND_TIMEOUT: _ErrorReason.ValueType  # 58
-    """DEADLINE_EXCEEDED. The turn of an append of a stream didn't come within its `timeout`. Nothing was
-    written. Metadata: `seconds`, the timeout.
+    ERROR_REASON_UNKNOWN_FIELD: _ErrorReason.ValueType  # 58
+    """A request that changes something has a field that the server doesn't know, since the client is newer.
+    Nothing was done. Leave the field out, or update the server; GetServerInfo tells its version. Requests
+    that only read may have such fields, and so may a Message, Session, Attachment or Reminder among the
+    numbers 100 to 199, which are the server's to fill in. `field` is the path of what has the field, or
+    `request`, and `number` the field's.
+    """
+    ERROR_REASON_APPEND_TIMEOUT: _ErrorReason.ValueType  # 59
+    """The turn of an append of a stream didn't come within its `timeout`. Nothing was written. `seconds` is the
+    timeout.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
     `google.rpc.Status` that carries exactly one `google.rpc.ErrorInfo`: its `domain` is `sessiond`,
     its `reason` is the name of a value below without the prefix `ERROR_REASON_`, and its `metadata`
-    holds every dynamic part of the text under the keys that the value names. Field errors add a
-    `google.rpc.BadRequest`, and where waiting helps there is a `google.rpc.RetryInfo`. Only
-    UNAVAILABLE and RESOURCE_EXHAUSTED are meant for automatic retries.
+    holds every dynamic part of the text. Which keys it has, the status code and whether waiting helps is an
+    option of each value, see ReasonPolicy. Field errors add a `google.rpc.BadRequest`, and where waiting
+    helps there is a `google.rpc.RetryInfo`. Only UNAVAILABLE and RESOURCE_EXHAUSTED are meant for automatic
+    retries.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT. A field of the request breaks its documented form or limit. The
-`BadRequest.field_violations` name each field and its limit. Correct the request; retrying
-the same one doesn't help. Metadata: `field`.
+"""A field of the request breaks its documented form or limit. The `BadRequest.field_violations` name each
+field and its limit. Correct the request; retrying the same one doesn't help.
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT. The page token wasn't made by this service, was changed, or belongs to a call
-with other arguments. Start again with an empty token. Metadata: `field`.
+"""The page token wasn't made by this service, was changed, or belongs to a call with other arguments.
+Start again with an empty token.
 """
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 3
-"""NOT_FOUND. There is no such session, or none that the caller may see. Metadata: `session_id`."""
+"""There is no such session, or none that the caller may see."""
 ERROR_REASON_SESSION_EXISTS: ErrorReason.ValueType  # 4
-"""ALREADY_EXISTS. The id is in use. Choose another, or create with `IF_EXISTS_RETURN`.
-Metadata: `session_id`.
-"""
+"""The id is in use. Choose another, or create with `IF_EXISTS_RETURN`."""
 ERROR_REASON_SESSION_ENDED: ErrorReason.ValueType  # 5
-"""FAILED_PRECONDITION. The session has ended and takes no messages: reopen it first.
-Metadata: `session_id`.
-"""
+"""The session has ended and takes no messages: reopen it first."""
 ERROR_REASON_SESSION_ARCHIVED: ErrorReason.ValueType  # 6
-"""FAILED_PRECONDITION. The session is archived and takes no messages: reopen it first.
-Metadata: `session_id`.
-"""
+"""The session is archived and takes no messages: reopen it first."""
 ERROR_REASON_SESSION_AMBIGUOUS: ErrorReason.ValueType  # 7
-"""FAILED_PRECONDITION. What was to be resolved fits several sessions. Say more of the id.
-Metadata: `candidates`, the first 20 ids, separated by commas, and `candidate_count`, where 21 stands
-for more than 20.
+"""What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
+separated by commas; a `candidate_count` of 21 stands for more than 20.
 """
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
-"""NOT_FOUND. The parent named for a new session doesn't exist. Metadata: `parent_id`."""
+"""The parent named for a new session doesn't exist."""
 ERROR_REASON_SPAWN_TOO_DEEP: ErrorReason.ValueType  # 9
-"""FAILED_PRECONDITION. A sub-agent's session would stand deeper than the server allows
-(setting `max_spawn_depth`). Metadata: `spawn_depth`, `max_spawn_depth`.
-"""
+"""A sub-agent's session would stand deeper than the server allows (setting `max_spawn_depth`)."""
 ERROR_REASON_TITLE_TAKEN: ErrorReason.ValueType  # 10
-"""ALREADY_EXISTS. Another session of this owner has the title. `NextTitle` proposes a free one.
-Metadata: `title`, `session_id` of the one that has it.
+"""Another session of this owner has the title. `NextTitle` proposes a free one. `session_id` is the one
+that has it.
 """
 ERROR_REASON_TITLE_ALREADY_SET: ErrorReason.ValueType  # 11
-"""FAILED_PRECONDITION. A person set this title, and an automatic one never replaces it, or the
-title was to be set only if there was none. Metadata: `title`, the one that stands.
+"""A person set this title, and an automatic one never replaces it, or the title was to be set only if
+there was none. `title` is the one that stands.
 """
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 12
-"""ABORTED. The session changed since the etag was read. Read it again and decide anew.
-Metadata: `etag`, the actual one.
-"""
+"""The session changed since the etag was read. Read it again and decide anew. `etag` is the actual one."""
 ERROR_REASON_NEXT_SEQ_MISMATCH: ErrorReason.ValueType  # 13
-"""ABORTED. The history isn't where the caller expected it: somebody else wrote. Read what is new
-and decide anew. Metadata: `expected_next_seq`, `next_seq`, the actual one.
+"""The history isn't where the caller expected it: somebody else wrote. Read what is new and decide anew.
+`next_seq` is the actual one.
 """
 ERROR_REASON_WRITER_LEASE_LOST: ErrorReason.ValueType  # 14
-"""ABORTED. The writer token is no longer good: the lease ran out, was released, or another writer
-holds it. Nothing was written. Stop writing, or acquire the lease again and read what is new.
-Metadata: `session_id`.
+"""The writer token is no longer good: the lease ran out, was released, or another writer holds it.
+Nothing was written. Stop writing, or acquire the lease again and read what is new.
 """
 ERROR_REASON_WRITER_LEASE_HELD: ErrorReason.ValueType  # 15
-"""FAILED_PRECONDITION, with RetryInfo. Another writer holds the session's writer lease, and only
-it may write. Metadata: `session_id`, `holder`, `expire_time` (RFC 3339).
+"""Another writer holds the session's writer lease, and only it may write. `expire_time` is in the form of
+RFC 3339.
 """
 ERROR_REASON_CLIENT_ID_REUSED: ErrorReason.ValueType  # 16
-"""ALREADY_EXISTS. A message with this client id and other content is in the session, or two
-messages of one call have the same client id. A bug of the caller: ids are for one message
-each. Metadata: `client_id`, and `seq` of the stored one if there is one.
+"""A message with this client id and other content is in the session, or two messages of one call have the
+same client id. A bug of the caller: ids are for one message each. `seq` is that of the stored one.
 """
 ERROR_REASON_PARTIAL_REPLAY: ErrorReason.ValueType  # 17
-"""FAILED_PRECONDITION. Some messages of the call are stored and some are not, so it is neither new
-nor a replay. Send the same messages that were sent first, or set `skip_known`. Metadata:
-`known_count`, `message_count`, `client_id` and `seq` of the first known one.
+"""Some messages of the call are stored and some are not, so it is neither new nor a replay. Send the same
+messages that were sent first, or set `skip_known`. `client_id` and `seq` are those of the first known
+message.
 """
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 18
-"""NOT_FOUND. The session has no message with this seq or client id: it is beyond the end or was
-cleared. Metadata: `first_seq`, `next_seq`, and `seq`, `client_id`, whichever the call named, if
-there is one.
+"""The session has no message with this seq or client id: it is beyond the end or was cleared. `seq` or
+`client_id` is what the call named.
 """
 ERROR_REASON_SEQ_OUT_OF_RANGE: ErrorReason.ValueType  # 19
-"""OUT_OF_RANGE. A seq of the request lies beyond the end of the history, or before its beginning.
-Metadata: `field`, `seq`, `first_seq`, `next_seq`.
-"""
+"""A seq of the request lies beyond the end of the history, or before its beginning."""
 ERROR_REASON_COMPACTION_RANGE_EMPTY: ErrorReason.ValueType  # 20
-"""FAILED_PRECONDITION. No message of the context stands in the range to compact.
-Metadata: `from_seq`, `to_seq`.
-"""
+"""No message of the context stands in the range to compact."""
 ERROR_REASON_COMPACTION_OVERLAP: ErrorReason.ValueType  # 21
-"""FAILED_PRECONDITION. The range takes in a part of an earlier compaction; it must take in all of
-it or nothing. Metadata: `from_seq`, `to_seq`, `compaction_id`, and
-`nearest_from_seq`, `nearest_to_seq`, a range that would do, if there is one.
+"""The range takes in a part of an earlier compaction; it must take in all of it or nothing.
+`nearest_from_seq` to `nearest_to_seq` is a range that would do.
 """
 ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL: ErrorReason.ValueType  # 22
-"""FAILED_PRECONDITION. The range would separate a tool call from its results, or holds a call that
-is still unanswered. Metadata: `from_seq`, `to_seq`, `tool_call_id`, and `nearest_from_seq`,
-`nearest_to_seq`, the nearest safe range, if there is one.
+"""The range would separate a tool call from its results, or holds a call that is still unanswered.
+`nearest_from_seq` to `nearest_to_seq` is the nearest safe range.
 """
 ERROR_REASON_COMPACTION_NOT_FOUND: ErrorReason.ValueType  # 23
-"""NOT_FOUND. The session has no compaction with this id. Metadata: `compaction_id`."""
+"""The session has no compaction with this id."""
 ERROR_REASON_COMPACTION_LEASE_HELD: ErrorReason.ValueType  # 24
-"""FAILED_PRECONDITION, with RetryInfo. Another compactor is at work on the session. Metadata:
-`session_id`, `holder`, `expire_time` (RFC 3339).
-"""
+"""Another compactor is at work on the session. `expire_time` is in the form of RFC 3339."""
 ERROR_REASON_COMPACTION_LEASE_LOST: ErrorReason.ValueType  # 25
-"""ABORTED. The compaction lease ran out, was released, or another compactor holds it. Plan again.
-Metadata: `session_id`.
-"""
+"""The compaction lease ran out, was released, or another compactor holds it. Plan again."""
 ERROR_REASON_REWIND_NOT_FOUND: ErrorReason.ValueType  # 26
-"""NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
+"""The session has no rewind with this id."""
 ERROR_REASON_REWIND_NOT_REVERTIBLE: ErrorReason.ValueType  # 27
-"""FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
-where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first.
-Metadata: `rewind_id`, `compaction_id`.
+"""What the rewind hid can't come back, since a compaction made later stands where it stood, wholly or
+partly, or holds a result of a tool call in it: revert that one first.
 """
 ERROR_REASON_NOTHING_TO_REWIND: ErrorReason.ValueType  # 28
-"""FAILED_PRECONDITION. No message stands after the seq to rewind to. Metadata: `after_seq`,
-`next_seq`.
-"""
+"""No message stands after the seq to rewind to."""
 ERROR_REASON_APPEND_QUEUE_FULL: ErrorReason.ValueType  # 29
-"""RESOURCE_EXHAUSTED, with RetryInfo. The server's queue of appends is full (setting
-`append_queue_messages`). Nothing was written. Metadata: `limit`.
-"""
+"""The server's queue of appends is full (setting `append_queue_messages`). Nothing was written."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 30
-"""UNAVAILABLE, with RetryInfo. The database doesn't answer. Whether a write took effect isn't
-known; sending it again with the same client ids is safe. No metadata.
+"""The database doesn't answer. Whether a write took effect isn't known; sending it again with the same
+client ids is safe.
 """
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 31
-"""UNAVAILABLE, with RetryInfo. The server is stopping: another replica, or the next start, will
-answer. No metadata.
-"""
+"""The server is stopping: another replica, or the next start, will answer."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 32
-"""INTERNAL. A bug in the server, which logged it under the id in the metadata. Please report it.
-Metadata: `incident`.
-"""
+"""A bug in the server, which logged it under the id in the metadata. Please report it."""
 ERROR_REASON_READ_QUEUE_FULL: ErrorReason.ValueType  # 33
-"""RESOURCE_EXHAUSTED, with RetryInfo. More calls wait for a database connection, or for something that
-is due, than the server lets wait (setting `read_queue`). Metadata: `limit`.
+"""More calls wait for a database connection, or for something that is due, than the server lets wait
+(setting `read_queue`).
 """
 ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 34
-"""INVALID_ARGUMENT. A resume token was changed, or is that of another session than the watched ones.
-Metadata: `field`.
-"""
+"""A resume token was changed, or is that of another session than the watched ones."""
 ERROR_REASON_HISTORY_DIVERGED: ErrorReason.ValueType  # 35
-"""FAILED_PRECONDITION. A resume token doesn't fit the session's history: the session was deleted and
-made again, or the database was restored from an older backup. What was received may not have
-happened: forget it, and watch from the beginning. Metadata: `session_id`.
+"""A resume token doesn't fit the session's history: the session was deleted and made again, or the
+database was restored from an older backup. What was received may not have happened: forget it, and
+watch from the beginning.
 """
 ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
-"""RESOURCE_EXHAUSTED, with RetryInfo. The server, or the caller's connection, has as many watches as
-may be (settings `feed_watches`, `feed_watches_per_connection`). Metadata: `limit`.
+"""The server, or the caller's connection, has as many watches as may be (settings `feed_watches`,
+`feed_watches_per_connection`).
 """
 ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 37
-"""RESOURCE_EXHAUSTED, with RetryInfo. The server relays as many drafts as may be (setting
-`feed_drafts`). Metadata: `limit`.
-"""
+"""The server relays as many drafts as may be (setting `feed_drafts`)."""
 ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 38
-"""UNAUTHENTICATED. The server wants an API key (setting `auth`), and the call has none, or one that was
-revoked or has expired. No metadata.
+"""The server wants an API key (setting `auth`), and the call has none, or one that was revoked or has
+expired.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 39
-"""PERMISSION_DENIED. The API key doesn't allow the call: it lacks the permission (read, write or admin), or
-is bound to an owner, and the call names another one (then the permission is called owner) or no session.
-Metadata: `permission`.
+"""The API key doesn't allow the call: it lacks the permission (read, write or admin), or is bound to an
+owner, and the call names another one (then the permission is called owner) or no session.
 """
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 40
-"""UNAVAILABLE, with RetryInfo. Another call held the session for longer than a call waits (setting
-`lock_timeout`), such as a fork of a long history. Nothing was written. Metadata: `limit`, in seconds.
+"""Another call held the session for longer than a call waits (setting `lock_timeout`), such as a fork of
+a long history. Nothing was written. `limit` is in seconds.
 """
 ERROR_REASON_ATTACHMENT_NOT_FOUND: ErrorReason.ValueType  # 41
-"""NOT_FOUND. The session has no attachment with this id. Metadata: `session_id`, `attachment_id`."""
+"""The session has no attachment with this id."""
 ERROR_REASON_ATTACHMENT_ID_REUSED: ErrorReason.ValueType  # 42
-"""ALREADY_EXISTS. An attachment with this id and other bytes is in the session. A bug of the caller:
-ids are for one attachment each. Metadata: `attachment_id`.
+"""An attachment with this id and other bytes is in the session. A bug of the caller: ids are for one
+attachment each.
 """
 ERROR_REASON_ATTACHMENT_OVER_LIMIT: ErrorReason.ValueType  # 43
-"""FAILED_PRECONDITION. The attachment is larger than the server allows (setting
-`attachment_bytes`), or its session would hold more attachments or more bytes of them (settings
-`session_attachments`, `session_attachment_bytes`). Metadata: `setting`, the one that says so, and
-`limit`, its value.
+"""The attachment is larger than the server allows (setting `attachment_bytes`), or its session would hold
+more attachments or more bytes of them (settings `session_attachments`, `session_attachment_bytes`).
+`setting` is the one that says so, `limit` its value.
 """
 ERROR_REASON_ATTACHMENT_TYPE_REFUSED: ErrorReason.ValueType  # 44
-"""FAILED_PRECONDITION. The attachment is an executable by its extension or its first bytes, which
-the server doesn't take (settings `attachment_executables`, `attachment_refused_extensions`).
-Metadata: `name`, `kind`, what it was taken for.
+"""The attachment is an executable by its extension or its first bytes, which the server doesn't take
+(settings `attachment_executables`, `attachment_refused_extensions`). `kind` is what it was taken for.
 """
 ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 45
-"""RESOURCE_EXHAUSTED, with RetryInfo. The server has as many uploads, downloads or imports under way as
-may be (settings `attachment_uploads`, `attachment_downloads`, `imports`). Metadata: `limit`.
+"""The server has as many uploads, downloads or imports under way as may be (settings
+`attachment_uploads`, `attachment_downloads`, `imports`).
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 46
-"""ALREADY_EXISTS. The session has counted or stored something of other content under this request id. A
-bug of the caller: give each request an id of its own. Metadata: `request_id`.
+"""The session has counted or stored something of other content under this request id. A bug of the
+caller: give each request an id of its own.
 """
 ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 47
-"""NOT_FOUND. There is no retention policy of this id. Metadata: `policy_id`."""
+"""There is no retention policy of this id."""
 ERROR_REASON_TOO_MANY_RETENTION_POLICIES: ErrorReason.ValueType  # 48
-"""FAILED_PRECONDITION. There are as many retention policies as may be: delete one first, or let one rule
-do for several sources. Metadata: `limit`.
+"""There are as many retention policies as may be: delete one first, or let one rule do for several
+sources.
 """
 ERROR_REASON_SEARCH_DISABLED: ErrorReason.ValueType  # 49
-"""FAILED_PRECONDITION. Messages aren't indexed, since the server runs without search (setting
-`search`). No metadata.
-"""
+"""Messages aren't indexed, since the server runs without search (setting `search`)."""
 ERROR_REASON_SEARCH_TOO_COSTLY: ErrorReason.ValueType  # 50
-"""FAILED_PRECONDITION. The search takes longer than the server allows (setting `search_timeout`).
-Look for rarer words, longer beginnings of words, or in fewer sessions. Metadata: `seconds`.
+"""The search takes longer than the server allows (setting `search_timeout`). Look for rarer words, longer
+beginnings of words, or in fewer sessions.
 """
 ERROR_REASON_IMPORT_CONFLICT: ErrorReason.ValueType  # 51
-"""ALREADY_EXISTS. A session that is imported isn't the one that the store has under its id: it was
-created at another time, or a message or change differs. Delete the store's, or leave the other one
-out. Metadata: `session_id`, and `seq` of the message if there is one.
+"""A session that is imported isn't the one that the store has under its id: it was created at another
+time, or a message or change differs. Delete the store's, or leave the other one out. `seq` is that of
+the message that differs.
 """
 ERROR_REASON_JOURNAL_FULL: ErrorReason.ValueType  # 52
-"""FAILED_PRECONDITION. The session's log would have more records or bytes than it may; ClearMessages
-empties it. Metadata: `session_id`, `limit`, in records or bytes.
+"""The session's log would have more records or bytes than it may; ClearMessages empties it. `limit` is in
+records or bytes.
 """
 ERROR_REASON_REMINDER_NOT_FOUND: ErrorReason.ValueType  # 53
-"""NOT_FOUND. The session has no reminder with this id. Metadata: `reminder_id`."""
+"""The session has no reminder with this id."""
 ERROR_REASON_REMINDER_EXISTS: ErrorReason.ValueType  # 54
-"""ALREADY_EXISTS. The session has a reminder with this id which was made otherwise. Choose another id.
-Metadata: `reminder_id`.
-"""
+"""The session has a reminder with this id which was made otherwise. Choose another id."""
 ERROR_REASON_TOO_MANY_REMINDERS: ErrorReason.ValueType  # 55
-"""FAILED_PRECONDITION. The session has as many pending reminders as may be: cancel some, or replace them.
-Metadata: `session_id`, `limit`.
-"""
+"""The session has as many pending reminders as may be: cancel some, or replace them."""
 ERROR_REASON_CLAIM_LOST: ErrorReason.ValueType  # 56
-"""ABORTED. The claim's lease has ended and another worker has claimed since, or what was claimed was
-cancelled, skipped or completed. Nothing was done: leave it to the other. Metadata: `session_id`, and
-`reminder_id` if there is one.
+"""The claim's lease has ended and another worker has claimed since, or what was claimed was cancelled,
+skipped or completed. Nothing was done: leave it to the other.
 """
 ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 57
-"""FAILED_PRECONDITION. There are as many consumers as may be, of an owner, of a tenant, or in a session:
-delete one that claims no more, or use one again. Metadata: `limit`, and `session_id` of the session if
-there is one.
+"""There are as many consumers as may be, of an owner, of a tenant, or in a session: delete one that
+claims no more, or use one again. `session_id` is there if the limit is a session's.
 """
-ERROR_REASON_APPEND_TIMEOUT: ErrorReason.ValueType  # 58
-"""DEADLINE_EXCEEDED. The turn of an append of a stream didn't come within its `timeout`. Nothing was
-written. Metadata: `seconds`, the timeout.
+ERROR_REASON_UNKNOWN_FIELD: ErrorReason.ValueType  # 58
+"""A request that changes something has a field that the server doesn't know, since the client is newer.
+Nothing was done. Leave the field out, or update the server; GetServerInfo tells its version. Requests
+that only read may have such fields, and so may a Message, Session, Attachment or Reminder among the
+numbers 100 to 199, which are the server's to fill in. `field` is the path of what has the field, or
+`request`, and `number` the field's.
+"""
+ERROR_REASON_APPEND_TIMEOUT: ErrorReason.ValueType  # 59
+"""The turn of an append of a stream didn't come within its `timeout`. Nothing was written. `seconds` is the
+timeout.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

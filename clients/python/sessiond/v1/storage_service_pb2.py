@@ -22,32 +22,42 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import storage_pb2 as sessiond_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/storage_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/storage.proto\"n\n\x16OffloadMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nbefore_seq\x18\x02 \x01(\x03\x12\x1c\n\x14keep_recent_messages\x18\x03 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\"\\\n\x17OffloadMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"N\n\x16RestoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\"\\\n\x17RestoreMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"P\n\x13ListOffloadsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListOffloadsResponse\x12&\n\x08offloads\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Offload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x16ReindexSessionsRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"0\n\x17ReindexSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x32\xff\x02\n\x0eStorageService\x12\\\n\x0fOffloadMessages\x12#.sessiond.v1.OffloadMessagesRequest\x1a$.sessiond.v1.OffloadMessagesResponse\x12\\\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\x12S\n\x0cListOffloads\x12 .sessiond.v1.ListOffloadsRequest\x1a!.sessiond.v1.ListOffloadsResponse\x12\\\n\x0fReindexSessions\x12#.sessiond.v1.ReindexSessionsRequest\x1a$.sessiond.v1.ReindexSessionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/storage_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/storage.proto\"n\n\x16OffloadMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nbefore_seq\x18\x02 \x01(\x03\x12\x1c\n\x14keep_recent_messages\x18\x03 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\"\\\n\x17OffloadMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"N\n\x16RestoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\"\\\n\x17RestoreMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"P\n\x13ListOffloadsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListOffloadsResponse\x12&\n\x08offloads\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Offload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x16ReindexSessionsRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"0\n\x17ReindexSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x32\xc4\x03\n\x0eStorageService\x12n\n\x0fOffloadMessages\x12#.sessiond.v1.OffloadMessagesRequest\x1a$.sessiond.v1.OffloadMessagesResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x0f\x13\x12m\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x13\x12\x64\n\x0cListOffloads\x12 .sessiond.v1.ListOffloadsRequest\x1a!.sessiond.v1.ListOffloadsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12m\n\x0fReindexSessions\x12#.sessiond.v1.ReindexSessionsRequest\x1a$.sessiond.v1.ReindexSessionsResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x04\x10\x01\"\x02\x03\x31\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.storage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_OFFLOADMESSAGESREQUEST']._serialized_start=77
-  _globals['_OFFLOADMESSAGESREQUEST']._serialized_end=187
-  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_start=189
-  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_end=281
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=283
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=361
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=363
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=455
-  _globals['_LISTOFFLOADSREQUEST']._serialized_start=457
-  _globals['_LISTOFFLOADSREQUEST']._serialized_end=537
-  _globals['_LISTOFFLOADSRESPONSE']._serialized_start=539
-  _globals['_LISTOFFLOADSRESPONSE']._serialized_end=626
-  _globals['_REINDEXSESSIONSREQUEST']._serialized_start=628
-  _globals['_REINDEXSESSIONSREQUEST']._serialized_end=686
-  _globals['_REINDEXSESSIONSRESPONSE']._serialized_start=688
-  _globals['_REINDEXSESSIONSRESPONSE']._serialized_end=736
-  _globals['_STORAGESERVICE']._serialized_start=739
-  _globals['_STORAGESERVICE']._serialized_end=1122
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_STORAGESERVICE'].methods_by_name['OffloadMessages']._loaded_options = None
+  _globals['_STORAGESERVICE'].methods_by_name['OffloadMessages']._serialized_options = b'\220\002\002\252\324\030\t\010\003\020\001\"\003\003\017\023'
+  _globals['_STORAGESERVICE'].methods_by_name['RestoreMessages']._loaded_options = None
+  _globals['_STORAGESERVICE'].methods_by_name['RestoreMessages']._serialized_options = b'\220\002\002\252\324\030\010\010\003\020\001\"\002\003\023'
+  _globals['_STORAGESERVICE'].methods_by_name['ListOffloads']._loaded_options = None
+  _globals['_STORAGESERVICE'].methods_by_name['ListOffloads']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
+  _globals['_STORAGESERVICE'].methods_by_name['ReindexSessions']._loaded_options = None
+  _globals['_STORAGESERVICE'].methods_by_name['ReindexSessions']._serialized_options = b'\220\002\002\252\324\030\010\010\004\020\001\"\002\0031'
+  _globals['_OFFLOADMESSAGESREQUEST']._serialized_start=104
+  _globals['_OFFLOADMESSAGESREQUEST']._serialized_end=214
+  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_start=216
+  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_end=308
+  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=310
+  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=388
+  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=390
+  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=482
+  _globals['_LISTOFFLOADSREQUEST']._serialized_start=484
+  _globals['_LISTOFFLOADSREQUEST']._serialized_end=564
+  _globals['_LISTOFFLOADSRESPONSE']._serialized_start=566
+  _globals['_LISTOFFLOADSRESPONSE']._serialized_end=653
+  _globals['_REINDEXSESSIONSREQUEST']._serialized_start=655
+  _globals['_REINDEXSESSIONSREQUEST']._serialized_end=713
+  _globals['_REINDEXSESSIONSRESPONSE']._serialized_start=715
+  _globals['_REINDEXSESSIONSRESPONSE']._serialized_end=763
+  _globals['_STORAGESERVICE']._serialized_start=766
+  _globals['_STORAGESERVICE']._serialized_end=1218
 # @@protoc_insertion_point(module_scope)

@@ -9,9 +9,11 @@ from rich.text import Text
 from sessiond.cli.output import enum_name
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line
+from sessiond.v1.server_service_pb2 import GetServerInfoResponse
 from sessiond.v1.session_pb2 import SessionState
 from sessiond.v1.tenant_service_pb2 import GetTenantStatsResponse
 
+_SETTING_WIDTH = 30
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -42,6 +44,16 @@ def stats_lines(stats: GetTenantStatsResponse) -> Iterator[Text]:
             f"{stats.unindexed_message_count:,}", style="bold"
         )
         yield line.append(f"  messages of {stats.unindexed_session_count:,} sessions", style="dim")
+
+
+def server_lines(info: GetServerInfoResponse) -> Iterator[Text]:
+    """The version, then what is set, each on a line."""
+    shown = [("version", info.version)]
+    shown += [(name, "on" if on else "off") for name, on in sorted(info.features.items())]
+    shown += [(name, f"{value:,.10g}") for name, value in sorted(info.limits.items())]
+    for name, value in shown:
+        line = Text(one_line(name).ljust(_SETTING_WIDTH), style="dim")
+        yield line.append(one_line(value), style="bold")
 
 
 def sources_lines(stats: GetTenantStatsResponse, width: int) -> Iterator[Text]:
