@@ -37,6 +37,7 @@ class Stubs:
         self.writers = v1.WriterServiceStub(self.channel)
         self.searches = v1.SearchServiceStub(self.channel)
         self.storage = v1.StorageServiceStub(self.channel)
+        self.usage = v1.UsageServiceStub(self.channel)
 
     def call(self, name: str, request: ProtoMessage) -> Any:
         """The answer of a unary call. Raises `Refused`."""
@@ -48,6 +49,7 @@ class Stubs:
             self.writers,
             self.searches,
             self.storage,
+            self.usage,
         )
         for stub in stubs:
             if hasattr(stub, name):
@@ -153,7 +155,7 @@ class Pair:
         assert not isinstance(expected, str), (name, request, expected, answer)
         if isinstance(answer, v1.RewindSessionResponse):
             self.model.name_rewind(answer.rewind.id)
-            if expected.rewind.rewind_id < 0:
+            if expected.rewind.id < 0:
                 expected.rewind.id = answer.rewind.id
         if isinstance(answer, v1.UpdateMessagesResponse):
             self._check_messages(answer.messages, list(expected.messages), bare=True)
