@@ -10,7 +10,7 @@ import asyncpg
 
 from bench.loads import RUN, Service
 from bench.measure import Ratio, compare_latency
-from sessiond import v1
+from sessiond import session_filter, v1
 
 SESSIONS = 100_000
 _PAGE = 15
@@ -60,24 +60,24 @@ FROM made
 
 
 def _filters() -> dict[str, dict[str, Any]]:
-    ended, archived = (
-        v1.SessionState.SESSION_STATE_ENDED,
-        v1.SessionState.SESSION_STATE_ARCHIVED,
-    )
+    now = datetime.now(UTC)
+    weeks = {"from": now - timedelta(days=56), "before": now - timedelta(days=14)}
     return {
         "plain": {},
         "owner": {"owner": f"{RUN}-owner-1"},
         "source": {"sources": ["cli"]},
         "sources": {"sources": ["cli", "web"]},
         "exclude_sources": {"exclude_sources": ["cli"]},
-        "agent": {"agent": "agent-1"},
+        "agent": {"agents": ["agent-1"]},
+        "agents": {"agents": ["agent-1", "agent-2"]},
         "parent": {"parent_id": _ROOT},
         "subtree": {"subtree_of": _ROOT},
-        "states": {"states": [ended, archived]},
+        "states": {"states": ["ended"]},
+        "archived": {"archived": True},
         "labels": {"labels": {"k": "1"}},
-        "idle_since": {"idle_since": datetime.now(UTC) - timedelta(days=14)},
-        "children": {"include_children": True},
-        "total": {"with_total": True},
+        "created": {f"created_{end}": time for end, time in weeks.items()},
+        "active": {f"active_{end}": time for end, time in weeks.items()},
+        "subagents": {"include_subagents": True},
     }
 
 
@@ -95,19 +95,19 @@ async def prepare(service: Service, dsn: str) -> None:
         await connection.close()
 
 
-async def _deep_token(service: Service, filters: dict[str, Any]) -> str:
+async def _deep_token(service: Service, given: dict[str, Any]) -> str:
     """The token of the thousandth page; those of small pages and large ones are alike."""
     token = ""
     for _ in range(_PAGE * _PAGES // _WALK):
-        page = await service.client.list_sessions_page(**filters, page_size=_WALK, page_token=token)
+        page = await service.client.list_sessions_page(**given, page_size=_WALK, page_token=token)
         token = page.next_page_token
         assert token, "too few sessions fit"
     return token
 
 
-def _call(service: Service, filters: dict[str, Any], token: str) -> Callable[[], Awaitable[object]]:
+def _call(service: Service, given: dict[str, Any], token: str) -> Callable[[], Awaitable[object]]:
     async def call() -> object:
-        page = await service.client.list_sessions_page(**filters, page_size=_PAGE, page_token=token)
+        page = await service.client.list_sessions_page(**given, page_size=_PAGE, page_token=token)
         assert len(page.sessions) == _PAGE
         return page
 
@@ -117,8 +117,12 @@ def _call(service: Service, filters: dict[str, Any], token: str) -> Callable[[],
 async def ratios(service: Service, rounds: int, times: int) -> AsyncIterator[Ratio]:
     """The ratios, each of p50s."""
     for order in ("last_activity", "create_time"):
-        for name, filters in _filters().items():
-            given = {**filters, "order_by": order}
+        wanted = {name: session_filter(whole_tenant=True, **it) for name, it in _filters().items()}
+        calls: dict[str, dict[str, Any]] = {
+            name: {"filter": it, "order_by": order} for name, it in wanted.items()
+        }
+        calls["total"] = {**calls["plain"], "with_total": True}
+        for name, given in calls.items():
             ratio = Ratio(
                 f"list_{name}_by_{order}",
                 f"list by {order.replace('_', ' ')}, {name}, p50: thousandth page of 15 / first",

@@ -8,6 +8,7 @@ import pytest
 
 from sessiond import Client
 from sessiond.cli.exporter import all_ids
+from sessiond.cli.terminal import Run
 from tests.cli.command import Cli
 from tests.cli.running import Tail, Terminal
 from tests.support.postgres import Databases
@@ -28,8 +29,10 @@ def server(databases: Databases) -> Iterator[ServerProcess]:
 def client(server: ServerProcess) -> Iterator[Client]:
     """A client of the server, on which there is no session."""
     with Client(server.target) as client:
-        for id in all_ids(client):
+        run = Run(server.target, 30.0)
+        for id in all_ids(run):
             client.delete_session(id, allow_missing=True)
+        run.close()
         yield client
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from sessiond import Client
+from sessiond import Client, session_filter
 from tests.cli.command import Cli, read_lines, write_lines
 from tests.cli.proxy import Relay
 from tests.support.data import AIRLINE, airline_sessions, hermes, power_loop
 from tests.support.processes import ServerProcess
+
+EVERYTHING = session_filter(whole_tenant=True)
 
 
 def talk(session_id: str, count: int, **more: Any) -> dict[str, Any]:
@@ -53,9 +55,9 @@ def test_P4_an_import_that_was_killed_is_completed_by_the_next_one(
 ) -> None:
     for stop in (signal.SIGKILL, signal.SIGINT):
         process = cli.start("import", str(AIRLINE))
-        before = len(list(client.list_sessions(page_size=200)))
+        before = len(list(client.list_sessions(EVERYTHING, page_size=200)))
         while process.poll() is None:
-            if len(list(client.list_sessions(page_size=200))) > before + 5:
+            if len(list(client.list_sessions(EVERYTHING, page_size=200))) > before + 5:
                 process.send_signal(stop)
                 break
         _, errors = process.communicate(timeout=30)
@@ -278,7 +280,7 @@ def test_P2_a_server_killed_in_the_middle_and_started_again_has_all_of_it(
     cli = Cli(server.target)
     process = cli.start("import", str(file))
     with Client(server.target) as client:
-        while len(list(client.list_sessions(page_size=200))) < 100:
+        while len(list(client.list_sessions(EVERYTHING, page_size=200))) < 100:
             assert process.poll() is None
     server.kill()
     time.sleep(6)  # longer than the client library itself repeats calls

@@ -53,7 +53,10 @@ def test_a_session_s_life(server: ServerProcess) -> None:
         assert raised.value.etag == changed.etag
         fork = client.fork_session(session.id, title="Hotels")
         assert fork.parent.id == session.id
-        listed = [found.session.id for found in client.list_sessions(owner=owner, page_size=1)]
+        listed = [
+            found.session.id
+            for found in client.list_sessions(sessiond.session_filter(owner=owner), page_size=1)
+        ]
         assert sorted(listed) == sorted([session.id, fork.id])
         ended = client.end_session(fork.id, "over")
         assert ended.session.state == v1.SessionState.SESSION_STATE_ENDED

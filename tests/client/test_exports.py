@@ -115,6 +115,7 @@ NAMES = ERRORS | {
     "channel_options",
     "from_openai",
     "message_update",
+    "session_filter",
     "to_openai",
     "usage_record",
     "with_client_ids",

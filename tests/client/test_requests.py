@@ -69,14 +69,19 @@ def test_update_session_names_what_is_given() -> None:
 
 def test_lists_take_names_and_values() -> None:
     since = datetime(2026, 1, 2, tzinfo=UTC)
-    request = sessions.list_sessions.build(
+    wanted = sessiond.session_filter(
+        owner="",
         states=["active", v1.SessionState.SESSION_STATE_ENDED],
-        idle_since=since,
-        order_by="create_time",
+        active_before=since,
         labels={"a": "b"},
     )
-    assert list(request.states) == [1, 2]
-    assert request.idle_since.ToDatetime(UTC) == since
+    request = sessions.list_sessions.build(wanted, order_by="create_time")
+    assert request.filter == wanted
+    assert (wanted.HasField("owner"), wanted.HasField("archived")) == (True, False)
+    assert list(wanted.states) == [1, 2]
+    assert wanted.last_activity_time.end_time.ToDatetime(UTC) == since
+    assert not wanted.last_activity_time.HasField("start_time")
+    assert not wanted.HasField("create_time")
     assert request.order_by == v1.SessionOrder.SESSION_ORDER_CREATE_TIME
     listed = messages.list_messages.build("a", view="all", roles=["tool"], kinds=["summary"])
     assert listed.WhichOneof("start") is None

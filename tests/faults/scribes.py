@@ -215,7 +215,7 @@ async def read_truth(stubs: Stubs, session: str) -> Truth:
         v1.GetSessionRequest(session_id=session), timeout=PATIENCE
     )
     changes = await _rewinds(stubs, session) | await _compactions(stubs, session)
-    children = v1.ListSessionsRequest(parent_id=session, include_children=True, page_size=200)
+    children = v1.ListSessionsRequest(filter=v1.SessionFilter(parent_id=session), page_size=200)
     listed = await stubs.sessions.ListSessions(children, timeout=PATIENCE)
     return Truth(
         await _messages(stubs, session),

@@ -78,6 +78,15 @@ def _continuations_of_contexts() -> v1.ListMessagesRequest:
     return v1.ListMessagesRequest(session_id="s", continuations=True, view=context)
 
 
+def _filtered(**fields: Any) -> v1.GetTenantStatsRequest:
+    return v1.GetTenantStatsRequest(filter=v1.SessionFilter(**fields))
+
+
+def _times(start: int, end: int) -> v1.TimeRange:
+    return v1.TimeRange(start_time=Timestamp(seconds=start), end_time=Timestamp(seconds=end))
+
+
+_ALL = v1.SessionFilter(whole_tenant=True)
 _DAY = Duration(seconds=86400)
 
 FIELDS: list[tuple[Message, str]] = [
@@ -123,7 +132,19 @@ FIELDS: list[tuple[Message, str]] = [
     (_set(paths=["pinned", "etag"]), "update_mask"),
     (_set(paths=["title"], title="é" * 101), "session.title"),
     (_set(paths=["state"], state=v1.SessionState.SESSION_STATE_ENDED), "session.state"),
-    (v1.GetTenantStatsRequest(owner=_LONG), "owner"),
+    (v1.GetTenantStatsRequest(), "filter"),
+    (_filtered(), "filter"),
+    (_filtered(include_subagents=True, sources=["s"]), "filter"),
+    (_filtered(owner=_LONG), "filter.owner"),
+    (_filtered(owner="", sources=["s"] * 65), "filter.sources"),
+    (_filtered(owner="", exclude_sources=["s", _LONG]), "filter.exclude_sources[1]"),
+    (_filtered(owner="", agents=["a\n"]), "filter.agents[0]"),
+    (_filtered(whole_tenant=True, states=[_NO_STATE]), "filter.states[0]"),
+    (_filtered(whole_tenant=True, labels={str(n): "" for n in range(17)}), "filter.labels"),
+    (_filtered(parent_id="no id"), "filter.parent_id"),
+    (_filtered(subtree_of="no id"), "filter.subtree_of"),
+    (_filtered(owner="a", end_time=_times(2**40, 1)), "filter.end_time.start_time"),
+    (_filtered(owner="a", create_time=_times(7, 7)), "filter.create_time.end_time"),
     (_prune(), "rule"),
     (_prune(idle_for=Duration(seconds=-1)), "rule.idle_for"),
     (_prune(older_than=_DAY, sources=["s"] * 65), "rule.sources"),
@@ -160,15 +181,9 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.ReindexSessionsRequest(session_ids=["s"], all=True), "session_ids"),
     (v1.ReindexSessionsRequest(session_ids=["s", "a b"]), "session_ids[1]"),
     (v1.ListSessionsRequest(page_size=-1), "page_size"),
-    (v1.ListSessionsRequest(text="-"), "text"),
-    (v1.ListSessionsRequest(text="a" * 1001), "text"),
-    (v1.ListSessionsRequest(sources=["s"] * 65), "sources"),
-    (v1.ListSessionsRequest(sources=["s", _LONG]), "sources[1]"),
-    (v1.ListSessionsRequest(parent_id="no id"), "parent_id"),
-    (v1.ListSessionsRequest(states=[_NO_STATE]), "states[0]"),
-    (v1.ListSessionsRequest(labels={str(n): "" for n in range(17)}), "labels"),
-    (v1.ListSessionsRequest(idle_since=Timestamp(seconds=2**40)), "idle_since"),
-    (v1.ListSessionsRequest(order_by=3), "order_by"),  # type: ignore[arg-type]
+    (v1.ListSessionsRequest(filter=_ALL, text="-"), "text"),
+    (v1.ListSessionsRequest(filter=_ALL, text="a" * 1001), "text"),
+    (v1.ListSessionsRequest(filter=_ALL, order_by=3), "order_by"),  # type: ignore[arg-type]
     (_append(), "messages"),
     (_append(*(v1.Message(client_id=str(n), role=USER) for n in range(1001))), "messages"),
     (_append(said("x" * 3 * 2**20)), "messages"),

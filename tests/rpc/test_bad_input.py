@@ -246,7 +246,9 @@ def test_P10_metadata_at_the_limit_can_be_read_everywhere(api: Api) -> None:
     session = api.create(metadata=deep, owner=owner)
     api.append(session.id, said(metadata=deep))
     full = v1.SessionView.SESSION_VIEW_FULL
-    listed = api.sessions.ListSessions(v1.ListSessionsRequest(owner=owner, view=full))
+    listed = api.sessions.ListSessions(
+        v1.ListSessionsRequest(filter=v1.SessionFilter(owner=owner), view=full)
+    )
     assert listed.sessions[0].session.metadata == deep
     assert api.log(session.id)[0].metadata == deep
     assert api.fork(session.id).metadata == deep
@@ -320,7 +322,7 @@ def test_P14_a_page_token_that_somebody_forged_harms_nobody(api: Api, place: Any
 
 @pytest.mark.parametrize("time", ["", "x", "2026-01-01T00:00:00", "9999-12-31T23:59:59-23:00"])
 def test_P14_a_forged_place_in_a_list_harms_nobody(api: Api, time: str) -> None:
-    request = v1.ListSessionsRequest()
+    request = v1.ListSessionsRequest(filter=v1.SessionFilter(whole_tenant=True))
     call = page_tokens.call_of("ListSessions", request)
     key = "00000000-0000-0000-0000-000000000000"
     request.page_token = page_tokens.encode([True, time, key], call)

@@ -200,7 +200,9 @@ def test_lists_searches_and_exports_show_offloaded_sessions_as_before(own: Api) 
     own.indexed(id)
 
     def seen() -> list[Any]:
-        summary = own.sessions.ListSessions(v1.ListSessionsRequest()).sessions[0]
+        summary = own.sessions.ListSessions(
+            v1.ListSessionsRequest(filter=v1.SessionFilter(whole_tenant=True))
+        ).sessions[0]
         summary.session.offloaded_before_seq = 0
         hits = own.search("fox", session_id=id, context_before=2, context_after=2).hits
         assert [hit.offloaded for hit in hits] == [own.get(id).offloaded_before_seq > hits[0].seq]
@@ -229,9 +231,13 @@ PROMPT = " ".join(f"Rule {n}: never promise what you can't keep." for n in range
 
 def test_stats_tell_what_is_offloaded_apart(own: Api) -> None:
     id = own.talk(300)
-    before = own.tenants.GetTenantStats(v1.GetTenantStatsRequest())
+    before = own.tenants.GetTenantStats(
+        v1.GetTenantStatsRequest(filter=v1.SessionFilter(whole_tenant=True))
+    )
     _offload(own, id, before_seq=201)
-    after = own.tenants.GetTenantStats(v1.GetTenantStatsRequest())
+    after = own.tenants.GetTenantStats(
+        v1.GetTenantStatsRequest(filter=v1.SessionFilter(whole_tenant=True))
+    )
     assert (before.offloaded_message_count, after.offloaded_message_count) == (0, 200)
     assert after.hot_bytes + after.offloaded_bytes == before.hot_bytes
     assert 0 < after.offloaded_stored_bytes < after.offloaded_bytes

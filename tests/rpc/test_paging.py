@@ -126,7 +126,9 @@ def test_sessions_made_between_pages_move_no_page(api: Api) -> None:
     owner = new("owner")
     made = [api.create(owner=owner, pinned=n % 3 == 0).id for n in range(10)]
     for order in v1.SessionOrder.values():
-        request = v1.ListSessionsRequest(owner=owner, page_size=3, order_by=order)
+        request = v1.ListSessionsRequest(
+            filter=v1.SessionFilter(owner=owner), page_size=3, order_by=order
+        )
         found = list[str]()
         for page in pages(api.sessions.ListSessions, request):
             found += [summary.session.id for summary in page.sessions]
@@ -171,7 +173,11 @@ def test_page_sizes_have_a_default_and_a_maximum(api: Api) -> None:
     for _ in range(202):
         api.create(owner=owner)
     listed = [
-        len(api.sessions.ListSessions(v1.ListSessionsRequest(owner=owner, page_size=n)).sessions)
+        len(
+            api.sessions.ListSessions(
+                v1.ListSessionsRequest(filter=v1.SessionFilter(owner=owner), page_size=n)
+            ).sessions
+        )
         for n in (0, 200, 2**31 - 1)
     ]
     assert listed == [50, 200, 200]
@@ -264,7 +270,10 @@ def test_pages_of_sessions_are_bounded_by_their_bytes(api: Api) -> None:
         api.create(owner=owner, system_prompt="p" * 2**19)
     full = v1.SessionView.SESSION_VIEW_FULL
     found = list[str]()
-    for page in pages(api.sessions.ListSessions, v1.ListSessionsRequest(owner=owner, view=full)):
+    for page in pages(
+        api.sessions.ListSessions,
+        v1.ListSessionsRequest(filter=v1.SessionFilter(owner=owner), view=full),
+    ):
         _within(page, len(page.sessions))
         found += [summary.session.id for summary in page.sessions]
     assert len(found) == len(set(found)) == 10
@@ -291,7 +300,7 @@ def test_P13_lists_show_the_beginnings_of_long_messages_and_read_a_bounded_amoun
         client_id="long", role=USER, parts=[v1.Part(text="Once " + "upon " * 200_000)]
     )
     api.append(ids[-1], long)
-    request = v1.ListSessionsRequest(owner=owner, page_size=200)
+    request = v1.ListSessionsRequest(filter=v1.SessionFilter(owner=owner), page_size=200)
     page = api.sessions.ListSessions(request)
     newest = next(s for s in page.sessions if s.session.id == ids[-1])
     assert newest.preview.startswith("Once upon upon")

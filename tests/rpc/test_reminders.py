@@ -330,7 +330,7 @@ def test_A_session_summary_says_when_a_reminder_is_pending(api: Api) -> None:
     id = api.create(owner=(owner := new("owner"))).id
 
     def pending() -> Timestamp | None:
-        request = v1.ListSessionsRequest(owner=owner)
+        request = v1.ListSessionsRequest(filter=v1.SessionFilter(owner=owner))
         (summary,) = api.sessions.ListSessions(request).sessions
         return summary.pending_reminder_time if summary.HasField("pending_reminder_time") else None
 

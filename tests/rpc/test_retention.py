@@ -99,11 +99,15 @@ def prune(
 
 
 def all_ids(api: Api) -> set[str]:
-    request = v1.ListSessionsRequest(
-        states=_STATES,
-        include_children=True,
-        page_size=200,
-    )
+    found: set[str] = set()
+    for archived in (False, True):
+        found |= _listed(api, archived=archived)
+    return found
+
+
+def _listed(api: Api, *, archived: bool) -> set[str]:
+    wanted = v1.SessionFilter(whole_tenant=True, include_subagents=True, archived=archived)
+    request = v1.ListSessionsRequest(filter=wanted, page_size=200)
     found: set[str] = set()
     while True:
         page = api.sessions.ListSessions(request)

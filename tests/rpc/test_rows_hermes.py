@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 import sessiond
-from sessiond import Client, from_openai, to_openai, v1
+from sessiond import Client, from_openai, session_filter, to_openai, v1
 from tests.support.data import airline
 from tests.support.processes import ServerProcess
 
@@ -162,13 +162,15 @@ def test_B_rich_list(hermes: Client) -> None:
         made = hermes.create_session(owner=owner, source=source)
         hermes.append(made.id, [said("be kind", "system"), said(f"from {source} " + "x" * 99)])
     chosen = list(
-        hermes.list_sessions(owner=owner, sources=["cli", "cron"], exclude_sources=["cron"])
+        hermes.list_sessions(
+            session_filter(owner=owner, sources=["cli", "cron"], exclude_sources=["cron"])
+        )
     )
     (summary,) = chosen
     assert summary.session.source == "cli"
     assert summary.opening == ("from cli " + "x" * 99)[:60]
     assert summary.session.HasField("last_activity_time")
-    rest = hermes.list_sessions(owner=owner, exclude_sources=["cron"])
+    rest = hermes.list_sessions(session_filter(owner=owner, exclude_sources=["cron"]))
     assert {it.session.source for it in rest} == {"cli", "telegram"}
 
 

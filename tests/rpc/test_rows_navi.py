@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from sessiond import Client, from_openai, message_update, to_openai, v1
+from sessiond import Client, from_openai, message_update, session_filter, to_openai, v1
 from tests.support.data import airline
 from tests.support.processes import ServerProcess
 
@@ -112,14 +112,17 @@ def test_A_list_sessions(navi: Client) -> None:
     owner = f"ann-{uuid4()}"
     ids = [navi.create_session(owner=owner, agent="ab"[n % 2]).id for n in range(5)]
     navi.update_session(ids[1], pinned=True)
-    listed = [it.session.id for it in navi.list_sessions(owner=owner, order_by="create_time")]
+    hers = session_filter(owner=owner)
+    listed = [it.session.id for it in navi.list_sessions(hers, order_by="create_time")]
     assert listed == [ids[1], ids[4], ids[3], ids[2], ids[0]]
-    by_agent = {it.session.id for it in navi.list_sessions(owner=owner, agent="b")}
+    by_agent = {
+        it.session.id for it in navi.list_sessions(session_filter(owner=owner, agents=["b"]))
+    }
     assert by_agent == {ids[1], ids[3]}
-    page = navi.list_sessions_page(owner=owner, order_by="create_time", page_size=2)
+    page = navi.list_sessions_page(hers, order_by="create_time", page_size=2)
     assert [it.session.id for it in page.sessions] == listed[:2]
     rest = navi.list_sessions_page(
-        owner=owner, order_by="create_time", page_size=9, page_token=page.next_page_token
+        hers, order_by="create_time", page_size=9, page_token=page.next_page_token
     )
     assert [it.session.id for it in rest.sessions] == listed[2:]
     assert not rest.next_page_token
@@ -131,7 +134,7 @@ def test_A_session_summary(navi: Client) -> None:
     navi.append(
         session_id, [said("Where\n is   my bag?"), said("It is " + "very " * 30, "assistant")]
     )
-    (summary,) = navi.list_sessions(owner=owner)
+    (summary,) = navi.list_sessions(session_filter(owner=owner))
     session = summary.session
     assert (session.title[:4], session.message_count, session.pinned) == ("Trip", 2, True)
     assert summary.preview == ("It is " + "very " * 30)[:60].rstrip()

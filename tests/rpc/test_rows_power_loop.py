@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import sessiond
-from sessiond import Client, from_openai, v1
+from sessiond import Client, from_openai, session_filter, v1
 from tests.support.processes import ServerProcess
 
 
@@ -80,8 +80,14 @@ def test_C_children(loop: Client) -> None:
     children = [child(loop, root).id for _ in range(3)]
     grandchild = child(loop, children[0]).id
     loop.append(grandchild, [said("1"), said("2")])
-    assert {it.session.id for it in loop.list_sessions(parent_id=root)} == set(children)
-    assert {it.session.id for it in loop.list_sessions(subtree_of=root)} == {*children, grandchild}
+    assert {it.session.id for it in loop.list_sessions(session_filter(parent_id=root))} == set(
+        children
+    )
+    assert {it.session.id for it in loop.list_sessions(session_filter(subtree_of=root))} == {
+        root,
+        *children,
+        grandchild,
+    }
     gone = loop.delete_session(root)
     assert (gone.session_count, gone.message_count) == (5, 2)
 
@@ -91,8 +97,8 @@ def test_C_archive_a_session(loop: Client) -> None:
     owner = loop.create_session().id  # as good a name as any
     session_id = loop.create_session(owner=owner).id
     loop.update_session(session_id, state="archived")
-    assert list(loop.list_sessions(owner=owner)) == []
-    (summary,) = loop.list_sessions(owner=owner, states=["archived"])
+    assert list(loop.list_sessions(session_filter(owner=owner))) == []
+    (summary,) = loop.list_sessions(session_filter(owner=owner, archived=True))
     assert summary.session.id == session_id
     with pytest.raises(sessiond.SessionArchived):
         loop.append(session_id, said("hi"))

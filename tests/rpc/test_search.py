@@ -51,7 +51,9 @@ def test_A_search_sessions(api: Api) -> None:
 
 
 def listed(api: Api, text: str, **fields: Any) -> list[str]:
-    request = v1.ListSessionsRequest(text=text, page_size=3, **fields)
+    everybody = "owner" not in fields
+    wanted = v1.SessionFilter(whole_tenant=everybody, **fields)
+    request = v1.ListSessionsRequest(filter=wanted, text=text, page_size=3)
     found: list[str] = []
     while True:
         page = api.sessions.ListSessions(request)
@@ -382,17 +384,21 @@ def test_without_search_a_search_is_refused_and_later_all_is_found(own: Callable
     assert seqs(again.search("message", session_id=id)) == [1, 2, 3]
 
 
+def _stats(api: Api, **wanted: Any) -> v1.GetTenantStatsResponse:
+    return api.tenants.GetTenantStats(v1.GetTenantStatsRequest(filter=v1.SessionFilter(**wanted)))
+
+
 def test_stats_say_what_is_not_indexed(own: Callable[..., Api]) -> None:
     api = own(SESSIOND_SEARCH="false")
     id = api.create(owner="ann").id
     api.append(id, said("one"), said("two"))
     api.create()
-    lag = api.tenants.GetTenantStats(v1.GetTenantStatsRequest())
+    lag = _stats(api, whole_tenant=True)
     assert (lag.unindexed_session_count, lag.unindexed_message_count) == (1, 2)
     assert not lag.HasField("indexed_through_time")
-    of_nobody = api.tenants.GetTenantStats(v1.GetTenantStatsRequest(owner="bob"))
+    of_nobody = _stats(api, owner="bob")
     assert of_nobody.unindexed_message_count == 0
     again = own()
     again.indexed(id)
-    lag = again.tenants.GetTenantStats(v1.GetTenantStatsRequest(owner="ann"))
+    lag = _stats(again, owner="ann")
     assert (lag.unindexed_session_count, lag.unindexed_message_count) == (0, 0)

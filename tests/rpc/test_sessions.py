@@ -16,12 +16,13 @@ from tests.rpc.api import Api, answering, calling, new, refused, said
 AUTOMATIC = v1.TitleSource.TITLE_SOURCE_AUTOMATIC
 PERSON = v1.TitleSource.TITLE_SOURCE_PERSON
 ENDED = v1.SessionState.SESSION_STATE_ENDED
-ARCHIVED = v1.SessionState.SESSION_STATE_ARCHIVED
 
 
 def ids(api: Api, **fields: Any) -> list[str]:
     """What a list holds, page by page."""
-    request, found = v1.ListSessionsRequest(page_size=3, **fields), []
+    order = fields.pop("order_by", None)
+    wanted = v1.SessionFilter(**fields)
+    request, found = v1.ListSessionsRequest(filter=wanted, order_by=order, page_size=3), []
     while True:
         page = api.sessions.ListSessions(request)
         found += [summary.session.id for summary in page.sessions]
@@ -77,7 +78,7 @@ def test_lists_filter_by_every_fact(api: Api) -> None:
     assert ids(api, owner=owner, sources=["cli", "mail"]) == [one]
     assert ids(api, owner=owner, exclude_sources=["cli"]) == [two]
     assert ids(api, owner=owner, sources=["cli"], exclude_sources=["cli"]) == []
-    assert ids(api, owner=owner, agent="p") == [one]
+    assert ids(api, owner=owner, agents=["p", "q"]) == [one]
     assert ids(api, owner=owner, labels={"a": "1"}) == [two, one]
     assert ids(api, owner=owner, labels={"a": "1", "b": "2"}) == [one]
     assert ids(api, owner=owner, labels={"a": "%"}) == []
@@ -93,10 +94,10 @@ def test_lists_show_children_only_when_asked(api: Api) -> None:
     fork = api.fork(root).id
     assert ids(api, owner=owner) == [fork, going_on, root]
     everything = [fork, going_on, grandchild, child, root]
-    assert ids(api, owner=owner, include_children=True) == everything
+    assert ids(api, owner=owner, include_subagents=True) == everything
     assert ids(api, parent_id=root) == [fork, going_on, child]
-    assert ids(api, subtree_of=root) == everything[:-1]
-    assert ids(api, subtree_of=child) == [grandchild]
+    assert ids(api, subtree_of=root) == everything
+    assert ids(api, subtree_of=child) == [grandchild, child]
     assert ids(api, subtree_of="nobody") == []
 
 
@@ -106,8 +107,9 @@ def test_lists_filter_by_state(api: Api) -> None:
     api.end(ended)
     api.archive(archived)
     assert ids(api, owner=owner) == [ended, active]
-    assert ids(api, owner=owner, states=[ARCHIVED]) == [archived]
-    assert ids(api, owner=owner, states=[ENDED, ARCHIVED, ENDED]) == [archived, ended]
+    assert ids(api, owner=owner, archived=True) == [archived]
+    assert ids(api, owner=owner, states=[ENDED, ENDED]) == [ended]
+    assert ids(api, owner=owner, states=[ENDED], archived=True) == []
 
 
 def test_lists_filter_by_idleness(api: Api) -> None:
@@ -118,9 +120,10 @@ def test_lists_filter_by_idleness(api: Api) -> None:
     since.GetCurrentTime()
     time.sleep(0.02)
     api.create(owner=owner)
-    assert ids(api, owner=owner, idle_since=since) == [idle]
+    before = v1.TimeRange(end_time=since)
+    assert ids(api, owner=owner, last_activity_time=before) == [idle]
     api.append(idle, said())
-    assert ids(api, owner=owner, idle_since=since) == []
+    assert ids(api, owner=owner, last_activity_time=before) == []
 
 
 def test_lists_come_newest_first_and_pinned_before_all(api: Api) -> None:
@@ -142,7 +145,7 @@ def test_lists_hold_what_the_view_says(api: Api) -> None:
     id = api.create(owner=owner, system_prompt="be kind", config="{ }", model="m").id
     long = "what   \n is " + "x" * 90
     api.append(id, said("  first\tquestion "), calling("a"), answering("a"), said(long))
-    request = v1.ListSessionsRequest(owner=owner)
+    request = v1.ListSessionsRequest(filter=v1.SessionFilter(owner=owner))
     basic = api.sessions.ListSessions(request).sessions[0]
     assert (basic.opening, basic.preview) == ("first question", f"what is {'x' * 90}"[:60])
     assert (basic.session.system_prompt, basic.session.config) == ("", "")
@@ -273,7 +276,7 @@ def test_the_first_end_wins(api: Api) -> None:
 
 def test_an_archived_session_can_be_ended_and_reopened(api: Api) -> None:
     id = api.create().id
-    assert api.archive(id).state == ARCHIVED
+    assert api.archive(id).state == v1.SessionState.SESSION_STATE_ARCHIVED
     assert api.end(id).session.state == ENDED
     assert api.reopen(id).state == v1.SessionState.SESSION_STATE_ACTIVE
 

@@ -25,8 +25,9 @@ def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
         yield Api(channel)
 
 
-def stats(api: Api, owner: str = "") -> v1.GetTenantStatsResponse:
-    return api.tenants.GetTenantStats(v1.GetTenantStatsRequest(owner=owner))
+def stats(api: Api, owner: str | None = None) -> v1.GetTenantStatsResponse:
+    wanted = v1.SessionFilter(owner=owner, whole_tenant=owner is None, include_subagents=True)
+    return api.tenants.GetTenantStats(v1.GetTenantStatsRequest(filter=wanted))
 
 
 def _counts(api: Api, owner: str) -> v1.GetTenantStatsResponse:

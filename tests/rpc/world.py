@@ -71,7 +71,9 @@ def _pages(api: Api, world: World, id: str) -> None:
     around = api.messages.ListMessages(
         v1.ListMessagesRequest(session_id=id, page_size=2, around_seq=4)
     )
-    sessions = api.sessions.ListSessions(v1.ListSessionsRequest(page_size=2))
+    sessions = api.sessions.ListSessions(
+        v1.ListSessionsRequest(filter=v1.SessionFilter(whole_tenant=True), page_size=2)
+    )
     calls = api.messages.ListOpenToolCalls(v1.ListOpenToolCallsRequest(session_id=id, page_size=1))
     world.page_tokens += [
         listed.next_page_token,

@@ -31,6 +31,7 @@ from tests.support.processes import ServerProcess
 Start = Callable[..., ServerProcess]
 
 _SUBAGENT = v1.ParentKind.PARENT_KIND_SUBAGENT
+_EVERYTHING = v1.SessionFilter(whole_tenant=True)
 _REFUSED = (
     sessiond.InvalidRequest,
     sessiond.NotFound,
@@ -309,7 +310,7 @@ async def test_P13_a_search_that_takes_too_long_is_refused(
             await connection.execute("LOCK TABLE search_entry IN ACCESS EXCLUSIVE MODE")
             found = await asyncio.to_thread(refused, lambda: api.search("teapot"))
             assert (found.reason, found.metadata) == ("SEARCH_TOO_COSTLY", {"seconds": "0.2"})
-            text = v1.ListSessionsRequest(text="teapot")
+            text = v1.ListSessionsRequest(filter=_EVERYTHING, text="teapot")
             listed = await asyncio.to_thread(refused, lambda: api.sessions.ListSessions(text))
             assert listed.reason == "SEARCH_TOO_COSTLY"
         assert not api.search("teapot").hits
@@ -341,6 +342,7 @@ async def test_P12_nobody_finds_what_is_anothers(
         "elsewhere": {"a teapot of else"},
     }
     for caller, client in clients.items():
+        wanted = None if caller == "ada" else _EVERYTHING
         for query in ("teapot", "teap*", "-bottle teapot", "teapot OR ada"):
             hits = [hit async for hit in client.search_messages(query)]
             assert {hit.snippet.text for hit in hits} == sees[caller]
@@ -348,7 +350,7 @@ async def test_P12_nobody_finds_what_is_anothers(
             hit.snippet.text async for hit in client.search_messages("teapot", subtree_of="root")
         ]
         assert set(below) == sees[caller] - {"a teapot of bob"}
-        listed = [it.session.title async for it in client.list_sessions(text="teapot")]
+        listed = [it.session.title async for it in client.list_sessions(wanted, text="teapot")]
         assert set(listed) == {text.removeprefix("a ") for text in sees[caller]} - {"teapot below"}
     with pytest.raises(sessiond.SessionNotFound):
         await clients["ada"].search_messages_page("teapot", session_id="bobs")

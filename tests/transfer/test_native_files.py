@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import sessiond
-from sessiond import Client, message_update, v1
+from sessiond import Client, message_update, session_filter, v1
 from sessiond.cli import native_files
 from sessiond.cli.openai_files import FormatError
 from tests.cli.command import COMMAND, Cli
@@ -91,6 +91,7 @@ def eventful(client: Client, name: str) -> str:
     return id
 
 
+EVERYTHING = session_filter(whole_tenant=True, include_subagents=True)
 IDS = ("1", "2", "0", "fork")
 
 
@@ -189,7 +190,7 @@ def test_a_native_file_that_was_cut_off_or_changed_is_refused_as_a_whole(
     file.write_bytes(gzip.compress(whole)[:-200])
     assert "can't be read to its end" in into.refused("import", "--format", "native", str(file))
     with Client(empty.target) as new:
-        assert not list(new.list_sessions(include_children=True))
+        assert not list(new.list_sessions(EVERYTHING))
 
 
 def test_sessions_that_differ_are_refused_and_others_go_on(
@@ -229,7 +230,7 @@ def test_D_import_goes_on_when_the_server_was_killed(
 
     def kill() -> None:
         with Client(second.target) as client:
-            while len(list(client.list_sessions(page_size=200))) < 20:
+            while len(list(client.list_sessions(EVERYTHING, page_size=200))) < 20:
                 pass
         second.process.send_signal(signal.SIGKILL)
         second.process.wait()

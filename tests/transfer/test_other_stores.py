@@ -19,7 +19,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 import sessiond
-from sessiond import Client, v1
+from sessiond import Client, session_filter, v1
 from tests.cli.command import COMMAND, Cli
 from tests.support.data import hermes, power_loop
 from tests.support.postgres import Databases
@@ -66,10 +66,11 @@ def log(client: Client, session_id: str) -> list[v1.Message]:
 
 
 def all_sessions(client: Client) -> list[str]:
-    found = client.list_sessions(
-        states=("active", "ended", "archived"), include_children=True, page_size=200
-    )
-    return sorted(summary.session.id for summary in found)
+    found: list[str] = []
+    for archived in (False, True):
+        wanted = session_filter(whole_tenant=True, include_subagents=True, archived=archived)
+        found += [it.session.id for it in client.list_sessions(wanted, page_size=200)]
+    return sorted(found)
 
 
 def check_hermes_session(client: Client, row: sqlite3.Row) -> None:

@@ -96,6 +96,7 @@ from sessiond._errors import (
 )
 from sessiond._openai import from_openai, to_openai
 from sessiond._requests.contexts import Context
+from sessiond._requests.filters import session_filter
 from sessiond._requests.messages import message_update, with_client_ids
 from sessiond._requests.usage import usage_record
 from sessiond._stream import AppendStream
@@ -191,6 +192,7 @@ __all__ = [
     "channel_options",
     "from_openai",
     "message_update",
+    "session_filter",
     "to_openai",
     "usage_record",
     "with_client_ids",

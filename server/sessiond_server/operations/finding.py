@@ -9,11 +9,12 @@ import asyncpg
 
 from sessiond_server.errors import SearchTooCostly, SessionAmbiguous, SessionNotFound
 from sessiond_server.sessions import titles
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.queries import Query
 from sessiond_server.store import lists, reminders, search, sessions
 from sessiond_server.store.database import Connection, Database, SnapshotNeeded
 from sessiond_server.store.keys import SessionKey, session_key
-from sessiond_server.store.lists import ListFilters, ListPlace, Order, Scope
+from sessiond_server.store.lists import Having, ListPlace, Order
 from sessiond_server.store.sessions import SessionRow
 
 _CANDIDATES = 20
@@ -91,14 +92,12 @@ class TextFilter:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What to list, in which order, from which place on. `subtree` is where the session is stored whose
-    descendants are listed; `owner` is whose children alone are counted."""
+    """What to list, in which order, from which place on. `owner` is whose children alone are counted."""
 
-    filters: ListFilters
+    filter: SessionFilter
     order: Order
     after: ListPlace
     limit: int
-    subtree: SessionKey | None
     owner: str | None
     text: TextFilter | None
     with_total: bool
@@ -138,13 +137,12 @@ async def list_page(database: Database, wanted: Listing) -> Listed:
 async def _found(connection: Connection, wanted: Listing) -> Listed:
     """A page without texts. It is cut where the sessions' details take more than `_DETAILS_BYTES`."""
     if wanted.text is None:
-        places, total = await _places(connection, wanted, Scope(wanted.subtree))
+        places, total = await _places(connection, wanted, None)
     else:
         try:
             async with connection.transaction():
-                having = await _having(connection, wanted.filters, wanted.text)
-                scope = Scope(wanted.subtree, having)
-                places, total = await _places(connection, wanted, scope)
+                having = await _having(connection, wanted.filter, wanted.text)
+                places, total = await _places(connection, wanted, having)
         except asyncpg.QueryCanceledError as error:
             raise SearchTooCostly(wanted.text.seconds) from error
     by_key = dict(places[: wanted.limit])
@@ -160,20 +158,20 @@ async def _found(connection: Connection, wanted: Listing) -> Listed:
 
 
 async def _places(
-    connection: Connection, wanted: Listing, scope: Scope
+    connection: Connection, wanted: Listing, having: Having
 ) -> tuple[list[tuple[SessionKey, ListPlace]], tuple[int, bool]]:
     places = await lists.list_page(
-        connection, wanted.filters, wanted.order, wanted.after, wanted.limit + 1, scope
+        connection, wanted.filter, wanted.order, wanted.after, wanted.limit + 1, having
     )
     if not wanted.with_total:
         return places, (0, False)
-    return places, await lists.count(connection, wanted.filters, scope)
+    return places, await lists.count(connection, wanted.filter, having)
 
 
 async def _facts(connection: Connection, rows: list[SessionRow], wanted: Listing) -> list[Preview]:
     """What lists say of sessions besides their rows, as yet without texts."""
     ids = [row.session_id for row in rows]
-    children = await lists.child_counts(connection, wanted.filters.tenant, wanted.owner, ids)
+    children = await lists.child_counts(connection, wanted.filter.tenant, wanted.owner, ids)
     previews = [Preview([], [], children.get(id, 0)) for id in ids]
     times = await reminders.pending_times(connection, rows)
     for row, preview in zip(rows, previews, strict=True):
@@ -182,12 +180,12 @@ async def _facts(connection: Connection, rows: list[SessionRow], wanted: Listing
 
 
 async def _having(
-    connection: Connection, filters: ListFilters, text: TextFilter
+    connection: Connection, wanted: SessionFilter, text: TextFilter
 ) -> list[SessionKey] | str:
     """The sessions with a text, or, where these are many, what finds it in each."""
     found = await search.sessions_with(
         connection,
-        search.Filters.of(filters.tenant, filters.owner, text.query.tsquery),
+        search.Filters.of(wanted.tenant, wanted.owner, text.query.tsquery),
         text.seconds,
         entries=_ENTRIES,
     )

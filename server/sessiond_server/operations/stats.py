@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sessiond_server.errors import ReadQueueFull
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.store import search, stats
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.search import Lag
@@ -19,7 +20,7 @@ _EXACT = 50_000
 """Messages whose sizes are added up; of more a sample is taken."""
 _BLOCKS = 2_000
 _WAITING = 100
-"""Counts of different owners that may wait for their turn."""
+"""Counts of different filters that may wait for their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,16 @@ class Counting:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._running = asyncio.Lock()
-        self._next: dict[tuple[str, str | None], asyncio.Task[Stats]] = {}
+        self._next: dict[SessionFilter, asyncio.Task[Stats]] = {}
         self._tasks: set[asyncio.Task[Stats]] = set()
 
-    async def stats(self, tenant: str, owner: str | None) -> Stats:
-        """The counts of a tenant, or of an owner of it, from a moment after this call."""
-        wanted = (tenant, owner)
+    async def stats(self, wanted: SessionFilter) -> Stats:
+        """The counts of the sessions that fit, from a moment after this call."""
         task = self._next.get(wanted)
         if task is None:
             if len(self._next) >= _WAITING:
                 raise ReadQueueFull(_WAITING)
-            task = self._next[wanted] = asyncio.create_task(self._count(tenant, owner))
+            task = self._next[wanted] = asyncio.create_task(self._count(wanted))
             self._tasks.add(task)
             task.add_done_callback(self._done)
         return await asyncio.shield(task)
@@ -64,27 +64,25 @@ class Counting:
         if not task.cancelled():
             task.exception()  # seen here, should nobody wait for it any more
 
-    async def _count(self, tenant: str, owner: str | None) -> Stats:
+    async def _count(self, wanted: SessionFilter) -> Stats:
         async with self._running:
-            del self._next[(tenant, owner)]
+            del self._next[wanted]
             async with self._database.snapshot() as connection:
-                return await _read(connection, tenant, owner)
+                return await _read(connection, wanted)
 
 
-async def _read(connection: Connection, tenant: str, owner: str | None) -> Stats:
-    rows = await stats.count(
-        connection, tenant, owner, sessions=_SESSIONS + 1, rows=_STATES + SOURCES
-    )
+async def _read(connection: Connection, wanted: SessionFilter) -> Stats:
+    rows = await stats.count(connection, wanted, sessions=_SESSIONS + 1, rows=_STATES + SOURCES)
     states = [row for row in rows if row.state is not None]
     sources = [row for row in rows if row.state is None][:SOURCES]
     total = _sum(states)
-    offloaded = await stats.offloaded(connection, tenant, owner, sessions=_SESSIONS)
+    offloaded = await stats.offloaded(connection, wanted, sessions=_SESSIONS)
     estimated = total.messages - offloaded.messages > _EXACT
     if estimated:
-        mean = await stats.mean_size(connection, tenant, owner, _BLOCKS)
+        mean = await stats.mean_size(connection, wanted, _BLOCKS)
         size = round((mean or 0) * max(0, total.messages - offloaded.messages))
     else:
-        size = await stats.hot_bytes(connection, tenant, owner)
+        size = await stats.hot_bytes(connection, wanted)
     return Stats(
         states,
         sources,
@@ -94,7 +92,7 @@ async def _read(connection: Connection, tenant: str, owner: str | None) -> Stats
         size,
         offloaded,
         estimated,
-        await search.lag(connection, tenant, owner, _SESSIONS),
+        await search.lag(connection, wanted, _SESSIONS),
         await search.complete_time(connection),
     )
 

@@ -4,7 +4,7 @@ request.
 A key may be bound to an owner. Its caller sees that owner's sessions alone, and learns nothing of others: a
 session of somebody else is looked for under a key under which there is none, so that every call answers
 what it answers for a session that doesn't exist. What such a caller may ask for is derived from the
-request's form: it names sessions, or has an owner to filter by, or is refused.
+request's form: it names sessions, or has a filter of sessions or an owner, or is refused.
 
 An id may change hands while a call is under way: its session is deleted, and somebody else makes one.
 Whatever changes a session sees its owner under the lock of its head, see `OwnersKey`; what was read is shown
@@ -25,7 +25,7 @@ from uuid import UUID
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from sessiond.v1 import message_pb2, session_pb2
+from sessiond.v1 import message_pb2, session_filter_pb2, session_pb2
 from sessiond_server.errors import (
     CredentialsInvalid,
     DatabaseUnavailable,
@@ -243,6 +243,12 @@ class Access:
             if holder.owner not in ("", owner):
                 raise PermissionDenied("The API key is bound to another owner.", "owner")
             holder.owner = owner
+        for wanted in filters(request):
+            if wanted.whole_tenant or (wanted.HasField("owner") and wanted.owner != owner):
+                raise PermissionDenied(
+                    "The API key is bound to an owner: it can't ask for other sessions.", "owner"
+                )
+            wanted.owner = owner
         ids = {it for it in places.ids(request) if it}
         if not ids and not follows:
             return
@@ -270,17 +276,24 @@ def owners(request: Message) -> Iterator[Any]:
     return _places(request.DESCRIPTOR).owners_of(request)
 
 
+def filters(request: Message) -> Iterator[Any]:
+    """The filters of sessions in a request, those that it leaves out included."""
+    return _places(request.DESCRIPTOR).filters_of(request)
+
+
 Walk = Callable[[Any], Iterator[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where a type of request names sessions, their parents, and owners."""
+    """Where a type of request names sessions, their parents and owners, and has filters of sessions."""
 
     ids: Walk
     parents_of: Walk
     owners_of: Walk
+    filters_of: Walk
     owners: bool
+    """Whether it has owners or filters."""
 
 
 @cache
@@ -289,7 +302,9 @@ def _places(descriptor: Descriptor) -> _Places:
     ids = [walk for kind, walk in found if kind == "id"]
     parents = [walk for kind, walk in found if kind == "parent"]
     owners = [walk for kind, walk in found if kind == "owner"]
-    return _Places(_chain(ids), _chain(parents), _chain(owners), bool(owners))
+    wanted = [walk for kind, walk in found if kind == "filter"]
+    bindable = bool(owners or wanted)
+    return _Places(_chain(ids), _chain(parents), _chain(owners), _chain(wanted), bindable)
 
 
 def _chain(walks: list[Walk]) -> Walk:
@@ -300,13 +315,16 @@ def _walks(descriptor: Descriptor, path: tuple[FieldDescriptor, ...]) -> Iterato
     """What a type names, at any depth: the message log holds no sessions' names."""
     is_session = descriptor is session_pb2.Session.DESCRIPTOR
     is_parent = descriptor is session_pb2.SessionParent.DESCRIPTOR
+    is_filter = descriptor is session_filter_pb2.SessionFilter.DESCRIPTOR
     for its in descriptor.fields:
         if its.type == FieldDescriptor.TYPE_STRING:
             if its.name in _SESSION_IDS or (its.name == "id" and (is_session or is_parent)):
                 yield "id", _values(path, its)
-            if its.name == "owner":
+            if its.name == "owner" and not is_filter:
                 yield "owner", _holders(path)
         elif its.message_type is not None and _may_name(its.message_type, path):
+            if its.message_type is session_filter_pb2.SessionFilter.DESCRIPTOR:
+                yield "filter", _filters(path, its)
             yield from _walks(its.message_type, (*path, its))
     if is_parent:
         yield "parent", _holders(path)
@@ -332,6 +350,17 @@ def _holders(path: tuple[FieldDescriptor, ...]) -> Walk:
                 yield from found
             elif holder.HasField(path[-1].name):
                 yield found
+
+    return walk
+
+
+def _filters(path: tuple[FieldDescriptor, ...], last: FieldDescriptor) -> Walk:
+    """The filters of a field, unless another one of its oneof is given."""
+
+    def walk(request: Any) -> Iterator[Any]:
+        for holder in _holders(path)(request):
+            if last.containing_oneof is None or holder.HasField(last.name):
+                yield getattr(holder, last.name)
 
     return walk
 

@@ -29,6 +29,7 @@ LABELS: Final = 64
 LABEL_KEY: Final = 63
 LABEL_FILTERS: Final = 16
 SOURCES: Final = 64
+AGENTS: Final = 64
 
 CALL_MESSAGES: Final = 1000
 CALL_BYTES: Final = 2 * 2**20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -24,8 +23,10 @@ from sessiond_server.rpc import (
 )
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.session_filters import filter_in
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.store.database import Database
-from sessiond_server.store.lists import ListFilters, ListPlace
+from sessiond_server.store.lists import ListPlace
 from sessiond_server.store.sessions import SessionRow
 
 UPDATABLE = frozenset(
@@ -42,8 +43,6 @@ UPDATABLE = frozenset(
     }
 )
 _STATES = frozenset({pb.SESSION_STATE_ACTIVE, pb.SESSION_STATE_ARCHIVED})
-_ALL_STATES = frozenset(pb.SessionState.values()) - {pb.SESSION_STATE_UNSPECIFIED}
-_LISTED_STATES = [pb.SESSION_STATE_ACTIVE, pb.SESSION_STATE_ENDED]
 _VIEWS = frozenset(pb.SessionView.values())
 _FIRST_PLACE = ListPlace(True, datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
@@ -118,20 +117,19 @@ class SessionServicer:
         self, request: rpc.ListSessionsRequest, _: Context
     ) -> rpc.ListSessionsResponse:
         size = checks.page_size(request, limits.SESSION_PAGE)
-        filters = _filters(request)
-        call = _token_call(request)
+        wanted = _filter(request)
+        call = page_tokens.call_of("ListSessions", request)
         created = request.order_by == rpc.SESSION_ORDER_CREATE_TIME
-        wanted = Listing(
-            filters,
+        listing = Listing(
+            wanted,
             "create_time" if created else "listed_time",
             _place(request.page_token, call) if request.page_token else _FIRST_PLACE,
             size,
-            access.key_of(request.subtree_of) if request.subtree_of else None,
             access.owner(),
             self._text(request),
             request.with_total,
         )
-        page = await finding.list_page(self.database, wanted)
+        page = await finding.list_page(self.database, listing)
         more = page.more
         answer, used, full = rpc.ListSessionsResponse(), 0, request.view == pb.SESSION_VIEW_FULL
         for row, preview, place in page.rows:
@@ -243,39 +241,12 @@ class SessionServicer:
         return rpc.ForkSessionResponse(session=sessions_io.session_out(row))
 
 
-def _filters(request: rpc.ListSessionsRequest) -> ListFilters:
+def _filter(request: rpc.ListSessionsRequest) -> SessionFilter:
     with Checks() as check:
-        for field in ("owner", "agent"):
-            check.text(field, getattr(request, field))
-        for field in ("parent_id", "subtree_of"):
-            if getattr(request, field):
-                check.session_id(field, getattr(request, field))
-        for field in ("sources", "exclude_sources"):
-            check.texts(field, getattr(request, field), limits.SOURCES)
-        check.enums("states", request.states, _ALL_STATES)
-        check.labels("labels", request.labels.items(), len(request.labels), limits.LABEL_FILTERS)
-        if request.HasField("idle_since"):
-            check.timestamp("idle_since", request.idle_since)
+        wanted = filter_in(request.filter, "filter", check, archived=False)
         check.enum("order_by", request.order_by, rpc.SessionOrder.values())
         check.enum("view", request.view, _VIEWS)
-    family = bool(request.include_children or request.parent_id or request.subtree_of)
-    return ListFilters(
-        tenant=access.tenant(),
-        owner=request.owner or None,
-        sources=list(request.sources) or None,
-        exclude_sources=list(request.exclude_sources) or None,
-        agent=request.agent or None,
-        parent_id=request.parent_id or None,
-        subtree_of=request.subtree_of or None,
-        states=[int(state) for state in request.states] or [int(s) for s in _LISTED_STATES],
-        labels_json=json.dumps(dict(request.labels)) if request.labels else None,
-        idle_since=checks.moment(request.idle_since) if request.HasField("idle_since") else None,
-        include_children=family,
-    )
-
-
-def _token_call(request: rpc.ListSessionsRequest) -> bytes:
-    return page_tokens.call_of("ListSessions", request)
+    return wanted
 
 
 def _place(token: str, call: bytes) -> ListPlace:

@@ -9,7 +9,7 @@ from sessiond_server.store.stats import Count
 
 
 def stats_out(stats: Stats) -> rpc.GetTenantStatsResponse:
-    """The counts of a tenant or an owner."""
+    """The counts of the sessions that fit."""
     return rpc.GetTenantStatsResponse(
         session_count=stats.total.sessions,
         subagent_session_count=stats.total.subagents,

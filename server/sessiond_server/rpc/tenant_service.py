@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from sessiond.v1 import tenant_service_pb2 as rpc
 from sessiond_server.operations.stats import Counting
-from sessiond_server.rpc import access, stats_io
+from sessiond_server.rpc import stats_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.store.database import Database
 
 
@@ -26,6 +27,5 @@ class TenantServicer:
         self, request: rpc.GetTenantStatsRequest, _: Context
     ) -> rpc.GetTenantStatsResponse:
         with Checks() as check:
-            check.text("owner", request.owner)
-        found = await self._counting.stats(access.tenant(), request.owner or None)
-        return stats_io.stats_out(found)
+            wanted = filter_in(request.filter, "filter", check)
+        return stats_io.stats_out(await self._counting.stats(wanted))

@@ -11,8 +11,10 @@ from uuid import UUID
 
 import asyncpg
 
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.passages import ENTRY_VERSION
 from sessiond_server.store.database import Connection, known_columns
+from sessiond_server.store.filters import fitting
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Marks, StoredMessage
 from sessiond_server.store.sql import QUERIES, query
@@ -210,10 +212,10 @@ class Lag(NamedTuple):
     messages: int
 
 
-async def lag(connection: Connection, tenant: str, owner: str | None, sessions: int) -> Lag:
-    """How much of a tenant, or of an owner, isn't indexed yet, of so many sessions that it looks at."""
-    values = (tenant, owner, sessions, ENTRY_VERSION)
-    row = await connection.fetchrow(query("search_lag"), *values)
+async def lag(connection: Connection, wanted: SessionFilter, sessions: int) -> Lag:
+    """How much of the sessions that fit isn't indexed yet, of so many that it looks at."""
+    text, values = fitting("search_lag", wanted, wanted.tenant, sessions, ENTRY_VERSION)
+    row = await connection.fetchrow(text, *values)
     assert row is not None
     return Lag(row[0], row[1])
 

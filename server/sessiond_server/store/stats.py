@@ -1,11 +1,12 @@
-"""Counts over all sessions of a tenant or an owner."""
+"""Counts over all sessions that fit a filter."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.store.database import Connection
-from sessiond_server.store.sql import query
+from sessiond_server.store.filters import fitting
 
 
 class Count(NamedTuple):
@@ -20,16 +21,17 @@ class Count(NamedTuple):
 
 
 async def count(
-    connection: Connection, tenant: str, owner: str | None, *, sessions: int, rows: int
+    connection: Connection, wanted: SessionFilter, *, sessions: int, rows: int
 ) -> list[Count]:
     """Counts by state, then by source, those of most sessions first; of so many sessions at most."""
-    found = await connection.fetch(query("count_sessions"), tenant, owner, sessions, rows)
-    return [Count(*row) for row in found]
+    text, values = fitting("count_sessions", wanted, wanted.tenant, sessions, rows)
+    return [Count(*row) for row in await connection.fetch(text, *values)]
 
 
-async def hot_bytes(connection: Connection, tenant: str, owner: str | None) -> int:
+async def hot_bytes(connection: Connection, wanted: SessionFilter) -> int:
     """What the messages take that aren't offloaded."""
-    size: int = await connection.fetchval(query("hot_bytes"), tenant, owner)
+    text, values = fitting("hot_bytes", wanted, wanted.tenant)
+    size: int = await connection.fetchval(text, *values)
     return size
 
 
@@ -41,20 +43,16 @@ class Offloaded(NamedTuple):
     stored_bytes: int
 
 
-async def offloaded(
-    connection: Connection, tenant: str, owner: str | None, *, sessions: int
-) -> Offloaded:
+async def offloaded(connection: Connection, wanted: SessionFilter, *, sessions: int) -> Offloaded:
     """What is offloaded of so many sessions at most."""
-    row = await connection.fetchrow(query("offloaded_totals"), tenant, owner, sessions)
+    text, values = fitting("offloaded_totals", wanted, wanted.tenant, sessions)
+    row = await connection.fetchrow(text, *values)
     assert row is not None
     return Offloaded(*row)
 
 
-async def mean_size(
-    connection: Connection, tenant: str, owner: str | None, blocks: int
-) -> float | None:
+async def mean_size(connection: Connection, wanted: SessionFilter, blocks: int) -> float | None:
     """The mean size of these messages, by a sample; `None` if the sample has none of them."""
-    mean: float | None = await connection.fetchval(
-        query("hot_bytes_sampled"), tenant, owner, float(blocks)
-    )
+    text, values = fitting("hot_bytes_sampled", wanted, wanted.tenant, float(blocks))
+    mean: float | None = await connection.fetchval(text, *values)
     return mean

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from sessiond import v1
@@ -148,62 +147,35 @@ def resolve_session(
     lambda page: page.sessions,
 )
 def list_sessions(
+    filter: v1.SessionFilter | None = None,
     *,
-    owner: str = "",
-    sources: Iterable[str] = (),
-    exclude_sources: Iterable[str] = (),
-    agent: str = "",
-    parent_id: str = "",
-    subtree_of: str = "",
-    states: Iterable[values.SessionState] = (),
-    labels: Mapping[str, str] | None = None,
-    idle_since: datetime | None = None,
-    include_children: bool = False,
+    text: str = "",
     order_by: values.SessionOrder | None = None,
     view: values.SessionView | None = None,
-    text: str = "",
     with_total: bool = False,
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.ListSessionsRequest:
     """Iterates over the summaries of sessions: pinned ones first, then the newest first.
 
-    All filters must hold. Pages are read as the iteration goes on.
+    Pages are read as the iteration goes on.
 
     Args:
-        owner: Only this owner's.
-        sources: Only of these sources. At most 64.
-        exclude_sources: Not of these sources. At most 64.
-        agent: Only of this agent.
-        parent_id: Only the children of this session; includes sub-agents.
-        subtree_of: Only the descendants of this session at any depth; includes sub-agents.
-        states: Only in these states, of `active`, `ended`, `archived`. Left out, all but archived.
-        labels: Only with all of these labels. At most 16.
-        idle_since: Only those that nobody has written to since this time, which has a time zone.
-        include_children: Whether to list sub-agents' sessions as well.
+        filter: Which sessions: a `session_filter`. Required, but with an API key that is bound to an owner.
+        text: Only with this in their title or in a message: words and phrases as in `search_messages`.
         order_by: `last_activity` (the default), kept to the minute, or `create_time`.
         view: `basic` (the default) without system prompt, config and metadata, or `full`.
-        text: Only with this in their title or in a message: words and phrases as in `search_messages`.
         with_total: Whether to count them all as well: the `total_size` of `list_sessions_page`.
         page_size: Sessions a page: 0 is 50, at most 200.
-        page_token: Where to begin: the `next_page_token` of a page with the same filters.
+        page_token: Where to begin: the `next_page_token` of a page with the same filter.
     """
     return v1.ListSessionsRequest(
-        page_size=page_size,
-        page_token=page_token,
-        owner=owner,
-        sources=sources,
-        exclude_sources=exclude_sources,
-        agent=agent,
-        parent_id=parent_id,
-        subtree_of=subtree_of,
-        states=[_state(state) for state in states],
-        labels=labels,
-        idle_since=values.timestamp(idle_since),
-        include_children=include_children,
+        filter=filter,
+        text=text,
         order_by=enum_value(v1.SessionOrder, "SESSION_ORDER_", order_by),
         view=enum_value(v1.SessionView, "SESSION_VIEW_", view),
-        text=text,
+        page_size=page_size,
+        page_token=page_token,
         with_total=with_total,
     )
 

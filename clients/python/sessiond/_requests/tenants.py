@@ -9,10 +9,10 @@ _rpc = Service("sessiond.v1.TenantService").rpc
 
 
 @unary(_rpc("GetTenantStats", v1.GetTenantStatsRequest, v1.GetTenantStatsResponse), whole)
-def get_tenant_stats(owner: str = "") -> v1.GetTenantStatsRequest:
-    """Counts the sessions, by state and source, and what they hold, in messages, calls and bytes.
+def get_tenant_stats(filter: v1.SessionFilter | None = None) -> v1.GetTenantStatsRequest:
+    """Counts sessions, by state and source, and what they hold, in messages, calls and bytes.
 
     Args:
-        owner: Only this owner's sessions.
+        filter: Which sessions: a `session_filter`. Required, but with an API key that is bound to an owner.
     """
-    return v1.GetTenantStatsRequest(owner=owner)
+    return v1.GetTenantStatsRequest(filter=filter)

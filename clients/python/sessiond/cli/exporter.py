@@ -15,7 +15,9 @@ from typing import BinaryIO, Literal, cast
 
 import sessiond
 from sessiond import Client
+from sessiond.cli.filters import filter_of
 from sessiond.cli.openai_files import from_session, line_chunks
+from sessiond.cli.terminal import Run
 
 View = Literal["transcript", "context", "all"]
 
@@ -23,15 +25,17 @@ _LIST_PAGE = 200
 _MESSAGE_PAGE = 500
 
 
-def all_ids(client: Client) -> list[str]:
+def all_ids(run: Run) -> list[str]:
     """The ids of all sessions, sub-agents' and archived ones too, in the order of their ids."""
-    summaries = client.list_sessions(
-        states=("active", "ended", "archived"),
-        include_children=True,
-        order_by="create_time",
-        page_size=_LIST_PAGE,
-    )
-    return sorted({summary.session.id for summary in summaries})
+    ids: set[str] = set()
+    for archived in (False, True):
+        summaries = run.client.list_sessions(
+            filter_of(run, archived=archived, subagents=True),
+            order_by="create_time",
+            page_size=_LIST_PAGE,
+        )
+        ids |= {summary.session.id for summary in summaries}
+    return sorted(ids)
 
 
 def export_sessions(

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import sessiond
-from sessiond import Client, Event, v1
+from sessiond import Client, Event, session_filter, v1
 from sessiond._watch import worth_another_try
 
 _SILENTLY = 2.0
@@ -20,11 +20,6 @@ _END = 2**63
 """The time of what stands behind everything, in nanoseconds."""
 _DRAFTS = {"draft_changed", "draft_ended"}
 _WITHOUT_TOKEN = {"session_deleted", *_DRAFTS}
-_STATES = (
-    v1.SessionState.SESSION_STATE_ACTIVE,
-    v1.SessionState.SESSION_STATE_ENDED,
-    v1.SessionState.SESSION_STATE_ARCHIVED,
-)
 
 
 class Follower:
@@ -97,13 +92,12 @@ class Follower:
         return events[messages[-self._lines] :] if 0 < self._lines < len(messages) else events
 
     def _descendants(self) -> set[str]:
-        found = self._client.list_sessions(
-            subtree_of=self._session.id,
-            include_children=True,
-            states=_STATES,
-            page_size=_MAX_PAGE,
-        )
-        return {summary.session.id for summary in found}
+        found: set[str] = set()
+        for archived in (False, True):
+            wanted = session_filter(subtree_of=self._session.id, archived=archived)
+            listed = self._client.list_sessions(wanted, page_size=_MAX_PAGE)
+            found |= {summary.session.id for summary in listed}
+        return found
 
     def _start(self) -> str | int:
         session = self._session

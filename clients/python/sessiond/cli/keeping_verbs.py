@@ -10,6 +10,7 @@ from rich.text import Text
 
 from sessiond import v1
 from sessiond.cli import arguments, options
+from sessiond.cli.filters import filter_of
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.retention import pruned_lines, pruned_total
 from sessiond.cli.render.stats import sources_lines, stats_lines
@@ -22,9 +23,9 @@ _MAX_PAGE = 200
 
 
 @verb(app, "stats", "stats", "stats --owner ann -o json | jq .message_count")
-def stats(run: Run, owner: options.OnlyOwner = "", output: Output = Format.TABLE) -> None:
+def stats(run: Run, owner: options.OfOwner = None, output: Output = Format.TABLE) -> None:
     """Counts the sessions by state and by source, their messages, tool calls and bytes."""
-    found = run.client.get_tenant_stats(owner)
+    found = run.client.get_tenant_stats(filter_of(run, owner=owner, subagents=True))
     if output is not Format.TABLE:
         return write(plain(found), output)
     for line in stats_lines(found):

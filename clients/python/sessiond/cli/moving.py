@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sessiond import Client, v1
+from sessiond import Client, session_filter, v1
 from sessiond.cli import native_files
 from sessiond.cli.openai_files import FormatError, decompressed
 from sessiond.cli.patience import Patience
@@ -98,7 +98,9 @@ class MoveRun:
                     if outcome.HasField("error"):
                         self._on_error(self.moved.errors[-1])
 
-        self._patience.call(lambda: self._client.list_sessions_page(page_size=1))
+        self._patience.call(
+            lambda: self._client.list_sessions_page(session_filter(whole_tenant=True), page_size=1)
+        )
         self._patience.call(attempt)
 
     def _left(

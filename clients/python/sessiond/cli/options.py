@@ -24,7 +24,6 @@ class State(StrEnum):
 
     ACTIVE = "active"
     ENDED = "ended"
-    ARCHIVED = "archived"
 
 
 class ReminderState(StrEnum):
@@ -85,16 +84,21 @@ IfMissing = Annotated[
 
 # Which sessions
 OnlyOwner = Annotated[str, typer.Option(help="Only this owner's.")]
+OfOwner = Annotated[
+    str | None, typer.Option(help="Only this owner's; empty: those without.", show_default=False)
+]
 OnlySources = Annotated[list[str] | None, typer.Option(help="Only of this source; repeatable.")]
 NotSources = Annotated[list[str] | None, typer.Option(help="Not of this source; repeatable.")]
 OnlyAgent = Annotated[str, typer.Option(help="Only of this agent.")]
-OnlyStates = Annotated[list[State] | None, typer.Option(help="Only in this state; repeatable.")]
-EverySession = Annotated[
-    bool, typer.Option("--all", "-a", help="With archived and sub-agents' sessions.")
+OnlyAgents = Annotated[
+    list[str] | None, typer.Option("--agent", help="Only of this agent; repeatable.")
 ]
+OnlyStates = Annotated[list[State] | None, typer.Option(help="Only in this state; repeatable.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Only archived ones.")]
+EverySession = Annotated[bool, typer.Option("--all", "-a", help="With sub-agents' sessions.")]
 OnlyLabels = Annotated[list[str] | None, typer.Option(help="Only with KEY=VALUE; repeatable.")]
 OnlyParent = Annotated[str, typer.Option(help="Only children of this session.")]
-OnlySubtree = Annotated[str, typer.Option(help="Only descendants of this session.")]
+OnlySubtree = Annotated[str, typer.Option(help="Only this session and its descendants.")]
 OnlyIdle = Annotated[str, typer.Option(help="Only without activity for so long: 90min, 2h, 7d.")]
 OnlyText = Annotated[str, typer.Option(help="Only with these words in the title or a message.")]
 Sort = Annotated[Order, typer.Option(help="By what, the newest first.")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from sessiond import v1
 from sessiond.cli import arguments, options
+from sessiond.cli.filters import filter_of
 from sessiond.cli.output import Format, Json, plain, write, write_all
 from sessiond.cli.render.prose import count, one_line
 from sessiond.cli.render.sessions import sessions_lines
@@ -59,11 +59,12 @@ def create(
 @verb(app, "ls", "ls --source cli --idle 2d", "ls -o json | jq -r '.[].id'")
 def ls(
     run: Run,
-    owner: options.OnlyOwner = "",
+    owner: options.OfOwner = None,
     source: options.OnlySources = None,
     exclude_source: options.NotSources = None,
-    agent: options.OnlyAgent = "",
+    agent: options.OnlyAgents = None,
     state: options.OnlyStates = None,
+    archived: options.Archived = False,
     every: options.EverySession = False,
     label: options.OnlyLabels = None,
     parent: options.OnlyParent = "",
@@ -75,19 +76,22 @@ def ls(
     output: Output = Format.TABLE,
 ) -> None:
     """Lists sessions: pinned ones first, then the newest. Without archived and sub-agents' ones."""
-    states = state or (list(options.State) if every else [])
-    idle_since = datetime.now(UTC) - arguments.duration(idle) if idle else None
-    found = run.client.list_sessions(
+    wanted = filter_of(
+        run,
         owner=owner,
-        sources=source or (),
-        exclude_sources=exclude_source or (),
+        source=source,
+        exclude_source=exclude_source,
         agent=agent,
-        states=[v1.SessionState.Value(f"SESSION_STATE_{it.name}") for it in states],
-        include_children=every,
-        labels=arguments.labels(label),
-        parent_id=run.find(parent).id if parent else "",
-        subtree_of=run.find(subtree).id if subtree else "",
-        idle_since=idle_since,
+        state=state,
+        archived=archived,
+        label=label,
+        parent=parent,
+        subtree=subtree,
+        idle=idle,
+        subagents=every,
+    )
+    found = run.client.list_sessions(
+        wanted,
         text=text,
         order_by="create_time" if sort is options.Order.CREATED else "last_activity",
         page_size=min(limit + 1, _MAX_PAGE) if limit else _MAX_PAGE,

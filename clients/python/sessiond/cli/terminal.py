@@ -63,6 +63,17 @@ class Run:
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_IN_A_PIPE
         return _Console(width=width, highlight=False, markup=False, emoji=False)
 
+    @cached_property
+    def bound(self) -> bool:
+        """Whether the API key is bound to an owner: then every filter implies him."""
+        if not os.environ.get(API_KEY_VARIABLE):
+            return False
+        try:
+            self.client.list_sessions_page(sessiond.session_filter(whole_tenant=True), page_size=1)
+        except sessiond.PermissionDenied as error:
+            return error.metadata.get("permission") == "owner"
+        return False
+
     def find(self, session: str, *, newest: bool = False) -> Session:
         """The session that a person means: an id, the unique beginning of one, or exactly this title, or
         the newest of its series."""

@@ -216,7 +216,7 @@ def export(
         return
     if continuations:
         raise typer.BadParameter("--continuations is for --format native")
-    ids = [run.find(name).id for name in sessions] if sessions else all_ids(run.client)
+    ids = [run.find(name).id for name in sessions] if sessions else all_ids(run)
     written = 0
     with destination(file) as stream, _progress(len(ids) if file else None) as (tick, _):
         for written, _id in enumerate(export_sessions(run.client, ids, _VIEWS[view], stream), 1):

@@ -7,9 +7,9 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -249,120 +249,56 @@ Global___ResolveSessionResponse: _TypeAlias = ResolveSessionResponse  # noqa: Y0
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
-    """ListSessionsRequest says which sessions to list. All filters must hold."""
+    """ListSessionsRequest says which sessions to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
-    SOURCES_FIELD_NUMBER: _builtins.int
-    EXCLUDE_SOURCES_FIELD_NUMBER: _builtins.int
-    AGENT_FIELD_NUMBER: _builtins.int
-    PARENT_ID_FIELD_NUMBER: _builtins.int
-    SUBTREE_OF_FIELD_NUMBER: _builtins.int
-    STATES_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    IDLE_SINCE_FIELD_NUMBER: _builtins.int
-    INCLUDE_CHILDREN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WITH_TOTAL_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """How many sessions a page holds at most: 0 is 50, above 200 is 200, negative is refused."""
-    page_token: _builtins.str
-    """The `next_page_token` of the page before; the other fields must be as they were there,
-    `page_size` excepted.
+    text: _builtins.str
+    """Only those that have this in their title, or in a message that isn't rewound: words and phrases as
+    in `SearchMessagesRequest.query`, all of them in the title or all in one message. Titles and messages
+    are indexed soon after they are committed.
     """
-    owner: _builtins.str
-    """Only this owner's."""
-    agent: _builtins.str
-    """Only of this agent."""
-    parent_id: _builtins.str
-    """Only the children of this session; includes sub-agents."""
-    subtree_of: _builtins.str
-    """Only the descendants of this session at any depth, itself excluded; includes sub-agents."""
-    include_children: _builtins.bool
-    """Whether to list the sessions of sub-agents as well."""
     order_by: Global___SessionOrder.ValueType
     """By what to order within pinned and not pinned ones; left out it is the last activity, which for
     this purpose is kept to the minute.
     """
     view: _session_pb2.SessionView.ValueType
     """How much of each session; left out it is basic."""
-    text: _builtins.str
-    """Only those that have this in their title, or in a message that isn't rewound: words and phrases as
-    in `SearchMessagesRequest.query`, all of them in the title or all in one message. Titles and messages
-    are indexed soon after they are committed.
+    page_size: _builtins.int
+    """How many sessions a page holds at most: 0 is 50, above 200 is 200, negative is refused."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; the other fields must be as they were there,
+    `page_size` excepted.
     """
     with_total: _builtins.bool
     """Whether to count as well how many sessions the list holds, on all pages together. NOTE cost: the count
     looks at up to 200,000 sessions, whatever the size of the page, so ask for it once.
     """
     @_builtins.property
-    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only of these sources. At most 64."""
-
-    @_builtins.property
-    def exclude_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not of these sources. At most 64."""
-
-    @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.SessionState.ValueType]:
-        """Only in these states. Left out, all but archived ones."""
-
-    @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only with all of these labels. At most 16."""
-
-    @_builtins.property
-    def idle_since(self) -> _timestamp_pb2.Timestamp:
-        """Only those that nobody has written to since this time."""
+    def filter(self) -> _session_filter_pb2.SessionFilter:
+        """Which sessions; any of its fields. Required. Left out, `archived` is false."""
 
     def __init__(
         self,
         *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-        owner: _builtins.str = ...,
-        sources: _abc.Iterable[_builtins.str] | None = ...,
-        exclude_sources: _abc.Iterable[_builtins.str] | None = ...,
-        agent: _builtins.str = ...,
-        parent_id: _builtins.str = ...,
-        subtree_of: _builtins.str = ...,
-        states: _abc.Iterable[_session_pb2.SessionState.ValueType] | None = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        idle_since: _timestamp_pb2.Timestamp | None = ...,
-        include_children: _builtins.bool = ...,
+        filter: _session_filter_pb2.SessionFilter | None = ...,
+        text: _builtins.str = ...,
         order_by: Global___SessionOrder.ValueType = ...,
         view: _session_pb2.SessionView.ValueType = ...,
-        text: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
         with_total: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_since", b"idle_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "exclude_sources", b"exclude_sources", "idle_since", b"idle_since", "include_children", b"include_children", "labels", b"labels", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "sources", b"sources", "states", b"states", "subtree_of", b"subtree_of", "text", b"text", "view", b"view", "with_total", b"with_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "text", b"text", "view", b"view", "with_total", b"with_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -118,7 +118,11 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """ListSessions lists sessions, pinned ones first, then the newest first.
+        """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
+        the sessions on it, however many there are before it: by owner, agents, sources, parent, subtree, states,
+        or a range of the time that the list is ordered by. NOTE cost: sessions that don't fit a label,
+        `exclude_sources`, `end_time`, a text or a range of the other time are passed over one by one, as are
+        those that don't fit the second where two of the former are given.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

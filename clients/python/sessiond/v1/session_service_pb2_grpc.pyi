@@ -47,7 +47,12 @@ class SessionServiceStub:
     several ids is ambiguous.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """ListSessions lists sessions, pinned ones first, then the newest first."""
+    """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
+    the sessions on it, however many there are before it: by owner, agents, sources, parent, subtree, states,
+    or a range of the time that the list is ordered by. NOTE cost: sessions that don't fit a label,
+    `exclude_sources`, `end_time`, a text or a range of the other time are passed over one by one, as are
+    those that don't fit the second where two of the former are given.
+    """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]
     """UpdateSession changes the facts that its mask names, all or none."""
     NextTitle: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.NextTitleRequest, _session_service_pb2.NextTitleResponse]
@@ -94,7 +99,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     several ids is ambiguous.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """ListSessions lists sessions, pinned ones first, then the newest first."""
+    """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
+    the sessions on it, however many there are before it: by owner, agents, sources, parent, subtree, states,
+    or a range of the time that the list is ordered by. NOTE cost: sessions that don't fit a label,
+    `exclude_sources`, `end_time`, a text or a range of the other time are passed over one by one, as are
+    those that don't fit the second where two of the former are given.
+    """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
     """UpdateSession changes the facts that its mask names, all or none."""
     NextTitle: _aio.UnaryUnaryMultiCallable[_session_service_pb2.NextTitleRequest, _session_service_pb2.NextTitleResponse]  # type: ignore[assignment]
@@ -162,7 +172,12 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """ListSessions lists sessions, pinned ones first, then the newest first."""
+        """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
+        the sessions on it, however many there are before it: by owner, agents, sources, parent, subtree, states,
+        or a range of the time that the list is ordered by. NOTE cost: sessions that don't fit a label,
+        `exclude_sources`, `end_time`, a text or a range of the other time are passed over one by one, as are
+        those that don't fit the second where two of the former are given.
+        """
 
     @_abc_1.abstractmethod
     def UpdateSession(

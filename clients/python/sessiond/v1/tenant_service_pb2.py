@@ -24,23 +24,24 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
+from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/tenant_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/session.proto\"&\n\x15GetTenantStatsRequest\x12\r\n\x05owner\x18\x01 \x01(\t\"\x9b\x04\n\x16GetTenantStatsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x1e\n\x16subagent_session_count\x18\x02 \x01(\x03\x12\'\n\x06states\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.StateStats\x12)\n\x07sources\x18\x04 \x03(\x0b\x32\x18.sessiond.v1.SourceStats\x12/\n\rother_sources\x18\x05 \x01(\x0b\x32\x18.sessiond.v1.SourceStats\x12\x15\n\rmessage_count\x18\x06 \x01(\x03\x12\x17\n\x0ftool_call_count\x18\x07 \x01(\x03\x12\x11\n\thot_bytes\x18\x08 \x01(\x03\x12\x1b\n\x13hot_bytes_estimated\x18\t \x01(\x08\x12\x0f\n\x07partial\x18\n \x01(\x08\x12\x1f\n\x17offloaded_message_count\x18\x0b \x01(\x03\x12\x17\n\x0foffloaded_bytes\x18\x0c \x01(\x03\x12\x1e\n\x16offloaded_stored_bytes\x18\r \x01(\x03\x12\x1f\n\x17unindexed_session_count\x18\x0e \x01(\x03\x12\x1f\n\x17unindexed_message_count\x18\x0f \x01(\x03\x12\x38\n\x14indexed_through_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\nStateStats\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\x15\n\rsession_count\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\"K\n\x0bSourceStats\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x15\n\rsession_count\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x32j\n\rTenantService\x12Y\n\x0eGetTenantStats\x12\".sessiond.v1.GetTenantStatsRequest\x1a#.sessiond.v1.GetTenantStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/tenant_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\"C\n\x15GetTenantStatsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\"\x9b\x04\n\x16GetTenantStatsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x1e\n\x16subagent_session_count\x18\x02 \x01(\x03\x12\'\n\x06states\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.StateStats\x12)\n\x07sources\x18\x04 \x03(\x0b\x32\x18.sessiond.v1.SourceStats\x12/\n\rother_sources\x18\x05 \x01(\x0b\x32\x18.sessiond.v1.SourceStats\x12\x15\n\rmessage_count\x18\x06 \x01(\x03\x12\x17\n\x0ftool_call_count\x18\x07 \x01(\x03\x12\x11\n\thot_bytes\x18\x08 \x01(\x03\x12\x1b\n\x13hot_bytes_estimated\x18\t \x01(\x08\x12\x0f\n\x07partial\x18\n \x01(\x08\x12\x1f\n\x17offloaded_message_count\x18\x0b \x01(\x03\x12\x17\n\x0foffloaded_bytes\x18\x0c \x01(\x03\x12\x1e\n\x16offloaded_stored_bytes\x18\r \x01(\x03\x12\x1f\n\x17unindexed_session_count\x18\x0e \x01(\x03\x12\x1f\n\x17unindexed_message_count\x18\x0f \x01(\x03\x12\x38\n\x14indexed_through_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\nStateStats\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\x15\n\rsession_count\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\"K\n\x0bSourceStats\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x15\n\rsession_count\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x32j\n\rTenantService\x12Y\n\x0eGetTenantStats\x12\".sessiond.v1.GetTenantStatsRequest\x1a#.sessiond.v1.GetTenantStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.tenant_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETTENANTSTATSREQUEST']._serialized_start=109
-  _globals['_GETTENANTSTATSREQUEST']._serialized_end=147
-  _globals['_GETTENANTSTATSRESPONSE']._serialized_start=150
-  _globals['_GETTENANTSTATSRESPONSE']._serialized_end=689
-  _globals['_STATESTATS']._serialized_start=691
-  _globals['_STATESTATS']._serialized_end=791
-  _globals['_SOURCESTATS']._serialized_start=793
-  _globals['_SOURCESTATS']._serialized_end=868
-  _globals['_TENANTSERVICE']._serialized_start=870
-  _globals['_TENANTSERVICE']._serialized_end=976
+  _globals['_GETTENANTSTATSREQUEST']._serialized_start=143
+  _globals['_GETTENANTSTATSREQUEST']._serialized_end=210
+  _globals['_GETTENANTSTATSRESPONSE']._serialized_start=213
+  _globals['_GETTENANTSTATSRESPONSE']._serialized_end=752
+  _globals['_STATESTATS']._serialized_start=754
+  _globals['_STATESTATS']._serialized_end=854
+  _globals['_SOURCESTATS']._serialized_start=856
+  _globals['_SOURCESTATS']._serialized_end=931
+  _globals['_TENANTSERVICE']._serialized_start=933
+  _globals['_TENANTSERVICE']._serialized_end=1039
 # @@protoc_insertion_point(module_scope)

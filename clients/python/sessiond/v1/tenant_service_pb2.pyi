@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -26,17 +27,19 @@ class GetTenantStatsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    OWNER_FIELD_NUMBER: _builtins.int
-    owner: _builtins.str
-    """Only this owner's sessions. Left out, everybody's."""
+    FILTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> _session_filter_pb2.SessionFilter:
+        """Which sessions. Required."""
+
     def __init__(
         self,
         *,
-        owner: _builtins.str = ...,
+        filter: _session_filter_pb2.SessionFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -65,7 +68,7 @@ class GetTenantStatsResponse(_message.Message):
     UNINDEXED_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     INDEXED_THROUGH_TIME_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
-    """How many sessions there are, sub-agents' and archived ones included."""
+    """How many sessions fit."""
     subagent_session_count: _builtins.int
     """How many of these are sessions of sub-agents."""
     message_count: _builtins.int

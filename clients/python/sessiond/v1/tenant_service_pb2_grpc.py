@@ -47,8 +47,11 @@ class TenantServiceServicer(object):
     """
 
     def GetTenantStats(self, request, context):
-        """GetTenantStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
-        to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
+        """GetTenantStats counts the tenant's sessions that fit a filter, and what they hold. A filter may have any of
+        its fields. NOTE cost: it looks at every session that fits, up to a million, and at those that don't if
+        the filter has more than an owner; one count at a time runs in a server, and who asks for the same
+        meanwhile shares the next one. When counts of 100 other filters wait, it is refused with
+        `ERROR_REASON_READ_QUEUE_FULL`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,8 +34,11 @@ class TenantServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TenantServiceAsyncStub: ...
     GetTenantStats: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantStatsRequest, _tenant_service_pb2.GetTenantStatsResponse]
-    """GetTenantStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
-    to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
+    """GetTenantStats counts the tenant's sessions that fit a filter, and what they hold. A filter may have any of
+    its fields. NOTE cost: it looks at every session that fits, up to a million, and at those that don't if
+    the filter has more than an owner; one count at a time runs in a server, and who asks for the same
+    meanwhile shares the next one. When counts of 100 other filters wait, it is refused with
+    `ERROR_REASON_READ_QUEUE_FULL`.
     """
 
 @_typing.type_check_only
@@ -44,8 +47,11 @@ class TenantServiceAsyncStub(TenantServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTenantStats: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantStatsRequest, _tenant_service_pb2.GetTenantStatsResponse]  # type: ignore[assignment]
-    """GetTenantStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
-    to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
+    """GetTenantStats counts the tenant's sessions that fit a filter, and what they hold. A filter may have any of
+    its fields. NOTE cost: it looks at every session that fits, up to a million, and at those that don't if
+    the filter has more than an owner; one count at a time runs in a server, and who asks for the same
+    meanwhile shares the next one. When counts of 100 other filters wait, it is refused with
+    `ERROR_REASON_READ_QUEUE_FULL`.
     """
 
 class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -57,8 +63,11 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.GetTenantStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.GetTenantStatsResponse, _abc.Awaitable[_tenant_service_pb2.GetTenantStatsResponse]]:
-        """GetTenantStats counts the tenant's sessions and what they hold. NOTE cost: it looks at every session, up
-        to a million, and one count at a time runs in a server; who asks meanwhile shares the next one.
+        """GetTenantStats counts the tenant's sessions that fit a filter, and what they hold. A filter may have any of
+        its fields. NOTE cost: it looks at every session that fits, up to a million, and at those that don't if
+        the filter has more than an owner; one count at a time runs in a server, and who asks for the same
+        meanwhile shares the next one. When counts of 100 other filters wait, it is refused with
+        `ERROR_REASON_READ_QUEUE_FULL`.
         """
 
 def add_TenantServiceServicer_to_server(servicer: TenantServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

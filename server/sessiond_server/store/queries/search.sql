@@ -118,20 +118,19 @@ ON CONFLICT (bucket, entry_version) DO UPDATE
 SET complete_time = greatest(s.complete_time, excluded.complete_time);
 
 -- name: search_lag
--- Sessions of a tenant or an owner that aren't indexed to their end, and how many messages aren't, among $3
--- sessions.
+-- Sessions that fit and aren't indexed to their end, and how many messages aren't, among $2 sessions.
 SELECT count(*) AS sessions, coalesce(sum(l.messages), 0)::bigint AS messages
 FROM (
-    SELECT bucket, session_key
-    FROM session
-    WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
-    LIMIT $3
+    SELECT s.bucket, s.session_key
+    FROM session AS s
+    WHERE s.tenant = $1 :fits
+    LIMIT $2
 ) AS s
 JOIN session_head AS h USING (bucket, session_key)
 LEFT JOIN search_progress AS p USING (bucket, session_key)
 CROSS JOIN LATERAL (
     SELECT h.next_seq - 1 - greatest(
-        CASE WHEN p.entry_version = $4 THEN p.indexed_seq END, h.first_seq - 1
+        CASE WHEN p.entry_version = $3 THEN p.indexed_seq END, h.first_seq - 1
     ) AS messages
 ) AS l
 WHERE l.messages > 0;

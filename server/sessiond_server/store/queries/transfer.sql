@@ -134,7 +134,7 @@ WITH made AS (
     )
     VALUES (
         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::jsonb, $15, $16, $17, $18, $19,
-        $20, $21, $22, $23, 1, $24, $25, $26, least($27, statement_timestamp()), $28
+        $20, $21, $22, $23, 1, $24, $25, $26, least(greatest($25::timestamptz, $27::timestamptz), statement_timestamp()), $28
     )
     RETURNING bucket, session_key, create_time, state, listed_time
 )

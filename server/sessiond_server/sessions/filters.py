@@ -1,0 +1,43 @@
+"""Which sessions are meant: `sessiond.v1.SessionFilter`, checked and with its defaults filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+ACTIVE, ENDED = 1, 2
+"""States that a filter may name: values of `sessiond.v1.SessionState`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """From `start` on and before `end`; `None` is any."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+ANY_TIME = TimeRange()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """All that is given must hold; `None` and what is empty is any. With nothing it is the whole tenant."""
+
+    tenant: str
+    owner: str | None = None
+    """Empty: those without an owner."""
+    sources: tuple[str, ...] = ()
+    exclude_sources: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    states: tuple[int, ...] = ()
+    archived: bool | None = None
+    labels_json: str = ""
+    parent_id: str = ""
+    subtree_of: str = ""
+    """The session itself is one of them."""
+    subagents: bool = True
+    """Whether the sessions of sub-agents may be among them."""
+    create_time: TimeRange = ANY_TIME
+    last_activity_time: TimeRange = ANY_TIME
+    end_time: TimeRange = ANY_TIME
