@@ -242,7 +242,7 @@ def check_power_loop_state(client: Client, session: v1.Session, session_id: str)
         (call["id"], call["name"]) for call in pending
     ]
     assert session.open_tool_call_count == len(pending)
-    assert session.turn_index == state["turn_index"]
+    assert session.turn_index == state["round_index"]
     assert session.next_seq == state["next_seq"] + bool(pending)
     newest = max((c.id for c in client.list_compactions(session_id)), default=0)
     noted = rows(

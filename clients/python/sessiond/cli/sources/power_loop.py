@@ -365,7 +365,7 @@ class _Session:
     def _usage(self) -> Iterator[v1.TransferRecord]:
         turns: dict[tuple[int, str, str], v1.TransferUsage] = {}
         sums: dict[tuple[str, str], v1.TransferUsage] = {}
-        for row in self._reader.rows("usage_rounds", "turn_index send_index", self._id):
+        for row in self._reader.rows("usage_rounds", "round_index send_index", self._id):
             used, model, nanos = self._used(row)
             index, day = row["round_index"], making.day(nanos)
             of_turn = turns.setdefault(
