@@ -26,6 +26,7 @@ assert reminder_cases
 assert retention_cases  # their cases are in the table now
 
 _FROM_FAULTS = {
+    "APPEND_TIMEOUT",
     "INTERNAL",
     "DATABASE_UNAVAILABLE",
     "SHUTTING_DOWN",
