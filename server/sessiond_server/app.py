@@ -40,7 +40,6 @@ from sessiond_server.rpc.retention_service import RetentionServicer
 from sessiond_server.rpc.search_service import SearchServicer
 from sessiond_server.rpc.server import RpcServer
 from sessiond_server.rpc.session_service import SessionServicer
-from sessiond_server.rpc.sessions_io import with_model
 from sessiond_server.rpc.storage_service import StorageServicer
 from sessiond_server.rpc.tenant_service import TenantServicer
 from sessiond_server.rpc.transfer_service import TransferServicer
@@ -154,7 +153,7 @@ async def _feeds(
 async def _batcher(
     dsn: str, settings: Settings, database: Database, hints: LocalHints
 ) -> AsyncIterator[Batcher]:
-    recording = Recording(database, with_model)
+    recording = Recording(database)
     appending = Appending(database, recording, max_spawn_depth=settings.max_spawn_depth)
     batcher = Batcher(
         dsn,
@@ -233,7 +232,7 @@ def _listen(
             uploads=settings.attachment_uploads,
             downloads=settings.attachment_downloads,
         ),
-        usage=UsageServicer(database, Recording(database, with_model)),
+        usage=UsageServicer(database, Recording(database)),
         transfers=TransferServicer(
             database, imports=settings.imports, import_timeout=settings.import_timeout
         ),

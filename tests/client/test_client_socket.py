@@ -41,8 +41,9 @@ def test_a_session_s_life(server: ServerProcess) -> None:
         session = client.create_session(
             title="Flights", owner=owner, config='{"t": 1.0}', labels={"k": "v"}, metadata={"a": 1}
         )
-        assert (session.config, session.title) == ('{"t": 1.0}', "Flights")
-        assert client.get_session(session.id, view="full") == session
+        full = client.get_session(session.id, view="full")
+        assert (full.config, full.title, dict(full.metadata)) == ('{"t": 1.0}', "Flights", {"a": 1})
+        assert client.get_session(session.id) == session
         assert client.resolve_session("Flights", owner).id == session.id
         assert client.next_title("Flights", owner) == "Flights #2"
         changed = client.update_session(session.id, pinned=True, labels={}, etag=session.etag)

@@ -290,7 +290,7 @@ async def resolve_while_the_lease_ends(database: Database, dsn: str) -> None:
         writer_token="token",
         create_session=v1.Session(),
     )
-    recording = Recording(database, lambda details, model: None)
+    recording = Recording(database)
     appending = Appending(database, recording, max_spawn_depth=3)
     async with connected(dsn) as connection:
         creating = v1.AppendMessagesRequest()

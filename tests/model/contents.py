@@ -113,3 +113,9 @@ def payloads(draw: st.DrawFn) -> v1.Message:
     if draw(st.booleans()):
         message.metadata.update({draw(SHORT): draw(st.floats(allow_nan=False) | TEXTS)})
     return message
+
+
+PROMPTS = st.sampled_from(("", "be kind", "be brief", "be kind\n\0", "é" * 5000))
+MODELS = st.sampled_from(("", "small", "big"))
+FACTS = st.builds(v1.Session, system_prompt=PROMPTS, model=MODELS, config=PROMPTS)
+"""What a session runs with."""

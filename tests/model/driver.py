@@ -37,6 +37,7 @@ class Stubs:
         self.writers = v1.WriterServiceStub(self.channel)
         self.searches = v1.SearchServiceStub(self.channel)
         self.storage = v1.StorageServiceStub(self.channel)
+        self.usage = v1.UsageServiceStub(self.channel)
 
     def call(self, name: str, request: ProtoMessage) -> Any:
         """The answer of a unary call. Raises `Refused`."""
@@ -48,6 +49,7 @@ class Stubs:
             self.writers,
             self.searches,
             self.storage,
+            self.usage,
         )
         for stub in stubs:
             if hasattr(stub, name):

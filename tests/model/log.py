@@ -125,6 +125,8 @@ class Log:
     originals: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     compactions: list[Compaction] = field(default_factory=list)
     rewinds: list[Rewind] = field(default_factory=list)
+    setup: v1.Session = field(default_factory=v1.Session)
+    """System prompt, model and config, replaced when they change."""
 
     def copy(self) -> Log:
         return replace(

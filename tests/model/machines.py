@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from sessiond import v1
 from tests.model import plans
-from tests.model.contents import CONVERSATIONS, MESSAGES, SUMMARIES, TOKENS
+from tests.model.contents import CONVERSATIONS, FACTS, MESSAGES, SUMMARIES, TOKENS
 from tests.model.driver import Pair, Stubs
 from tests.model.log import Refused
 from tests.model.model import Session
@@ -420,14 +420,15 @@ class Forks(History):
     """Forks, with which the history then goes on (P7)."""
 
     @precondition(lambda self: len(self.pairs) <= MOST_FORKS)
-    @rule(pick=PICKS, whole=st.booleans(), fault=FAULTS)
-    def fork(self, pick: int, whole: bool, fault: Fault) -> None:
+    @rule(pick=PICKS, whole=st.booleans(), facts=st.one_of(st.none(), FACTS), fault=FAULTS)
+    def fork(self, pick: int, whole: bool, facts: v1.Session | None, fault: Fault) -> None:
         pair = self.pair
         request = v1.ForkSessionRequest(
             session_id=pair.session_id,
             at_seq=0 if whole else self.seq(pick),
-            fork=v1.Session(id=f"model/{uuid.uuid4()}"),
+            fork=facts,
         )
+        request.fork.id = f"model/{uuid.uuid4()}"
         if fault is not Fault.NONE:
             request.expected_next_seq = pair.log.next_seq + (fault is Fault.TOO_LATE)
         try:

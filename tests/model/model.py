@@ -41,6 +41,14 @@ def updated(old: v1.Message, update: v1.MessageUpdate) -> v1.Message:
     return done
 
 
+SETUP = ("system_prompt", "model", "config")
+
+
+def changed(old: v1.Session, new: v1.Session, names: set[str]) -> v1.Session:
+    """What a session runs with, with these of its facts replaced."""
+    return v1.Session(**{n: getattr(new if n in names else old, n) for n in SETUP})
+
+
 @dataclass
 class Lease:
     """A lease of either kind; nobody's while it has no token."""
@@ -72,6 +80,8 @@ class Session:
     ended: bool = False
     writer: Lease = field(default_factory=Lease)
     compactor: Lease = field(default_factory=Lease)
+    model_named: bool = False
+    """Whether usage named a model."""
 
     def counters(self) -> v1.Session:
         entries = self.log.context()
@@ -112,6 +122,7 @@ class Session:
             if len(new) < len(messages) and not request.skip_known:
                 raise Refused("PARTIAL_REPLAY")
             self._check(request.writer_token, request.expected_next_seq)
+            self.name_model(request.usage.model)
             self._commit(new)
         seqs = [self.log.known(message) for message in messages]
         gapless = seqs == list(range(seqs[0], seqs[0] + len(seqs)))
@@ -232,7 +243,8 @@ class Session:
         answer = v1.ClearMessagesResponse(
             message_count=len(self.log.messages), next_seq=self.log.next_seq
         )
-        self.log = Log(first_seq=self.log.next_seq, next_seq=self.log.next_seq)
+        next_seq = self.log.next_seq
+        self.log = Log(first_seq=next_seq, next_seq=next_seq, setup=self.log.setup)
         self.past = {}
         return answer
 
@@ -242,15 +254,28 @@ class Session:
         at = request.at_seq
         if at and at not in self.past:
             raise Refused("SEQ_OUT_OF_RANGE")
-        log = self.past[at] if at else self.log
+        log = (self.past[at] if at else self.log).copy()
+        log.setup = changed(log.setup, request.fork, {n for n in SETUP if getattr(request.fork, n)})
         past = {seq: there for seq, there in self.past.items() if not at or seq <= at}
-        return Session(request.fork.id, log.copy(), past)
+        return Session(request.fork.id, log, past)
+
+    def UpdateSession(self, request: v1.UpdateSessionRequest) -> None:
+        """Of what it runs with."""
+        self.log.setup = changed(self.log.setup, request.session, set(request.update_mask.paths))
+
+    def name_model(self, model: str) -> None:
+        """The first model that usage names is the session's, if it has none."""
+        if model and not self.model_named:
+            self.model_named = True
+            if not self.log.setup.model:
+                self.log.setup = changed(self.log.setup, v1.Session(model=model), {"model"})
 
     def totals(self, request: v1.GetContextRequest) -> tuple[v1.ContextTotals, list[v1.Message]]:
         at = request.as_of_seq
         if at and at not in self.past:
             raise Refused("SEQ_OUT_OF_RANGE")
-        entries = (self.past[at] if at else self.log).context()
+        log = self.past[at] if at else self.log
+        entries = log.context()
         kept = limited(entries, request.max_context_tokens, request.max_context_messages)
         totals = v1.ContextTotals(
             message_count=len(kept),
@@ -258,5 +283,8 @@ class Session:
             omitted_message_count=len(entries) - len(kept),
             as_of_seq=at or self.log.last_seq,
             next_seq=self.log.next_seq,
+            system_prompt=log.setup.system_prompt,
+            model=log.setup.model,
+            config=log.setup.config,
         )
         return totals, [entry.message for entry in kept]

@@ -16,6 +16,7 @@ from tests.model.finding import Deletions, Searches
 from tests.model.log import completed
 from tests.model.machines import Appends, Forks, Hiding, Leases, Retries
 from tests.model.offloads import Offloads
+from tests.model.setups import Setups
 from tests.support.examples import examples
 
 
@@ -31,7 +32,7 @@ class Writing(Appends, Retries, Leases):
     """What appends do."""
 
 
-class Changing(Appends, Hiding, Forks):
+class Changing(Appends, Hiding, Setups, Forks):
     """What changes the context."""
 
 
@@ -39,11 +40,11 @@ class Finding(Appends, Hiding, Searches, Deletions):
     """What is found, and what is gone."""
 
 
-class Everything(Appends, Retries, Leases, Hiding, Forks, Searches, Deletions):
+class Everything(Appends, Retries, Leases, Hiding, Setups, Forks, Searches, Deletions):
     """All of it."""
 
 
-class Offloading(Appends, Retries, Hiding, Forks, Offloads):
+class Offloading(Appends, Retries, Hiding, Setups, Forks, Offloads):
     """What offloading mustn't change."""
 
 

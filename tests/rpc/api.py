@@ -77,6 +77,12 @@ class Api:
     def get(self, session_id: str) -> v1.Session:
         return self.sessions.GetSession(v1.GetSessionRequest(session_id=session_id)).session
 
+    def full(self, session_id: str) -> v1.Session:
+        """A session with its system prompt, config and metadata."""
+        view = v1.SessionView.SESSION_VIEW_FULL
+        request = v1.GetSessionRequest(session_id=session_id, view=view)
+        return self.sessions.GetSession(request).session
+
     def append(
         self, session_id: str, *messages: v1.Message, **fields: Any
     ) -> v1.AppendMessagesResponse:

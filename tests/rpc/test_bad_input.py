@@ -251,7 +251,7 @@ def test_P10_metadata_at_the_limit_can_be_read_everywhere(api: Api) -> None:
     )
     assert listed.sessions[0].session.metadata == deep
     assert api.log(session.id)[0].metadata == deep
-    assert api.fork(session.id).metadata == deep
+    assert api.full(api.fork(session.id).id).metadata == deep
 
 
 def test_titles_are_stripped_and_bounded(api: Api) -> None:

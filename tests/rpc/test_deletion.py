@@ -68,7 +68,9 @@ def _value(dsn: str, sql: str, *arguments: object) -> object:
 
 def _full(api: Api) -> str:
     """A session with a row in every table that has to do with sessions."""
-    id = api.create(title=new("Title"), labels={"k": "v"}).id
+    id = new()
+    facts = {"system_prompt": "the same for all", "config": id}
+    api.create(id, title=new("Title"), labels={"k": "v"}, **facts)
     api.append(id, *(said() for _ in range(4)), calling("a", "b"), answering("a"))
     api.compact(id, 1, 2)
     api.append(id, said(), said())
@@ -145,8 +147,11 @@ def _delete(api: Api, dsn: str, id: str, key: str, other: str, other_key: str) -
         b"the same for all",
         other.encode() * 20_000,
     }
+    assert _value(dsn, "SELECT count(*) FROM setup_text") == 2, "of which both had one"
+    found = api.full(other)
+    assert (found.system_prompt, found.config) == ("the same for all", other)
     api.delete(other)
-    for table in ("attachment_content", "attachment_chunk", "attachment_upload"):
+    for table in ("attachment_content", "attachment_chunk", "attachment_upload", "setup_text"):
         assert _value(dsn, f"SELECT count(*) FROM {table}") == 0
 
 
@@ -191,6 +196,7 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     kept = {
         "session",
         "session_head",
+        "session_setup",
         "session_title",
         "session_change",
         "reminder",

@@ -56,7 +56,7 @@ def test_B_session_facts(hermes: Client) -> None:
         parent_id=parent,
         parent_kind="continuation",
     )
-    found = hermes.get_session(made.id)
+    found = hermes.get_session(made.id, view="full")
     assert (found.source, found.owner, found.model) == ("telegram", "user-1", "big")
     assert (found.config, found.system_prompt) == ('{"temperature": 1.10}', "You help.")
     assert (found.parent.id, found.parent.kind) == (parent, v1.ParentKind.PARENT_KIND_CONTINUATION)

@@ -43,7 +43,7 @@ def test_C_sessions(loop: Client) -> None:
         root.id,
         v1.SessionState.SESSION_STATE_ACTIVE,
     )
-    found = loop.get_session(root.id)
+    found = loop.get_session(root.id, view="full")
     assert (found.system_prompt, found.model, found.config) == ("Work.", "big", "{ }")
     assert dict(found.metadata) == {"team": "a", "n": 1.5}
     parent = root

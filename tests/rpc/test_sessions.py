@@ -152,7 +152,8 @@ def test_lists_hold_what_the_view_says(api: Api) -> None:
     assert (basic.session.model, basic.session.message_count) == ("m", 4)
     request.view = v1.SessionView.SESSION_VIEW_FULL
     full = api.sessions.ListSessions(request).sessions[0].session
-    assert full == api.get(id)
+    assert full == api.full(id)
+    assert basic.session == api.get(id)
     assert (full.system_prompt, full.config) == ("be kind", "{ }")
 
 
@@ -345,9 +346,8 @@ def test_the_etag_changes_with_facts_and_not_with_appends(api: Api) -> None:
 
 def test_an_update_changes_what_its_mask_names_and_nothing_else(api: Api) -> None:
     session = api.create(model="a", system_prompt="p", labels={"k": "v"}, turn_index=3)
-    changed = api.update(
-        session.id, "model", "labels", model="b", system_prompt="ignored", pinned=True
-    )
+    api.update(session.id, "model", "labels", model="b", system_prompt="ignored", pinned=True)
+    changed = api.full(session.id)
     assert (changed.model, changed.system_prompt, changed.pinned) == ("b", "p", False)
     assert (dict(changed.labels), changed.turn_index) == ({}, 3)
 

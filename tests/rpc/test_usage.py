@@ -55,7 +55,6 @@ def test_B_token_and_cost_counters_are_increments(api: Api) -> None:
     assert own.total_tokens == 155
     assert list(own.costs) == [v1.Cost(currency="USD", estimated="0.1321", actual="0.009")]
     assert api.spent(id).total == own
-    assert api.get(id).usage.subtree == own
 
 
 def test_B_billing_facts_and_the_model_are_filled_if_they_are_empty(api: Api) -> None:
@@ -214,9 +213,7 @@ def test_P11_the_usage_of_what_is_deleted_goes_to_where_it_came_from(api: Api) -
         api.spend(id, used(10**n, model="m", day="2026-01-31", cost=f"0.{n}1"))
 
     def subtree(id: str) -> v1.Usage:
-        found = api.spent(id, include_descendants=True)
-        assert api.get(id).usage.subtree == found.total
-        return found.total
+        return api.spent(id, include_descendants=True).total
 
     below, whole = subtree(middle), subtree(root)
     assert (below.input_tokens, whole.input_tokens) == (110, 1111)

@@ -24,6 +24,7 @@ from sessiond_server.operations import attaching, creating, ending, forking
 from sessiond_server.operations.attaching import AttachmentLimits, NewAttachment, Uploading
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.importing_files import FileImport
+from sessiond_server.sessions.setups import NOTHING
 from sessiond_server.store import attachments
 from sessiond_server.store.attachments import AttachmentRow
 from sessiond_server.store.database import Database
@@ -65,13 +66,13 @@ async def create(database: Database, session_id: str) -> None:
 
 def described(session_id: str) -> NewSession:
     """A session without any facts."""
-    facts = ("", "", "", "", 0, False, "{}", b"", None, 0, "", 2, 0)
+    facts = ("", "", "", "", 0, False, "{}", b"", NOTHING, None, 0, "", 2, 0)
     return NewSession(DEFAULT_TENANT, session_id, *facts)
 
 
 async def fork(database: Database, session_id: str, fork_id: str) -> None:
     key = session_key(DEFAULT_TENANT, session_id)
-    wanted = forking.Fork(session_id, key, 0, 0, lambda source, seq: described(fork_id))
+    wanted = forking.Fork(session_id, key, 0, 0, lambda source, setup, seq: described(fork_id))
     await forking.fork(database, wanted, max_spawn_depth=3)
 
 

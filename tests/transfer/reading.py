@@ -12,7 +12,7 @@ DERIVED = ("incarnation", "etag")
 
 def everything(client: Client, session_id: str) -> dict[str, Any]:
     """All of it but what no two stores have in common."""
-    session = client.get_session(session_id)
+    session = client.get_session(session_id, view="full")
     for field in DERIVED:
         session.ClearField(field)  # type: ignore[arg-type]
     last = session.next_seq - 1

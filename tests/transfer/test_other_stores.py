@@ -74,7 +74,7 @@ def all_sessions(client: Client) -> list[str]:
 
 
 def check_hermes_session(client: Client, row: sqlite3.Row) -> None:
-    session = client.get_session(row["id"])
+    session = client.get_session(row["id"], view="full")
     facts = {
         "owner": row["user_id"],
         "source": row["source"],
@@ -86,7 +86,7 @@ def check_hermes_session(client: Client, row: sqlite3.Row) -> None:
         "tool_call_count": row["tool_call_count"],
     }
     assert {name: getattr(session, name) for name in facts} == facts
-    assert session.config == row["model_config"].encode()
+    assert session.config == row["model_config"]
     assert seconds(session.create_time) == pytest.approx(row["started_at"], abs=1e-6)
     ended = session.state == v1.SessionState.SESSION_STATE_ENDED
     assert ended == (row["ended_at"] is not None) == session.HasField("end_time")
@@ -212,10 +212,10 @@ STATES = {
 
 
 def check_power_loop_session(client: Client, row: sqlite3.Row) -> None:
-    session = client.get_session(row["session_id"])
+    session = client.get_session(row["session_id"], view="full")
     assert session.system_prompt == row["system_prompt"]
     assert session.model == row["model"]
-    assert session.config == row["config_json"].encode()
+    assert session.config == row["config_json"]
     metadata = MessageToDict(session.metadata)
     theirs = json.loads(row["metadata_json"])
     assert {key: metadata[key] for key in theirs} == theirs

@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from sessiond import Client, v1
 from tests.model.driver import Stubs
 from tests.model.machines import Appends, Forks, Hiding, Leases, Retries
+from tests.model.setups import Setups
 from tests.support.examples import examples
 from tests.support.processes import ServerProcess
 from tests.transfer.reading import everything
@@ -23,7 +24,7 @@ def move(old: Client, new: Client, ids: Sequence[str]) -> list[v1.ImportOutcome]
     return [outcome for answer in answers for outcome in answer.outcomes]
 
 
-class Moving(Appends, Retries, Leases, Hiding, Forks):
+class Moving(Appends, Retries, Leases, Hiding, Setups, Forks):
     """A random history with its forks that moves at its end, twice."""
 
     old: Client

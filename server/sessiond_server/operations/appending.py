@@ -68,7 +68,9 @@ class Appending:
         if not stored:
             raise WriterLeaseLost(append.session_id)  # it ended since the look above
         if append.usage is not None:
-            await self._recording.count(connection, append.key, [append.usage], now)
+            await self._recording.count(
+                connection, append.key, [append.usage], now, appended_seq=stored[0]
+            )
         following = itertools.count(stored[0])
         seqs = [
             known[row.client_id].seq if row.client_id in known else next(following)

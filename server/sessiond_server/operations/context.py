@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from sessiond_server.errors import SeqOutOfRange, SessionNotFound
 from sessiond_server.sessions.planning import LEADING_LIMIT, leading
+from sessiond_server.sessions.setups import Setup
 from sessiond_server.sessions.toolcalls import Item, suffix_start
 from sessiond_server.sessions.visibility import Segment, between, hidden_spans, segments, shown
-from sessiond_server.store import contexts, messages
+from sessiond_server.store import contexts, messages, setups
 from sessiond_server.store.contexts import ContextMap
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
@@ -41,7 +42,8 @@ class Selection:
     omitted: int
     as_of_seq: int
     next_seq: int
-    details: bytes
+    setup: Setup
+    """What the session runs with, as of then."""
     border: int
     """Where the offloaded messages end."""
 
@@ -69,7 +71,7 @@ async def select(connection: Connection, wanted: Wanted) -> Selection:
         totals[0] - count,
         wanted.as_of_seq or context.next_seq - 1,
         context.next_seq,
-        context.details,
+        await setups.as_of(connection, wanted.key, wanted.as_of_seq or None),
         context.border,
     )
 

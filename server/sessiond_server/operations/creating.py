@@ -11,11 +11,12 @@ from sessiond_server.errors import (
     SpawnTooDeep,
     TitleTaken,
 )
+from sessiond_server.sessions.setups import NOTHING, Setup
 from sessiond_server.sessions.titles import series
-from sessiond_server.store import changes, heads, sessions
+from sessiond_server.store import changes, heads, sessions, setups
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey, owners_key, session_key
-from sessiond_server.store.sessions import NO_PARENT, SUBAGENT, SessionInsert, SessionRow
+from sessiond_server.store.sessions import FORK, NO_PARENT, SUBAGENT, SessionInsert, SessionRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class NewSession:
     title_source: int
     pinned: bool
     labels_json: str
-    details: bytes
+    metadata: bytes
+    setup: Setup
     parent_id: str | None
     parent_kind: int
     spawn_tool_call_id: str
@@ -72,7 +74,8 @@ async def check_same_request(connection: Connection, new: NewSession) -> None:
 
 
 async def create_missing(connection: Connection, new: NewSession, *, max_spawn_depth: int) -> bool:
-    """Make a session within a transaction; false, and nothing done, if its id is taken."""
+    """Make a session within a transaction; false, and nothing done, if its id is taken. A fork gets what it
+    runs with when it gets its history."""
     if await sessions.creation_request(connection, new.key) is not None:
         return False
     parent = await _lock_parent(connection, new)
@@ -81,6 +84,8 @@ async def create_missing(connection: Connection, new: NewSession, *, max_spawn_d
         raise SpawnTooDeep(row.spawn_depth, max_spawn_depth)
     if not await sessions.insert(connection, row):
         return False
+    if new.setup != NOTHING and new.parent_kind != FORK:
+        await setups.put(connection, new.tenant, new.key, 1, new.setup)
     if new.title:
         holder = await sessions.claim_title(connection, row, new.title, *series(new.title))
         if holder is not None:
@@ -121,7 +126,7 @@ def _insert(new: NewSession, parent: SessionRow | None, incarnation: UUID) -> Se
         title_source=new.title_source,
         pinned=new.pinned,
         labels_json=new.labels_json,
-        details=new.details,
+        metadata=new.metadata,
         parent_id=new.parent_id,
         parent_kind=new.parent_kind,
         spawn_tool_call_id=new.spawn_tool_call_id,

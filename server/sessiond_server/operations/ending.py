@@ -25,8 +25,10 @@ class Deleted:
     """The sessions of the trees whose roots these children are now: each is revised once."""
 
 
-async def read(connection: Connection, session_id: str, key: SessionKey) -> SessionRow:
-    row = await sessions.read(connection, key)
+async def read(
+    connection: Connection, session_id: str, key: SessionKey, *, full: bool = False
+) -> SessionRow:
+    row = await sessions.read(connection, key, full=full)
     if row is None:
         raise SessionNotFound(session_id)
     return row

@@ -26,8 +26,9 @@ from sessiond_server.sessions.transfers import (
     Rewind,
     RewindRevert,
     SeenRequest,
+    SetupChange,
 )
-from sessiond_server.store import attachments, changes, journal, transfers
+from sessiond_server.store import attachments, changes, journal, setups, transfers
 from sessiond_server.store.attachments import AttachmentRow
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.messages import StoredMessage
@@ -47,6 +48,12 @@ class Revised(NamedTuple):
     """That a change replaced versions of messages, which are read when it is their turn."""
 
     change_no: int
+
+
+class NewSetup(NamedTuple):
+    """That the session ran with something else from a seq on, which is read when it is its turn."""
+
+    effective_seq: int
 
 
 class Gone(Exception):
@@ -70,10 +77,10 @@ class FileChunk(NamedTuple):
 Version = tuple[int, int, int, bytes]
 """A version that was replaced: seq, change, effective seq, payload."""
 Event = Compaction | CompactionRevert | Rewind | RewindRevert | Change
-Happened = Event | StoredMessage | Version | Kept | ExportedFile | FileChunk
+Happened = Event | SetupChange | StoredMessage | Version | Kept | ExportedFile | FileChunk
 
 _Place = tuple[float, float, int]
-_Placed = tuple[_Place, Revised | Event]
+_Placed = tuple[_Place, Revised | NewSetup | Event]
 
 
 class LogExport:
@@ -97,6 +104,8 @@ class LogExport:
             if isinstance(thing, Revised):
                 async for version in self._versions(thing.change_no):
                     yield version
+            elif isinstance(thing, NewSetup):
+                yield await self._setup(thing.effective_seq)
             else:
                 yield thing
         async for message in self._messages(seq, last):
@@ -133,7 +142,9 @@ class LogExport:
     async def _order(self) -> AsyncIterator[_Placed]:
         """Everything but messages."""
         records = self._found.records
-        others = heapq.merge(_revised(records), _hiding(records), key=itemgetter(0))
+        others = heapq.merge(
+            _setups(self._found), _revised(records), _hiding(records), key=itemgetter(0)
+        )
         other = next(others, None)
         async for change in self._changes():
             place = (change.after_seq, change.change_no, 1)
@@ -186,6 +197,15 @@ class LogExport:
             for version in page:
                 yield version
             after = page[-1][0]
+
+    async def _setup(self, effective_seq: int) -> SetupChange:
+        """Only the last one can have been replaced since."""
+        if effective_seq == self._found.setup_places[-1]:
+            return SetupChange(effective_seq, self._found.row.setup)
+        found = await self._read(partial(setups.at, key=self._key, effective_seq=effective_seq))
+        if found is None:
+            raise Gone
+        return SetupChange(effective_seq, found)
 
     async def _requests(self) -> AsyncIterator[SeenRequest]:
         seen = self._found.seen
@@ -256,6 +276,11 @@ class LogExport:
 
 async def _nothing(_: Connection) -> None:
     """To look whether the session is still there."""
+
+
+def _setups(found: Exported) -> Iterator[_Placed]:
+    for seq in found.setup_places:
+        yield (seq - 1, _NEVER, 1), NewSetup(seq)
 
 
 def _revised(found: Records) -> Iterator[_Placed]:

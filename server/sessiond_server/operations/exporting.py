@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sessiond_server.errors import SessionNotFound
+from sessiond_server.sessions.setups import Setup
 from sessiond_server.sessions.transfers import Kept, Reminder, parents_first
-from sessiond_server.store import heads, journal, sessions, transfers
+from sessiond_server.store import heads, journal, sessions, setups, transfers
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import session_key
 from sessiond_server.store.sessions import SessionRow
@@ -75,13 +76,17 @@ class Exported(NamedTuple):
     seen: array[int]
     """The request ids that it had seen; see `transfers.seen_marks`."""
     next_seq: int
+    first_setup: Setup
+    """What it ran with at its first message; its row says what it runs with now."""
+    setup_places: list[int]
+    """From which seqs on it ran with something else."""
 
 
 async def look(database: Database, wanted: Selection, session_id: str) -> Exported | None:
     """A session that was selected; `None` if it is gone, or another one that isn't wanted."""
     key = session_key(wanted.tenant, session_id)
     async with database.snapshot() as connection:
-        row = await sessions.read(connection, key)
+        row = await sessions.read(connection, key, full=True)
         head = await heads.read(connection, key)
         if row is None or head is None or not wanted.takes(row):
             return None
@@ -93,4 +98,6 @@ async def look(database: Database, wanted: Selection, session_id: str) -> Export
             await transfers.reminders(connection, key),
             await transfers.seen_marks(connection, key),
             (await journal.total(connection, key)).next_seq,
+            await setups.as_of(connection, key, row.first_seq),
+            await setups.places(connection, key, row.first_seq),
         )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from sessiond_server.errors import EtagMismatch, SessionEnded, TitleAlreadySet, TitleTaken
 from sessiond_server.operations import gate
 from sessiond_server.operations.ending import read
+from sessiond_server.sessions.setups import Setup
 from sessiond_server.sessions.titles import series
-from sessiond_server.store import changes, heads, sessions
+from sessiond_server.store import changes, heads, sessions, setups
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import ENDED
 from sessiond_server.store.keys import SessionKey
@@ -40,15 +41,16 @@ class Update:
     state: int | None
     labels_json: str | None
     turn_index: int | None
-    change_details: Callable[[bytes], bytes]
+    change_metadata: Callable[[bytes], bytes]
+    change_setup: Callable[[Setup], Setup]
 
 
 async def update(database: Database, wanted: Update) -> SessionRow:
     """Change facts, all or none; the session as it stands then."""
 
     async def work(connection: Connection) -> SessionRow:
-        await gate.lock(connection, wanted.session_id, wanted.key)
-        row = await read(connection, wanted.session_id, wanted.key)
+        head = await gate.lock(connection, wanted.session_id, wanted.key)
+        row = await read(connection, wanted.session_id, wanted.key, full=True)
         if wanted.etag and wanted.etag != row.etag:
             raise EtagMismatch(row.etag)
         if wanted.state is not None and wanted.state != row.state:
@@ -61,8 +63,11 @@ async def update(database: Database, wanted: Update) -> SessionRow:
         row.pinned = row.pinned if wanted.pinned is None else wanted.pinned
         row.labels_json = wanted.labels_json or row.labels_json
         row.turn_index = row.turn_index if wanted.turn_index is None else wanted.turn_index
-        row.details = wanted.change_details(row.details)
+        row.metadata = wanted.change_metadata(row.metadata or b"")
         await sessions.update(connection, row)
+        setup = wanted.change_setup(row.setup)
+        if setup != row.setup:
+            await setups.put(connection, row.tenant, row.key, head.next_seq, setup)
         await changes.record(connection, row.key, changes.FACTS)
         return await read(connection, wanted.session_id, wanted.key)
 

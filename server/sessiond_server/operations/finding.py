@@ -20,16 +20,16 @@ from sessiond_server.store.sessions import SessionRow
 _CANDIDATES = 20
 _ENTRIES = 5000
 """Entries with a text from which the sessions to list are taken; of more each session is asked."""
-_DETAILS_BYTES = 16 * 2**20
-"""What the prompts and the rest of a page's sessions may take in memory."""
+_FULL_BYTES = 16 * 2**20
+"""What a page's sessions may take in memory in full."""
 
 
 async def resolve(
-    connection: Connection, tenant: str, query: str, owner: str, *, exact_title: bool = False
+    connection: Connection, tenant: str, query: str, owner: str, *, exact_title: bool, full: bool
 ) -> SessionRow:
     """The session with this id, else with an id that begins so, else of this title: the newest of its
     series, or the one that has exactly it."""
-    exact = await sessions.read(connection, session_key(tenant, query))
+    exact = await sessions.read(connection, session_key(tenant, query), full=full)
     if exact is not None and owner in ("", exact.owner):
         return exact
     ids = await sessions.by_prefix(connection, tenant, query, owner) if query.isascii() else []
@@ -39,7 +39,7 @@ async def resolve(
         raise SessionNotFound(query)
     if len(ids) > 1:
         raise SessionAmbiguous(query, ids[:_CANDIDATES], more=len(ids) > _CANDIDATES)
-    row = await sessions.read(connection, session_key(tenant, ids[0]))
+    row = await sessions.read(connection, session_key(tenant, ids[0]), full=full)
     if row is None:
         raise SessionNotFound(query)
     return row
@@ -92,7 +92,8 @@ class TextFilter:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What to list, in which order, from which place on. `owner` is whose children alone are counted."""
+    """What to list, in which order, from which place on, and whether in full. `owner` is whose children alone
+    are counted."""
 
     filter: SessionFilter
     order: Order
@@ -101,6 +102,7 @@ class Listing:
     owner: str | None
     text: TextFilter | None
     with_total: bool
+    full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ async def list_page(database: Database, wanted: Listing) -> Listed:
 
 
 async def _found(connection: Connection, wanted: Listing) -> Listed:
-    """A page without texts. It is cut where the sessions' details take more than `_DETAILS_BYTES`."""
+    """A page without texts. One of sessions in full is cut where these take more than `_FULL_BYTES`."""
     if wanted.text is None:
         places, total = await _places(connection, wanted, None)
     else:
@@ -146,8 +148,10 @@ async def _found(connection: Connection, wanted: Listing) -> Listed:
         except asyncpg.QueryCanceledError as error:
             raise SearchTooCostly(wanted.text.seconds) from error
     by_key = dict(places[: wanted.limit])
-    keys = await sessions.within(connection, list(by_key), _DETAILS_BYTES)
-    rows = await sessions.read_all(connection, keys)
+    keys = list(by_key)
+    if wanted.full:
+        keys = await sessions.within(connection, keys, _FULL_BYTES)
+    rows = await sessions.read_all(connection, keys, full=wanted.full)
     previews = await _facts(connection, rows, wanted)
     shown = zip(rows, previews, strict=True)
     return Listed(

@@ -9,7 +9,8 @@ from sessiond_server.errors import SeqOutOfRange
 from sessiond_server.operations import creating, gate, hiding
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.ending import read
-from sessiond_server.store import offload, offloaded, sessions
+from sessiond_server.sessions.setups import Setup
+from sessiond_server.store import offload, offloaded, sessions, setups
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
@@ -24,8 +25,8 @@ class Fork:
     key: SessionKey
     at_seq: int
     expected_next_seq: int
-    describe: Callable[[SessionRow, int], NewSession]
-    """Makes the new session from the forked one and the last seq that both have."""
+    describe: Callable[[SessionRow, Setup, int], NewSession]
+    """Makes the new session from the forked one, what that ran with, and the last seq that both have."""
 
 
 async def fork(database: Database, wanted: Fork, *, max_spawn_depth: int) -> SessionRow:
@@ -33,8 +34,9 @@ async def fork(database: Database, wanted: Fork, *, max_spawn_depth: int) -> Ses
 
     async def work(connection: Connection) -> SessionRow:
         head = await gate.lock(connection, wanted.session_id, wanted.key)
-        source = await read(connection, wanted.session_id, wanted.key)
-        new = wanted.describe(source, wanted.at_seq or head.last_seq)
+        source = await read(connection, wanted.session_id, wanted.key, full=True)
+        setup = await setups.as_of(connection, wanted.key, wanted.at_seq or None)
+        new = wanted.describe(source, setup, wanted.at_seq or head.last_seq)
         if await sessions.creation_request(connection, new.key) is not None:
             await creating.check_same_request(connection, new)
             return await read(connection, new.session_id, new.key)
@@ -45,6 +47,9 @@ async def fork(database: Database, wanted: Fork, *, max_spawn_depth: int) -> Ses
             await creating.check_same_request(connection, new)
         else:
             await _copy(connection, wanted, new, head)
+            if new.setup != setup:
+                next_seq = new.fork_seq + 1
+                await setups.put(connection, new.tenant, new.key, next_seq, new.setup)
         return await read(connection, new.session_id, new.key)
 
     return await database.transact(work)

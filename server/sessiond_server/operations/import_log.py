@@ -27,11 +27,12 @@ from sessiond_server.sessions.transfers import (
     Rewind,
     RewindRevert,
     SeenRequest,
+    SetupChange,
     UsageSum,
     UsageTurn,
 )
 from sessiond_server.sessions.visibility import PartialOverlap, hidden_spans
-from sessiond_server.store import changes, contexts, offloaded, transfers
+from sessiond_server.store import changes, contexts, offloaded, setups, transfers
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
@@ -54,12 +55,14 @@ class LogImport:
     """Adds a piece of a log to a session whose head is locked: all of it, or nothing."""
 
     def __init__(
-        self, connection: Connection, session_id: str, key: SessionKey, head: Head
+        self, connection: Connection, tenant: str, session_id: str, key: SessionKey, head: Head
     ) -> None:
         self.counts = Counts()
+        self.setup_differs = False
         self.next_seq = head.next_seq
         self.next_change = head.next_change
         self._connection = connection
+        self._tenant = tenant
         self._session_id = session_id
         self._key = key
         self._head = head
@@ -68,6 +71,7 @@ class LogImport:
         self._revisions: list[Revision] = []
         self._records: list[transfers.Record] = []
         self._kept: list[Kept] = []
+        self._setups: list[SetupChange] = []
         self._compactions: dict[int, visibility.Compaction] = {}
         self._rewinds: dict[int, visibility.Rewind] = {}
         self._open_summary = 0
@@ -80,6 +84,7 @@ class LogImport:
             CompactionRevert: self._compaction_revert,
             Rewind: self._rewind,
             RewindRevert: self._rewind_revert,
+            SetupChange: self._setup,
             Change: self._change,
         }
 
@@ -125,6 +130,11 @@ class LogImport:
         self._known_revisions = (
             await transfers.known_revisions(connection, key, revisions) if revisions else {}
         )
+        self._known_setups = {
+            i.effective_seq: await setups.at(connection, key, i.effective_seq)
+            for i in items
+            if isinstance(i, SetupChange)
+        }
         numbers = [i.change_no for i in items if isinstance(i, Change)]
         self._known_changes = (
             await transfers.known_changes(connection, key, numbers) if numbers else {}
@@ -289,6 +299,17 @@ class LogImport:
         self._changes_rewound(known.after_seq + 1)
         return False
 
+    def _setup(self, item: SetupChange) -> bool:
+        """What the session runs with is a fact: what the store has of it stays."""
+        known = self._known_setups[item.effective_seq]
+        if known is not None or item.effective_seq < self._head.next_seq:
+            self.setup_differs |= known != item.setup
+            return True
+        self._now("setup.effective_seq", item.effective_seq)
+        self._setups.append(item)
+        self._known_setups[item.effective_seq] = item.setup
+        return False
+
     def _change(self, item: Change) -> bool:
         known = self._known_changes.get(item.change_no)
         if known is not None:
@@ -314,6 +335,8 @@ class LogImport:
                 raise ClientIdReused(_twice(self._messages), None) from error
         if self._revisions:
             await transfers.add_revisions(connection, key, self._revisions)
+        for new in self._setups:
+            await setups.put(connection, self._tenant, key, *new)
         for record in self._records:
             await transfers.add_record(connection, key, record)
         for kept in self._kept:

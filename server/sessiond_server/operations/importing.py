@@ -12,8 +12,9 @@ from sessiond_server.operations import ending, gate, offloading
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.import_log import Counts, LogImport
 from sessiond_server.sessions import titles
+from sessiond_server.sessions.setups import NOTHING, Setup
 from sessiond_server.sessions.transfers import Item
-from sessiond_server.store import changes, heads, sessions, transfers
+from sessiond_server.store import changes, heads, sessions, setups, transfers
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import session_key
@@ -32,10 +33,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where a session's records end."""
+    """Where a session's records end, and what it runs with there, if they said so after its beginning."""
 
     next_seq: int
     next_change: int
+    setup: Setup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,16 @@ async def apply(
             raise ImportConflict(session_id, None, "was deleted meanwhile and made again")
         if items:
             gate.check_writer(session_id, head, "", await heads.now(connection))
-        log = LogImport(connection, session_id, key, head)
+        log = LogImport(connection, wanted.new.tenant, session_id, key, head)
         if items:
             await log.add(items)
+        differ = begun.facts_differ or log.setup_differs
         if end is not None:
             await _finish(connection, wanted, log, end)
+            setup = end.setup or wanted.new.setup
+            differ |= setup != await setups.as_of(connection, key, None)
         touch(key)
-        return replace(begun, counts=log.counts)
+        return replace(begun, counts=log.counts, facts_differ=differ)
 
     return await offloading.transact(database, wanted.new.session_id, wanted.new.key, work)
 
@@ -86,7 +91,7 @@ async def _begin(connection: Connection, wanted: Wanted) -> tuple[Applied, Head]
     if head is None:
         made = await _create(connection, wanted)
         return made, await gate.lock(connection, session_id, key)
-    row = await ending.read(connection, session_id, key)
+    row = await ending.read(connection, session_id, key, full=True)
     if row.create_time != wanted.origin.create_time:
         raise ImportConflict(session_id, None, "was created at another time in the store")
     return Applied(row.incarnation, facts_differ=_differs(row, wanted)), head
@@ -102,6 +107,8 @@ async def _create(connection: Connection, wanted: Wanted) -> Applied:
         title = await _claim(connection, row)
         row = replace(row, title=title)
     await transfers.insert_session(connection, row, wanted.origin)
+    if new.setup != NOTHING:
+        await setups.put(connection, new.tenant, new.key, wanted.origin.first_seq, new.setup)
     if parent is not None and not await transfers.child_is_told(
         connection, parent.key, new.session_id
     ):
@@ -144,7 +151,7 @@ def _insert(new: NewSession, parent: SessionRow | None) -> SessionInsert:
         title_source=new.title_source,
         pinned=new.pinned,
         labels_json=new.labels_json,
-        details=new.details,
+        metadata=new.metadata,
         parent_id=None if orphan else new.parent_id,
         parent_kind=0 if orphan else new.parent_kind,
         spawn_tool_call_id=new.spawn_tool_call_id,
@@ -174,11 +181,11 @@ def _differs(row: SessionRow, wanted: Wanted) -> bool:
     same_labels = json.loads(row.labels_json) == json.loads(new.labels_json)
     same_title = titles.series(row.title).name == titles.series(new.title).name
     return (
-        not (same_title and same_labels)
+        not (same_title and same_labels and (row.metadata or b"") == new.metadata)
         or any(
             getattr(row, name) != getattr(new, name)
             for name in (
-                *("owner", "source", "agent", "title_source", "pinned", "details", "parent_id"),
+                *("owner", "source", "agent", "title_source", "pinned", "parent_id"),
                 *("parent_kind", "lifecycle", "turn_index"),
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sessiond_server.errors import RequestIdReused, invalid
@@ -10,23 +10,19 @@ from sessiond_server.operations import gate
 from sessiond_server.operations.ending import read
 from sessiond_server.sessions import usage as rules
 from sessiond_server.sessions.usage import Record
-from sessiond_server.store import changes, heads, requests, usage
+from sessiond_server.store import changes, heads, requests, sessions, setups, usage
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
-from sessiond_server.store.sessions import SessionRow, fill_details
+from sessiond_server.store.sessions import SessionRow
 
 TOO_LARGE = "the sum would be 2^63 or more"
 
-FillModel = Callable[[bytes, str], bytes | None]
-"""Details with a model filled in; `None` if they have one."""
-
 
 class Recording:
-    """Records usage. `fill_model` knows what details look like, which are the API's."""
+    """Records usage."""
 
-    def __init__(self, database: Database, fill_model: FillModel) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._fill_model = fill_model
 
     async def record(
         self, session_id: str, key: SessionKey, records: Sequence[Record]
@@ -45,35 +41,49 @@ class Recording:
             raise invalid("records", TOO_LARGE) from error
 
     async def count(
-        self, connection: Connection, key: SessionKey, records: Sequence[Record], now: datetime
+        self,
+        connection: Connection,
+        key: SessionKey,
+        records: Sequence[Record],
+        now: datetime,
+        *,
+        appended_seq: int = 0,
     ) -> int:
-        """Count records in a transaction that has locked the session; how many were counted before."""
+        """Count records in a transaction that has locked the session, and that appended messages from a seq
+        on if one is given; how many were counted before."""
         new = await _unseen(connection, key, records)
         if not new:
             return len(records)
         set_turns = {it.turn_index for it in new if it.set_turn and it.turn_index is not None}
         stored = await usage.turns(connection, key, set_turns) if set_turns else {}
         await usage.add(connection, {key: rules.changes(new, stored, now)})
-        await self._fill_in(connection, {key: new})
+        await self._fill_in(connection, {key: new}, {key: appended_seq})
         return len(records) - len(new)
 
     async def count_added(
-        self, connection: Connection, records: Iterable[tuple[SessionKey, Record]]
+        self, connection: Connection, records: Iterable[tuple[SessionKey, Record, int]]
     ) -> None:
-        """Count records that add, of sessions whose heads the transaction has locked."""
+        """Count records that add, of sessions to which the transaction appended, each from a seq on."""
         by_session = dict[SessionKey, list[Record]]()
-        for key, record in records:
+        seqs = dict[SessionKey, int]()
+        for key, record, seq in records:
             assert record.adds
             by_session.setdefault(key, []).append(record)
+            if record.model:
+                seqs[key] = min(seq, seqs.get(key, seq))
         now = await heads.now(connection)
         found = {key: rules.changes(of_it, {}, now) for key, of_it in by_session.items()}
         await usage.add(connection, found)
-        await self._fill_in(connection, by_session)
+        await self._fill_in(connection, by_session, seqs)
 
     async def _fill_in(
-        self, connection: Connection, records: Mapping[SessionKey, Sequence[Record]]
+        self,
+        connection: Connection,
+        records: Mapping[SessionKey, Sequence[Record]],
+        appended: Mapping[SessionKey, int],
     ) -> None:
-        """Keep what records say of models and billing."""
+        """Keep what records say of models and billing, and from which appended seq on, if they came with
+        messages."""
         saying = {
             key: of_it
             for key, of_it in records.items()
@@ -89,14 +99,21 @@ class Recording:
                 continue
             await usage.store_billing(connection, key, facts)
             if facts[0] and not (before and before[0]):
-                await self._name_model(connection, key, facts[0])
+                await _name_model(connection, key, facts[0], appended.get(key, 0))
 
-    async def _name_model(self, connection: Connection, key: SessionKey, model: str) -> None:
-        row = await read(connection, "", key)
-        details = self._fill_model(row.details, model)
-        if details is not None:
-            await fill_details(connection, key, details)
-            await changes.record(connection, key, changes.FACTS)
+
+async def _name_model(
+    connection: Connection, key: SessionKey, model: str, appended_seq: int
+) -> None:
+    """Fill in the model of a session that has none: it holds from the next message on, or from those on that
+    came with it."""
+    row = await read(connection, "", key, full=True)
+    if row.model:
+        return
+    setup = row.setup._replace(model=model)
+    await setups.put(connection, row.tenant, key, appended_seq or row.next_seq, setup)
+    await sessions.revise(connection, key)
+    await changes.record(connection, key, changes.FACTS)
 
 
 async def _unseen(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 
 from sessiond_server.errors import SessionNotFound
 from sessiond_server.store import heads, usage
 from sessiond_server.store.database import Connection
-from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.usage import Grouping, GroupKey, Scope, Sums, Turn, TurnUsage
 
-_ALL_DAYS = Grouping(False, False, False, date.min, date.max)
 _ONE_GROUP = 1
 
 
@@ -61,11 +58,3 @@ async def by_turn(
     days = (by.from_day, by.to_day)
     found, more = await usage.turn_page(connection, scope.key, days, after, limit)
     return Summed(await _total(connection, scope, by), [], found, more)
-
-
-async def subtree(
-    connection: Connection, tenant: str, owner: str | None, session_id: str, key: SessionKey
-) -> Sums:
-    """What a session and all that come from it used."""
-    scope = Scope(tenant, owner, session_id, key, descendants=True)
-    return await _total(connection, scope, _ALL_DAYS)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sessiond.v1 import context_service_pb2 as rpc
-from sessiond.v1 import session_pb2
 from sessiond_server.operations import context
 from sessiond_server.operations.context import Selection, Wanted
 from sessiond_server.rpc import access, checks, limits, messages_out
@@ -51,11 +50,14 @@ class ContextServicer:
 
 
 def _totals(selection: Selection) -> rpc.ContextTotals:
+    setup = selection.setup
     return rpc.ContextTotals(
         message_count=selection.message_count,
         token_count=selection.token_count,
         omitted_message_count=selection.omitted,
         as_of_seq=selection.as_of_seq,
         next_seq=selection.next_seq,
-        system_prompt=session_pb2.Session.FromString(selection.details).system_prompt,
+        system_prompt=setup.system_prompt.decode(),
+        model=setup.model,
+        config=setup.config.decode(),
     )

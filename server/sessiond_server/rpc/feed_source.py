@@ -220,7 +220,7 @@ async def _change(connection: Connection, key: SessionKey, item: Happened) -> rp
             return rpc.FeedEvent(rewound=out)
         return rpc.FeedEvent(rewind_reverted=out)
     if item.kind == changes.FACTS:
-        row = await sessions.read(connection, key)
+        row = await sessions.read(connection, key, full=True)
         return None if row is None else rpc.FeedEvent(session_changed=session_out(row))
     if item.kind == changes.CLEARED:
         return rpc.FeedEvent(messages_cleared=rpc.MessagesCleared(first_seq=item.reference))

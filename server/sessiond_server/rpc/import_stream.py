@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import UUID
 
 from sessiond.v1 import transfer_service_pb2 as rpc
@@ -13,7 +14,8 @@ from sessiond_server.operations.importing import Applied, End, Wanted
 from sessiond_server.operations.importing_files import FileImport
 from sessiond_server.rpc import limits, streams, transfer_in
 from sessiond_server.rpc.errors import CODES, in_stream
-from sessiond_server.sessions.transfers import Item, Message
+from sessiond_server.sessions.setups import Setup
+from sessiond_server.sessions.transfers import Item, Message, SetupChange
 from sessiond_server.store.database import Database
 
 _PIECE_RECORDS, _PIECE_BYTES = 500, 2**20
@@ -36,6 +38,8 @@ class _Session:
         """An attachment whose bytes haven't all come."""
         self.file_records = 0
         self._run = 0
+        self.setup: Setup | None = None
+        """What the session runs with, as far as records have said so."""
 
     @property
     def failed(self) -> bool:
@@ -68,6 +72,8 @@ class _Session:
                     f"more than {limits.CALL_MESSAGES} messages have the time of {item.seq}",
                 )
             self.messages += 1
+        elif isinstance(item, SetupChange):
+            self.setup = item.setup
         self.items.append(item)
         self.bytes += size
 
@@ -81,10 +87,10 @@ class _Session:
         outcome.messages_known += counts.messages_known
         outcome.records_added += counts.records_added
         outcome.records_known += counts.records_known
+        outcome.facts_differ |= applied.facts_differ
         if first:
             outcome.created = applied.created
             outcome.numbered_title = applied.numbered_title
-            outcome.facts_differ = applied.facts_differ
             outcome.parent_missing = applied.parent_missing
 
 
@@ -157,9 +163,8 @@ class ImportStream:
                     await self._take_file(session, record, f"{where}.{kind}")
             elif kind == "end":
                 if not session.failed:
-                    await self._store(
-                        session, transfer_in.end(record.end, f"{where}.end", session.messages)
-                    )
+                    end = transfer_in.end(record.end, f"{where}.end", session.messages)
+                    await self._store(session, replace(end, setup=session.setup))
             elif not session.failed:
                 item = transfer_in.item(record, where)
                 if not session.fits(item):

@@ -9,7 +9,7 @@ from uuid import UUID
 from sessiond.v1 import session_pb2 as pb
 from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid, SearchDisabled
-from sessiond_server.operations import creating, ending, facts, finding, forking, summing
+from sessiond_server.operations import creating, ending, facts, finding, forking
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.finding import Listing, TextFilter
 from sessiond_server.rpc import (
@@ -19,12 +19,12 @@ from sessiond_server.rpc import (
     page_tokens,
     search_io,
     sessions_io,
-    usage_io,
 )
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.sessions.filters import SessionFilter
+from sessiond_server.sessions.setups import Setup
 from sessiond_server.store.database import Database
 from sessiond_server.store.lists import ListPlace
 from sessiond_server.store.sessions import SessionRow
@@ -87,15 +87,10 @@ class SessionServicer:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.enum("view", request.view, _VIEWS)
-        full = request.view != pb.SESSION_VIEW_BASIC
-        scope = (access.tenant(), access.owner(), session_id, access.key_of(session_id))
+        full = request.view == pb.SESSION_VIEW_FULL
         async with self.database.connection() as connection:
-            row = await ending.read(connection, session_id, access.key_of(session_id))
-            subtree = await summing.subtree(connection, *scope) if full else None
-        session = sessions_io.session_out(row, full=full)
-        if subtree:
-            session.usage.subtree.CopyFrom(usage_io.usage_out(subtree))
-        return rpc.GetSessionResponse(session=session)
+            row = await ending.read(connection, session_id, access.key_of(session_id), full=full)
+        return rpc.GetSessionResponse(session=sessions_io.session_out(row))
 
     async def ResolveSession(
         self, request: rpc.ResolveSessionRequest, _: Context
@@ -103,6 +98,7 @@ class SessionServicer:
         with Checks() as check:
             check.required("query", request.query)
             check.text("owner", request.owner)
+            check.enum("view", request.view, _VIEWS)
         async with self.database.connection() as connection:
             row = await finding.resolve(
                 connection,
@@ -110,6 +106,7 @@ class SessionServicer:
                 request.query,
                 request.owner,
                 exact_title=request.exact_title,
+                full=request.view == pb.SESSION_VIEW_FULL,
             )
         return rpc.ResolveSessionResponse(session=sessions_io.session_out(row))
 
@@ -128,12 +125,13 @@ class SessionServicer:
             access.owner(),
             self._text(request),
             request.with_total,
+            request.view == pb.SESSION_VIEW_FULL,
         )
         page = await finding.list_page(self.database, listing)
         more = page.more
-        answer, used, full = rpc.ListSessionsResponse(), 0, request.view == pb.SESSION_VIEW_FULL
+        answer, used = rpc.ListSessionsResponse(), 0
         for row, preview, place in page.rows:
-            summary = sessions_io.summary(row, preview, full=full)
+            summary = sessions_io.summary(row, preview)
             used += summary.ByteSize() + 16
             if answer.sessions and used > limits.PAGE_BYTES:
                 more = True
@@ -226,8 +224,8 @@ class SessionServicer:
             if new.session_id == session_id:
                 check.wrong("fork.id", "must be another session")
 
-        def describe(source: SessionRow, at_seq: int) -> NewSession:
-            return sessions_io.fork_of(source, fork, new, at_seq, request.request_id)
+        def describe(source: SessionRow, setup: Setup, at_seq: int) -> NewSession:
+            return sessions_io.fork_of(source, setup, fork, new, at_seq, request.request_id)
 
         wanted = forking.Fork(
             session_id,
@@ -275,7 +273,9 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
             title = facts.Title(text, source, request.title_only_if_unset)
         if "state" in paths:
             check.enum("session.state", session.state, _STATES)
-    changed = paths.intersection(sessions_io.DETAILS)
+    setup = sessions_io.setup_in(session)._asdict()
+    changed = {name: value for name, value in setup.items() if name in paths}
+    metadata = session.metadata.SerializeToString(deterministic=True)
     return facts.Update(
         session_id=session_id,
         key=access.key_of(session_id),
@@ -285,5 +285,6 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
         state=int(session.state) if "state" in paths else None,
         labels_json=sessions_io.labels_json(session) if "labels" in paths else None,
         turn_index=session.turn_index if "turn_index" in paths else None,
-        change_details=lambda stored: sessions_io.changed_details(stored, session, changed),
+        change_metadata=lambda stored: metadata if "metadata" in paths else stored,
+        change_setup=lambda stored: stored._replace(**changed),
     )

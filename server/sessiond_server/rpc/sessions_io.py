@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from uuid import UUID
 
 import uuid_utils
@@ -12,16 +12,15 @@ from google.protobuf.message import Message as ProtoMessage
 
 from sessiond.v1 import message_pb2
 from sessiond.v1 import session_pb2 as pb
+from sessiond.v1.transfer_service_pb2 import TransferSetup
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.finding import Preview
 from sessiond_server.rpc import limits, usage_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions import titles
+from sessiond_server.sessions.setups import Setup
 from sessiond_server.store.sessions import FORK, LINKED, NO_PARENT, SessionRow
-
-DETAILS = ("system_prompt", "model", "config", "metadata")
-"""What nobody filters by: stored together, as the encoding of a Session that has only these."""
 
 _OUTPUT = tuple(f.name for f in pb.Session.DESCRIPTOR.fields if 100 <= f.number < 200)
 _SOURCES = frozenset(pb.TitleSource.values())
@@ -77,7 +76,8 @@ def new_session(
         title_source=title_source(title, session.title_source),
         pinned=session.pinned,
         labels_json=labels_json(session),
-        details=details(session, DETAILS),
+        metadata=session.metadata.SerializeToString(deterministic=True),
+        setup=setup_in(session),
         parent_id=session.parent.id if session.HasField("parent") else None,
         parent_kind=session.parent.kind if session.HasField("parent") else NO_PARENT,
         spawn_tool_call_id=session.parent.spawn_tool_call_id,
@@ -89,10 +89,7 @@ def new_session(
 
 def check_facts(session: pb.Session, where: str, checks: Checks) -> None:
     """The facts that an update may change as well, but for the title."""
-    prompt = len(session.system_prompt.encode())
-    checks.size(f"{where}.system_prompt", prompt, limits.SYSTEM_PROMPT_BYTES)
-    checks.text(f"{where}.model", session.model)
-    checks.size(f"{where}.config", len(session.config), limits.CONFIG_BYTES)
+    check_setup(session, where, checks)
     checks.struct(f"{where}.metadata", session.metadata)
     checks.labels(f"{where}.labels", session.labels.items(), len(session.labels), limits.LABELS)
     checks.not_negative(f"{where}.turn_index", session.turn_index)
@@ -128,75 +125,60 @@ def labels_json(session: pb.Session) -> str:
     return json.dumps(dict(session.labels), sort_keys=True)
 
 
-def details(session: pb.Session, fields: Collection[str]) -> bytes:
-    """The details among `fields`, encoded for storing."""
-    kept = pb.Session()
-    for field in fields:
-        if field == "metadata":
-            if session.HasField("metadata"):
-                kept.metadata.CopyFrom(session.metadata)
-        else:
-            setattr(kept, field, getattr(session, field))
-    return kept.SerializeToString(deterministic=True)
+def setup_in(session: pb.Session | TransferSetup) -> Setup:
+    return Setup(session.system_prompt.encode(), session.model, session.config.encode())
 
 
-def changed_details(stored: bytes, session: pb.Session, fields: Collection[str]) -> bytes:
-    """The stored details with those among `fields` replaced."""
-    kept = pb.Session.FromString(stored)
-    for field in fields:
-        kept.ClearField(field)  # type: ignore[arg-type]
-    kept.MergeFromString(details(session, fields))
-    return kept.SerializeToString(deterministic=True)
+def set_setup(session: pb.Session | TransferSetup, setup: Setup) -> None:
+    session.system_prompt = setup.system_prompt.decode()
+    session.model = setup.model
+    session.config = setup.config.decode()
 
 
-def with_model(stored: bytes, model: str) -> bytes | None:
-    """The stored details with a model, if they have none; else `None`."""
-    kept = pb.Session.FromString(stored)
-    if kept.model:
-        return None
-    kept.model = model
-    return kept.SerializeToString(deterministic=True)
+def check_setup(session: pb.Session | TransferSetup, where: str, checks: Checks) -> None:
+    prompt = len(session.system_prompt.encode())
+    checks.size(f"{where}.system_prompt", prompt, limits.SYSTEM_PROMPT_BYTES)
+    checks.text(f"{where}.model", session.model)
+    checks.size(f"{where}.config", len(session.config.encode()), limits.CONFIG_BYTES)
 
 
-def session_out(row: SessionRow, *, full: bool = True) -> pb.Session:
-    """A stored session."""
-    session = pb.Session.FromString(row.details) if full else pb.Session()
-    if not full:
-        session.model = pb.Session.FromString(row.details).model
-    session.MergeFrom(
-        pb.Session(
-            id=row.session_id,
-            incarnation=str(row.incarnation),
-            owner=row.owner,
-            source=row.source,
-            agent=row.agent,
-            title=row.title,
-            title_source=row.title_source,  # type: ignore[arg-type]
-            pinned=row.pinned,
-            state=row.state,  # type: ignore[arg-type]
-            end_reason=row.end_reason,
-            labels=json.loads(row.labels_json),
-            parent=_parent_out(row),
-            root_id=row.root_id,
-            spawn_depth=row.spawn_depth,
-            lifecycle=row.lifecycle,  # type: ignore[arg-type]
-            next_seq=row.next_seq,
-            first_seq=row.first_seq,
-            offloaded_before_seq=row.offloaded_before_seq,
-            message_count=row.message_count,
-            tool_call_count=row.tool_call_count,
-            context_message_count=row.context_message_count,
-            context_token_count=row.context_token_count,
-            open_tool_call_count=row.open_tool_call_count,
-            turn_index=row.turn_index,
-            usage=usage_io.session_usage(row),
-            etag=row.etag,
-            create_time=timestamp(row.create_time),
-            update_time=timestamp(row.update_time),
-            last_activity_time=timestamp(row.activity_time),
-            end_time=optional_timestamp(row.end_time),
-        )
+def session_out(row: SessionRow) -> pb.Session:
+    """A stored session, with as much of it as was read."""
+    session = pb.Session(
+        id=row.session_id,
+        incarnation=str(row.incarnation),
+        owner=row.owner,
+        source=row.source,
+        agent=row.agent,
+        title=row.title,
+        title_source=row.title_source,  # type: ignore[arg-type]
+        pinned=row.pinned,
+        state=row.state,  # type: ignore[arg-type]
+        end_reason=row.end_reason,
+        labels=json.loads(row.labels_json),
+        parent=_parent_out(row),
+        root_id=row.root_id,
+        spawn_depth=row.spawn_depth,
+        lifecycle=row.lifecycle,  # type: ignore[arg-type]
+        next_seq=row.next_seq,
+        first_seq=row.first_seq,
+        offloaded_before_seq=row.offloaded_before_seq,
+        message_count=row.message_count,
+        tool_call_count=row.tool_call_count,
+        context_message_count=row.context_message_count,
+        context_token_count=row.context_token_count,
+        open_tool_call_count=row.open_tool_call_count,
+        turn_index=row.turn_index,
+        usage=usage_io.session_usage(row),
+        etag=row.etag,
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
+        last_activity_time=timestamp(row.activity_time),
+        end_time=optional_timestamp(row.end_time),
     )
+    if row.metadata:
+        session.metadata.ParseFromString(row.metadata)
+    set_setup(session, row.setup)
     return session
 
 
@@ -211,10 +193,10 @@ def _parent_out(row: SessionRow) -> pb.SessionParent | None:
     )
 
 
-def summary(row: SessionRow, preview: Preview, *, full: bool) -> pb.SessionSummary:
+def summary(row: SessionRow, preview: Preview) -> pb.SessionSummary:
     """A session in a list."""
     return pb.SessionSummary(
-        session=session_out(row, full=full),
+        session=session_out(row),
         preview=_first_text(preview.latest),
         opening=_first_text(preview.opening),
         pending_reminder_time=optional_timestamp(preview.reminder_time),
@@ -277,11 +259,14 @@ def _varint(encoded: bytes, place: int) -> tuple[int, int]:
 
 
 def fork_of(
-    source: SessionRow, fork: pb.Session, new: NewSession, at_seq: int, request_id: str
+    source: SessionRow,
+    setup: Setup,
+    fork: pb.Session,
+    new: NewSession,
+    at_seq: int,
+    request_id: str,
 ) -> NewSession:
-    """A fork's description: what it leaves out is the forked session's."""
-    stored = pb.Session.FromString(source.details)
-    given = [field for field in DETAILS if _given(fork, field)]
+    """A fork's description: what it leaves out is the forked session's, as of its last message."""
     labels = json.dumps(dict(fork.labels), sort_keys=True) if fork.labels else source.labels_json
     return NewSession(
         tenant=new.tenant,
@@ -293,7 +278,8 @@ def fork_of(
         title_source=new.title_source,
         pinned=new.pinned,
         labels_json=labels,
-        details=changed_details(stored.SerializeToString(), fork, given),
+        metadata=new.metadata if fork.HasField("metadata") else source.metadata or b"",
+        setup=setup._replace(**{k: v for k, v in new.setup._asdict().items() if v}),
         parent_id=source.session_id,
         parent_kind=FORK,
         spawn_tool_call_id="",
@@ -302,7 +288,3 @@ def fork_of(
         request_id=request_id,
         fork_seq=at_seq,
     )
-
-
-def _given(session: pb.Session, field: str) -> bool:
-    return session.HasField("metadata") if field == "metadata" else bool(getattr(session, field))

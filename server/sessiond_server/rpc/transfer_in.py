@@ -39,6 +39,7 @@ from sessiond_server.sessions.transfers import (
     Rewind,
     RewindRevert,
     SeenRequest,
+    SetupChange,
     UsageSum,
     UsageTurn,
 )
@@ -228,6 +229,12 @@ def _rewind_revert(record: pb.TransferRewindRevert, where: str, check: Checks) -
     return RewindRevert(record.rewind_id, record.effective_seq, moment)
 
 
+def _setup(record: pb.TransferSetup, where: str, check: Checks) -> SetupChange:
+    check.seq(f"{where}.effective_seq", record.effective_seq, least=1)
+    sessions_io.check_setup(record, where, check)
+    return SetupChange(record.effective_seq, sessions_io.setup_in(record))
+
+
 def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
     check.seq(f"{where}.change_no", record.change_no, least=1)
     for name in ("after_seq", "reference"):
@@ -376,6 +383,7 @@ _ITEMS: dict[str, Callable[[Any, str, Checks], Item]] = {
     "compaction_revert": _compaction_revert,
     "rewind": _rewind,
     "rewind_revert": _rewind_revert,
+    "setup": _setup,
     "change": _change,
     "usage": _usage,
     "billing": _billing,

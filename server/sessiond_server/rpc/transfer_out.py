@@ -24,6 +24,7 @@ from sessiond_server.sessions.transfers import (
     Rewind,
     RewindRevert,
     SeenRequest,
+    SetupChange,
     UsageSum,
     UsageTurn,
 )
@@ -35,6 +36,7 @@ def session(found: Exported) -> pb.TransferRecord:
     """The record that begins a session."""
     facts = sessions_io.session_out(found.row)
     facts.ClearField("usage")
+    sessions_io.set_setup(facts, found.first_setup)
     return pb.TransferRecord(
         session=pb.TransferSession(
             session=facts,
@@ -128,6 +130,12 @@ def _rewind_revert(found: RewindRevert) -> pb.TransferRecord:
     )
 
 
+def _setup(found: SetupChange) -> pb.TransferRecord:
+    record = pb.TransferSetup(effective_seq=found.effective_seq)
+    sessions_io.set_setup(record, found.setup)
+    return pb.TransferRecord(setup=record)
+
+
 def _change(found: Change) -> pb.TransferRecord:
     return pb.TransferRecord(
         change=pb.TransferChange(
@@ -207,6 +215,7 @@ _ITEMS: dict[type[Any], Callable[[Any], pb.TransferRecord]] = {
     CompactionRevert: _compaction_revert,
     Rewind: _rewind,
     RewindRevert: _rewind_revert,
+    SetupChange: _setup,
     Change: _change,
     UsageSum: _usage,
     UsageTurn: _turn,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import NamedTuple
 
+from sessiond_server.sessions.setups import Setup
 from sessiond_server.sessions.usage import Amounts
 
 
@@ -72,6 +73,13 @@ class RewindRevert(NamedTuple):
     rewind_id: int
     effective_seq: int
     time: datetime
+
+
+class SetupChange(NamedTuple):
+    """That other values held of what a session runs with."""
+
+    effective_seq: int
+    setup: Setup
 
 
 class Change(NamedTuple):
@@ -174,7 +182,17 @@ class Reminder(NamedTuple):
 Kept = UsageSum | UsageTurn | BillingFacts | SeenRequest | JournalRecord | Mark | Reminder
 """What has no place in the order of things: it is there already, or is added."""
 
-Item = Kept | Message | Revision | Compaction | CompactionRevert | Rewind | RewindRevert | Change
+Item = (
+    Kept
+    | Message
+    | Revision
+    | Compaction
+    | CompactionRevert
+    | Rewind
+    | RewindRevert
+    | SetupChange
+    | Change
+)
 """One thing of a log."""
 
 

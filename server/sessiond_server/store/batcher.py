@@ -52,7 +52,8 @@ PLAN = 15.0
 """Seconds after which a lane has its statement planned anew."""
 
 Resolve = Callable[[Append], Awaitable[Ack]]
-CountUsage = Callable[[Connection, Sequence[tuple[SessionKey, Record]]], Awaitable[None]]
+CountUsage = Callable[[Connection, Sequence[tuple[SessionKey, Record, int]]], Awaitable[None]]
+"""Gets what rides on appends, with the first seq of each."""
 
 
 class Batcher:
@@ -321,7 +322,7 @@ class _Lane:
         async with connection.transaction():
             stored = await store(connection, appends, offloads=offloads)
             used = [
-                (append.key, append.usage)
+                (append.key, append.usage, stored[place])
                 for place, append in enumerate(appends)
                 if append.usage is not None and place in stored
             ]

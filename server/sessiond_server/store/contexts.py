@@ -29,7 +29,6 @@ class ContextMap(NamedTuple):
     """Where the offloaded messages end."""
     message_count: int
     token_count: int
-    details: bytes
     spans: list[Span]
 
 
@@ -44,7 +43,6 @@ async def context_map(connection: Connection, key: SessionKey) -> ContextMap | N
         row["offloaded_before_seq"],
         row["context_message_count"],
         row["context_token_count"],
-        row["details"],
         [Span(*span) for span in row["spans"] or []],
     )
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sessiond_server.store import attachments, offload, offloaded, search
+from sessiond_server.sessions.setups import Setup
+from sessiond_server.store import attachments, offload, offloaded, search, setups
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_bucket
 from sessiond_server.store.segments import FullMessage
@@ -37,7 +38,6 @@ class SessionRow:
     pinned: bool
     state: int
     end_reason: str
-    details: bytes
     parent_id: str | None
     parent_kind: int
     spawn_tool_call_id: str
@@ -53,6 +53,11 @@ class SessionRow:
     listed_time: datetime
     end_time: datetime | None
     labels_json: str
+    metadata: bytes | None
+    """Encoded; `None` where the row isn't read in full."""
+    model: str
+    texts: list[bytes] | None
+    """System prompt and config; `None` where the row isn't read in full, and where there never were any."""
     first_seq: int
     next_seq: int
     message_count: int
@@ -68,6 +73,12 @@ class SessionRow:
     @property
     def key(self) -> SessionKey:
         return SessionKey(self.bucket, self.session_key)
+
+    @property
+    def setup(self) -> Setup:
+        """What holds now, of a row that is read in full."""
+        prompt, config = self.texts or (b"", b"")
+        return Setup(prompt, self.model, config)
 
     @property
     def etag(self) -> str:
@@ -91,7 +102,7 @@ class SessionInsert:
     title_source: int
     pinned: bool
     labels_json: str
-    details: bytes
+    metadata: bytes
     parent_id: str | None
     parent_kind: int
     spawn_tool_call_id: str
@@ -109,17 +120,19 @@ async def insert(connection: Connection, new: SessionInsert) -> bool:
     return await connection.fetchval(query("insert_session"), *values) is not None
 
 
-async def read(connection: Connection, key: SessionKey) -> SessionRow | None:
-    rows = await read_all(connection, [key])
+async def read(connection: Connection, key: SessionKey, *, full: bool = False) -> SessionRow | None:
+    rows = await read_all(connection, [key], full=full)
     return rows[0] if rows else None
 
 
-async def read_all(connection: Connection, keys: Sequence[SessionKey]) -> list[SessionRow]:
-    """Sessions in the order of the keys, without those that don't exist."""
+async def read_all(
+    connection: Connection, keys: Sequence[SessionKey], *, full: bool = False
+) -> list[SessionRow]:
+    """Sessions in the order of the keys, without those that don't exist; with what is large, or without."""
     buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
     return [
         known_columns(SessionRow, r)
-        for r in await connection.fetch(query("read_session"), buckets, uuids)
+        for r in await connection.fetch(query("read_session"), buckets, uuids, full)
     ]
 
 
@@ -134,7 +147,7 @@ async def update(connection: Connection, row: SessionRow) -> None:
         row.state,
         row.end_reason,
         row.labels_json,
-        row.details,
+        row.metadata,
         row.turn_index,
         row.end_time,
     )
@@ -214,9 +227,9 @@ async def _offloaded_preview(
 async def within(
     connection: Connection, keys: Sequence[SessionKey], max_bytes: int
 ) -> list[SessionKey]:
-    """The first of these sessions, one at least, whose details take so many bytes together."""
+    """The first of these sessions, one at least, that take so many bytes together in full."""
     rows = await connection.fetch(
-        query("details_sizes"), [key.bucket for key in keys], [key.key for key in keys]
+        query("full_sizes"), [key.bucket for key in keys], [key.key for key in keys]
     )
     sizes = {SessionKey(row[0], row[1]): row[2] for row in rows}
     found: list[SessionKey] = []
@@ -283,8 +296,9 @@ async def parent(connection: Connection, key: SessionKey) -> str | None:
     return parent_id
 
 
-async def fill_details(connection: Connection, key: SessionKey, details: bytes) -> None:
-    await connection.execute(query("fill_details"), *key, details)
+async def revise(connection: Connection, key: SessionKey) -> None:
+    """Note that a fact was changed which isn't in the session's row."""
+    await connection.execute(query("revise_session"), *key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,16 +359,21 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
     await attachments.delete_all(connection, keys)
     await search.lock(connection, keys)
     await offload.release_dictionaries(connection, keys)
+    texts = await setups.texts(connection, keys)
     await connection.execute(query("delete_session_rows"), buckets, uuids)
+    await setups.release(connection, texts)
     await attachments.delete_uploads(connection, keys)  # no more can begin now
     return messages
 
 
 async def clear(connection: Connection, key: SessionKey, *, keep_changes: Collection[int]) -> None:
-    """Delete everything of a session but the session itself, its attachments, and changes of these kinds."""
+    """Delete everything of a session but the session itself, what it runs with, its attachments, and changes
+    of these kinds."""
     await search.lock(connection, [key], changed=True)
     await offload.release_dictionaries(connection, [key])
+    texts = await setups.texts(connection, [key])
     await connection.execute(query("clear_session_rows"), *key, list(keep_changes))
+    await setups.release(connection, texts)
 
 
 async def copy_history(
@@ -367,4 +386,5 @@ async def copy_history(
     """Give a new session the history of another one, as it was right after `at_seq` or as it is, and its
     attachments. What is offloaded of the history has been copied: so many messages and tool calls."""
     await connection.execute(query("copy_session_rows"), *source, *target, at_seq, *offloaded)
+    await setups.copy(connection, source, target, at_seq)
     await attachments.copy(connection, source, target)

@@ -38,7 +38,7 @@ def create_session(
     lifecycle: values.Lifecycle | None = None,
     if_exists: values.IfExists | None = None,
 ) -> v1.CreateSessionRequest:
-    """Makes a session and returns it as it is stored.
+    """Makes a session and returns it as it is stored, in the basic view.
 
     Args:
         session_id: 1–128 of `A-Z a-z 0-9 . _ : @ / -`. Left out, a UUIDv7 is made here, so that the
@@ -110,7 +110,7 @@ def get_session(session_id: str, *, view: values.SessionView | None = None) -> v
 
     Args:
         session_id: The session's id.
-        view: `full` (the default), or `basic` without system prompt, config and metadata.
+        view: `basic` (the default) without system prompt, config and metadata, or `full`.
 
     Raises:
         SessionNotFound: There is no such session.
@@ -125,7 +125,11 @@ def get_session(session_id: str, *, view: values.SessionView | None = None) -> v
     lambda answer: answer.session,
 )
 def resolve_session(
-    query: str, owner: str = "", *, exact_title: bool = False
+    query: str,
+    owner: str = "",
+    *,
+    exact_title: bool = False,
+    view: values.SessionView | None = None,
 ) -> v1.ResolveSessionRequest:
     """Finds the session that a person means.
 
@@ -134,12 +138,18 @@ def resolve_session(
             "x #2") the newest is returned. At most 256 characters.
         owner: Consider only this owner's sessions.
         exact_title: Take a title for that of the one session which has exactly it.
+        view: `basic` (the default) without system prompt, config and metadata, or `full`.
 
     Raises:
         SessionNotFound: Nothing fits.
         SessionAmbiguous: Several fit; see its `candidates`.
     """
-    return v1.ResolveSessionRequest(query=query, owner=owner, exact_title=exact_title)
+    return v1.ResolveSessionRequest(
+        query=query,
+        owner=owner,
+        exact_title=exact_title,
+        view=enum_value(v1.SessionView, "SESSION_VIEW_", view),
+    )
 
 
 @paged(
@@ -210,7 +220,7 @@ def update_session(
     etag: str = "",
     title_only_if_unset: bool = False,
 ) -> v1.UpdateSessionRequest:
-    """Changes the facts that are given, all or none, and returns the session in full.
+    """Changes the facts that are given, all or none, and returns the session in the basic view.
 
     Args:
         session_id: The session's id.
@@ -323,6 +333,7 @@ def fork_session(
     Args:
         session_id: The session to fork.
         at_seq: The last seq to take over, as right after its commit; 0 takes over all as it is now.
+            System prompt, model and config are those of then.
         fork_id: The new session's id. Left out, a UUIDv7 is made here.
         title: The new session's title. Its other facts are the forked one's.
         expected_next_seq: If not 0, fork only if the session's next seq is this.

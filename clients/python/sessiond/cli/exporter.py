@@ -47,7 +47,7 @@ def export_sessions(
     """
     for session_id in ids:
         try:
-            line = from_session(client.get_session(session_id))
+            line = from_session(client.get_session(session_id, view="full"))
             messages = iter(client.list_messages(session_id, view=view, page_size=_MESSAGE_PAGE))
             first = list(islice(messages, 1))
         except sessiond.SessionNotFound:

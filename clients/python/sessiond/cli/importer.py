@@ -119,7 +119,8 @@ class SessionImporter:
                 if_exists="return",
             )
         )
-        differ = session.metadata != struct(metadata)
+        found = self._patience.call(lambda: self._client.get_session(line.id, view="full"))
+        differ = found.metadata != struct(metadata)
         if differ and self._options.update_metadata:
             self._patience.call(lambda: self._client.update_session(line.id, metadata=metadata))
         outcome = Outcome(metadata_differ=differ and not self._options.update_metadata)

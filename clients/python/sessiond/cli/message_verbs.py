@@ -122,7 +122,7 @@ def show(
 
     With --continuations a title means the newest of its series: `x` is `x #3` if that is the last one.
     """
-    found = run.find(session, newest=continuations)
+    found = run.find(session, newest=continuations, full=output is not Format.TABLE)
     wanted = WindowOptions(from_seq, limit, expand, every)
     if output is not Format.TABLE:
         _write_messages(run.client, found, wanted, output, continuations)

@@ -16,6 +16,7 @@ from rich.console import Console
 import sessiond
 from sessiond import Client
 from sessiond._channel import API_KEY_VARIABLE
+from sessiond._requests.values import SessionView
 from sessiond.cli.patience import GaveUp
 from sessiond.cli.render.prose import harmless, one_line
 from sessiond.v1.message_pb2 import Message
@@ -74,10 +75,11 @@ class Run:
             return error.metadata.get("permission") == "owner"
         return False
 
-    def find(self, session: str, *, newest: bool = False) -> Session:
+    def find(self, session: str, *, newest: bool = False, full: bool = False) -> Session:
         """The session that a person means: an id, the unique beginning of one, or exactly this title, or
         the newest of its series."""
-        return self.client.resolve_session(session, exact_title=not newest)
+        view: SessionView = "full" if full else "basic"
+        return self.client.resolve_session(session, exact_title=not newest, view=view)
 
     def close(self) -> None:
         """Closes the client if it was used; calls under way end with an error."""

@@ -261,6 +261,7 @@ from sessiond.v1.transfer_service_pb2 import TransferRevision as TransferRevisio
 from sessiond.v1.transfer_service_pb2 import TransferRewind as TransferRewind
 from sessiond.v1.transfer_service_pb2 import TransferRewindRevert as TransferRewindRevert
 from sessiond.v1.transfer_service_pb2 import TransferSession as TransferSession
+from sessiond.v1.transfer_service_pb2 import TransferSetup as TransferSetup
 from sessiond.v1.transfer_service_pb2 import TransferUsage as TransferUsage
 from sessiond.v1.transfer_service_pb2_grpc import TransferServiceServicer as TransferServiceServicer
 from sessiond.v1.transfer_service_pb2_grpc import TransferServiceStub as TransferServiceStub

@@ -102,6 +102,8 @@ class ContextTotals(_message.Message):
     AS_OF_SEQ_FIELD_NUMBER: _builtins.int
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
     message_count: _builtins.int
     """How many messages are sent."""
     token_count: _builtins.int
@@ -113,7 +115,11 @@ class ContextTotals(_message.Message):
     next_seq: _builtins.int
     """The session's next seq when the context was read: what to give as `expected_next_seq`."""
     system_prompt: _builtins.str
-    """The session's system prompt, as it is now."""
+    """The session's system prompt, as of `as_of_seq`."""
+    model: _builtins.str
+    """The model that it ran on, likewise."""
+    config: _builtins.str
+    """Its config, likewise."""
     def __init__(
         self,
         *,
@@ -123,10 +129,12 @@ class ContextTotals(_message.Message):
         as_of_seq: _builtins.int = ...,
         next_seq: _builtins.int = ...,
         system_prompt: _builtins.str = ...,
+        model: _builtins.str = ...,
+        config: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_seq", b"as_of_seq", "message_count", b"message_count", "next_seq", b"next_seq", "omitted_message_count", b"omitted_message_count", "system_prompt", b"system_prompt", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_seq", b"as_of_seq", "config", b"config", "message_count", b"message_count", "model", b"model", "next_seq", b"next_seq", "omitted_message_count", b"omitted_message_count", "system_prompt", b"system_prompt", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

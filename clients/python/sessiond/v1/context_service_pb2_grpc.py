@@ -49,7 +49,7 @@ class ContextServiceServicer(object):
     def GetContext(self, request, context):
         """GetContext streams what the model sees, the oldest first: totals in the first answer, messages
         in all. With `as_of_seq` it is exactly what the model would have seen right after that message
-        was committed (P7).
+        was committed, the system prompt of then included (P7).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class ContextServiceStub:
     GetContext: _grpc.UnaryStreamMultiCallable[_context_service_pb2.GetContextRequest, _context_service_pb2.GetContextResponse]
     """GetContext streams what the model sees, the oldest first: totals in the first answer, messages
     in all. With `as_of_seq` it is exactly what the model would have seen right after that message
-    was committed (P7).
+    was committed, the system prompt of then included (P7).
     """
 
 @_typing.type_check_only
@@ -47,7 +47,7 @@ class ContextServiceAsyncStub(ContextServiceStub):
     GetContext: _aio.UnaryStreamMultiCallable[_context_service_pb2.GetContextRequest, _context_service_pb2.GetContextResponse]  # type: ignore[assignment]
     """GetContext streams what the model sees, the oldest first: totals in the first answer, messages
     in all. With `as_of_seq` it is exactly what the model would have seen right after that message
-    was committed (P7).
+    was committed, the system prompt of then included (P7).
     """
 
 class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -61,7 +61,7 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_context_service_pb2.GetContextResponse], _abc.AsyncIterator[_context_service_pb2.GetContextResponse]]:
         """GetContext streams what the model sees, the oldest first: totals in the first answer, messages
         in all. With `as_of_seq` it is exactly what the model would have seen right after that message
-        was committed (P7).
+        was committed, the system prompt of then included (P7).
         """
 
 def add_ContextServiceServicer_to_server(servicer: ContextServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

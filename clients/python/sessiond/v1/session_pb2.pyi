@@ -139,7 +139,7 @@ class _SessionView:
 class _SessionViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionView.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_VIEW_UNSPECIFIED: _SessionView.ValueType  # 0
-    """Left out: basic in lists, full elsewhere."""
+    """Left out: basic."""
     SESSION_VIEW_BASIC: _SessionView.ValueType  # 1
     """Without `system_prompt`, `config` and `metadata`."""
     SESSION_VIEW_FULL: _SessionView.ValueType  # 2
@@ -149,7 +149,7 @@ class SessionView(_SessionView, metaclass=_SessionViewEnumTypeWrapper):
     """SessionView is how much of a session an answer holds."""
 
 SESSION_VIEW_UNSPECIFIED: SessionView.ValueType  # 0
-"""Left out: basic in lists, full elsewhere."""
+"""Left out: basic."""
 SESSION_VIEW_BASIC: SessionView.ValueType  # 1
 """Without `system_prompt`, `config` and `metadata`."""
 SESSION_VIEW_FULL: SessionView.ValueType  # 2

@@ -27,17 +27,17 @@ from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\"{\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12(\n\tif_exists\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.IfExists\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"O\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x04view\x18\x02 \x01(\x0e\x32\x18.sessiond.v1.SessionView\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"J\n\x15ResolveSessionRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0b\x65xact_title\x18\x03 \x01(\x08\"?\n\x16ResolveSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"\xdf\x01\n\x13ListSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x0c\n\x04text\x18\x02 \x01(\t\x12+\n\x08order_by\x18\x03 \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.SessionView\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x12\n\nwith_total\x18\x07 \x01(\x08\"\x8e\x01\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.SessionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x1a\n\x12total_size_partial\x18\x04 \x01(\x08\"\x99\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x1b\n\x13title_only_if_unset\x18\x04 \x01(\x08\">\n\x15UpdateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"0\n\x10NextTitleRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\"\n\x11NextTitleResponse\x12\r\n\x05title\x18\x01 \x01(\t\"7\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"L\n\x12\x45ndSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\"*\n\x14ReopenSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\">\n\x15ReopenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"O\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"]\n\x15\x44\x65leteSessionResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x64\x65tached_count\x18\x03 \x01(\x03\"\x8b\x01\n\x12\x46orkSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61t_seq\x18\x02 \x01(\x03\x12\"\n\x04\x66ork\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x19\n\x11\x65xpected_next_seq\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"<\n\x13\x46orkSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session*O\n\x08IfExists\x12\x19\n\x15IF_EXISTS_UNSPECIFIED\x10\x00\x12\x12\n\x0eIF_EXISTS_FAIL\x10\x01\x12\x14\n\x10IF_EXISTS_RETURN\x10\x02*m\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSESSION_ORDER_LAST_ACTIVITY\x10\x01\x12\x1d\n\x19SESSION_ORDER_CREATE_TIME\x10\x02\x32\xdc\x06\n\x0eSessionService\x12V\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\".sessiond.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\x12Y\n\x0eResolveSession\x12\".sessiond.v1.ResolveSessionRequest\x1a#.sessiond.v1.ResolveSessionResponse\x12S\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\x12V\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\".sessiond.v1.UpdateSessionResponse\x12J\n\tNextTitle\x12\x1d.sessiond.v1.NextTitleRequest\x1a\x1e.sessiond.v1.NextTitleResponse\x12M\n\nEndSession\x12\x1e.sessiond.v1.EndSessionRequest\x1a\x1f.sessiond.v1.EndSessionResponse\x12V\n\rReopenSession\x12!.sessiond.v1.ReopenSessionRequest\x1a\".sessiond.v1.ReopenSessionResponse\x12V\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\x12P\n\x0b\x46orkSession\x12\x1f.sessiond.v1.ForkSessionRequest\x1a .sessiond.v1.ForkSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\"{\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12(\n\tif_exists\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.IfExists\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"O\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x04view\x18\x02 \x01(\x0e\x32\x18.sessiond.v1.SessionView\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"r\n\x15ResolveSessionRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0b\x65xact_title\x18\x03 \x01(\x08\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.SessionView\"?\n\x16ResolveSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"\xdf\x01\n\x13ListSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x0c\n\x04text\x18\x02 \x01(\t\x12+\n\x08order_by\x18\x03 \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.SessionView\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x12\n\nwith_total\x18\x07 \x01(\x08\"\x8e\x01\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.SessionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x1a\n\x12total_size_partial\x18\x04 \x01(\x08\"\x99\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x1b\n\x13title_only_if_unset\x18\x04 \x01(\x08\">\n\x15UpdateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"0\n\x10NextTitleRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\"\n\x11NextTitleResponse\x12\r\n\x05title\x18\x01 \x01(\t\"7\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"L\n\x12\x45ndSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\"*\n\x14ReopenSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\">\n\x15ReopenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"O\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"]\n\x15\x44\x65leteSessionResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x64\x65tached_count\x18\x03 \x01(\x03\"\x8b\x01\n\x12\x46orkSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61t_seq\x18\x02 \x01(\x03\x12\"\n\x04\x66ork\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x19\n\x11\x65xpected_next_seq\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"<\n\x13\x46orkSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session*O\n\x08IfExists\x12\x19\n\x15IF_EXISTS_UNSPECIFIED\x10\x00\x12\x12\n\x0eIF_EXISTS_FAIL\x10\x01\x12\x14\n\x10IF_EXISTS_RETURN\x10\x02*m\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSESSION_ORDER_LAST_ACTIVITY\x10\x01\x12\x1d\n\x19SESSION_ORDER_CREATE_TIME\x10\x02\x32\xdc\x06\n\x0eSessionService\x12V\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\".sessiond.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\x12Y\n\x0eResolveSession\x12\".sessiond.v1.ResolveSessionRequest\x1a#.sessiond.v1.ResolveSessionResponse\x12S\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\x12V\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\".sessiond.v1.UpdateSessionResponse\x12J\n\tNextTitle\x12\x1d.sessiond.v1.NextTitleRequest\x1a\x1e.sessiond.v1.NextTitleResponse\x12M\n\nEndSession\x12\x1e.sessiond.v1.EndSessionRequest\x1a\x1f.sessiond.v1.EndSessionResponse\x12V\n\rReopenSession\x12!.sessiond.v1.ReopenSessionRequest\x1a\".sessiond.v1.ReopenSessionResponse\x12V\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\x12P\n\x0b\x46orkSession\x12\x1f.sessiond.v1.ForkSessionRequest\x1a .sessiond.v1.ForkSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.session_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IFEXISTS']._serialized_start=1934
-  _globals['_IFEXISTS']._serialized_end=2013
-  _globals['_SESSIONORDER']._serialized_start=2015
-  _globals['_SESSIONORDER']._serialized_end=2124
+  _globals['_IFEXISTS']._serialized_start=1974
+  _globals['_IFEXISTS']._serialized_end=2053
+  _globals['_SESSIONORDER']._serialized_start=2055
+  _globals['_SESSIONORDER']._serialized_end=2164
   _globals['_CREATESESSIONREQUEST']._serialized_start=145
   _globals['_CREATESESSIONREQUEST']._serialized_end=268
   _globals['_CREATESESSIONRESPONSE']._serialized_start=270
@@ -47,37 +47,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSESSIONRESPONSE']._serialized_start=432
   _globals['_GETSESSIONRESPONSE']._serialized_end=491
   _globals['_RESOLVESESSIONREQUEST']._serialized_start=493
-  _globals['_RESOLVESESSIONREQUEST']._serialized_end=567
-  _globals['_RESOLVESESSIONRESPONSE']._serialized_start=569
-  _globals['_RESOLVESESSIONRESPONSE']._serialized_end=632
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=635
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=858
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=861
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1003
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=1006
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1159
-  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1161
-  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1223
-  _globals['_NEXTTITLEREQUEST']._serialized_start=1225
-  _globals['_NEXTTITLEREQUEST']._serialized_end=1273
-  _globals['_NEXTTITLERESPONSE']._serialized_start=1275
-  _globals['_NEXTTITLERESPONSE']._serialized_end=1309
-  _globals['_ENDSESSIONREQUEST']._serialized_start=1311
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1366
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1368
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1444
-  _globals['_REOPENSESSIONREQUEST']._serialized_start=1446
-  _globals['_REOPENSESSIONREQUEST']._serialized_end=1488
-  _globals['_REOPENSESSIONRESPONSE']._serialized_start=1490
-  _globals['_REOPENSESSIONRESPONSE']._serialized_end=1552
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1554
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1633
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1635
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1728
-  _globals['_FORKSESSIONREQUEST']._serialized_start=1731
-  _globals['_FORKSESSIONREQUEST']._serialized_end=1870
-  _globals['_FORKSESSIONRESPONSE']._serialized_start=1872
-  _globals['_FORKSESSIONRESPONSE']._serialized_end=1932
-  _globals['_SESSIONSERVICE']._serialized_start=2127
-  _globals['_SESSIONSERVICE']._serialized_end=2987
+  _globals['_RESOLVESESSIONREQUEST']._serialized_end=607
+  _globals['_RESOLVESESSIONRESPONSE']._serialized_start=609
+  _globals['_RESOLVESESSIONRESPONSE']._serialized_end=672
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=675
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=898
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=901
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1043
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=1046
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1199
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1201
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1263
+  _globals['_NEXTTITLEREQUEST']._serialized_start=1265
+  _globals['_NEXTTITLEREQUEST']._serialized_end=1313
+  _globals['_NEXTTITLERESPONSE']._serialized_start=1315
+  _globals['_NEXTTITLERESPONSE']._serialized_end=1349
+  _globals['_ENDSESSIONREQUEST']._serialized_start=1351
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1406
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1408
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1484
+  _globals['_REOPENSESSIONREQUEST']._serialized_start=1486
+  _globals['_REOPENSESSIONREQUEST']._serialized_end=1528
+  _globals['_REOPENSESSIONRESPONSE']._serialized_start=1530
+  _globals['_REOPENSESSIONRESPONSE']._serialized_end=1592
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1594
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1673
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1675
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1768
+  _globals['_FORKSESSIONREQUEST']._serialized_start=1771
+  _globals['_FORKSESSIONREQUEST']._serialized_end=1910
+  _globals['_FORKSESSIONRESPONSE']._serialized_start=1912
+  _globals['_FORKSESSIONRESPONSE']._serialized_end=1972
+  _globals['_SESSIONSERVICE']._serialized_start=2167
+  _globals['_SESSIONSERVICE']._serialized_end=3027
 # @@protoc_insertion_point(module_scope)

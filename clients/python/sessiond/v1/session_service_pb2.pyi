@@ -119,7 +119,7 @@ class CreateSessionResponse(_message.Message):
     """Whether this call made it."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session as it is stored."""
+        """The session as it is stored, in the basic view."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class GetSessionRequest(_message.Message):
     session_id: _builtins.str
     """The session's id."""
     view: _session_pb2.SessionView.ValueType
-    """How much of it; left out it is full."""
+    """How much of it; left out it is basic."""
     def __init__(
         self,
         *,
@@ -194,6 +194,7 @@ class ResolveSessionRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     EXACT_TITLE_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """An id, the beginning of one, or a title. Required; at most 256 characters. `%` and `_` mean
     themselves.
@@ -206,16 +207,19 @@ class ResolveSessionRequest(_message.Message):
     """Take a title for that of the one session which has exactly it. Otherwise "x" means the newest of its
     series, for instance the session with the title "x #3".
     """
+    view: _session_pb2.SessionView.ValueType
+    """How much of it; left out it is basic."""
     def __init__(
         self,
         *,
         query: _builtins.str = ...,
         owner: _builtins.str = ...,
         exact_title: _builtins.bool = ...,
+        view: _session_pb2.SessionView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact_title", b"exact_title", "owner", b"owner", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact_title", b"exact_title", "owner", b"owner", "query", b"query", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,7 +236,7 @@ class ResolveSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session, in full."""
+        """The session."""
 
     def __init__(
         self,
@@ -392,7 +396,7 @@ class UpdateSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session, in full."""
+        """The session, in the basic view."""
 
     def __init__(
         self,
@@ -493,7 +497,7 @@ class EndSessionResponse(_message.Message):
     """Whether it was ephemeral and is deleted now."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session, in full, as it stands, or as it was when it was deleted."""
+        """The session as it stands, in the basic view, or as it was when it was deleted."""
 
     def __init__(
         self,
@@ -540,7 +544,7 @@ class ReopenSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session, in full."""
+        """The session, in the basic view."""
 
     def __init__(
         self,
@@ -642,7 +646,8 @@ class ForkSessionRequest(_message.Message):
     @_builtins.property
     def fork(self) -> _session_pb2.Session:
         """Facts of the new session. What is left out of `id` and `title` is new and none; owner, source,
-        agent, system prompt, model, config, metadata and labels are the forked one's if left out.
+        agent, metadata and labels are the forked one's if left out, and system prompt, model and config
+        those that it had as of `at_seq`.
         """
 
     def __init__(
@@ -671,7 +676,7 @@ class ForkSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session, in full."""
+        """The session, in the basic view."""
 
     def __init__(
         self,

@@ -101,8 +101,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """GetSession reads one session. Its cost doesn't depend on the length of the history (P15); in the full
-        view it grows with the number of sessions that come from it, whose usage is summed up.
+        """GetSession reads one session. Its cost doesn't depend on the length of the history (P15).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,7 @@ class SessionServiceStub:
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]
     """CreateSession makes a session. With the same `request_id` it is safe to retry."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
-    """GetSession reads one session. Its cost doesn't depend on the length of the history (P15); in the full
-    view it grows with the number of sessions that come from it, whose usage is summed up.
-    """
+    """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
     ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
     the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
@@ -90,9 +88,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]  # type: ignore[assignment]
     """CreateSession makes a session. With the same `request_id` it is safe to retry."""
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """GetSession reads one session. Its cost doesn't depend on the length of the history (P15); in the full
-    view it grows with the number of sessions that come from it, whose usage is summed up.
-    """
+    """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
     ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
     the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
@@ -151,9 +147,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetSessionResponse, _abc.Awaitable[_session_service_pb2.GetSessionResponse]]:
-        """GetSession reads one session. Its cost doesn't depend on the length of the history (P15); in the full
-        view it grows with the number of sessions that come from it, whose usage is summed up.
-        """
+        """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
 
     @_abc_1.abstractmethod
     def ResolveSession(

@@ -286,6 +286,7 @@ class TransferRecord(_message.Message):
     JOURNAL_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     REMINDER_FIELD_NUMBER: _builtins.int
+    SETUP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___TransferSession:
         """Begins a session."""
@@ -354,6 +355,10 @@ class TransferRecord(_message.Message):
     def reminder(self) -> Global___TransferReminder:
         """A reminder."""
 
+    @_builtins.property
+    def setup(self) -> Global___TransferSetup:
+        """What the session ran with from here on."""
+
     def __init__(
         self,
         *,
@@ -374,12 +379,13 @@ class TransferRecord(_message.Message):
         journal: _journal_pb2.JournalRecord | None = ...,
         cursor: Global___TransferCursor | None = ...,
         reminder: Global___TransferReminder | None = ...,
+        setup: Global___TransferSetup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "compaction_revert", b"compaction_revert", "cursor", b"cursor", "end", b"end", "journal", b"journal", "message", b"message", "record", b"record", "reminder", b"reminder", "request", b"request", "revision", b"revision", "rewind", b"rewind", "rewind_revert", b"rewind_revert", "session", b"session", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "compaction_revert", b"compaction_revert", "cursor", b"cursor", "end", b"end", "journal", b"journal", "message", b"message", "record", b"record", "reminder", b"reminder", "request", b"request", "revision", b"revision", "rewind", b"rewind", "rewind_revert", b"rewind_revert", "session", b"session", "setup", b"setup", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "compaction_revert", b"compaction_revert", "cursor", b"cursor", "end", b"end", "journal", b"journal", "message", b"message", "record", b"record", "reminder", b"reminder", "request", b"request", "revision", b"revision", "rewind", b"rewind", "rewind_revert", b"rewind_revert", "session", b"session", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "billing", b"billing", "change", b"change", "chunk", b"chunk", "compaction", b"compaction", "compaction_revert", b"compaction_revert", "cursor", b"cursor", "end", b"end", "journal", b"journal", "message", b"message", "record", b"record", "reminder", b"reminder", "request", b"request", "revision", b"revision", "rewind", b"rewind", "rewind_revert", b"rewind_revert", "session", b"session", "setup", b"setup", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "compaction_revert", "rewind", "rewind_revert", "change", "end", "usage", "billing", "request", "attachment", "chunk", "journal", "cursor", "reminder"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["session", "message", "revision", "compaction", "compaction_revert", "rewind", "rewind_revert", "change", "end", "usage", "billing", "request", "attachment", "chunk", "journal", "cursor", "reminder", "setup"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -397,7 +403,8 @@ class TransferSession(_message.Message):
     """The `request_id` of its creation, so that a retry of that still finds it."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """Its facts, with its times; `id` and `create_time` are required. `first_seq` is the seq of the first
+        """Its facts, with its times; `id` and `create_time` are required. `system_prompt`, `model` and `config` are
+        those that held at its first message; a `setup` follows where they changed. `first_seq` is the seq of the first
         message that follows; left out, 1. Counters, `incarnation`, `etag`, `root_id` and `spawn_depth` are
         derived and therefore ignored. Unlike in a creation the state may be any, and the parent's kind too. A
         `last_activity_time` to come counts as now.
@@ -614,6 +621,42 @@ class TransferRewindRevert(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferRewindRevert: _TypeAlias = TransferRewindRevert  # noqa: Y015
+
+@_typing.final
+class TransferSetup(_message.Message):
+    """TransferSetup says that other values of what a session runs with held from a message on. It stands right
+    before that message, or at the end of the log.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECTIVE_SEQ_FIELD_NUMBER: _builtins.int
+    SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    effective_seq: _builtins.int
+    """The seq of that message."""
+    system_prompt: _builtins.str
+    """The system prompt."""
+    model: _builtins.str
+    """The model."""
+    config: _builtins.str
+    """The config."""
+    def __init__(
+        self,
+        *,
+        effective_seq: _builtins.int = ...,
+        system_prompt: _builtins.str = ...,
+        model: _builtins.str = ...,
+        config: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "effective_seq", b"effective_seq", "model", b"model", "system_prompt", b"system_prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferSetup: _TypeAlias = TransferSetup  # noqa: Y015
 
 @_typing.final
 class TransferChange(_message.Message):

@@ -215,22 +215,15 @@ Global___UsageRecord: _TypeAlias = UsageRecord  # noqa: Y015
 
 @_typing.final
 class SessionUsage(_message.Message):
-    """SessionUsage is what a session used in all."""
+    """SessionUsage is what a session used in all, without the sessions that come from it; see GetUsage for these."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OWN_FIELD_NUMBER: _builtins.int
-    SUBTREE_FIELD_NUMBER: _builtins.int
     BILLING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def own(self) -> Global___Usage:
         """What it used itself."""
-
-    @_builtins.property
-    def subtree(self) -> Global___Usage:
-        """What it and the sessions that come from it used, deleted ones included. Only in answers of GetSession
-        in the full view, whose cost grows with the number of these sessions.
-        """
 
     @_builtins.property
     def billing(self) -> Global___Billing:
@@ -240,12 +233,11 @@ class SessionUsage(_message.Message):
         self,
         *,
         own: Global___Usage | None = ...,
-        subtree: Global___Usage | None = ...,
         billing: Global___Billing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "own", b"own", "subtree", b"subtree"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "own", b"own"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "own", b"own", "subtree", b"subtree"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing", b"billing", "own", b"own"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

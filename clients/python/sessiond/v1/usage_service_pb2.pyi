@@ -105,7 +105,7 @@ class RecordUsageResponse(_message.Message):
     """How many of the records had been counted before, by their `request_id`s, and weren't again."""
     @_builtins.property
     def usage(self) -> _usage_pb2.SessionUsage:
-        """What the session used in all now, without `subtree`."""
+        """What the session used in all now."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ CREATE TABLE session (
     state smallint NOT NULL,
     end_reason text COLLATE "C" NOT NULL,
     labels jsonb NOT NULL,
-    details bytea NOT NULL,
+    metadata bytea NOT NULL,
     parent_id text COLLATE "C",
     parent_kind smallint NOT NULL,
     spawn_tool_call_id text COLLATE "C" NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE session (
     CONSTRAINT session_title_length CHECK (char_length(title) <= 100),
     CONSTRAINT session_end_reason_length CHECK (char_length(end_reason) <= 256),
     CONSTRAINT session_labels_size CHECK (octet_length(labels::text) <= 262144),
-    CONSTRAINT session_details_size CHECK (octet_length(details) <= 1048576),
+    CONSTRAINT session_metadata_size CHECK (octet_length(metadata) <= 131072),
     CONSTRAINT session_parent_id_length CHECK (octet_length(parent_id) <= 128),
     CONSTRAINT session_spawn_tool_call_id_length CHECK (octet_length(spawn_tool_call_id) <= 256),
     CONSTRAINT session_root_id_length CHECK (octet_length(root_id) <= 128),
@@ -94,6 +94,47 @@ CREATE INDEX session_owner_roots_idx
 ALTER TABLE session
     ALTER COLUMN parent_id SET STATISTICS 0,
     ALTER COLUMN root_id SET STATISTICS 0;
+
+-- The system prompt, model and config of a session, each with the next seq at the time from which they held:
+-- those of the row with the highest `effective_seq` up to n held when message n was committed. What is set
+-- between two messages takes one row. A session without a row has none of the three.
+CREATE TABLE session_setup (
+    bucket smallint NOT NULL,
+    session_key uuid NOT NULL,
+    effective_seq bigint NOT NULL,
+    prompt_id uuid,
+    config_id uuid,
+    model text COLLATE "C" NOT NULL,
+    CONSTRAINT session_setup_pkey PRIMARY KEY (bucket, session_key, effective_seq),
+    CONSTRAINT session_setup_model_length CHECK (char_length(model) <= 256)
+);
+-- Whether a text is still in use.
+CREATE INDEX session_setup_prompt_idx ON session_setup (prompt_id) WHERE prompt_id IS NOT NULL;
+CREATE INDEX session_setup_config_idx ON session_setup (config_id) WHERE config_id IS NOT NULL;
+
+-- Prompts and configs. Sessions of a tenant that have the same one share it, for as long as one of them has
+-- it: the id is a hash of tenant and content, and the bucket is the last bits of it. Who refers to a text
+-- holds it with a shared lock until the reference is stored, and who deletes it locks it before looking.
+CREATE TABLE setup_text (
+    bucket smallint NOT NULL,
+    text_id uuid NOT NULL,
+    content bytea NOT NULL,
+    CONSTRAINT setup_text_pkey PRIMARY KEY (bucket, text_id),
+    CONSTRAINT setup_text_size CHECK (octet_length(content) <= 1048576)
+);
+
+-- Setups with their texts.
+CREATE VIEW full_setup AS
+SELECT
+    f.bucket, f.session_key, f.effective_seq, f.model,
+    coalesce(p.content, '') AS system_prompt, coalesce(c.content, '') AS config
+FROM session_setup AS f
+LEFT JOIN setup_text AS p
+    ON p.bucket = ('x' || right(f.prompt_id::text, 8))::bit(32)::integer & 1023
+        AND p.text_id = f.prompt_id
+LEFT JOIN setup_text AS c
+    ON c.bucket = ('x' || right(f.config_id::text, 8))::bit(32)::integer & 1023
+        AND c.text_id = f.config_id;
 
 -- A title belongs to one session of its owner. The bucket is a hash of (tenant, owner).
 CREATE TABLE session_title (

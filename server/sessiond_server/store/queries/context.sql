@@ -1,15 +1,13 @@
 -- name: context_map
--- What the context is made of, in one look: counters, prompt, and what is hidden in it now.
+-- What the context is made of, in one look: counters, and what is hidden in it now.
 SELECT
     h.first_seq, h.next_seq, h.offloaded_before_seq, h.context_message_count, h.context_token_count,
-    s.details,
     (
         SELECT array_agg(ARRAY[p.from_seq, p.to_seq, coalesce(p.summary_seq, 0)] ORDER BY p.from_seq)
         FROM hidden_span AS p
         WHERE p.bucket = $1 AND p.session_key = $2 AND NOT p.covered
     ) AS spans
 FROM session_head AS h
-JOIN session AS s USING (bucket, session_key)
 WHERE h.bucket = $1 AND h.session_key = $2;
 
 -- name: compaction_history

@@ -28,7 +28,7 @@ SELECT clock_timestamp();
 WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
-        title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
+        title_source, pinned, state, end_reason, labels, metadata, parent_id, parent_kind,
         spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
         create_request_id, create_time, update_time, listed_time, end_time
     )
@@ -52,10 +52,10 @@ FROM made
 RETURNING session_key;
 
 -- name: update_session
--- The facts that can change, all at once; the caller holds the head's lock.
+-- The facts that can change, all at once, but for metadata that wasn't read; the caller holds the head's lock.
 UPDATE session
 SET title = $3, title_source = $4, pinned = $5, state = $6, end_reason = $7,
-    labels = $8::text::jsonb, details = $9, turn_index = $10, end_time = $11,
+    labels = $8::text::jsonb, metadata = coalesce($9, metadata), turn_index = $10, end_time = $11,
     revision = revision + 1, update_time = statement_timestamp()
 WHERE bucket = $1 AND session_key = $2;
 
@@ -144,10 +144,10 @@ SELECT parent_id
 FROM session
 WHERE bucket = $1 AND session_key = $2;
 
--- name: fill_details
--- Details that were left out.
+-- name: revise_session
+-- That a fact was changed which another table has.
 UPDATE session
-SET details = $3, revision = revision + 1, update_time = statement_timestamp()
+SET revision = revision + 1, update_time = statement_timestamp()
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: children
@@ -193,7 +193,7 @@ FROM session_head
 JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key);
 
 -- name: delete_session_rows
--- All that belongs to sessions but their titles, which are in buckets of their owners.
+-- All that belongs to sessions but their titles, which are in buckets of their owners, and what they share.
 WITH gone AS (
     SELECT bucket, session_key
     FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
@@ -224,6 +224,9 @@ changes AS (
 ),
 entries AS (
     DELETE FROM search_entry AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
+setups AS (
+    DELETE FROM session_setup AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
 progress AS (
     DELETE FROM search_progress AS t USING gone
@@ -273,8 +276,8 @@ DELETE FROM session AS t USING gone
 WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key;
 
 -- name: clear_session_rows
--- Everything but the session itself, its attachments, reminders and cursors. Of its changes those stay that
--- aren't about messages: $3 are their kinds.
+-- Everything but the session itself, its newest setup, its attachments, reminders and cursors. Of its changes
+-- those stay that aren't about messages: $3 are their kinds.
 WITH messages AS (
     DELETE FROM message WHERE bucket = $1 AND session_key = $2
 ),
@@ -303,6 +306,15 @@ log_requests AS (
 ),
 spans AS (
     DELETE FROM hidden_span WHERE bucket = $1 AND session_key = $2
+),
+setups AS (
+    DELETE FROM session_setup AS f
+    WHERE f.bucket = $1 AND f.session_key = $2
+        AND f.effective_seq < (
+            SELECT max(n.effective_seq)
+            FROM session_setup AS n
+            WHERE n.bucket = $1 AND n.session_key = $2
+        )
 ),
 entries AS (
     DELETE FROM search_entry WHERE bucket = $1 AND session_key = $2 AND seq > 0

@@ -1,7 +1,21 @@
 -- name: read_session
--- Facts and counters in one look.
+-- Facts and counters in one look; what is large only if $3 says so.
 SELECT
-    s.*, s.labels::text AS labels_json,
+    s.bucket, s.session_key, s.tenant, s.session_id, s.incarnation, s.owner, s.source, s.agent, s.title,
+    s.title_source, s.pinned, s.state, s.end_reason, s.parent_id, s.parent_kind, s.spawn_tool_call_id,
+    s.fork_seq, s.root_id, s.spawn_depth, s.lifecycle, s.turn_index, s.revision, s.create_request_id,
+    s.create_time, s.update_time, s.listed_time, s.end_time,
+    s.labels::text AS labels_json,
+    CASE WHEN $3::boolean THEN s.metadata END AS metadata,
+    coalesce(f.model, '') AS model,
+    CASE
+        WHEN $3 THEN (
+            SELECT ARRAY[u.system_prompt, u.config]
+            FROM full_setup AS u
+            WHERE u.bucket = s.bucket AND u.session_key = s.session_key
+                AND u.effective_seq = f.effective_seq
+        )
+    END AS texts,
     h.first_seq, h.next_seq, h.message_count, h.tool_call_count, h.context_message_count,
     h.context_token_count, h.activity_time, h.offloaded_before_seq,
     (
@@ -41,11 +55,29 @@ FROM session AS s
 JOIN session_head AS h USING (bucket, session_key)
 JOIN unnest($1::smallint[], $2::uuid[]) WITH ORDINALITY AS k (bucket, session_key, place)
     USING (bucket, session_key)
+LEFT JOIN LATERAL (
+    SELECT f.effective_seq, f.model
+    FROM session_setup AS f
+    WHERE f.bucket = s.bucket AND f.session_key = s.session_key
+    ORDER BY f.effective_seq DESC
+    LIMIT 1
+) AS f ON true
 ORDER BY k.place;
 
--- name: details_sizes
--- How many bytes the details of sessions take, to read no more of them than fit a page.
-SELECT s.bucket, s.session_key, octet_length(s.details) AS size
+-- name: full_sizes
+-- How many bytes sessions take in full beyond what is always read, to read no more of them than fit a page.
+SELECT
+    s.bucket, s.session_key,
+    octet_length(s.metadata) + coalesce(
+        (
+            SELECT octet_length(f.system_prompt) + octet_length(f.config)
+            FROM full_setup AS f
+            WHERE f.bucket = s.bucket AND f.session_key = s.session_key
+            ORDER BY f.effective_seq DESC
+            LIMIT 1
+        ),
+        0
+    ) AS size
 FROM session AS s
 JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key);
 

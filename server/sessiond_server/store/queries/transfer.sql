@@ -128,7 +128,7 @@ SELECT EXISTS (
 WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
-        title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
+        title_source, pinned, state, end_reason, labels, metadata, parent_id, parent_kind,
         spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
         create_request_id, create_time, update_time, listed_time, end_time
     )
