@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from sessiond import Client, session_filter, v1
 from sessiond.cli import native_files
@@ -121,25 +121,24 @@ class MoveRun:
 def native(name: str) -> Iterator[tuple[Make, int]]:
     """A native file, checked to its end before anything of it is imported, and how many records it has."""
     with contextlib.ExitStack() as stack:
+        path = Path(name)
         if name == "-":
-            copy = stack.enter_context(tempfile.TemporaryFile())
+            copy = stack.enter_context(tempfile.NamedTemporaryFile())
             shutil.copyfileobj(sys.stdin.buffer, copy)
-            stream = cast("BinaryIO", copy)
-        else:
-            stream = stack.enter_context(Path(name).open("rb"))
+            copy.flush()
+            path = Path(copy.name)
 
         def make() -> Iterator[v1.TransferRecord]:
-            return native_files.records(_lines(stream))
+            return native_files.records(_lines(path))
 
-        yield make, native_files.check(_lines(stream))
+        yield make, native_files.check(_lines(path))
 
 
-def _lines(stream: Any) -> Iterator[bytes]:
-    stream.seek(0)
-    with open(stream.fileno(), "rb", closefd=False) as buffered:
-        buffered.seek(0)
+def _lines(path: Path) -> Iterator[bytes]:
+    """Opened for each reading: a call that was lost may still read for a moment while the next one begins."""
+    with path.open("rb") as stream:
         try:
-            yield from decompressed(cast("Any", buffered))
+            yield from decompressed(stream)
         except (EOFError, OSError) as error:
             raise FormatError(f"can't be read to its end: {error}") from error
 
