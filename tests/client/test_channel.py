@@ -16,7 +16,7 @@ from tests.client.scripted import ScriptedServer
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
-HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
+HELLO = sessiond.message("user", "hello")
 
 
 def test_it_is_decided_for_every_rpc_whether_it_is_repeated() -> None:

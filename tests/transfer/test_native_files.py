@@ -36,7 +36,7 @@ def empty(databases: Databases) -> Iterator[ServerProcess]:
 
 
 def said(text: str, **fields: Any) -> v1.Message:
-    return v1.Message(role=v1.Role.ROLE_USER, text=text, token_count=3, **fields)
+    return sessiond.message("user", text, token_count=3, **fields)
 
 
 def eventful(client: Client, name: str) -> str:
@@ -52,7 +52,7 @@ def eventful(client: Client, name: str) -> str:
     client.append(id, [said(f"{n} \0 \u2028 \U0001f600") for n in range(6)])
     odd = said("provider items", extensions={"sig": b"\xff\0\xfe", "a": b""})
     odd.parts.add(json='{"b":1, "a":1.0}')
-    client.append(id, [odd, v1.Message(role=v1.Role.ROLE_ASSISTANT, text="")])
+    client.append(id, [odd, sessiond.message("assistant", "")])
     client.compact(id, 1, 3, "what was said", author="me", model="small")
     client.append(id, [said("after")])
     client.rewind(id, 8)

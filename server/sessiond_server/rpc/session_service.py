@@ -129,7 +129,7 @@ class SessionServicer:
             self._text(request),
             request.with_total,
         )
-        page = await finding.list_page(self.database, listing)
+        page = await finding.list_page(self.database, listing, sessions_io.silent)
         more = page.more
         answer, used, full = rpc.ListSessionsResponse(), 0, request.view == pb.SESSION_VIEW_FULL
         for row, preview, place in page.rows:

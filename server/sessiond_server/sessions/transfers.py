@@ -28,6 +28,7 @@ class Revision(NamedTuple):
     change_no: int
     effective_seq: int
     facts: int
+    type: str | None
     payload: bytes
 
 

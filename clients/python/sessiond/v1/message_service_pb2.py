@@ -32,7 +32,7 @@ from sessiond.v1 import sort_order_pb2 as sessiond_dot_v1_dot_sort__order__pb2
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/message_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/call_error.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\x1a\x1csessiond/v1/sort_order.proto\x1a\x17sessiond/v1/usage.proto\"\xef\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12,\n\x0e\x63reate_session\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x12\n\nskip_known\x18\x06 \x01(\x08\x12\'\n\x05usage\x18\x07 \x01(\x0b\x32\x18.sessiond.v1.UsageRecord\"o\n\x16\x41ppendMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"C\n\x13\x41ppendStreamRequest\x12,\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.StreamedAppend\"\x92\x01\n\x0eStreamedAppend\x12\x32\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\".sessiond.v1.AppendMessagesRequest\x12\x0b\n\x03tag\x18\x02 \x01(\x03\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"B\n\x14\x41ppendStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.AppendResult\"\x83\x01\n\x0c\x41ppendResult\x12\x32\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32#.sessiond.v1.AppendMessagesResponseH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.sessiond.v1.CallErrorH\x00\x12\x0b\n\x03tag\x18\x03 \x01(\x03\x42\t\n\x07outcome\"\xe6\x02\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12%\n\x05order\x18\x05 \x01(\x0e\x32\x16.sessiond.v1.SortOrder\x12\x12\n\x08\x66rom_seq\x18\x06 \x01(\x03H\x00\x12\x30\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\naround_seq\x18\x08 \x01(\x03H\x00\x12 \n\x05roles\x18\t \x03(\x0e\x32\x11.sessiond.v1.Role\x12\'\n\x05kinds\x18\n \x03(\x0e\x32\x18.sessiond.v1.MessageKind\x12\x15\n\rcontinuations\x18\x0b \x01(\x08\x42\x07\n\x05start\"t\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1b\n\x13previous_page_token\x18\x03 \x01(\t\"V\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x03seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tclient_id\x18\x03 \x01(\tH\x00\x42\t\n\x07message\";\n\x12GetMessageResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\"n\n\x15UpdateMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.MessageUpdate\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\"g\n\rMessageUpdate\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x16UpdateMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\"~\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\"<\n\x15RewindSessionResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"m\n\x13RevertRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\trewind_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\";\n\x14RevertRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"O\n\x12ListRewindsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListRewindsResponse\x12$\n\x07rewinds\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Rewind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x14\x43learMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\x02 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\x12\x1a\n\x12\x64\x65lete_attachments\x18\x04 \x01(\x08\"Z\n\x15\x43learMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\x12\x18\n\x10\x61ttachment_count\x18\x03 \x01(\x03\"U\n\x18ListOpenToolCallsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x19ListOpenToolCallsResponse\x12\x32\n\x0fopen_tool_calls\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.OpenToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0cOpenToolCall\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\ttool_call\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xfe\x06\n\x0eMessageService\x12Y\n\x0e\x41ppendMessages\x12\".sessiond.v1.AppendMessagesRequest\x1a#.sessiond.v1.AppendMessagesResponse\x12W\n\x0c\x41ppendStream\x12 .sessiond.v1.AppendStreamRequest\x1a!.sessiond.v1.AppendStreamResponse(\x01\x30\x01\x12S\n\x0cListMessages\x12 .sessiond.v1.ListMessagesRequest\x1a!.sessiond.v1.ListMessagesResponse\x12M\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x1f.sessiond.v1.GetMessageResponse\x12Y\n\x0eUpdateMessages\x12\".sessiond.v1.UpdateMessagesRequest\x1a#.sessiond.v1.UpdateMessagesResponse\x12V\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\x12S\n\x0cRevertRewind\x12 .sessiond.v1.RevertRewindRequest\x1a!.sessiond.v1.RevertRewindResponse\x12P\n\x0bListRewinds\x12\x1f.sessiond.v1.ListRewindsRequest\x1a .sessiond.v1.ListRewindsResponse\x12V\n\rClearMessages\x12!.sessiond.v1.ClearMessagesRequest\x1a\".sessiond.v1.ClearMessagesResponse\x12\x62\n\x11ListOpenToolCalls\x12%.sessiond.v1.ListOpenToolCallsRequest\x1a&.sessiond.v1.ListOpenToolCallsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/message_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/call_error.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\x1a\x1csessiond/v1/sort_order.proto\x1a\x17sessiond/v1/usage.proto\"\xef\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12,\n\x0e\x63reate_session\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x12\n\nskip_known\x18\x06 \x01(\x08\x12\'\n\x05usage\x18\x07 \x01(\x0b\x32\x18.sessiond.v1.UsageRecord\"o\n\x16\x41ppendMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"C\n\x13\x41ppendStreamRequest\x12,\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.StreamedAppend\"\x92\x01\n\x0eStreamedAppend\x12\x32\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\".sessiond.v1.AppendMessagesRequest\x12\x0b\n\x03tag\x18\x02 \x01(\x03\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"B\n\x14\x41ppendStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.AppendResult\"\x83\x01\n\x0c\x41ppendResult\x12\x32\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32#.sessiond.v1.AppendMessagesResponseH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.sessiond.v1.CallErrorH\x00\x12\x0b\n\x03tag\x18\x03 \x01(\x03\x42\t\n\x07outcome\"\xf5\x02\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12%\n\x05order\x18\x05 \x01(\x0e\x32\x16.sessiond.v1.SortOrder\x12\x12\n\x08\x66rom_seq\x18\x06 \x01(\x03H\x00\x12\x30\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\naround_seq\x18\x08 \x01(\x03H\x00\x12 \n\x05roles\x18\t \x03(\x0e\x32\x11.sessiond.v1.Role\x12\'\n\x05kinds\x18\n \x03(\x0e\x32\x18.sessiond.v1.MessageKind\x12\r\n\x05types\x18\x0c \x03(\t\x12\x15\n\rcontinuations\x18\x0b \x01(\x08\x42\x07\n\x05start\"t\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1b\n\x13previous_page_token\x18\x03 \x01(\t\"V\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x03seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tclient_id\x18\x03 \x01(\tH\x00\x42\t\n\x07message\";\n\x12GetMessageResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\"n\n\x15UpdateMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.MessageUpdate\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\"g\n\rMessageUpdate\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x16UpdateMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\"~\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\"<\n\x15RewindSessionResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"m\n\x13RevertRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\trewind_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\";\n\x14RevertRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"O\n\x12ListRewindsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListRewindsResponse\x12$\n\x07rewinds\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Rewind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x14\x43learMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\x02 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\x12\x1a\n\x12\x64\x65lete_attachments\x18\x04 \x01(\x08\"Z\n\x15\x43learMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\x12\x18\n\x10\x61ttachment_count\x18\x03 \x01(\x03\"U\n\x18ListOpenToolCallsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x19ListOpenToolCallsResponse\x12\x32\n\x0fopen_tool_calls\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.OpenToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0cOpenToolCall\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\ttool_call\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xfe\x06\n\x0eMessageService\x12Y\n\x0e\x41ppendMessages\x12\".sessiond.v1.AppendMessagesRequest\x1a#.sessiond.v1.AppendMessagesResponse\x12W\n\x0c\x41ppendStream\x12 .sessiond.v1.AppendStreamRequest\x1a!.sessiond.v1.AppendStreamResponse(\x01\x30\x01\x12S\n\x0cListMessages\x12 .sessiond.v1.ListMessagesRequest\x1a!.sessiond.v1.ListMessagesResponse\x12M\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x1f.sessiond.v1.GetMessageResponse\x12Y\n\x0eUpdateMessages\x12\".sessiond.v1.UpdateMessagesRequest\x1a#.sessiond.v1.UpdateMessagesResponse\x12V\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\x12S\n\x0cRevertRewind\x12 .sessiond.v1.RevertRewindRequest\x1a!.sessiond.v1.RevertRewindResponse\x12P\n\x0bListRewinds\x12\x1f.sessiond.v1.ListRewindsRequest\x1a .sessiond.v1.ListRewindsResponse\x12V\n\rClearMessages\x12!.sessiond.v1.ClearMessagesRequest\x1a\".sessiond.v1.ClearMessagesResponse\x12\x62\n\x11ListOpenToolCalls\x12%.sessiond.v1.ListOpenToolCallsRequest\x1a&.sessiond.v1.ListOpenToolCallsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,41 +52,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDRESULT']._serialized_start=930
   _globals['_APPENDRESULT']._serialized_end=1061
   _globals['_LISTMESSAGESREQUEST']._serialized_start=1064
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1422
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1424
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1540
-  _globals['_GETMESSAGEREQUEST']._serialized_start=1542
-  _globals['_GETMESSAGEREQUEST']._serialized_end=1628
-  _globals['_GETMESSAGERESPONSE']._serialized_start=1630
-  _globals['_GETMESSAGERESPONSE']._serialized_end=1689
-  _globals['_UPDATEMESSAGESREQUEST']._serialized_start=1691
-  _globals['_UPDATEMESSAGESREQUEST']._serialized_end=1801
-  _globals['_MESSAGEUPDATE']._serialized_start=1803
-  _globals['_MESSAGEUPDATE']._serialized_end=1906
-  _globals['_UPDATEMESSAGESRESPONSE']._serialized_start=1908
-  _globals['_UPDATEMESSAGESRESPONSE']._serialized_end=1972
-  _globals['_REWINDSESSIONREQUEST']._serialized_start=1974
-  _globals['_REWINDSESSIONREQUEST']._serialized_end=2100
-  _globals['_REWINDSESSIONRESPONSE']._serialized_start=2102
-  _globals['_REWINDSESSIONRESPONSE']._serialized_end=2162
-  _globals['_REVERTREWINDREQUEST']._serialized_start=2164
-  _globals['_REVERTREWINDREQUEST']._serialized_end=2273
-  _globals['_REVERTREWINDRESPONSE']._serialized_start=2275
-  _globals['_REVERTREWINDRESPONSE']._serialized_end=2334
-  _globals['_LISTREWINDSREQUEST']._serialized_start=2336
-  _globals['_LISTREWINDSREQUEST']._serialized_end=2415
-  _globals['_LISTREWINDSRESPONSE']._serialized_start=2417
-  _globals['_LISTREWINDSRESPONSE']._serialized_end=2501
-  _globals['_CLEARMESSAGESREQUEST']._serialized_start=2503
-  _globals['_CLEARMESSAGESREQUEST']._serialized_end=2622
-  _globals['_CLEARMESSAGESRESPONSE']._serialized_start=2624
-  _globals['_CLEARMESSAGESRESPONSE']._serialized_end=2714
-  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_start=2716
-  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_end=2801
-  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_start=2803
-  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_end=2907
-  _globals['_OPENTOOLCALL']._serialized_start=2909
-  _globals['_OPENTOOLCALL']._serialized_end=3027
-  _globals['_MESSAGESERVICE']._serialized_start=3030
-  _globals['_MESSAGESERVICE']._serialized_end=3924
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1437
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1439
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1555
+  _globals['_GETMESSAGEREQUEST']._serialized_start=1557
+  _globals['_GETMESSAGEREQUEST']._serialized_end=1643
+  _globals['_GETMESSAGERESPONSE']._serialized_start=1645
+  _globals['_GETMESSAGERESPONSE']._serialized_end=1704
+  _globals['_UPDATEMESSAGESREQUEST']._serialized_start=1706
+  _globals['_UPDATEMESSAGESREQUEST']._serialized_end=1816
+  _globals['_MESSAGEUPDATE']._serialized_start=1818
+  _globals['_MESSAGEUPDATE']._serialized_end=1921
+  _globals['_UPDATEMESSAGESRESPONSE']._serialized_start=1923
+  _globals['_UPDATEMESSAGESRESPONSE']._serialized_end=1987
+  _globals['_REWINDSESSIONREQUEST']._serialized_start=1989
+  _globals['_REWINDSESSIONREQUEST']._serialized_end=2115
+  _globals['_REWINDSESSIONRESPONSE']._serialized_start=2117
+  _globals['_REWINDSESSIONRESPONSE']._serialized_end=2177
+  _globals['_REVERTREWINDREQUEST']._serialized_start=2179
+  _globals['_REVERTREWINDREQUEST']._serialized_end=2288
+  _globals['_REVERTREWINDRESPONSE']._serialized_start=2290
+  _globals['_REVERTREWINDRESPONSE']._serialized_end=2349
+  _globals['_LISTREWINDSREQUEST']._serialized_start=2351
+  _globals['_LISTREWINDSREQUEST']._serialized_end=2430
+  _globals['_LISTREWINDSRESPONSE']._serialized_start=2432
+  _globals['_LISTREWINDSRESPONSE']._serialized_end=2516
+  _globals['_CLEARMESSAGESREQUEST']._serialized_start=2518
+  _globals['_CLEARMESSAGESREQUEST']._serialized_end=2637
+  _globals['_CLEARMESSAGESRESPONSE']._serialized_start=2639
+  _globals['_CLEARMESSAGESRESPONSE']._serialized_end=2729
+  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_start=2731
+  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_end=2816
+  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_start=2818
+  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_end=2922
+  _globals['_OPENTOOLCALL']._serialized_start=2924
+  _globals['_OPENTOOLCALL']._serialized_end=3042
+  _globals['_MESSAGESERVICE']._serialized_start=3045
+  _globals['_MESSAGESERVICE']._serialized_end=3939
 # @@protoc_insertion_point(module_scope)
