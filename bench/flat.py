@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
+import sessiond
 from bench.loads import RUN, TEXT, Service, message
 from bench.measure import Ratio, compare_latency
 from sessiond import v1
@@ -58,13 +59,8 @@ def _name(size: int, kind: str) -> str:
 async def prepare(service: Service, dsn: str) -> None:
     """Make the sessions: of each size one as it grew, and one whose context was compacted to its last
     hundred messages. They are filled by SQL, as appending a million messages would have done."""
-    payload = v1.Message(
-        client_id=f"{RUN}-{0:012}",
-        role=v1.Role.ROLE_USER,
-        text=TEXT,
-        kind=v1.MessageKind.MESSAGE_KIND_NORMAL,
-        in_context=True,
-        in_transcript=True,
+    payload = sessiond.message(
+        "user", TEXT, client_id=f"{RUN}-{0:012}", kind=v1.MessageKind.MESSAGE_KIND_NORMAL
     ).SerializeToString()
     connection = await asyncpg.connect(dsn)
     try:

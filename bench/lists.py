@@ -8,9 +8,10 @@ from typing import Any
 
 import asyncpg
 
+import sessiond
 from bench.loads import RUN, Service
 from bench.measure import Ratio, compare_latency
-from sessiond import session_filter, v1
+from sessiond import session_filter
 
 SESSIONS = 100_000
 _PAGE = 15
@@ -84,7 +85,7 @@ def _filters() -> dict[str, dict[str, Any]]:
 async def prepare(service: Service, dsn: str) -> None:
     """Make the sessions by SQL, as creating and appending would have."""
     await service.client.create_session(_ROOT)
-    payload = v1.Message(client_id="m", role=v1.Role.ROLE_USER, text="Where to?")
+    payload = sessiond.message("user", "Where to?", client_id="m")
     connection = await asyncpg.connect(dsn)
     try:
         encoded = payload.SerializeToString()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import grpc
 
+import sessiond
 from bench import echo
 from sessiond import AsyncAppendStream, AsyncClient, v1
 from sessiond_server.store.keys import session_key
@@ -36,12 +37,8 @@ _numbers = itertools.count()
 
 
 def message() -> v1.Message:
-    return v1.Message(
-        client_id=f"{RUN}-{next(_numbers):012}",
-        role=v1.Role.ROLE_USER,
-        text=TEXT,
-        token_count=100,
-        turn_index=3,
+    return sessiond.message(
+        "user", TEXT, client_id=f"{RUN}-{next(_numbers):012}", token_count=100, turn_index=3
     )
 
 

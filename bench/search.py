@@ -15,6 +15,7 @@ from bench.measure import Ratio, median_latency, throughput
 from bench.processes import process, sessiond
 from sessiond import from_openai, v1
 from sessiond_server.rpc import messages_in, passages_in
+from sessiond_server.rpc.checks import Checks
 from sessiond_server.sessions import passages
 from sessiond_server.store import search
 from sessiond_server.store.keys import DEFAULT_TENANT, session_key
@@ -93,7 +94,7 @@ def _pool() -> list[tuple[Any, ...]]:
     for number, conversation in enumerate(conversations()):
         for seq, message in enumerate(conversation, 1):
             message.client_id = f"fill-{seq}"
-            stored = messages_in.row(message).payload
+            stored = messages_in.row(message, "message", Checks()).payload
             searched = passages_in.searched(stored)
             document = next(passages.documents(searched.passages), "")
             rows.append((number, seq, searched.role, stored, document))

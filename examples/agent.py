@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import sessiond
-from sessiond import v1
 
 PAUSE = 0.03
 
@@ -31,11 +30,8 @@ async def say(client: sessiond.AsyncClient, session_id: str, script: str) -> Non
         async for piece in model(script):
             text += piece
             draft.text(piece)
-        message = v1.Message(
-            client_id=draft.client_id,
-            role=v1.Role.ROLE_ASSISTANT,
-            text=text.strip(),
-            finish_reason="stop",
+        message = sessiond.message(
+            "assistant", text.strip(), client_id=draft.client_id, finish_reason="stop"
         )
         await client.append(session_id, message)
 
@@ -45,24 +41,24 @@ async def call_tool(client: sessiond.AsyncClient, session_id: str) -> None:
     arguments = ""
     async with client.draft(session_id) as draft:
         draft.reasoning("I should look that up.")
-        draft.tool_call(0, id="call-1", name="search_flights")
+        draft.tool_call(id="call-1", name="search_flights")
         async for piece in model('{"from": "HAM", "to": "LIS", "date": "2026-12-01"}'):
             arguments += piece
-            draft.tool_call(0, piece)
-        call = v1.ToolCall(id="call-1", name="search_flights", arguments=arguments.strip())
-        message = v1.Message(
+            draft.tool_call(piece)
+        call = sessiond.tool_call("call-1", "search_flights", arguments.strip())
+        message = sessiond.message(
+            "assistant",
+            sessiond.reasoning("I should look that up."),
+            call,
             client_id=draft.client_id,
-            role=v1.Role.ROLE_ASSISTANT,
-            reasoning="I should look that up.",
-            tool_calls=[call],
             finish_reason="tool_calls",
         )
         await client.append(session_id, message)
-    result = v1.Message(
-        role=v1.Role.ROLE_TOOL,
-        tool_call_id="call-1",
-        tool_name="search_flights",
-        text='[{"flight": "TP 561", "departs": "06:10"}]',
+    result = sessiond.message(
+        "tool",
+        sessiond.tool_result(
+            "call-1", '[{"flight": "TP 561", "departs": "06:10"}]', tool_name="search_flights"
+        ),
     )
     await client.append(session_id, result)
 
@@ -71,7 +67,7 @@ async def turn(session_id: str) -> None:
     """A user's question, a tool call, an answer."""
     async with sessiond.AsyncClient() as client:
         await client.create_session(session_id, if_exists="return")
-        question = v1.Message(role=v1.Role.ROLE_USER, text="Is there a flight to Lisbon?")
+        question = sessiond.message("user", "Is there a flight to Lisbon?")
         await client.append(session_id, question)
         await call_tool(client, session_id)
         await say(

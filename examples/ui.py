@@ -35,8 +35,8 @@ def save(place: Path, state: dict[str, Any]) -> None:
 def line(message: v1.Message) -> str:
     """A message as the screen shows it."""
     role = v1.Role.Name(message.role).removeprefix("ROLE_").lower()
-    calls = "".join(f"{call.name}({call.arguments})" for call in message.tool_calls)
-    return f"{message.seq} {role}: {message.text or calls}"
+    calls = "".join(f"{call.name}({call.arguments})" for call in sessiond.tool_calls_of(message))
+    return f"{message.seq} {role}: {sessiond.text_of(message) or calls}"
 
 
 def draft(changed: v1.DraftChanged) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+import sessiond
 from sessiond import Client, v1
 from tests.support.processes import ServerProcess
 
@@ -78,4 +79,4 @@ class Raw:
 
 
 def said(text: str, **fields: Any) -> v1.Message:
-    return v1.Message(role=v1.Role.ROLE_USER, text=text, **fields)
+    return sessiond.message("user", text, **fields)

@@ -78,7 +78,7 @@ def test_P12_tenants_are_apart(keyed: Keyed, name: str) -> None:
         with pytest.raises(sessiond.SessionNotFound):
             there.get_session(session_id)
         there.create_session(session_id, owner="ada", title=title)
-        assert [m.text for m in here.list_messages(session_id)] == ["here"]
+        assert [sessiond.text_of(m) for m in here.list_messages(session_id)] == ["here"]
         assert list(there.list_messages(session_id)) == []
         assert there.resolve_session(title).message_count == 0
         assert here.next_title(title) if name == "service" else True

@@ -13,6 +13,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
+import sessiond
 from sessiond import v1
 from tests.access.keyed import Keyed, keys_command, make_key
 from tests.rpc.refusals import refusal
@@ -58,7 +59,7 @@ def callers(keyed: Keyed) -> Iterator[tuple[Stubs, Stubs, Stubs]]:
 
 
 def said(text: str) -> v1.Message:
-    return v1.Message(client_id=uuid4().hex, role=v1.Role.ROLE_USER, text=text)
+    return sessiond.message("user", text, client_id=uuid4().hex)
 
 
 def tried(call: Callable[[], Any]) -> Any:
@@ -71,7 +72,7 @@ def tried(call: Callable[[], Any]) -> Any:
 
 def texts(stubs: Stubs, session_id: str) -> list[str]:
     page = stubs.ListMessages(session_id=session_id, view=v1.MessageView.MESSAGE_VIEW_ALL)
-    return [message.text for message in page.messages]
+    return [sessiond.text_of(message) for message in page.messages]
 
 
 def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
@@ -151,7 +152,7 @@ def read_and_write(stubs: Stubs, id: str, seen: list[str], stop: threading.Event
     while not stop.is_set():
         page = tried(lambda: stubs.ListMessages(session_id=id))
         if not isinstance(page, str):
-            seen += [message.text for message in page.messages]
+            seen += [sessiond.text_of(message) for message in page.messages]
         tried(appending(stubs, id, "ada"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import sessiond
 from sessiond import v1
 from sessiond.cli.openai_files import to_message
 from sessiond.cli.render.conversation import Painter, Style
@@ -74,7 +75,7 @@ def test_long_system_prompts_are_cut(conversation: list[v1.Message]) -> None:
 
 def test_an_open_call_is_flagged() -> None:
     call = v1.ToolCall(id="c1", name="book", arguments="{}")
-    message = v1.Message(seq=3, role=v1.Role.ROLE_ASSISTANT, tool_calls=[call])
+    message = sessiond.message("assistant", v1.Part(tool_call=call), seq=3)
     assert "⚠ waits for its result" in painted([message], open_calls=frozenset({(3, "c1")}))
     assert "⚠" not in painted([message])
 
@@ -82,21 +83,19 @@ def test_an_open_call_is_flagged() -> None:
 def test_a_failed_result_is_marked() -> None:
     call = v1.ToolCall(id="c1", name="book", arguments="{}")
     rows: list[Row] = [
-        v1.Message(seq=1, role=v1.Role.ROLE_ASSISTANT, tool_calls=[call]),
-        v1.Message(
-            seq=2, role=v1.Role.ROLE_TOOL, tool_call_id="c1", text="no seats", is_error=True
-        ),
+        sessiond.message("assistant", v1.Part(tool_call=call), seq=1),
+        sessiond.message("tool", sessiond.tool_result("c1", "no seats", is_error=True), seq=2),
     ]
     assert "   2   │   ✗ no seats" in painted(rows)
 
 
 def test_a_fold_says_how_many_and_shows_its_summary() -> None:
     made = v1.Compaction(id=40, from_seq=3, to_seq=14, message_count=12)
-    summary = v1.Message(seq=40, role=v1.Role.ROLE_SYSTEM, text="They booked HAT136.")
+    summary = sessiond.message("system", "They booked HAT136.", seq=40)
     folded = painted([Fold(made, summary)])
     assert "▸ 12 messages compacted:" in folded
     assert "They booked HAT136." in folded
-    inner = v1.Message(seq=3, role=v1.Role.ROLE_USER, text="Hello there")
+    inner = sessiond.message("user", "Hello there", seq=3)
     opened = painted([Fold(made, summary, [inner])])
     assert "▾ 12 messages compacted:" in opened
     assert "Hello there" in opened
@@ -104,19 +103,17 @@ def test_a_fold_says_how_many_and_shows_its_summary() -> None:
 
 def test_what_is_rewound_is_said_and_marked() -> None:
     assert "↶ 5 messages rewound (--all shows them)" in painted([Gap(4, 8)])
-    message = v1.Message(seq=4, role=v1.Role.ROLE_USER, text="oops", rewound=True)
+    message = sessiond.message("user", "oops", seq=4, rewound=True)
     assert "user  rewound" in painted([message])
 
 
 def test_reasoning_parts_and_empty_messages_are_shown() -> None:
-    message = v1.Message(
+    message = sessiond.message(
+        "assistant",
+        sessiond.reasoning("They want a window seat."),
+        v1.Part(text="Here it is:"),
+        v1.Part(image=v1.Media(uri="https://example.org/a.png", mime_type="image/png")),
         seq=1,
-        role=v1.Role.ROLE_ASSISTANT,
-        reasoning="They want a window seat.",
-        parts=[
-            v1.Part(text="Here it is:"),
-            v1.Part(image=v1.Media(uri="https://example.org/a.png", mime_type="image/png")),
-        ],
     )
     text = painted([message, v1.Message(seq=2, role=v1.Role.ROLE_USER)])
     assert "┆ They want a window seat." in text
@@ -127,9 +124,11 @@ def test_reasoning_parts_and_empty_messages_are_shown() -> None:
 def test_messages_cannot_take_over_the_terminal() -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\x9b1m‮"
     call = v1.ToolCall(id="c", name=evil, arguments=f'{{"{evil}": "{evil}"}}')
-    message = v1.Message(
-        seq=1, role=v1.Role.ROLE_ASSISTANT, name=evil, text=evil, reasoning=evil, tool_calls=[call]
+    message = sessiond.message(
+        "assistant", sessiond.reasoning(evil), evil, v1.Part(tool_call=call), seq=1, name=evil
     )
-    result = v1.Message(seq=2, role=v1.Role.ROLE_TOOL, tool_call_id="c", text=evil)
-    text = painted([message, result, v1.Message(seq=3, role=v1.Role.ROLE_TOOL, tool_name=evil)])
+    result = sessiond.message("tool", sessiond.tool_result("c", evil), seq=2)
+    text = painted(
+        [message, result, sessiond.message("tool", sessiond.tool_result("", tool_name=evil), seq=3)]
+    )
     assert not any(character in text for character in "\x1b\x07\x9b‮")

@@ -6,16 +6,17 @@ import json
 
 import pytest
 
+import sessiond
 from sessiond import v1
 from sessiond.cli.output import Format, plain, write_all
 
 
 def test_messages_are_plain_json_with_the_names_of_the_api() -> None:
-    message = v1.Message(
+    message = sessiond.message(
+        "assistant",
+        v1.Part(tool_call=v1.ToolCall(id="c1", name="f", arguments='{"a":1}')),
         seq=2**60,
-        role=v1.Role.ROLE_ASSISTANT,
         kind=v1.MessageKind.MESSAGE_KIND_NORMAL,
-        tool_calls=[v1.ToolCall(id="c1", name="f", arguments='{"a":1}')],
         extensions={"signature": b"\x00\xff"},
     )
     message.create_time.FromSeconds(0)
@@ -37,7 +38,7 @@ def test_messages_are_plain_json_with_the_names_of_the_api() -> None:
 
 def test_absent_and_empty_are_two_things() -> None:
     assert "text" not in _object(v1.Message())
-    assert _object(v1.Message(text=""))["text"] == ""
+    assert _object(v1.Message(parts=[v1.Part(text="")]))["text"] == ""
 
 
 def test_a_summary_is_its_session_with_preview_and_opening() -> None:

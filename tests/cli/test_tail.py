@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import sessiond
 from sessiond import Client, Event, message_update, v1
 from sessiond.cli.render.conversation import Style
 from sessiond.cli.render.feed import FeedPainter, short_id
@@ -24,19 +25,23 @@ from tests.support.data import airline_sessions
 USER, ASSISTANT, TOOL = v1.Role.ROLE_USER, v1.Role.ROLE_ASSISTANT, v1.Role.ROLE_TOOL
 
 
-def call(id: str, name: str, **arguments: Any) -> v1.ToolCall:
-    return v1.ToolCall(id=id, name=name, arguments=json.dumps(arguments))
+def call(id: str, name: str, **arguments: Any) -> v1.Part:
+    return sessiond.tool_call(id, name, json.dumps(arguments))
 
 
-def say(client: Client, session: str, text: str, **fields: Any) -> None:
-    client.append(session, v1.Message(role=fields.pop("role", USER), text=text, **fields))
+def say(client: Client, session: str, *parts: str | v1.Part, **fields: Any) -> None:
+    client.append(session, sessiond.message(fields.pop("role", USER), *parts, **fields))
+
+
+def answer(client: Client, session: str, id: str, text: str, **fields: Any) -> None:
+    say(client, session, sessiond.tool_result(id, text, **fields), role=TOOL)
 
 
 @pytest.fixture
 def talk(client: Client) -> str:
     """A session of twelve messages, `m1` to `m12`."""
     client.create_session("talk")
-    client.append("talk", [v1.Message(role=USER, text=f"m{n}") for n in range(1, 13)])
+    client.append("talk", [sessiond.message(USER, f"m{n}") for n in range(1, 13)])
     return "talk"
 
 
@@ -74,7 +79,7 @@ def test_a_real_conversation_looks_as_in_show(cli: Cli, tmp_path: Any) -> None:
 
 
 def test_without_follow_open_calls_are_flagged(cli: Cli, client: Client, talk: str) -> None:
-    say(client, talk, "", role=ASSISTANT, tool_calls=[call("c1", "find")])
+    say(client, talk, call("c1", "find"), role=ASSISTANT)
     assert "⚠ waits for its result" in cli.ok("tail", talk)
 
 
@@ -84,15 +89,15 @@ def test_P9_what_happens_is_shown_as_it_happens(
     following = tail(talk, "-f", "-n", "1")
     following.wait_for("m12")
     calls = [call("c1", "find", q=1), call("c2", "book", n=2)]
-    say(client, talk, "", role=ASSISTANT, tool_calls=calls)
+    say(client, talk, *calls, role=ASSISTANT)
     following.wait_for("book(n=2)")
-    say(client, talk, "booked", role=TOOL, tool_call_id="c2")
+    answer(client, talk, "c2", "booked")
     following.wait_for("  14   │   ↳ booked")
-    say(client, talk, "nothing", role=TOOL, tool_call_id="c1", is_error=True)
+    answer(client, talk, "c1", "nothing", is_error=True)
     following.wait_for("  15   │   ✗ nothing")
-    client.update_messages(talk, message_update(1, in_context=False))
+    client.update_messages(talk, message_update(1, hidden_from_model=True))
     following.wait_for("message 1 changed: not for the model")
-    client.compact(talk, 3, 12, v1.Message(text="They said m3 to m12."))
+    client.compact(talk, 3, 12, v1.Message(parts=[v1.Part(text="They said m3 to m12.")]))
     following.wait_for("compacted 3–12 (10 messages) under summary 16")
     say(client, talk, "m17")
     client.rewind(talk, 16)
@@ -132,9 +137,9 @@ def test_a_result_that_comes_later_names_its_tool(
 ) -> None:
     following = tail(talk, "-f", "-n", "1")
     following.wait_for("m12")
-    say(client, talk, "", role=ASSISTANT, tool_calls=[call("c1", "find")])
+    say(client, talk, call("c1", "find"), role=ASSISTANT)
     say(client, talk, "Hello?")
-    say(client, talk, "found", role=TOOL, tool_call_id="c1")
+    answer(client, talk, "c1", "found")
     following.wait_for("found")
     assert "result of find" in following.output
 
@@ -200,7 +205,7 @@ def test_json_lines_are_events_with_tokens_that_resume(
 ) -> None:
     following = tail(talk, "-f", "-n", "2", "-o", "jsonl")
     following.wait_for("caught_up")
-    client.append(talk, [v1.Message(role=USER, text="m13"), v1.Message(role=USER, text="m14")])
+    client.append(talk, [sessiond.message(USER, "m13"), sessiond.message(USER, "m14")])
     following.wait_for("m14")
     client.update_session(talk, title="Trip")
     following.wait_for("session_changed")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
+import sessiond
 from sessiond import Client, Event, v1
 from sessiond.cli.render.conversation import Style
 from sessiond.cli.render.drafts import Drafts
@@ -39,7 +40,7 @@ def test_json_lines_have_the_draft_and_its_message(
     following.wait_for("caught_up")
     with client.draft(talk, "d1") as draft:
         draft.reasoning("hm")
-        draft.tool_call(0, '{"q"', id="c1", name="find")
+        draft.tool_call('{"q"', id="c1", name="find")
         following.wait_for("find")
         draft.text("Found")
         following.wait_for("Found")
@@ -96,21 +97,21 @@ def test_a_draft_grows_and_its_message_takes_its_place(
     with client.draft(talk) as draft:
         draft.reasoning("I should look.")
         screen.wait_for_last("assistant writing …", "┆ I should look.")
-        draft.tool_call(0, '{"to": "LI', id="c1", name="find_flight")
+        draft.tool_call('{"to": "LI', id="c1", name="find_flight")
         screen.wait_for_last("┆ I should look.", '⚙ find_flight(to="LI")')
-        draft.tool_call(0, 'S", "day"')
+        draft.tool_call('S", "day"')
         screen.wait_for_last("assistant writing …", "┆ I should look.", '⚙ find_flight(to="LIS")')
         said = v1.ToolCall(id="c1", name="find_flight", arguments='{"to": "LIS", "day": 3}')
-        message = v1.Message(
+        message = sessiond.message(
+            ASSISTANT,
+            sessiond.reasoning("I should look."),
+            v1.Part(tool_call=said),
             client_id=draft.client_id,
-            role=ASSISTANT,
-            reasoning="I should look.",
-            tool_calls=[said],
         )
         client.append(talk, message)
         rows = screen.wait_for_last("┆ I should look.", '⚙ find_flight(to="LIS", day=3)')
     assert "writing …" not in "\n".join(rows)
-    say(client, talk, "TP 561", role=v1.Role.ROLE_TOOL, tool_call_id="c1")
+    client.append(talk, sessiond.message("tool", sessiond.tool_result("c1", "TP 561")))
     rows = screen.wait_for_last("↳ TP 561")
     assert [row for row in rows if "I should look" in row] == ["       │ ┆ I should look."]
     assert screen.interrupted() == 130
@@ -203,7 +204,7 @@ def text(words: str) -> v1.DraftDelta:
 
 
 def open_texts(drafts: Drafts) -> list[str]:
-    return [draft.message().text for draft in drafts.open.values()]
+    return [sessiond.text_of(draft.message()) for draft in drafts.open.values()]
 
 
 def test_a_draft_that_begins_anew_forgets_what_was_shown() -> None:
@@ -237,14 +238,16 @@ def test_of_very_long_drafts_only_the_end_is_kept() -> None:
     drafts = Drafts()
     for n in range(30):
         piece = f"{n:03} " * 1000
-        call = v1.ToolCallDelta(index=1, name="write" if n == 0 else "", arguments=piece)
-        drafts.take([changed("d", text(piece), v1.DraftDelta(tool_call=call), begins=n == 0)])
+        call = v1.ToolCallDelta(name="write" if n == 0 else "", arguments=piece)
+        deltas = text(piece), v1.DraftDelta(part_index=1, tool_call=call)
+        drafts.take([changed("d", *deltas, begins=n == 0)])
     (draft,) = drafts.open.values()
     message = draft.message()
-    assert len(message.text) < 20_000
-    assert message.text.endswith("029 ")
-    assert message.tool_calls[0].name == "write"
-    assert len(message.tool_calls[0].arguments) < 20_000
+    assert len(sessiond.text_of(message)) < 20_000
+    assert sessiond.text_of(message).endswith("029 ")
+    (written,) = sessiond.tool_calls_of(message)
+    assert written.name == "write"
+    assert len(written.arguments) < 20_000
 
 
 def test_drafts_cannot_take_over_the_terminal() -> None:

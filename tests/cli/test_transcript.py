@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import sessiond
 from sessiond import v1
 from sessiond.cli.render.pairs import Call, Turn, pair
 from sessiond.cli.transcript import (
@@ -38,8 +39,7 @@ class Log:
 def talk(count: int) -> list[v1.Message]:
     roles = (v1.Role.ROLE_USER, v1.Role.ROLE_ASSISTANT)
     return [
-        v1.Message(seq=seq, role=roles[seq % 2], text=f"message {seq}")
-        for seq in range(1, count + 1)
+        sessiond.message(roles[seq % 2], f"message {seq}", seq=seq) for seq in range(1, count + 1)
     ]
 
 
@@ -95,7 +95,7 @@ def test_P15_a_compacted_range_is_folded_where_it_stood_and_not_read() -> None:
     fold = window.rows[2]
     assert isinstance(fold, Fold)
     assert fold.summary is not None
-    assert fold.summary.text == "message 990"
+    assert sessiond.text_of(fold.summary) == "message 990"
 
 
 def test_an_expanded_fold_holds_the_messages_of_its_range_without_inner_summaries() -> None:
@@ -158,21 +158,21 @@ def calls(turn: object) -> list[Call]:
 
 
 def call_message(seq: int, *ids: str) -> v1.Message:
-    return v1.Message(
+    return sessiond.message(
+        "assistant",
+        *(v1.Part(tool_call=it) for it in [v1.ToolCall(id=id, name="f") for id in ids]),
         seq=seq,
-        role=v1.Role.ROLE_ASSISTANT,
-        tool_calls=[v1.ToolCall(id=id, name="f") for id in ids],
     )
 
 
 def result_message(seq: int, id: str, rewound: bool = False) -> v1.Message:
-    return v1.Message(seq=seq, role=v1.Role.ROLE_TOOL, tool_call_id=id, text="r", rewound=rewound)
+    return sessiond.message("tool", sessiond.tool_result(id, "r"), seq=seq, rewound=rewound)
 
 
 def test_results_stand_beneath_their_calls_in_whatever_order_they_came() -> None:
     rows = [call_message(1, "a", "b"), result_message(2, "b"), result_message(3, "a")]
     (turn,) = pair(rows, frozenset())
-    found = [(it.call.id, it.result and it.result.seq) for it in calls(turn)]
+    found = [(it.call.id, it.result_seq or None) for it in calls(turn)]
     assert found == [("a", 3), ("b", 2)]
 
 
@@ -184,7 +184,7 @@ def test_an_id_that_is_used_again_pairs_with_its_own_result() -> None:
         result_message(4, "a"),
     ]
     first, second = pair(rows, frozenset())
-    assert [it.result and it.result.seq for it in calls(first) + calls(second)] == [2, 4]
+    assert [it.result_seq for it in calls(first) + calls(second)] == [2, 4]
 
 
 def test_an_open_call_is_marked_and_a_result_without_its_call_stays() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessiond import Client, v1
+import sessiond
+from sessiond import Client
 from tests.cli.command import Cli
 
 
@@ -244,8 +245,8 @@ def test_show_leaves_out_what_people_are_not_meant_to_see_unless_all_is_asked_fo
         ("for the model", True, False),
         ("for people", False, True),
     ):
-        message = v1.Message(role=v1.Role.ROLE_USER, text=text)
-        message.in_context, message.in_transcript = context, transcript
+        message = sessiond.message("user", text)
+        message.hidden_from_model, message.hidden_from_people = not context, not transcript
         client.append("s", message)
     shown = cli.ok("show", "s")
     assert [m["text"] for m in cli.json("show", "s")["messages"]] == ["for all", "for people"]

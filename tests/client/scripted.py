@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+import sessiond
 from sessiond import v1
 
 
@@ -130,7 +131,7 @@ class ScriptedMessages(v1.MessageServiceServicer):
         if not replayed:
             for key, message in zip(keys, append.messages, strict=True):
                 script.stored[key] = len(script.stored) + 1
-                script.order.append(message.text)
+                script.order.append(sessiond.text_of(message))
         seqs = [script.stored[key] for key in keys]
         return v1.AppendResult(
             ack=v1.AppendMessagesResponse(

@@ -17,7 +17,7 @@ from tests.client.scripted import ScriptedServer
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
-HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
+HELLO = sessiond.message("user", "hello")
 
 
 def test_P4_every_rpc_with_one_request_is_repeated_as_the_api_says() -> None:

@@ -69,7 +69,7 @@ def test_a_call_returns_the_one_thing_that_its_answer_holds(fake: Fake) -> None:
 
 
 def test_an_answer_of_several_things_is_returned_whole(fake: Fake) -> None:
-    message = v1.Message(role=v1.Role.ROLE_USER, text="hello", client_id="c")
+    message = sessiond.message("user", "hello", client_id="c")
     running = fake.start(lambda client: client.append("a", message, expected_next_seq=3))
     request, rpc = fake.take("MessageService/AppendMessages")
     assert request == v1.AppendMessagesRequest(

@@ -23,16 +23,16 @@ Start = Callable[..., ServerProcess]
 
 
 def said(text: object) -> v1.Message:
-    return v1.Message(role=USER, text=str(text))
+    return sessiond.message(USER, str(text))
 
 
 def call(id: str) -> v1.Message:
     tool_call = v1.ToolCall(id=id, name="f", arguments="{")
-    return v1.Message(role=v1.Role.ROLE_ASSISTANT, tool_calls=[tool_call])
+    return sessiond.message("assistant", v1.Part(tool_call=tool_call))
 
 
 def result(id: str) -> v1.Message:
-    return v1.Message(role=v1.Role.ROLE_TOOL, tool_call_id=id, text="done")
+    return sessiond.message("tool", sessiond.tool_result(id, "done"))
 
 
 def test_a_session_s_life(server: ServerProcess) -> None:
@@ -80,12 +80,15 @@ async def test_P1_appends_are_numbered_and_listed(server: ServerProcess) -> None
         with pytest.raises(sessiond.NextSeqMismatch) as raised:
             await client.append(id, said("late"), expected_next_seq=4)
         assert raised.value.next_seq == 6
-        texts = [m.text async for m in client.list_messages(id, order="descending", page_size=2)]
+        texts = [
+            sessiond.text_of(m)
+            async for m in client.list_messages(id, order="descending", page_size=2)
+        ]
         assert texts == ["5", "4", "3", "2", "1"]
         page = await client.list_messages_page(id, around_seq=3, page_size=2)
         assert [m.seq for m in page.messages] == [2, 3]
         assert page.previous_page_token
-        assert (await client.get_message(id, 2)).text == "2"
+        assert sessiond.text_of(await client.get_message(id, 2)) == "2"
 
 
 def test_P4_appending_again_adds_nothing(server: ServerProcess) -> None:
@@ -99,9 +102,9 @@ def test_P4_appending_again_adds_nothing(server: ServerProcess) -> None:
         with pytest.raises(sessiond.PartialReplay):
             client.append(id, [messages[0], said("c")])
         with pytest.raises(sessiond.ClientIdReused):
-            client.append(id, v1.Message(role=USER, text="x", client_id=messages[0].client_id))
+            client.append(id, sessiond.message(USER, "x", client_id=messages[0].client_id))
         with pytest.raises(sessiond.InvalidField) as raised:
-            client.append(id, [said("x"), v1.Message(text="nobody")])
+            client.append(id, [said("x"), v1.Message(parts=[v1.Part(text="nobody")])])
         assert raised.value.field_violations[0].field == "messages[1].role"
 
 
@@ -109,8 +112,8 @@ def test_P7_context_updates_rewinds_and_compactions(server: ServerProcess) -> No
     with sessiond.Client(server.target) as client:
         id = client.create_session(system_prompt="be kind").id
         client.append(id, [said(1), call("c"), result("c"), said(4), said(5), said(6)])
-        (hidden,) = client.update_messages(id, sessiond.message_update(4, in_context=False))
-        assert not hidden.in_context
+        (hidden,) = client.update_messages(id, sessiond.message_update(4, hidden_from_model=True))
+        assert hidden.hidden_from_model
         with pytest.raises(sessiond.CompactionSplitsToolCall) as raised:
             client.compact(id, 1, 2, "summary")
         assert raised.value.nearest_range is not None
@@ -240,7 +243,7 @@ async def test_P2_P4_a_stream_rides_out_kill_9(dsn: str, start_server: Start) ->
         await asyncio.sleep(0.3)
         start_server(SESSIOND_DSN=dsn, listen=server.target)
         acks = await asyncio.gather(*futures)
-        texts = [message.text async for message in client.list_messages(id)]
+        texts = [sessiond.text_of(message) async for message in client.list_messages(id)]
     assert [ack.first_seq for ack in acks] == list(range(1, 401))
     assert texts == [str(n) for n in range(400)]
 
@@ -255,7 +258,7 @@ def test_P2_P4_a_synchronous_stream_rides_out_a_restart(dsn: str, start_server: 
         futures += [stream.append(id, said(n)) for n in range(300, 400)]
         start_server(SESSIOND_DSN=dsn, listen=server.target)
         assert [future.result().first_seq for future in futures] == list(range(1, 401))
-        texts = [message.text for message in client.list_messages(id)]
+        texts = [sessiond.text_of(message) for message in client.list_messages(id)]
     assert texts == [str(n) for n in range(400)]
 
 

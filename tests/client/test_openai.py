@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sessiond
 from sessiond import from_openai, to_openai, v1
-from sessiond._openai import EXTRA
+from sessiond.dialects.openai_chat import EXTRA
 from tests.support.data import airline_sessions
 from tests.support.examples import examples
 
@@ -92,58 +93,57 @@ def test_P10_every_shape_comes_back_with_its_order(shape: dict[str, Any]) -> Non
 
 def test_P10_arguments_travel_byte_for_byte_in_their_field() -> None:
     (message,) = from_openai([SHAPES[7]])
-    (call,) = message.tool_calls
+    (call,) = sessiond.tool_calls_of(message)
     assert (call.id, call.name, call.arguments) == ("call_1", "f", ARGUMENTS)
     assert ARGUMENTS.encode() not in message.extensions[EXTRA]
 
 
 def test_what_has_a_field_is_in_it() -> None:
     (tool,) = from_openai([SHAPES[12]])
-    assert (tool.role, tool.tool_call_id, tool.tool_name) == (v1.Role.ROLE_TOOL, "c1", "f")
+    assert tool.role == v1.Role.ROLE_TOOL
+    assert list(tool.parts) == [sessiond.tool_result("c1", "{}", tool_name="f")]
     assert EXTRA not in tool.extensions
     (user,) = from_openai([SHAPES[15]])
     assert [part.WhichOneof("content") for part in user.parts] == [
-        *("text", "text", "image", "image", "json", "json", "json", "json", "json")
+        *("text", "text", "image", "image", "json", "audio", "file", "json", "json")
     ]
     assert user.parts[1].text == "cached"
     assert user.parts[2].image == v1.Media(uri="https://x/y.png", detail="low")
     (thought,) = from_openai([SHAPES[16]])
-    assert thought.reasoning == "because"
-    (null,) = from_openai([SHAPES[4]])
-    assert not null.HasField("text")
+    assert list(thought.parts) == [sessiond.reasoning("because"), v1.Part(text="no")]
+    (calling,) = from_openai([SHAPES[7]])
+    assert [part.WhichOneof("content") for part in calling.parts] == ["tool_call"]
     (empty,) = from_openai([SHAPES[2]])
-    assert empty.HasField("text")
+    assert list(empty.parts) == [v1.Part(text="")]
+    assert EXTRA not in empty.extensions
 
 
 def test_what_breaks_a_field_s_limit_stays_out_of_it() -> None:
     messages = from_openai(SHAPES[-3:-1])
-    assert (messages[0].name, messages[1].tool_call_id) == ("", "")
+    assert (messages[0].name, messages[1].parts[0].tool_result.tool_call_id) == ("", "")
 
 
 def test_facts_set_later_show_besides_the_rest() -> None:
     (message,) = from_openai([{"content": "x", "role": "assistant", "refusal": None}])
-    message.reasoning = "late"
+    message.parts.append(sessiond.reasoning("late"))
     (again,) = to_openai([message])
     assert again["reasoning_content"] == "late"
     assert list(again)[:3] == ["content", "role", "refusal"]
 
 
 def test_messages_of_other_origin_become_dicts() -> None:
-    message = v1.Message(
-        role=v1.Role.ROLE_USER,
-        text="see",
-        parts=[
-            v1.Part(text="this"),
-            v1.Part(image=v1.Media(inline=b"\x00", mime_type="image/png")),
-            v1.Part(file=v1.Media(uri="data:text/plain,x", name="x.txt")),
-            v1.Part(file=v1.Media(inline=b"\x00")),
-        ],
+    message = sessiond.message(
+        "user",
+        "see",
+        v1.Part(text="this"),
+        v1.Part(image=v1.Media(inline=b"\x00", mime_type="image/png")),
+        v1.Part(file=v1.Media(uri="data:text/plain,x", name="x.txt")),
+        v1.Part(file=v1.Media(inline=b"\x00")),
     )
-    call = v1.Message(
-        role=v1.Role.ROLE_ASSISTANT,
-        tool_calls=[v1.ToolCall(id="c", name="f", arguments="{", type="custom")],
+    call = sessiond.message(
+        "assistant", v1.Part(tool_call=v1.ToolCall(id="c", name="f", arguments="{", type="custom"))
     )
-    summary = v1.Message(role=v1.Role.ROLE_SYSTEM, text="n")
+    summary = sessiond.message("system", "n")
     assert to_openai([message, call, summary]) == [
         {
             "role": "user",
@@ -206,7 +206,7 @@ def test_nesting_without_end_is_refused() -> None:
 
 @pytest.mark.parametrize("extra", [b"{", b"3", b'{"keys": 3}', b'{"x": 1}', b"\xff"])
 def test_an_extension_that_isn_t_ours_is_refused(extra: bytes) -> None:
-    message = v1.Message(role=v1.Role.ROLE_USER, text="x", extensions={EXTRA: extra})
+    message = sessiond.message("user", "x", extensions={EXTRA: extra})
     with pytest.raises(ValueError, match=r"messages\[0\]"):
         to_openai([message])
 

@@ -49,7 +49,9 @@ class Sending(Pipeline):
 
 def add(pipeline: Sending, text: str = "", now: float = 0.0) -> Future[v1.AppendMessagesResponse]:
     future: Future[v1.AppendMessagesResponse] = Future()
-    pipeline.add(v1.AppendMessagesRequest(messages=[v1.Message(text=text)]), future, now)
+    pipeline.add(
+        v1.AppendMessagesRequest(messages=[v1.Message(parts=[v1.Part(text=text)])]), future, now
+    )
     return future
 
 
@@ -59,7 +61,7 @@ def frame(pipeline: Sending, now: float = 0.0) -> list[str]:
     if made is None:
         return []
     pipeline.tags.extend(streamed.tag for streamed in made.appends)
-    return [streamed.append.messages[0].text for streamed in made.appends]
+    return [sessiond.text_of(streamed.append.messages[0]) for streamed in made.appends]
 
 
 def answer(pipeline: Sending, count: int, now: float = 0.0) -> None:

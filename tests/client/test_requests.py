@@ -11,7 +11,7 @@ import sessiond
 from sessiond import v1
 from sessiond._requests import compactions, journal, messages, sessions, usage
 
-HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
+HELLO = sessiond.message("user", "hello")
 
 
 def test_create_session_takes_every_fact() -> None:
@@ -131,9 +131,13 @@ def test_append_can_make_the_session() -> None:
 
 def test_message_update_names_what_is_given() -> None:
     update = sessiond.message_update(
-        3, in_context=False, kind="plan", elapsed=timedelta(seconds=1.5), extensions={"a": b"\xff"}
+        3,
+        hidden_from_model=True,
+        type="plan",
+        elapsed=timedelta(seconds=1.5),
+        extensions={"a": b"\xff"},
     )
-    assert list(update.update_mask.paths) == ["in_context", "kind", "elapsed", "extensions"]
+    assert list(update.update_mask.paths) == ["hidden_from_model", "type", "elapsed", "extensions"]
     assert update.message.seq == 3
     assert update.message.elapsed.ToMilliseconds() == 1500
     one = messages.update_messages.build("a", update)
@@ -141,12 +145,12 @@ def test_message_update_names_what_is_given() -> None:
 
 
 def test_P4_a_summary_is_copied_and_gets_a_client_id() -> None:
-    summary = v1.Message(role=v1.Role.ROLE_USER, text="n")
+    summary = sessiond.message("user", "n")
     request = compactions.compact.build("a", 2, 5, summary, lease_token="t")
     assert request.summary.client_id
     assert not summary.client_id
     assert request.summary.role == v1.Role.ROLE_USER
-    assert compactions.compact.build("a", 2, 5, "n").summary.text == "n"
+    assert sessiond.text_of(compactions.compact.build("a", 2, 5, "n").summary) == "n"
 
 
 def test_goals_of_zero_are_goals() -> None:

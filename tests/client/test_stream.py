@@ -21,7 +21,7 @@ PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 
 def said(text: object) -> v1.Message:
-    return v1.Message(role=v1.Role.ROLE_USER, text=str(text))
+    return sessiond.message("user", str(text))
 
 
 async def test_appends_keep_their_order_and_share_frames(scripted: ScriptedServer) -> None:
@@ -108,16 +108,16 @@ def test_P4_the_synchronous_stream_opens_again_likewise(
 
 async def test_P4_what_is_sent_again_is_the_same(scripted: ScriptedServer) -> None:
     scripted.script.breaks.append(Break(1))
-    mine = v1.Message(role=v1.Role.ROLE_USER, text="b", client_id="mine")
+    mine = sessiond.message("user", "b", client_id="mine")
     async with sessiond.AsyncClient(scripted.target) as client, client.append_stream() as stream:
         one = stream.append("a", said("a"), expected_next_seq=1)
         two = stream.append("a", mine, expected_next_seq=2, writer_token="w")
-        mine.text = "changed later"
+        mine.parts[0].text = "changed later"
         await asyncio.gather(one, two)
     sent = scripted.script.appends
     assert len(sent) == 4
     assert sent[:2] == sent[2:]
-    assert (sent[1].messages[0].text, sent[1].messages[0].client_id) == ("b", "mine")
+    assert (sessiond.text_of(sent[1].messages[0]), sent[1].messages[0].client_id) == ("b", "mine")
 
 
 async def test_a_silent_stream_is_given_up_after_the_timeout(scripted: ScriptedServer) -> None:

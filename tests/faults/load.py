@@ -18,6 +18,7 @@ import grpc.aio
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+import sessiond
 from sessiond import v1
 from tests.faults.history import Attempt, History, Outcome
 from tests.support import streamed
@@ -69,15 +70,17 @@ def message(client_id: str, chance: random.Random) -> v1.Message:
     size = 2000 if chance.random() < 0.05 else 20
     role = chance.choice(ROLES)
     calls = [v1.ToolCall(id=f"call-{client_id}", name="f", arguments="{ }")]
-    return v1.Message(
+    return sessiond.message(
+        role,
+        f"{client_id} {chance.randbytes(size).hex()}",
+        *(
+            v1.Part(tool_call=it)
+            for it in (calls if role == v1.Role.ROLE_ASSISTANT and chance.random() < 0.2 else [])
+        ),
         client_id=client_id,
-        role=role,
-        text=f"{client_id} {chance.randbytes(size).hex()}",
-        tool_calls=calls if role == v1.Role.ROLE_ASSISTANT and chance.random() < 0.2 else [],
         kind=v1.MessageKind.MESSAGE_KIND_NORMAL,
         token_count=chance.randrange(100),
-        in_context=chance.random() < 0.9,
-        in_transcript=True,
+        hidden_from_model=not (chance.random() < 0.9),
     )
 
 

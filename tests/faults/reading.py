@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import grpc.aio
 
+import sessiond
 from sessiond import v1
 from sessiond_server.store.keys import DEFAULT_TENANT, session_key
 from tests.faults.history import Counters, History, Log, Stored, check, digest
@@ -18,8 +19,8 @@ def stored(seq: int, message: v1.Message) -> Stored:
         seq,
         message.client_id,
         digest(message),
-        len(message.tool_calls),
-        message.token_count if message.in_context else None,
+        len(sessiond.tool_calls_of(message)),
+        None if message.hidden_from_model else message.token_count,
     )
 
 

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.field_mask_pb2 import FieldMask
 
+import sessiond
 from sessiond import v1
 from tests.faults.load import channel, error_info, is_unknown, message
 from tests.faults.seen import HIDING, SUMMARY, Truth
@@ -26,7 +27,7 @@ def appending(session: str, number: int, *texts: str) -> v1.AppendMessagesReques
     """An append of messages with these texts."""
     texts = texts or ("hello",)
     messages = [
-        v1.Message(client_id=f"{number}.{n + 1}/{len(texts)}", role=v1.Role.ROLE_USER, text=text)
+        sessiond.message("user", text, client_id=f"{number}.{n + 1}/{len(texts)}")
         for n, text in enumerate(texts)
     ]
     return v1.AppendMessagesRequest(
@@ -178,7 +179,7 @@ class _Scribe:
             session_id=session,
             from_seq=max(1, last - self._chance.randint(3, 12)),
             to_seq=max(1, last - self._chance.randrange(3)),
-            summary=v1.Message(client_id=name, role=v1.Role.ROLE_USER, text=name),
+            summary=sessiond.message("user", name, client_id=name),
         )
         answer = await self._stub().compactions.CompactSession(request, timeout=10)
         self._compactions_to_revert.append((session, answer.compaction.id))

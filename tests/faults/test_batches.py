@@ -186,9 +186,9 @@ async def bad_requests(caller: Caller) -> dict[str, v1.AppendMessagesRequest]:
             v1.AcquireWriterRequest(session_id=caller.id(session), holder="somebody")
         )
     reused = caller.request("good", "known")
-    reused.messages[0].text = "other"
+    reused.messages[0].parts[0].text = "other"
     long = caller.request("good", "long")
-    long.messages[0].text = "x" * (2 * 2**20 + 1)
+    long.messages[0].parts[0].text = "x" * (2 * 2**20 + 1)
     return {
         "SESSION_NOT_FOUND": caller.request("nowhere", "n1", "n2"),
         "SESSION_ENDED": caller.request("ended", "e1"),

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from sessiond import Client, v1
+import sessiond
+from sessiond import Client
 from sessiond.v1 import ReminderState
 from tests.support.processes import ServerProcess
 from tests.support.timeline import pass_time
 
 REMINDERS = 240
-HELLO = v1.Message(role=v1.Role.ROLE_USER, text="hello")
+HELLO = sessiond.message("user", "hello")
 
 
 class Worker:
@@ -89,7 +90,7 @@ def test_A_reminders_are_served_once_whatever_is_killed(
             for worker in workers:
                 worker.kill()
         assert not servers[1].bugs()
-        said = [message.text for id in ids for message in client.list_messages(id)]
+        said = [sessiond.text_of(message) for id in ids for message in client.list_messages(id)]
         assert sorted(said) == sorted(f"say {number}" for number in range(REMINDERS))
         reminders = list(client.list_reminders())
     assert {it.state for it in reminders} == {ReminderState.REMINDER_STATE_COMPLETED}

@@ -16,6 +16,7 @@ import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+import sessiond
 from sessiond import v1
 from sessiond_server.errors import WriterLeaseLost
 from sessiond_server.operations.appending import Appending
@@ -96,7 +97,7 @@ class LeaseWriter:
 
     async def compact(self) -> str:
         """Compact the first message with the token; empty, or why not."""
-        summary = v1.Message(client_id="summary", role=v1.Role.ROLE_SYSTEM, text="It began.")
+        summary = sessiond.message("system", "It began.", client_id="summary")
         request = v1.CompactSessionRequest(
             session_id=self.session, from_seq=1, to_seq=1, summary=summary, writer_token=self.token
         )
@@ -319,7 +320,7 @@ async def test_P5_P6_a_compaction_whose_lease_ends_on_the_way_leaves_nothing(
     writer, _ = writers
     assert await writer.acquire(SHORTEST)
     safe = writer.request()
-    del safe.messages[0].tool_calls[:]
+    del safe.messages[0].parts[1:]
     assert await writer.write(safe) == ""
     async with connected(shared.dsn) as connection, connection.transaction():
         await connection.execute("LOCK TABLE open_tool_call IN ACCESS EXCLUSIVE MODE")

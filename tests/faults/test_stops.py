@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import sessiond
 from sessiond import v1
 from tests.faults.history import History, Outcome
 from tests.faults.load import Load, channel
@@ -84,7 +85,7 @@ class OpenStream:
 
     async def append(self, client_id: str) -> str:
         """Send a message and wait for its answer: empty, or why it is unknown."""
-        said = v1.Message(client_id=client_id, role=v1.Role.ROLE_USER, text=client_id)
+        said = sessiond.message("user", client_id, client_id=client_id)
         request = v1.AppendMessagesRequest(
             session_id=self._session, messages=[said], create_session=v1.Session()
         )
@@ -104,7 +105,7 @@ class OpenStream:
 
 def filled(said: v1.Message) -> v1.Message:
     """The message with what the server fills in."""
-    whole = v1.Message(kind=v1.MessageKind.MESSAGE_KIND_NORMAL, in_context=True, in_transcript=True)
+    whole = v1.Message(kind=v1.MessageKind.MESSAGE_KIND_NORMAL)
     whole.MergeFrom(said)
     return whole
 

@@ -15,7 +15,7 @@ from tests.support.processes import ServerProcess
 
 
 def said(text: str) -> v1.Message:
-    return v1.Message(role=v1.Role.ROLE_USER, text=text)
+    return sessiond.message("user", text)
 
 
 @asynccontextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
+import sessiond
 from sessiond import v1
 
 CALL_IDS = ("a", "b", "c")
@@ -12,28 +15,37 @@ CALL_IDS = ("a", "b", "c")
 def _call(call_ids: list[str], tokens: int) -> v1.Message:
     message = v1.Message(role=v1.Role.ROLE_ASSISTANT, token_count=tokens)
     for call_id in call_ids:
-        message.tool_calls.add(id=call_id, name="look", arguments='{"at": 1e400}')
+        message.parts.append(sessiond.tool_call(call_id, "look", '{"at": 1e400}'))
     return message
 
 
-def _result(call_id: str, tokens: int) -> v1.Message:
-    return v1.Message(
-        role=v1.Role.ROLE_TOOL, tool_call_id=call_id, text=call_id, token_count=tokens
-    )
+def _results(role: str, call_ids: list[str], tokens: int) -> v1.Message:
+    results = [sessiond.tool_result(call_id, call_id) for call_id in call_ids]
+    return sessiond.message(v1.Role.Value(role), *results, token_count=tokens)
+
+
+def _run(call_ids: list[str], result_ids: list[str], tokens: int) -> v1.Message:
+    """An assistant's message with calls, and with results of tools that its provider ran."""
+    message = _call(call_ids, tokens)
+    message.parts.extend(sessiond.tool_result(call_id, call_id) for call_id in result_ids)
+    return message
 
 
 def _said(role: v1.Role.ValueType, tokens: int, hidden: int) -> v1.Message:
-    message = v1.Message(role=role, text="said", token_count=tokens)
+    message = sessiond.message(role, "said", token_count=tokens)
     if hidden == 1:
-        message.in_context = False
+        message.hidden_from_model = True
     if hidden == 2:
-        message.in_transcript = False
+        message.hidden_from_people = True
     return message
 
 
 TOKENS = st.integers(0, 9)
-CALLS = st.builds(_call, st.lists(st.sampled_from(CALL_IDS), min_size=1, max_size=3), TOKENS)
-RESULTS = st.builds(_result, st.sampled_from(CALL_IDS), TOKENS)
+_IDS = st.lists(st.sampled_from(CALL_IDS), min_size=1, max_size=3)
+CALLS = st.builds(_call, _IDS, TOKENS) | st.builds(_run, _IDS, _IDS, TOKENS)
+RESULTS = st.builds(
+    _results, st.sampled_from(("ROLE_TOOL", "ROLE_USER", "ROLE_ASSISTANT")), _IDS, TOKENS
+)
 SAID = st.builds(
     _said,
     st.sampled_from(
@@ -57,7 +69,8 @@ def _turns(spoken: list[v1.Message], called: list[v1.Message]) -> list[v1.Messag
         found.append(message)
         if place < len(called):
             found.append(called[place])
-            found += [_result(call.id, 2) for call in called[place].tool_calls]
+            ids = [call.id for call in sessiond.tool_calls_of(called[place])]
+            found += [_results("ROLE_TOOL", ids[:1], 2), _results("ROLE_USER", ids, 2)]
     return found
 
 
@@ -65,7 +78,7 @@ CONVERSATIONS = st.builds(
     _turns, st.lists(SAID, min_size=1, max_size=4), st.lists(CALLS, max_size=2)
 )
 SUMMARIES = st.builds(
-    lambda tokens, role: v1.Message(role=role, text="in short", token_count=tokens),
+    lambda tokens, role: sessiond.message(role, "in short", token_count=tokens),
     TOKENS,
     st.sampled_from((v1.Role.ROLE_UNSPECIFIED, v1.Role.ROLE_USER, v1.Role.ROLE_SYSTEM)),
 )
@@ -89,25 +102,43 @@ BYTES = st.binary(max_size=40) | JSON_TEXTS.map(str.encode) | st.just(b"\x00\xff
 SHORT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 
 
+PLAIN = ("text", "json", "image", "audio", "file")
+
+
+@st.composite
+def parts(draw: st.DrawFn, kind: str) -> v1.Part:
+    """A part of this kind."""
+    if kind == "reasoning":
+        return sessiond.reasoning(draw(TEXTS))
+    if kind == "tool_call":
+        return sessiond.tool_call(draw(SHORT), draw(SHORT), draw(JSON_TEXTS | TEXTS))
+    if kind == "tool_result":
+        inner = st.sampled_from(PLAIN).flatmap(parts)
+        found = draw(st.lists(inner, max_size=3))
+        return sessiond.tool_result(draw(SHORT | st.just("")), *found, is_error=draw(st.booleans()))
+    if kind in ("image", "audio", "file"):
+        media = st.builds(v1.Media, uri=TEXTS) | st.builds(v1.Media, inline=st.binary(max_size=9))
+        fields: dict[str, Any] = {kind: draw(media)}
+    else:
+        fields = {kind: draw(JSON_TEXTS | TEXTS)}
+    return v1.Part(**fields)
+
+
 @st.composite
 def payloads(draw: st.DrawFn) -> v1.Message:
     """A message with any of the contents that have to come back byte for byte (P10)."""
-    message = v1.Message(role=draw(st.sampled_from(v1.Role.values()[1:])))
-    if draw(st.booleans()):
-        message.text = draw(TEXTS)
-    message.reasoning = draw(TEXTS)
-    message.name = draw(SHORT | st.just(""))
-    for _ in range(draw(st.integers(0, 2))):
-        message.tool_calls.add(
-            id=draw(SHORT),
-            name=draw(SHORT),
-            arguments=draw(JSON_TEXTS | TEXTS),
-        )
-    for _ in range(draw(st.integers(0, 2))):
-        if draw(st.booleans()):
-            message.parts.add(json=draw(JSON_TEXTS | TEXTS))
-        else:
-            message.parts.add(text=draw(TEXTS))
+    role = draw(st.sampled_from(v1.Role.values()[1:]))
+    message = v1.Message(role=role, name=draw(SHORT | st.just("")))
+    kinds: tuple[str, ...] = PLAIN
+    if role == v1.Role.ROLE_TOOL:
+        kinds = ("tool_result",)
+    elif role == v1.Role.ROLE_ASSISTANT:
+        kinds = (*PLAIN, "reasoning", "refusal", "tool_call", "tool_result")
+    for _ in range(draw(st.integers(1, 4))):
+        part = draw(parts(draw(st.sampled_from(kinds))))
+        for name, value in draw(st.dictionaries(SHORT, BYTES, max_size=2)).items():
+            part.extensions[name] = value
+        message.parts.append(part)
     for name, value in draw(st.dictionaries(SHORT, BYTES, max_size=3)).items():
         message.extensions[name] = value
     if draw(st.booleans()):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+import sessiond
 from sessiond import v1
 from tests.model.driver import Pair
 from tests.model.log import Refused
@@ -38,8 +39,9 @@ def in_a_row(words: list[str], *wanted: str) -> bool:
 
 def words_of(message: v1.Message) -> list[str]:
     """The words of all that is searched; a gap between the fields."""
-    fields = [message.text, message.reasoning]
-    for call in message.tool_calls:
+    fields = [sessiond.text_of(message), sessiond.reasoning_of(message)]
+    fields += map(sessiond.text_of, sessiond.tool_results_of(message))
+    for call in sessiond.tool_calls_of(message):
         fields += [call.name, call.arguments]
     return [word for field in fields for word in [*re.findall("[a-z0-9]+", field.lower()), "(gap)"]]
 

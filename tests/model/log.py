@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import sessiond
 from sessiond import v1
 
 UNNAMED = -1
@@ -64,21 +65,25 @@ class Entry:
 
     @property
     def calls(self) -> list[str]:
-        return [call.id for call in self.message.tool_calls]
+        return [call.id for call in sessiond.tool_calls_of(self.message)]
+
+
+def answers(message: v1.Message) -> list[str]:
+    """Which calls the results in a message answer."""
+    ids = (result.tool_call_id for result in sessiond.tool_results_of(message))
+    return list(dict.fromkeys(filter(None, ids)))
 
 
 def pairs(entries: list[Entry]) -> list[tuple[int, int]]:
-    """The places of each result and its call: a result answers every earlier open call with its id, and
-    one that answers no open call belongs to the newest call with its id."""
+    """The places of each result and its call: a result answers every open call with its id, up to its own
+    message, and one that answers no open call belongs to the newest call with its id."""
     found = []
     for result, entry in enumerate(entries):
-        wanted = entry.message.tool_call_id
-        if not wanted:
-            continue
-        calls = [place for place in range(result) if wanted in entries[place].calls]
-        answered = [e.message.tool_call_id == wanted for e in entries]
-        waiting = [place for place in calls if not any(answered[place:result])]
-        found += [(place, result) for place in waiting or calls[-1:]]
+        for wanted in answers(entry.message):
+            calls = [place for place in range(result + 1) if wanted in entries[place].calls]
+            answered = [wanted in answers(e.message) for e in entries]
+            waiting = [place for place in calls if not any(answered[place:result])]
+            found += [(place, result) for place in waiting or calls[-1:]]
     return found
 
 
@@ -110,9 +115,11 @@ def limited(entries: list[Entry], max_tokens: int, max_messages: int) -> list[En
 
 def _cut_off(entries: list[Entry], start: int, result: int) -> bool:
     """Whether a context from `start` on has this result without any call for it."""
-    wanted = entries[result].message.tool_call_id
-    calls = [place for place in range(result) if wanted and wanted in entries[place].calls]
-    return start <= result and bool(calls) and max(calls) < start
+    for wanted in answers(entries[result].message):
+        calls = [place for place in range(result + 1) if wanted in entries[place].calls]
+        if start <= result and calls and max(calls) < start:
+            return True
+    return False
 
 
 @dataclass
@@ -190,11 +197,11 @@ class Log:
     def unsuited(self, after: int, to: int) -> bool:
         """Whether a later compaction stands where these messages come back, or holds a result of theirs."""
         back = {seq: m for seq, m in self.messages.items() if after < seq <= to}
-        ids = {(call.id, seq) for seq, m in back.items() for call in m.tool_calls}
+        ids = {(call.id, seq) for seq, m in back.items() for call in sessiond.tool_calls_of(m)}
         return any(
             c.touches(after + 1, to)
             or any(
-                c.from_seq <= seq <= c.to_seq and m.tool_call_id == call_id and call < seq
+                c.from_seq <= seq <= c.to_seq and call_id in answers(m) and call < seq
                 for seq, m in self.messages.items()
                 for call_id, call in ids
             )
@@ -215,15 +222,15 @@ class Log:
         return sorted(entries, key=lambda e: e.low)
 
     def context(self) -> list[Entry]:
-        return [entry for entry in self.standing() if entry.message.in_context]
+        return [entry for entry in self.standing() if not entry.message.hidden_from_model]
 
     def open_calls(self) -> list[tuple[int, v1.ToolCall]]:
         seen = [m for seq, m in self.messages.items() if not self.rewound(seq)]
         return [
             (message.seq, call)
             for place, message in enumerate(seen)
-            for call in message.tool_calls
-            if all(later.tool_call_id != call.id for later in seen[place + 1 :])
+            for call in sessiond.tool_calls_of(message)
+            if all(call.id not in answers(later) for later in seen[place:])
         ]
 
     def splits(self, entries: list[Entry], inside: list[Entry]) -> bool:
@@ -264,11 +271,11 @@ class Log:
         summary = self.summary(seq)
         if seq in by_seq or self.rewound(seq) or (summary is not None and summary.reverted):
             return 0
-        if not self.messages[seq].in_context:
+        if self.messages[seq].hidden_from_model:
             return None
         low, high = (summary.from_seq, summary.to_seq) if summary else (seq, seq)
         over = next(e for e in by_seq.values() if e.low <= low and high <= e.high)
-        return over.message.seq if over.message.in_context else None
+        return None if over.message.hidden_from_model else over.message.seq
 
     def compaction(self, found: Compaction) -> v1.Compaction:
         answer = v1.Compaction(
@@ -295,7 +302,9 @@ class Log:
             return [entry.message for entry in self.context()]
         if view == v1.MessageView.MESSAGE_VIEW_ALL:
             return list(self.messages.values())
-        return [m for seq, m in self.messages.items() if m.in_transcript and not self.rewound(seq)]
+        return [
+            m for seq, m in self.messages.items() if not (m.hidden_from_people or self.rewound(seq))
+        ]
 
 
 def _content(message: v1.Message) -> bytes:
@@ -312,8 +321,7 @@ def completed(message: v1.Message, *, summary: bool = False) -> v1.Message:
     done.kind = done.kind or (
         v1.MessageKind.MESSAGE_KIND_SUMMARY if summary else v1.MessageKind.MESSAGE_KIND_NORMAL
     )
-    done.in_context = message.in_context if message.HasField("in_context") else True
-    done.in_transcript = message.in_transcript if message.HasField("in_transcript") else not summary
+    done.hidden_from_people |= summary
     return done
 
 

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+import sessiond
 from sessiond import v1
 from tests.model import plans
 from tests.model.contents import CONVERSATIONS, FACTS, MESSAGES, SUMMARIES, TOKENS
@@ -158,7 +159,7 @@ class Retries(History):
         messages = messages[::-1] if backwards else messages
         request = v1.AppendMessagesRequest(messages=messages, skip_known=skip_known)
         if changed:
-            request.messages[0].text += "!"
+            request.messages[0].model += "!"
         answer = self.pair.call("AppendMessages", self.guard(request, fault))
         if not isinstance(answer, Refused):
             cleared = [m for m in messages if m not in sent]
@@ -173,14 +174,14 @@ class Retries(History):
         request.CopyFrom(summaries[pick % len(summaries)])
         request.writer_token = self.pair.model.writer.token
         if changed:
-            request.summary.text += "!"
+            request.summary.model += "!"
         self.pair.call("CompactSession", request)
         self.compare(pick)
 
     @precondition(lambda self: self.pair.log.messages)
     @rule(pick=PICKS)
     def same_id_twice(self, pick: int) -> None:
-        message = self.named([v1.Message(role=v1.Role.ROLE_USER, text="twice")])[0]
+        message = self.named([sessiond.message("user", "twice")])[0]
         request = v1.AppendMessagesRequest(messages=[message, message])
         self.pair.call("AppendMessages", self.guard(request, Fault.NONE))
 
@@ -317,7 +318,9 @@ class Hiding(History):
             compaction = v1.CompactSessionRequest(
                 from_seq=answer.plan.from_seq,
                 to_seq=answer.plan.to_seq,
-                summary=self.named([v1.Message(text="planned", token_count=summary_tokens)])[0],
+                summary=self.named(
+                    [v1.Message(parts=[v1.Part(text="planned")], token_count=summary_tokens)]
+                )[0],
                 lease_token=self.pair.model.compactor.token,
             )
             self._compact(self.guard(compaction, Fault.NONE_AS_EXPECTED))
@@ -379,7 +382,14 @@ class Hiding(History):
         picks=st.lists(PICKS, min_size=1, max_size=3, unique=True),
         fields=st.sets(
             st.sampled_from(
-                ("in_context", "in_transcript", "token_count", "reasoning", "kind", "extensions")
+                (
+                    "hidden_from_model",
+                    "hidden_from_people",
+                    "token_count",
+                    "type",
+                    "kind",
+                    "extensions",
+                )
             ),
             min_size=1,
         ),
@@ -397,11 +407,11 @@ class Hiding(History):
             update = request.updates.add(
                 message=v1.Message(
                     seq=seq,
-                    in_context=flag,
-                    in_transcript=not flag,
+                    hidden_from_model=not flag,
+                    hidden_from_people=flag,
                     token_count=tokens,
-                    reasoning=f"thought {tokens}",
-                    kind=v1.MessageKind.MESSAGE_KIND_PLAN,
+                    kind=v1.MessageKind.MESSAGE_KIND_REMINDER,
+                    type="plan" if flag else "",
                     extensions={"late": bytes([tokens, 255])},
                 )
             )

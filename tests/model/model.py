@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+import sessiond
 from sessiond import v1
 from tests.model.log import (
     UNNAMED,
@@ -89,7 +90,7 @@ class Session:
             next_seq=self.log.next_seq,
             first_seq=min(self.log.messages, default=self.log.next_seq),
             message_count=len(self.log.messages),
-            tool_call_count=sum(len(m.tool_calls) for m in self.log.messages.values()),
+            tool_call_count=sum(len(sessiond.tool_calls_of(m)) for m in self.log.messages.values()),
             context_message_count=len(entries),
             context_token_count=sum(entry.tokens for entry in entries),
             open_tool_call_count=len(self.log.open_calls()),
@@ -144,7 +145,7 @@ class Session:
             self.log.messages[old.seq] = updated(old, update)
         for update in request.updates:
             shown = self.log.shown(self.log.messages[update.message.seq])
-            for name in ("text", "parts", "tool_calls", "extensions", "reasoning", "metadata"):
+            for name in ("parts", "extensions", "metadata"):
                 shown.ClearField(name)
             answer.messages.append(shown)
         return answer

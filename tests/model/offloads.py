@@ -7,9 +7,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+import sessiond
 from sessiond import v1
 from tests.model.driver import ORDERS, VIEWS
-from tests.model.log import Log, Refused
+from tests.model.log import Log, Refused, answers
 from tests.model.machines import PICKS, History
 
 
@@ -17,9 +18,9 @@ def settled(log: Log, border: int) -> bool:
     """Whether every tool call before a border has its result before it (P8)."""
     seen = [m for seq, m in log.messages.items() if seq < border and not log.rewound(seq)]
     return all(
-        any(later.tool_call_id == call.id for later in seen[place + 1 :])
+        any(call.id in answers(later) for later in seen[place:])
         for place, message in enumerate(seen)
-        for call in message.tool_calls
+        for call in sessiond.tool_calls_of(message)
     )
 
 
@@ -147,7 +148,7 @@ class Offloads(History):
             [v1.Role.ROLE_USER, v1.Role.ROLE_SYSTEM],
             [v1.Role.ROLE_DEVELOPER],
         )[pick % 3]
-        kinds = [v1.MessageKind.MESSAGE_KIND_PLAN] if pick % 7 == 3 else []
+        kinds = [v1.MessageKind.MESSAGE_KIND_REMINDER] if pick % 7 == 3 else []
         request = v1.ListMessagesRequest(
             session_id=self.pair.session_id,
             view=view,

@@ -34,7 +34,7 @@ class Setups(History):
 
     @rule(model=MODELS, count=st.integers(1, 3), many=st.booleans(), pick=PICKS)
     def append_with_usage(self, model: str, count: int, many: bool, pick: int) -> None:
-        said = [v1.Message(role=v1.Role.ROLE_USER, text="go on")] * count
+        said = [v1.Message(role=v1.Role.ROLE_USER, parts=[v1.Part(text="go on")])] * count
         messages = self.named(said)
         request = v1.AppendMessagesRequest(messages=messages)
         request.usage.model, request.usage.usage.input_tokens = model, 1

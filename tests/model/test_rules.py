@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sessiond
 from sessiond import v1
 from sessiond_server.sessions import planning, titles, visibility
 from sessiond_server.sessions.toolcalls import Item, ToolCalls, suffix_start
 from tests.model import plans
 from tests.model.contents import CONVERSATIONS, MESSAGES, SUMMARIES
-from tests.model.log import UNNAMED, Entry, Log, Refused
+from tests.model.log import UNNAMED, Entry, Log, Refused, answers
 from tests.model.model import Session
 from tests.support.examples import examples
 
@@ -116,9 +117,9 @@ class Told:
         return False
 
     def hide(self, pick: int) -> None:
-        message = v1.Message(seq=1 + pick % self.log.last_seq, in_context=pick % 3 == 0)
+        message = v1.Message(seq=1 + pick % self.log.last_seq, hidden_from_model=pick % 3 > 0)
         request = v1.UpdateMessagesRequest()
-        request.updates.add(message=message).update_mask.paths.append("in_context")
+        request.updates.add(message=message).update_mask.paths.append("hidden_from_model")
         self.session.UpdateMessages(request)
 
     def pieces(self, as_of: int | None, last: int) -> list[visibility.Segment]:
@@ -166,7 +167,7 @@ def item(log: Log, entry: Entry) -> Item:
         entry.message.role,
         entry.tokens,
         tuple(entry.calls),
-        entry.message.tool_call_id or None,
+        tuple(answers(entry.message)),
     )
 
 
@@ -276,7 +277,15 @@ def test_P8_a_cut_context_begins_where_no_result_lacks_its_call(
     messages: list[v1.Message], start: int
 ) -> None:
     items = [
-        Item(seq, seq, False, m.role, 0, tuple(c.id for c in m.tool_calls), m.tool_call_id or None)
+        Item(
+            seq,
+            seq,
+            False,
+            m.role,
+            0,
+            tuple(c.id for c in sessiond.tool_calls_of(m)),
+            tuple(answers(m)),
+        )
         for seq, m in enumerate(messages, start=1)
     ]
     start %= len(items) + 1
@@ -289,9 +298,10 @@ def test_P8_a_cut_context_begins_where_no_result_lacks_its_call(
 def torn(items: list[Item], start: int) -> bool:
     """Whether a result from `start` on has its newest call before it."""
     for place in range(start, len(items)):
-        calls = [c for c in range(place) if items[place].answers in items[c].calls]
-        if calls and calls[-1] < start:
-            return True
+        for result in items[place].results:
+            calls = [c for c in range(place + 1) if result in items[c].calls]
+            if calls and calls[-1] < start:
+                return True
     return False
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
+import sessiond
 from sessiond import v1
 from tests.rpc.refusals import Refusal, refusal
 
@@ -23,18 +24,22 @@ def new(prefix: str = "s") -> str:
 
 def said(text: str = "hello", client_id: str = "", **fields: Any) -> v1.Message:
     """A user's message."""
-    return v1.Message(client_id=client_id or new("m"), role=USER, text=text, **fields)
+    return sessiond.message(USER, text, client_id=client_id or new("m"), **fields)
 
 
 def calling(*call_ids: str) -> v1.Message:
     """An assistant's message with tool calls."""
     calls = [v1.ToolCall(id=id, name="f", arguments="{}") for id in call_ids]
-    return v1.Message(client_id=new("m"), role=ASSISTANT, tool_calls=calls)
+    return sessiond.message(
+        ASSISTANT,
+        *(v1.Part(tool_call=it) for it in (calls)),
+        client_id=new("m"),
+    )
 
 
 def answering(call_id: str) -> v1.Message:
     """A tool's result."""
-    return v1.Message(client_id=new("m"), role=TOOL, tool_call_id=call_id, text="done")
+    return sessiond.message(TOOL, sessiond.tool_result(call_id, "done"), client_id=new("m"))
 
 
 class Api:
@@ -100,7 +105,7 @@ class Api:
     def compact(
         self, session_id: str, from_seq: int, to_seq: int, **fields: Any
     ) -> v1.CompactSessionResponse:
-        summary = v1.Message(client_id=new("summary"), text="what was said")
+        summary = v1.Message(parts=[v1.Part(text="what was said")], client_id=new("summary"))
         request = v1.CompactSessionRequest(
             session_id=session_id, from_seq=from_seq, to_seq=to_seq, summary=summary
         )
@@ -230,7 +235,7 @@ class Api:
         own = {name[1:]: fields.pop(name) for name in list(fields) if name.startswith("_")}
         reminder = v1.Reminder(id=fields.pop("id", "") or new("reminder"), **fields)
         if text:
-            reminder.message.text = text
+            reminder.message.parts.add(text=text)
         request = v1.CreateReminderRequest(session_id=session_id, reminder=reminder, **own)
         if not reminder.HasField("trigger_time"):
             request.delay.FromMilliseconds(int(delay * 1000))

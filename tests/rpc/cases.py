@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import sessiond
 from sessiond import v1
 from tests.rpc.api import Api, answering, calling, new, refused, said
 from tests.rpc.refusals import Refusal, refusal_in_stream
@@ -214,7 +215,7 @@ def a_client_id_twice_in_a_call(api: Api) -> Expected:
 @case("CLIENT_ID_REUSED")
 def a_summary_with_the_client_id_of_a_message(api: Api) -> Expected:
     id = api.talk(1, said("x", "one"))
-    summary = v1.Message(client_id="one")
+    summary = v1.Message(client_id="one", parts=[v1.Part(text="short")])
     return refused(lambda: api.compact(id, 1, 1, summary=summary)), {"client_id": "one", "seq": 2}
 
 
@@ -223,10 +224,10 @@ def importing_a_session_with_another_message(api: Api) -> Expected:
     id = api.talk(2)
     records = api.export(session_ids=[id])
     payload = v1.Message.FromString(records[2].message.payload)
-    payload.text = "other"
+    payload.parts[0].text = "other"
     records[2].message.payload = payload.SerializeToString()
     (outcome,) = api.bring(*records)
-    assert api.log(id)[1].text == "message 2"
+    assert sessiond.text_of(api.log(id)[1]) == "message 2"
     return refusal_in_stream(outcome.error), {"session_id": id, "seq": 2}
 
 
@@ -276,10 +277,10 @@ def changing_a_message_beyond_the_end(api: Api) -> Expected:
     id = api.talk(2)
     request = v1.UpdateMessagesRequest(session_id=id)
     for seq in (1, 7):
-        update = request.updates.add(message=v1.Message(seq=seq, reasoning="why"))
-        update.update_mask.paths.append("reasoning")
+        update = request.updates.add(message=v1.Message(seq=seq, type="late"))
+        update.update_mask.paths.append("type")
     found = refused(lambda: api.messages.UpdateMessages(request))
-    assert not api.log(id)[0].reasoning  # all or none
+    assert not api.log(id)[0].type  # all or none
     return found, {"seq": 7, "first_seq": 1, "next_seq": 3}
 
 

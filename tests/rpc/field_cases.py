@@ -10,11 +10,14 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+import sessiond
 from sessiond import v1
-from tests.rpc.api import ASSISTANT, USER, said
+from tests.rpc.api import ASSISTANT, TOOL, USER, said
 from tests.rpc.odd_values import nested
 
 _LONG = "x" * 257
+_CALL, _THOUGHT = sessiond.tool_call("a", "f"), sessiond.reasoning("hm")
+_RESULT = "messages[0].parts[0].tool_result"
 _SUBAGENT, _FORK = v1.ParentKind.PARENT_KIND_SUBAGENT, v1.ParentKind.PARENT_KIND_FORK
 _NO_STATE, _NO_ROLE = v1.SessionState.SESSION_STATE_UNSPECIFIED, v1.Role.ROLE_UNSPECIFIED
 
@@ -37,8 +40,13 @@ def _parts(*parts: v1.Part) -> v1.AppendMessagesRequest:
     return _append(v1.Message(client_id="c", role=USER, parts=parts))
 
 
+def _results(*parts: v1.Part) -> v1.AppendMessagesRequest:
+    return _append(sessiond.message(TOOL, *parts, client_id="c"))
+
+
 def _calls(*calls: v1.ToolCall) -> v1.AppendMessagesRequest:
-    return _append(v1.Message(client_id="c", role=ASSISTANT, tool_calls=calls))
+    parts = [v1.Part(tool_call=call) for call in calls]
+    return _append(sessiond.message(ASSISTANT, *parts, client_id="c"))
 
 
 def _update(message: v1.Message, *paths: str) -> v1.UpdateMessagesRequest:
@@ -48,6 +56,8 @@ def _update(message: v1.Message, *paths: str) -> v1.UpdateMessagesRequest:
 
 def _compact(**fields: Any) -> v1.CompactSessionRequest:
     request = v1.CompactSessionRequest(session_id="s", from_seq=1, to_seq=2)
+    if "summary" not in fields:
+        request.summary.parts.add(text="short")
     request.summary.client_id = "summary"
     request.MergeFrom(v1.CompactSessionRequest(**fields))
     return request
@@ -197,8 +207,48 @@ FIELDS: list[tuple[Message, str]] = [
     (_append(said(turn_index=-1)), "messages[0].turn_index"),
     (_append(said(elapsed=Duration(seconds=-1))), "messages[0].elapsed"),
     (_append(said(origin_time=Timestamp(nanos=-1))), "messages[0].origin_time"),
-    (_append(said(tool_name=_LONG)), "messages[0].tool_name"),
-    (_append(said(tool_call_id="é" * 129)), "messages[0].tool_call_id"),
+    (_append(said(type="x" * 129)), "messages[0].type"),
+    (_append(said(type="\n")), "messages[0].type"),
+    (_append(v1.Message(client_id="c", role=USER)), "messages[0].parts"),
+    (_append(v1.Message(client_id="c", role=TOOL)), "messages[0].parts"),
+    (_results(sessiond.tool_result("a", tool_name=_LONG)), _RESULT + ".tool_name"),
+    (_results(sessiond.tool_result("é" * 129)), _RESULT + ".tool_call_id"),
+    (_results(sessiond.tool_result("a", *["x"] * 257)), _RESULT + ".parts"),
+    (_results(sessiond.tool_result("a", v1.Part())), _RESULT + ".parts[0]"),
+    (_results(sessiond.tool_result("a", _CALL)), _RESULT + ".parts[0].tool_call"),
+    (_results(sessiond.tool_result("a", _THOUGHT)), _RESULT + ".parts[0].reasoning"),
+    (
+        _results(sessiond.tool_result("a", sessiond.tool_result("b"))),
+        _RESULT + ".parts[0].tool_result",
+    ),
+    (
+        _results(sessiond.tool_result("a", v1.Part(audio=v1.Media()))),
+        _RESULT + ".parts[0].audio",
+    ),
+    (_results(v1.Part(text="x")), "messages[0].parts[0].text"),
+    (_parts(v1.Part(text="x"), _CALL), "messages[0].parts[1].tool_call"),
+    (_parts(_THOUGHT), "messages[0].parts[0].reasoning"),
+    (_parts(v1.Part(refusal="x")), "messages[0].parts[0].refusal"),
+    (
+        _append(sessiond.message("system", sessiond.tool_result("a"), client_id="c")),
+        "messages[0].parts[0].tool_result",
+    ),
+    (
+        _parts(v1.Part(text="x", extensions={"": b""})),
+        "messages[0].parts[0].extensions['']",
+    ),
+    (
+        _append(
+            said(extensions={f"{n}": b"" for n in range(64)}),
+            sessiond.message(
+                ASSISTANT,
+                *(sessiond.reasoning("", {f"{n}-{m}": b"" for m in range(32)}) for n in range(2)),
+                client_id="c",
+                extensions={"one": b""},
+            ),
+        ),
+        "messages[1].extensions",
+    ),
     (_append(said(name="\x1f")), "messages[0].name"),
     (_append(said(finish_reason=_LONG)), "messages[0].finish_reason"),
     (_append(said(model=_LONG)), "messages[0].model"),
@@ -217,9 +267,9 @@ FIELDS: list[tuple[Message, str]] = [
         "messages[0].parts[0].file.inline",
     ),
     (_parts(v1.Part(file=v1.Media(uri="x" * (2**20 + 1)))), "messages[0].parts[0].file.uri"),
-    (_calls(v1.ToolCall()), "messages[0].tool_calls[0].id"),
-    (_calls(v1.ToolCall(id="a\x1fb")), "messages[0].tool_calls[0].id"),
-    (_calls(*[v1.ToolCall(id="a")] * 257), "messages[0].tool_calls"),
+    (_calls(v1.ToolCall()), "messages[0].parts[0].tool_call.id"),
+    (_calls(v1.ToolCall(id="a\x1fb")), "messages[0].parts[0].tool_call.id"),
+    (_calls(*[v1.ToolCall(id="a")] * 257), "messages[0].parts"),
     (v1.ListMessagesRequest(session_id="s", page_size=-5), "page_size"),
     (v1.ListMessagesRequest(session_id="s", from_seq=0), "from_seq"),
     (v1.ListMessagesRequest(session_id="s", around_seq=-1), "around_seq"),
@@ -251,8 +301,14 @@ FIELDS: list[tuple[Message, str]] = [
     ),
     (_compact(from_seq=3), "to_seq"),
     (_compact(summary=v1.Message(client_id="a b")), "summary.client_id"),
-    (_compact(summary=v1.Message(tool_calls=[v1.ToolCall(id="a")])), "summary.tool_calls"),
-    (_compact(summary=v1.Message(tool_call_id="a")), "summary.tool_call_id"),
+    (
+        _compact(summary=v1.Message(parts=[v1.Part(tool_call=v1.ToolCall(id="a"))])),
+        "summary.parts[0].tool_call",
+    ),
+    (
+        _compact(summary=v1.Message(parts=[sessiond.tool_result("a")])),
+        "summary.parts[0].tool_result",
+    ),
     (_compact(tokens_before=-1), "tokens_before"),
     (_compact(author=_LONG), "author"),
     (v1.RevertCompactionRequest(session_id="s"), "compaction_id"),

@@ -11,6 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from sessiond import v1
 from tests.rpc.odd_values import odd_values
 from tests.rpc.world import World
 
@@ -19,7 +20,7 @@ _DESTRUCTIVE = ("DeleteSession", "ClearMessages", "EndSession")
 _LEASING = ("AcquireWriter", "PlanCompaction")
 _UNSURE = "no-such-session"
 _SESSION_PATHS = ["title", "pinned", "metadata", "labels", "state", "system_prompt", "config"]
-_MESSAGE_PATHS = ["in_context", "kind", "token_count", "reasoning", "elapsed", "metadata"]
+_MESSAGE_PATHS = ["hidden_from_model", "kind", "token_count", "type", "elapsed", "metadata"]
 _LIKELY = {
     "sessiond.v1.AcquireWriterRequest.holder": 1.0,
     "sessiond.v1.AppendMessagesRequest.create_session": 0.05,
@@ -30,8 +31,7 @@ _LIKELY = {
     "sessiond.v1.MessageUpdate.message": 1.0,
     "sessiond.v1.MessageUpdate.update_mask": 1.0,
     "sessiond.v1.Message.seq": 0.9,
-    "sessiond.v1.Message.tool_call_id": 0.05,
-    "sessiond.v1.Message.tool_calls": 0.15,
+    "sessiond.v1.Message.parts": 1.0,
     "sessiond.v1.NextTitleRequest.title": 1.0,
     "sessiond.v1.Media.uri": 0.9,
     "sessiond.v1.Part.text": 0.6,
@@ -84,8 +84,6 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 _OUT_OF_PLACE = {
-    ("summary", "tool_calls"),
-    ("summary", "tool_call_id"),
     ("fork", "parent"),
     ("create_session", "id"),
     ("create_session", "parent"),
@@ -210,6 +208,20 @@ class Requests:
             ):
                 continue
             self._set(message, field, full)
+        if isinstance(message, v1.Message):
+            self._speak(message, within)
+
+    def _speak(self, message: v1.Message, within: str) -> None:
+        """Have it say what its role may."""
+        if within in ("summary", "message"):
+            message.role = v1.Role.ROLE_USER
+        if message.role == v1.Role.ROLE_ASSISTANT:
+            return
+        for part in message.parts:
+            if message.role == v1.Role.ROLE_TOOL:
+                part.tool_result.tool_call_id = f"call-{self._int(1, 5)}"
+            elif part.WhichOneof("content") in ("reasoning", "tool_call", "tool_result", "refusal"):
+                part.text = "text"
 
     def _set(self, message: Message, field: FieldDescriptor, full: bool) -> None:
         if _is_map(field):

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
+import sessiond
 from sessiond import v1
 from sessiond_server.rpc import page_tokens
 from sessiond_server.rpc.server import SERVICES
@@ -200,8 +201,8 @@ def test_P14_a_thousand_refused_appends_of_a_frame_are_all_answered(api: Api) ->
 def test_P10_messages_of_nearly_2_MiB_come_back_as_they_were(api: Api, size: float) -> None:
     text = "é\0" * int(size * 2**20 / 3)
     id = api.talk(0, message := said(text))
-    assert api.log(id)[0].text == text
-    assert api.context(id)[0].text == text
+    assert sessiond.text_of(api.log(id)[0]) == text
+    assert sessiond.text_of(api.context(id)[0]) == text
     assert api.append(id, message).replayed
 
 
@@ -218,19 +219,26 @@ def test_P14_what_is_too_large_leaves_nothing_behind(api: Api) -> None:
     "text", ["", "\0", "a\0b", "\x1b[0m", "\u202e", "\ufeff", "e\u0301", "\ud7ff\U0010ffff", "\r\n"]
 )
 def test_P10_any_text_is_kept(api: Api, text: str) -> None:
-    message = said(text, reasoning=text, extensions={"x": text.encode()})
+    parts = [
+        sessiond.reasoning(text, {"x": text.encode()}),
+        v1.Part(text=text),
+        v1.Part(refusal=text),
+        sessiond.tool_call("c", "f", text),
+        sessiond.tool_result("c", text, v1.Part(json=text)),
+    ]
+    message = sessiond.message(ASSISTANT, *parts, client_id=new(), extensions={"y": text.encode()})
     found = api.log(api.talk(0, message))[0]
-    assert (found.text, found.HasField("text"), found.reasoning) == (text, True, text)
-    assert found.extensions["x"] == text.encode()
+    assert list(found.parts) == parts
+    assert found.extensions["y"] == text.encode()
 
 
 @pytest.mark.parametrize("arguments", ["", "{", '{"a": 1.0, "a": 1e400}', "\\ud800", "\0"])
 def test_P10_tool_arguments_need_not_be_json(api: Api, arguments: str) -> None:
     call = v1.ToolCall(id="a", name="f", arguments=arguments)
     json = v1.Part(json="\0 not json")
-    message = v1.Message(client_id="c", role=ASSISTANT, tool_calls=[call], parts=[json])
+    message = sessiond.message(ASSISTANT, json, v1.Part(tool_call=call), client_id="c")
     found = api.log(api.talk(0, message))[0]
-    assert found.tool_calls[0].arguments == arguments
+    assert sessiond.tool_calls_of(found)[0].arguments == arguments
     assert found.parts[0].json == "\0 not json"
 
 
@@ -238,7 +246,7 @@ def test_P8_a_result_without_a_call_is_kept_and_opens_nothing(api: Api) -> None:
     id = api.talk(0, answering("nobody"), calling("a"))
     waiting = api.messages.ListOpenToolCalls(v1.ListOpenToolCallsRequest(session_id=id))
     assert [call.tool_call.id for call in waiting.open_tool_calls] == ["a"]
-    assert api.log(id)[0].tool_call_id == "nobody"
+    assert sessiond.tool_results_of(api.log(id)[0])[0].tool_call_id == "nobody"
     assert api.get(id).open_tool_call_count == 1
 
 
@@ -342,10 +350,12 @@ def test_P14_a_time_at_the_end_of_time_is_only_late(api: Api) -> None:
 def test_P14_updates_cannot_make_a_message_that_no_answer_could_hold(api: Api) -> None:
     id = api.talk(0, said("x" * (2**21 - 1000)))
     request = v1.UpdateMessagesRequest(session_id=id)
-    update = request.updates.add(message=v1.Message(seq=1, reasoning="y" * (2**21 - 1000)))
-    update.update_mask.paths.append("reasoning")
+    update = request.updates.add(
+        message=v1.Message(extensions={"late": b"y" * (2**21 - 1000)}, seq=1)
+    )
+    update.update_mask.paths.append("extensions")
     _check(refused(lambda: api.messages.UpdateMessages(request)), "INVALID_FIELD")
-    assert not api.log(id)[0].reasoning
+    assert not api.log(id)[0].extensions
 
 
 def test_P10_a_message_that_updates_made_larger_can_be_read_everywhere(api: Api) -> None:
@@ -353,8 +363,10 @@ def test_P10_a_message_that_updates_made_larger_can_be_read_everywhere(api: Api)
     for message in (said(), said(text), said(text)):
         api.append(id, message)
     request = v1.UpdateMessagesRequest(session_id=id)
-    update = request.updates.add(message=v1.Message(seq=2, reasoning="y" * (2**20 - 1000)))
-    update.update_mask.paths.append("reasoning")
+    update = request.updates.add(
+        message=v1.Message(extensions={"late": b"y" * (2**20 - 1000)}, seq=2)
+    )
+    update.update_mask.paths.append("extensions")
     api.messages.UpdateMessages(request)
     size = update.ByteSize() + len(text)
     assert api.context(id)[1].ByteSize() > size - 1000
@@ -363,7 +375,7 @@ def test_P10_a_message_that_updates_made_larger_can_be_read_everywhere(api: Api)
         listed = v1.ListMessagesRequest(session_id=id, around_seq=around)
         assert api.messages.ListMessages(listed).messages
     named = v1.GetMessageRequest(session_id=id, seq=2)
-    assert api.messages.GetMessage(named).message.text == text
+    assert sessiond.text_of(api.messages.GetMessage(named).message) == text
 
 
 def test_P14_every_reason_that_a_client_can_cause_has_a_case() -> None:

@@ -15,6 +15,7 @@ import asyncpg
 import grpc
 import pytest
 
+import sessiond
 from sessiond import Client, v1
 from sessiond_server.operations import consumers as operation
 from sessiond_server.store import keys
@@ -303,7 +304,7 @@ def test_A_name_from_the_first_messages(start_server: Any, dsn: str) -> None:
         unnamed, named = new(), new()
         for id in (unnamed, named):
             client.create_session(id)
-            client.append(id, v1.Message(role=v1.Role.ROLE_USER, text="Fly me to Lisbon"))
+            client.append(id, sessiond.message("user", "Fly me to Lisbon"))
         pass_time(dsn, HOUR)
         answer = client.claim_sessions("titles", max_count=10)
         assert {it.session_id for it in answer.sessions} == {unnamed, named}
@@ -311,7 +312,7 @@ def test_A_name_from_the_first_messages(start_server: Any, dsn: str) -> None:
         refusals = []
         for claimed in answer.sessions:
             (first,) = client.list_messages_page(claimed.session_id, page_size=1).messages
-            proposal = client.next_title(first.text[:9])
+            proposal = client.next_title(sessiond.text_of(first)[:9])
             try:
                 client.update_session(
                     claimed.session_id,

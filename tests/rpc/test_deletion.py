@@ -14,6 +14,7 @@ import asyncpg
 import grpc
 import pytest
 
+import sessiond
 from sessiond import v1
 from tests.rpc.api import Api, answering, calling, new, refused, said
 from tests.support.processes import ServerProcess
@@ -239,7 +240,7 @@ def test_P11_children_go_or_stay_as_their_lifecycle_says(api: Api) -> None:
         assert (session.root_id, session.spawn_depth) == (id, 0)
     below = api.get(below_stays)
     assert (below.parent.id, below.root_id, below.spawn_depth) == (stays, stays, 1)
-    assert [m.text for m in api.log(fork)] == ["message 1", "message 2"]
+    assert [sessiond.text_of(m) for m in api.log(fork)] == ["message 1", "message 2"]
     assert api.delete(stays).session_count == 2
 
 

@@ -11,6 +11,7 @@ import asyncpg
 import grpc
 import pytest
 
+import sessiond
 from sessiond import AsyncClient, Client, v1
 from tests.rpc.refusals import refusal
 from tests.support.processes import ServerProcess
@@ -89,7 +90,7 @@ def first(client_id: str, words: str = "") -> v1.PublishDraftRequest:
 
 
 def message(client_id: str, words: str) -> v1.Message:
-    return v1.Message(client_id=client_id, role=v1.Role.ROLE_ASSISTANT, text=words)
+    return sessiond.message("assistant", words, client_id=client_id)
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ async def test_a_draft_is_seen_at_every_replica_until_its_message_is_appended(
             await until(lambda: local.drafts.get("m") == remote.drafts.get("m") == whole)
             async with watching(there) as late:
                 await until(lambda: late.drafts.get("m") == whole)
-            draft.tool_call(0, "{}", id="c", name="f")
+            draft.tool_call("{}", id="c", name="f")
             await other.append("s", message("m", whole))
         assert draft.failure is None
         for screen in (local, remote, without):

@@ -17,6 +17,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+import sessiond
 from sessiond import v1
 from sessiond_server.jobs.offloading import OffloadJob
 from sessiond_server.operations import offloading
@@ -77,7 +78,7 @@ def test_P4_the_client_ids_of_offloaded_messages_are_known_for_ever(own: Api) ->
         ack = own.append(id, messages[place])
         assert (ack.replayed, ack.first_seq, ack.next_seq) == (True, place + 1, 5001)
         request = v1.GetMessageRequest(session_id=id, client_id=f"m{place}")
-        assert own.messages.GetMessage(request).message.text == f"message {place}"
+        assert sessiond.text_of(own.messages.GetMessage(request).message) == f"message {place}"
         changed = said("other", client_id=f"m{place}")
         assert refused(partial(own.append, id, changed)).reason == "CLIENT_ID_REUSED"
         fresh = said("new")
@@ -269,7 +270,7 @@ def test_continuations_read_on_through_offloads(own: Api) -> None:
 
 
 def test_P11_a_prompt_that_sessions_share_goes_with_the_last_of_them(own: Api, dsn: str) -> None:
-    prompt = v1.Message(role=v1.Role.ROLE_SYSTEM, text=PROMPT)
+    prompt = sessiond.message("system", PROMPT)
     ids = []
     for _ in range(4):
         prompt.client_id = new("p")
@@ -297,7 +298,7 @@ def test_P7_updates_of_offloaded_messages_count_from_now_on(own: Api) -> None:
     _offload(own, id)
     update = v1.UpdateMessagesRequest(session_id=id)
     for seq in (2, 299):
-        changed = v1.Message(seq=seq, in_context=False)
+        changed = v1.Message(seq=seq, hidden_from_model=True)
         update.updates.add(message=changed).update_mask.paths.append("in_context")
     own.messages.UpdateMessages(update)
     assert own.get(id).context_message_count == 298
@@ -328,7 +329,7 @@ def test_P13_an_update_rewrites_so_many_segments_at_most(small_segments: Api) ->
     def update(seqs: range) -> None:
         request = v1.UpdateMessagesRequest(session_id=id)
         for seq in seqs:
-            message = v1.Message(seq=seq, in_context=False)
+            message = v1.Message(seq=seq, hidden_from_model=True)
             request.updates.add(message=message).update_mask.paths.append("in_context")
         api.messages.UpdateMessages(request)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import sessiond
 from sessiond import v1
 from tests.rpc.api import USER, Api, answering, calling, new, said
 
@@ -51,7 +52,7 @@ def busy(api: Api) -> str:
     api.rewind(id, 14)
     api.append(id, *(said() for _ in range(4)), calling("b"))
     api.compact(id, 6, 10)
-    api.append(id, said(), said(in_context=False), said(in_transcript=False))
+    api.append(id, said(), said(hidden_from_model=True), said(hidden_from_people=True))
     return id
 
 
@@ -153,7 +154,7 @@ def test_rewinds_compactions_and_calls_come_once(api: Api, size: int) -> None:
     rewinds = pages(api.messages.ListRewinds, v1.ListRewindsRequest(**named))
     assert [r.after_seq for page in rewinds for r in page.rewinds] == [23, 21, 19, 17]
     compactions = pages(api.compactions.ListCompactions, v1.ListCompactionsRequest(**named))
-    summaries = [c.summary_seq for page in compactions for c in page.compactions]
+    summaries = [c.id for page in compactions for c in page.compactions]
     assert summaries == [16, 15, 14, 13]
     calls = pages(api.messages.ListOpenToolCalls, v1.ListOpenToolCallsRequest(**named))
     ids = [c.tool_call.id for page in calls for c in page.open_tool_calls]
@@ -283,7 +284,7 @@ def test_pages_of_open_calls_are_bounded_by_their_bytes(api: Api) -> None:
     id = api.create().id
     for n in range(5):
         call = v1.ToolCall(id=f"c{n}", arguments="x" * (2**20 - 1024))
-        api.append(id, v1.Message(client_id=new(), role=v1.Role.ROLE_ASSISTANT, tool_calls=[call]))
+        api.append(id, sessiond.message("assistant", v1.Part(tool_call=call), client_id=new()))
     found = list[int]()
     for page in pages(api.messages.ListOpenToolCalls, v1.ListOpenToolCallsRequest(session_id=id)):
         _within(page, len(page.open_tool_calls))

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+import sessiond
 from sessiond import Client, v1
 from tests.rpc.api import Api, new, refused, said
 from tests.support.processes import ServerProcess
@@ -55,7 +56,7 @@ def test_A_reminders_come_back_as_they_were_made(api: Api) -> None:
     assert reminder.trigger_time.ToDatetime(UTC) == datetime(2031, 5, 1, 12, 30, 0, 123456, UTC)
     assert reminder.interval == Duration(seconds=90, nanos=500_000)
     assert dict(reminder.metadata) == {"fare": 312}
-    assert reminder.message.text == "check the fare"
+    assert sessiond.text_of(reminder.message) == "check the fare"
     assert reminder.message.role == v1.Role.ROLE_USER
     assert reminder.message.kind == v1.MessageKind.MESSAGE_KIND_REMINDER
     assert not reminder.message.client_id
@@ -129,8 +130,8 @@ def test_A_reminders_are_claimed_by_one_worker_and_completed_once(api: Api) -> N
     assert (again.replayed, again.message_seq, again.reminder) == (True, 3, done.reminder)
     assert api.claim(kind) == []
     last = api.log(id)[-1]
-    assert (last.seq, last.text, last.kind) == (3, "look again", reminder.message.kind)
-    assert api.context(id)[-1].text == "look again"
+    assert (last.seq, sessiond.text_of(last), last.kind) == (3, "look again", reminder.message.kind)
+    assert sessiond.text_of(api.context(id)[-1]) == "look again"
     assert api.get_reminder(reminder).last_message_seq == 3
 
 
@@ -147,9 +148,9 @@ def test_A_reminders_of_a_fork_say_theirs_though_it_has_what_the_origins_said(ap
     alike, other, rewound = (api.fork(origin).id for _ in range(3))
     api.rewind(rewound, 1)
     assert [fire(alike, "stand up"), fire(other, "sit down"), fire(rewound, "stand up")] == [3] * 3
-    assert [m.text for m in api.context(alike)[1:]] == ["stand up", "stand up"]
-    assert [m.text for m in api.context(other)[1:]] == ["stand up", "sit down"]
-    assert [m.text for m in api.context(rewound)[1:]] == ["stand up"]
+    assert [sessiond.text_of(m) for m in api.context(alike)[1:]] == ["stand up", "stand up"]
+    assert [sessiond.text_of(m) for m in api.context(other)[1:]] == ["stand up", "sit down"]
+    assert [sessiond.text_of(m) for m in api.context(rewound)[1:]] == ["stand up"]
 
 
 def test_A_reminders_that_move_keep_the_client_id_of_their_message(api: Api) -> None:
@@ -312,7 +313,7 @@ def test_A_reminders_appended_by_the_worker_itself_are_not_doubled(api: Api) -> 
     assert second.reminder.message == first.reminder.message
     assert api.append(reminder.session_id, second.reminder.message).replayed
     assert api.complete(second, append_message=True).message_seq == 2
-    assert [m.text for m in api.log(reminder.session_id)] == ["message 1", "remember"]
+    assert [sessiond.text_of(m) for m in api.log(reminder.session_id)] == ["message 1", "remember"]
 
 
 def test_A_reminders_can_append_what_the_worker_says(api: Api) -> None:
@@ -320,10 +321,10 @@ def test_A_reminders_can_append_what_the_worker_says(api: Api) -> None:
     claim = _claimed(api, reminder)
     wrong = refused(partial(api.complete, claim, append_message=True))
     assert wrong.fields == ["append_message"]
-    reply = v1.Message(role=v1.Role.ROLE_SYSTEM, text="the fare is 300 now")
+    reply = sessiond.message("system", "the fare is 300 now")
     assert api.complete(claim, message=reply).message_seq == 2
     last = api.log(reminder.session_id)[-1]
-    assert (last.text, last.role) == (reply.text, v1.Role.ROLE_SYSTEM)
+    assert (sessiond.text_of(last), last.role) == (sessiond.text_of(reply), v1.Role.ROLE_SYSTEM)
 
 
 def test_A_session_summary_says_when_a_reminder_is_pending(api: Api) -> None:
@@ -352,12 +353,12 @@ def test_A_reminders_move_with_their_session(api: Api, server: ServerProcess) ->
     id = reminder.session_id
     with Client(server.target) as client:
         records = list(client.export_sessions([id]))
-        before = [message.text for message in client.list_messages(id)]
+        before = [sessiond.text_of(message) for message in client.list_messages(id)]
         client.delete_session(id)
         answers = list(client.import_sessions(records))
         (outcome,) = (outcome for answer in answers for outcome in answer.outcomes)
         assert not outcome.HasField("error"), outcome.error
-        assert [message.text for message in client.list_messages(id)] == before
+        assert [sessiond.text_of(message) for message in client.list_messages(id)] == before
         (moved,) = client.list_reminders(id)
     assert (moved.id, moved.trigger_time) == (reminder.id, skipped.trigger_time)
     assert (moved.fired_count, moved.skipped_count, moved.state) == (1, 1, PENDING)
@@ -365,7 +366,9 @@ def test_A_reminders_move_with_their_session(api: Api, server: ServerProcess) ->
 
 
 def test_P14_what_is_wrong_with_a_reminder_is_named(api: Api) -> None:
-    message = v1.Message(text="x" * 70_000, tool_call_id="a", tool_calls=[v1.ToolCall(id="a")])
+    message = v1.Message(
+        parts=[sessiond.tool_result("a", "x" * 70_000), v1.Part(tool_call=v1.ToolCall(id="a"))]
+    )
     reminder = v1.Reminder(
         id="a b", comment="x" * 5000, message=message, interval=Duration(seconds=0)
     )

@@ -120,18 +120,24 @@ def test_B_title_series(hermes: Client) -> None:
 def test_B_append(hermes: Client) -> None:
     """Every field of a turn is kept, and messages and tool calls are counted."""
     session_id = hermes.create_session().id
-    turn = v1.Message(
-        role=v1.Role.ROLE_ASSISTANT,
-        text="looking",
-        tool_calls=[
-            v1.ToolCall(id=f"c{n}", name="find", arguments='{"b": 1,"a": 1e400}') for n in (1, 2)
-        ],
+    turn = sessiond.message(
+        "assistant",
+        sessiond.reasoning("hm"),
+        "looking",
+        *(
+            v1.Part(tool_call=it)
+            for it in (
+                [
+                    v1.ToolCall(id=f"c{n}", name="find", arguments='{"b": 1,"a": 1e400}')
+                    for n in (1, 2)
+                ]
+            )
+        ),
         token_count=17,
         finish_reason="tool_calls",
-        reasoning="hm",
         extensions={"reasoning_details": b'[{"signature": "\\u0000"}]', "codex_items": b"\xff\x00"},
     )
-    result = v1.Message(role=v1.Role.ROLE_TOOL, tool_call_id="c1", tool_name="find", text="3")
+    result = sessiond.message("tool", sessiond.tool_result("c1", "3", tool_name="find"))
     hermes.append(session_id, [turn, result])
     stored = list(hermes.list_messages(session_id))
     for message, sent in zip(stored, (turn, result), strict=True):
@@ -177,7 +183,7 @@ def test_B_rich_list(hermes: Client) -> None:
 def test_B_clear_and_delete(hermes: Client) -> None:
     """Clearing resets the counters; deleting leaves nothing to be found."""
     session_id = hermes.create_session().id
-    call = v1.Message(role=v1.Role.ROLE_ASSISTANT, tool_calls=[v1.ToolCall(id="c", name="f")])
+    call = sessiond.message("assistant", v1.Part(tool_call=v1.ToolCall(id="c", name="f")))
     hermes.append(session_id, [said("hi"), call])
     assert hermes.clear_messages(session_id).message_count == 2
     found = hermes.get_session(session_id)
@@ -202,7 +208,7 @@ def test_B_truncation_guard(hermes: Client) -> None:
     ):
         with pytest.raises(sessiond.NextSeqMismatch):
             guarded()
-    assert [m.text for m in hermes.list_messages(session_id)] == ["1", "2", "3"]
+    assert [sessiond.text_of(m) for m in hermes.list_messages(session_id)] == ["1", "2", "3"]
 
 
 def test_B_one_writer_many_readers(server: ServerProcess) -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+import sessiond
 from sessiond import Client, from_openai, message_update, session_filter, to_openai, v1
 from tests.support.data import airline
 from tests.support.processes import ServerProcess
@@ -33,8 +34,8 @@ def test_A_get_a_session_with_two_views_of_one_load(navi: Client) -> None:
     """What people see and what the model sees are views of the same messages."""
     session_id = navi.create_session().id
     for_people, for_model = said("Searching …", "assistant"), said("policy", "system")
-    for_people.in_context = False
-    for_model.in_transcript = False
+    for_people.hidden_from_model = True
+    for_model.hidden_from_people = True
     navi.append(session_id, [for_model, said("hi"), for_people, said("hello", "assistant")])
     assert [m.seq for m in navi.list_messages(session_id)] == [2, 3, 4]
     assert [m.seq for m in navi.get_context(session_id).messages] == [1, 2, 4]
@@ -47,20 +48,20 @@ def test_A_delta_save(navi: Client) -> None:
     navi.append(session_id, [said("hi"), said("thinking", "assistant")])
     navi.append(session_id, said("more"))
     updates = [
-        message_update(1, in_context=False, in_transcript=False),
-        message_update(2, kind="plan", reasoning="because", elapsed=1.5, token_count=12),
+        message_update(1, hidden_from_model=True, hidden_from_people=True),
+        message_update(2, type="plan", extensions={"why": b"because"}, elapsed=1.5, token_count=12),
         message_update(3, kind="reminder", metadata={"is_compression": True}),
     ]
     navi.update_messages(session_id, updates)
     first, second, third = navi.list_messages(session_id, view="all")
-    assert (first.in_context, first.in_transcript) == (False, False)
-    assert (second.kind, second.reasoning) == (v1.MessageKind.MESSAGE_KIND_PLAN, "because")
+    assert (first.hidden_from_model, first.hidden_from_people) == (True, True)
+    assert (second.type, second.extensions["why"]) == ("plan", b"because")
     assert (second.elapsed.ToMilliseconds(), second.token_count) == (1500, 12)
     assert (third.kind, dict(third.metadata)) == (
         v1.MessageKind.MESSAGE_KIND_REMINDER,
         {"is_compression": True},
     )
-    assert [m.text for m in (first, second, third)] == ["hi", "thinking", "more"]
+    assert [sessiond.text_of(m) for m in (first, second, third)] == ["hi", "thinking", "more"]
 
 
 def test_A_global_sequence_per_session_survives_offloading(navi: Client) -> None:
@@ -157,7 +158,7 @@ def test_A_context_for_debugging(navi: Client) -> None:
     session_id = f"{session_id}-{uuid4()}"
     messages = from_openai(dicts)
     for message in messages:
-        message.token_count = len(message.text) // 4
+        message.token_count = len(sessiond.text_of(message)) // 4
     navi.append(session_id, messages, create_session=v1.Session())
     context = navi.get_context(session_id)
     assert to_openai(context.messages) == dicts

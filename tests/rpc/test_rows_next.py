@@ -56,14 +56,18 @@ def test_D_rewind_to_a_message_and_revert_it(client: Client) -> None:
     session_id = client.create_session().id
     client.append(session_id, [said(f"{n}") for n in range(1, 6)])
     client.rewind(session_id, 2)
-    assert [m.text for m in client.get_context(session_id).messages] == ["1", "2"]
+    assert [sessiond.text_of(m) for m in client.get_context(session_id).messages] == ["1", "2"]
     client.append(session_id, said("instead of 3"))
-    assert [m.text for m in client.list_messages(session_id)] == ["1", "2", "instead of 3"]
+    assert [sessiond.text_of(m) for m in client.list_messages(session_id)] == [
+        "1",
+        "2",
+        "instead of 3",
+    ]
     client.rewind(session_id, 2)
     client.revert_rewind(session_id)
     client.revert_rewind(session_id)
     everything = ["1", "2", "3", "4", "5", "instead of 3"]
-    assert [m.text for m in client.list_messages(session_id)] == everything
+    assert [sessiond.text_of(m) for m in client.list_messages(session_id)] == everything
 
 
 def test_D_dedupe_by_the_platform_s_message_id(client: Client) -> None:
@@ -78,7 +82,7 @@ def test_D_dedupe_by_the_platform_s_message_id(client: Client) -> None:
     assert (again.replayed, again.first_seq) == (True, first.first_seq)
     both = client.append(session_id, [delivered, said("new")], skip_known=True)
     assert list(both.seqs) == [1, 3]
-    assert [m.text for m in client.list_messages(session_id)] == ["hi", "else", "new"]
+    assert [sessiond.text_of(m) for m in client.list_messages(session_id)] == ["hi", "else", "new"]
 
 
 def test_D_hand_off_of_a_session_between_processes(client: Client) -> None:
@@ -104,16 +108,22 @@ def test_D_no_orphaned_tool_results_after_trimming(client: Client) -> None:
         ids = [f"{turn}-{n}" for n in range(3)]
         calls = [v1.ToolCall(id=call_id, name="f", arguments="{}") for call_id in ids]
         results = [
-            v1.Message(role=v1.Role.ROLE_TOOL, tool_call_id=call_id, text="r", token_count=5)
+            sessiond.message("tool", sessiond.tool_result(call_id, "r"), token_count=5)
             for call_id in ids
         ]
-        call = v1.Message(role=v1.Role.ROLE_ASSISTANT, tool_calls=calls, token_count=5)
+        call = sessiond.message(
+            "assistant",
+            *(v1.Part(tool_call=it) for it in (calls)),
+            token_count=5,
+        )
         client.append(session_id, [said("q", token_count=5), call, *results])
     for most in range(5, 160, 5):
         messages = client.get_context(session_id, max_context_tokens=most).messages
         assert sum(message.token_count for message in messages) <= most
-        asked = [call.id for message in messages for call in message.tool_calls]
-        answered = [message.tool_call_id for message in messages if message.tool_call_id]
+        asked = [call.id for message in messages for call in sessiond.tool_calls_of(message)]
+        answered = [
+            it.tool_call_id for message in messages for it in sessiond.tool_results_of(message)
+        ]
         assert asked == answered
 
 

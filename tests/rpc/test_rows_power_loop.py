@@ -118,7 +118,7 @@ def test_C_atomic_seq(loop: Client) -> None:
         got = list(writers.map(write, range(40)))
     assert all(seqs == list(range(seqs[0], seqs[0] + 3)) for seqs in got)
     assert sorted(seq for seqs in got for seq in seqs) == list(range(1, 121))
-    texts = [message.text for message in loop.list_messages(session_id)]
+    texts = [sessiond.text_of(message) for message in loop.list_messages(session_id)]
     assert all(texts[seqs[0] - 1] == f"{number}/0" for number, seqs in enumerate(got))
 
 
@@ -128,10 +128,10 @@ def test_C_message_log(loop: Client) -> None:
     message = said("planned", "assistant", turn_index=4)
     message.name = "planner"
     message.metadata.update({"state": "done", "cost": 0.5})
-    message.in_context = False
+    message.hidden_from_model = True
     loop.append(session_id, message)
     (found,) = loop.list_messages(session_id)
-    assert (found.name, found.turn_index, found.in_context) == ("planner", 4, False)
+    assert (found.name, found.turn_index, found.hidden_from_model) == ("planner", 4, True)
     assert dict(found.metadata) == {"state": "done", "cost": 0.5}
 
 
@@ -142,7 +142,7 @@ def test_C_active_messages_all_messages_and_one_message(loop: Client) -> None:
     assert [m.seq for m in loop.get_context(session_id).messages] == [1, summary, 5, 6]
     assert [m.seq for m in loop.list_messages(session_id, view="all")] == [1, 2, 3, 4, 5, 6, 7]
     one = loop.get_message(session_id, seq=3)
-    assert (one.text, one.compacted_by_seq) == ("3", summary)
+    assert (sessiond.text_of(one), one.compacted_by_seq) == ("3", summary)
 
 
 def test_C_compaction(loop: Client) -> None:
@@ -170,11 +170,20 @@ def test_C_session_state(loop: Client) -> None:
     """Next seq, turn, and the pending tool calls, which are derived from the log and can't drift."""
     session_id = loop.create_session().id
     calls = [v1.ToolCall(id=call_id, name="f", arguments="{}") for call_id in ("a", "b")]
-    loop.append(session_id, [said("go"), v1.Message(role=v1.Role.ROLE_ASSISTANT, tool_calls=calls)])
+    loop.append(
+        session_id,
+        [
+            said("go"),
+            sessiond.message(
+                "assistant",
+                *(v1.Part(tool_call=it) for it in (calls)),
+            ),
+        ],
+    )
     loop.update_session(session_id, turn_index=9)
     state = loop.get_session(session_id)
     assert (state.next_seq, state.turn_index, state.open_tool_call_count) == (3, 9, 2)
-    loop.append(session_id, v1.Message(role=v1.Role.ROLE_TOOL, tool_call_id="a", text="1"))
+    loop.append(session_id, sessiond.message("tool", sessiond.tool_result("a", "1")))
     assert [it.tool_call.id for it in loop.list_open_tool_calls(session_id)] == ["b"]
     loop.rewind(session_id, 2)
     assert [it.tool_call.id for it in loop.list_open_tool_calls(session_id)] == ["a", "b"]

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+import sessiond
 from sessiond import v1
 from tests.rpc.api import ASSISTANT, TOOL, USER, Api, answering, new, refused, said
 from tests.support.processes import ServerProcess
@@ -124,7 +125,7 @@ def test_B_full_text_search_by_source_and_role_with_the_messages_around(api: Api
     word = new("w").replace("-", "")
     chat = told(api, "before", f"{word} one", "after", source="telegram", owner="ann")
     told(api, f"{word} two", source="cli", owner="bob")
-    api.append(chat, v1.Message(client_id=new("m"), role=ASSISTANT, text=f"{word} indeed"))
+    api.append(chat, sessiond.message(ASSISTANT, f"{word} indeed", client_id=new("m")))
     api.indexed(chat)
     assert len(api.search(word).hits) == 3
     assert {hit.session_id for hit in api.search(word, sources=["telegram"]).hits} == {chat}
@@ -138,7 +139,7 @@ def test_B_full_text_search_by_source_and_role_with_the_messages_around(api: Api
 
 def test_D_messages_around_a_hit(api: Api) -> None:
     """Only what people see, in its order, and no more of each than shows what it is about."""
-    id = api.talk(3, said("x" * 400), said("here: teapot"), said("hidden", in_transcript=False))
+    id = api.talk(3, said("x" * 400), said("here: teapot"), said("hidden", hidden_from_people=True))
     api.append(id, said("last"))
     api.indexed(id)
     (hit,) = api.search("teapot", session_id=id, context_before=2, context_after=5).hits
@@ -183,12 +184,16 @@ def test_all_that_a_message_holds_is_found_and_named(api: Api) -> None:
     call = v1.ToolCall(
         id="c", name="get_reservation", arguments='{"city": "\\u6771\\u4eac\\nzork"}'
     )
-    result = v1.Message(client_id=new("m"), role=TOOL, tool_call_id="c")
-    result.parts.add(json='{"fare": "caf\\u00e9 plugh"}')
-    result.parts.add(text="xyzzy")
+    answer = sessiond.tool_result("c", v1.Part(json='{"fare": "caf\\u00e9 plugh"}'), "xyzzy")
+    result = sessiond.message(TOOL, answer, client_id=new("m"))
     id = api.talk(
         0,
-        v1.Message(client_id=new("m"), role=ASSISTANT, reasoning="frobnicate", tool_calls=[call]),
+        sessiond.message(
+            ASSISTANT,
+            sessiond.reasoning("frobnicate"),
+            v1.Part(tool_call=call),
+            client_id=new("m"),
+        ),
         result,
     )
     api.indexed(id)
@@ -239,11 +244,6 @@ def test_offloaded_messages_are_found_shown_and_indexed_anew(api: Api) -> None:
             assert [m.text for m in hit.after] == ([f"teapot {seq + 1}"] if seq < 6 else [])
         api.storage.ReindexSessions(v1.ReindexSessionsRequest(session_ids=[id]))
         api.indexed(id)
-    update = v1.UpdateMessagesRequest(session_id=id)
-    change = update.updates.add(message=v1.Message(seq=2, reasoning="frobnicate"))
-    change.update_mask.paths.append("reasoning")
-    api.messages.UpdateMessages(update)
-    assert seqs(api.search("frobnicate teapot", session_id=id)) == [2]
     fork = api.fork(id).id
     api.indexed(fork)
     assert seqs(api.search("teapot", session_id=fork)) == [1, 2, 3, 4, 5, 6]
@@ -292,19 +292,6 @@ def test_pages_hold_every_hit_once(api: Api, order: v1.SearchOrder.ValueType) ->
     assert sorted(hit.seq for hit in found) == list(range(1, 58))
     key = [hit.seq if order == NEWEST else hit.rank for hit in found]
     assert key == sorted(key, reverse=True)
-
-
-def test_late_reasoning_is_found_and_what_it_replaces_no_more(api: Api) -> None:
-    id = told(api, "hello", "there")
-    update = v1.UpdateMessagesRequest(session_id=id)
-    change = update.updates.add(message=v1.Message(seq=2, reasoning="frobnicate"))
-    change.update_mask.paths.append("reasoning")
-    api.messages.UpdateMessages(update)
-    assert seqs(api.search("frobnicate", session_id=id)) == [2], "in the update's transaction"
-    change.message.reasoning = "plugh"
-    api.messages.UpdateMessages(update)
-    assert seqs(api.search("frobnicate", session_id=id)) == []
-    assert seqs(api.search("plugh there", session_id=id)) == [2]
 
 
 def test_a_fork_is_found_by_itself_and_cleared_messages_never(api: Api) -> None:

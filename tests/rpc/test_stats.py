@@ -10,6 +10,7 @@ import asyncpg
 import grpc
 import pytest
 
+import sessiond
 from sessiond import from_openai, v1, with_client_ids
 from tests.rpc.api import Api, calling, new, said
 from tests.support.data import airline
@@ -48,7 +49,7 @@ def _real(api: Api, number: int, **facts: str) -> tuple[str, int, int]:
         for field in ("seq", "create_time"):
             message.ClearField(field)
     size = sum(message.ByteSize() for message in log)
-    return id, sum(len(message.tool_calls) for message in messages), size
+    return id, sum(len(sessiond.tool_calls_of(message)) for message in messages), size
 
 
 def test_B_counts_sessions_by_source_and_messages_by_session(own: Api) -> None:

@@ -11,6 +11,7 @@ import asyncpg
 import grpc
 import pytest
 
+import sessiond
 from sessiond import v1
 from tests.rpc.api import Api, new, refused, said
 from tests.support import streamed
@@ -200,7 +201,7 @@ def test_usage_on_an_append_goes_with_a_new_session_and_keeps_the_order(api: Api
     ]
     results = [r for f in api.messages.AppendStream(iter(frames)) for r in f.results]
     assert [r.ack.first_seq for r in results] == [*range(1, 61)]
-    assert [m.text for m in api.log(id)] == [str(n) for n in range(60)]
+    assert [sessiond.text_of(m) for m in api.log(id)] == [str(n) for n in range(60)]
     assert api.get(id).usage.own.input_tokens == 9
 
 

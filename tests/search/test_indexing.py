@@ -48,7 +48,7 @@ async def connection(dsn: str) -> AsyncIterator[Connection]:
 
 
 def said(text: str) -> v1.Message:
-    return v1.Message(role=v1.Role.ROLE_USER, text=text)
+    return sessiond.message("user", text)
 
 
 async def test_P2_a_kill_while_messages_are_indexed_loses_no_entry(
@@ -122,8 +122,8 @@ async def _something(client: AsyncClient, name: str, chance: random.Random) -> N
         await client.append(name, texts, create_session=v1.Session())
     elif kind == "update":
         seq = chance.randrange(1, (await client.get_session(name)).next_seq + 1)
-        thought = f"thought{chance.randrange(99)}"
-        await client.update_messages(name, [sessiond.message_update(seq, reasoning=thought)])
+        update = sessiond.message_update(seq, type=f"type{chance.randrange(99)}")
+        await client.update_messages(name, [update])
     elif kind == "clear":
         await client.clear_messages(name)
     elif kind == "delete":

@@ -16,7 +16,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from sessiond import Client, v1
+from sessiond import Client, message
 from tests.support.processes import ServerProcess
 
 Start = Callable[..., ServerProcess]
@@ -163,7 +163,7 @@ def test_stopping_ends_an_idle_append_stream_and_drains(dsn: str, start_server: 
     with Client(server.target, timeout=10) as client:
         client.create_session("s")
         with client.append_stream() as stream:
-            ack = stream.append("s", v1.Message(role=v1.Role.ROLE_USER, text="hi")).result(10)
+            ack = stream.append("s", message("user", "hi")).result(10)
             assert ack.first_seq == 1
             started = time.monotonic()
             assert server.stop() == 0
@@ -195,7 +195,7 @@ def test_a_signal_while_starting_is_obeyed(place: Path) -> None:
 def test_logs_are_json_and_hold_no_conversation(dsn: str, start_server: Start) -> None:
     server = start_server("--log-level", "debug", SESSIOND_DSN=dsn)
     with Client(server.target) as client, pytest.raises(Exception, match="no session"):
-        client.append("missing", v1.Message(role=v1.Role.ROLE_USER, text="a secret"))
+        client.append("missing", message("user", "a secret"))
     assert server.stop() == 0
     assert "a secret" not in "".join(server.log)
     assert all(json.loads(line)["event"] for line in server.log)

@@ -23,7 +23,9 @@ def messages(draw: st.DrawFn) -> list[FullMessage]:
     made = []
     for seq in range(7, 7 + draw(st.integers(1, 12))):
         client_id = draw(_CLIENT_IDS)
-        encoded = v1.Message(client_id=client_id, text=draw(st.text())).SerializeToString()
+        encoded = v1.Message(
+            parts=[v1.Part(text=draw(st.text()))], client_id=client_id
+        ).SerializeToString()
         made.append(
             FullMessage(
                 seq,
@@ -35,8 +37,9 @@ def messages(draw: st.DrawFn) -> list[FullMessage]:
                 draw(st.booleans()),
                 draw(st.booleans()),
                 client_id,
-                draw(st.none() | st.lists(_TEXTS, min_size=1, max_size=3)),
                 draw(st.none() | _TEXTS),
+                draw(st.none() | st.lists(_TEXTS, min_size=1, max_size=3)),
+                draw(st.none() | st.lists(_TEXTS, min_size=1, max_size=3)),
                 draw(st.sampled_from([encoded, encoded * 2, encoded[:-1]]) | st.binary()),
             )
         )
@@ -65,7 +68,8 @@ def test_a_client_id_takes_its_bytes_once() -> None:
             id,
             None,
             None,
-            v1.Message(client_id=id, text="yes").SerializeToString(),
+            None,
+            v1.Message(parts=[v1.Part(text="yes")], client_id=id).SerializeToString(),
         )
         for seq, id in enumerate(ids, start=1)
     ]

@@ -36,7 +36,7 @@ def empty(databases: Databases) -> Iterator[ServerProcess]:
 
 
 def said(text: str, **fields: Any) -> v1.Message:
-    return v1.Message(role=v1.Role.ROLE_USER, text=text, token_count=3, **fields)
+    return sessiond.message("user", text, token_count=3, **fields)
 
 
 def eventful(client: Client, name: str) -> str:
@@ -52,7 +52,7 @@ def eventful(client: Client, name: str) -> str:
     client.append(id, [said(f"{n} \0 \u2028 \U0001f600") for n in range(6)])
     odd = said("provider items", extensions={"sig": b"\xff\0\xfe", "a": b""})
     odd.parts.add(json='{"b":1, "a":1.0}')
-    client.append(id, [odd, v1.Message(role=v1.Role.ROLE_ASSISTANT, text="")])
+    client.append(id, [odd, sessiond.message("assistant", "")])
     client.compact(id, 1, 3, "what was said", author="me", model="small")
     client.append(id, [said("after")])
     client.rewind(id, 8)
@@ -198,7 +198,7 @@ def test_a_native_file_that_was_cut_off_or_changed_is_refused_as_a_whole(
     [
         b'{"cursor":{"seq":"1","newer":1}}\n',
         b'{"message":{"message":{"newer":1}}}\n',
-        b'{"message":{"message":{"toolCalls":[{"newer":1}]}}}\n',
+        b'{"message":{"message":{"parts":[{"newer":1}]}}}\n',
         b'{"session":{"encoded":"","newer":1}}\n',
         b'{"trailer":{"sessions":0,"records":0,"newer":1}}\n',
     ],

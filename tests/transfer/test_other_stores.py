@@ -117,23 +117,31 @@ def check_hermes_usage(usage: v1.SessionUsage, row: sqlite3.Row) -> None:
     )
 
 
+def spoken(message: v1.Message) -> tuple[str, str, str]:
+    """What a message or its result says, which call it answers, and the tool's or speaker's name."""
+    for result in sessiond.tool_results_of(message):
+        return sessiond.text_of(result), result.tool_call_id, result.tool_name
+    return sessiond.text_of(message), "", message.name
+
+
 def check_hermes_message(message: v1.Message, row: sqlite3.Row) -> None:
     assert message.role == ROLES[row["role"]]
-    assert (message.text if message.HasField("text") else None) == row["content"]
-    assert message.tool_call_id == (row["tool_call_id"] or "")
-    assert message.tool_name == (row["tool_name"] or "")
-    assert message.reasoning == (row["reasoning"] or "")
+    said, call_id, tool_name = spoken(message)
+    assert said == (row["content"] or "")
+    assert call_id == (row["tool_call_id"] or "")
+    assert tool_name == (row["tool_name"] or "")
+    assert sessiond.reasoning_of(message) == (row["reasoning"] or "")
     assert message.finish_reason == (row["finish_reason"] or "")
     calls = json.loads(row["tool_calls"] or "[]")
-    assert [(c.id, c.name, c.arguments) for c in message.tool_calls] == [
+    assert [(c.id, c.name, c.arguments) for c in sessiond.tool_calls_of(message)] == [
         (c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls
     ]
     details = row["reasoning_details"]
     assert message.extensions.get("reasoning_details") == (details and details.encode())
     assert seconds(message.origin_time) == pytest.approx(row["timestamp"], abs=1e-6)
     assert seconds(message.create_time) == pytest.approx(row["timestamp"], abs=1e-6)
-    assert message.in_context
-    assert message.in_transcript
+    assert not message.hidden_from_model
+    assert not message.hidden_from_people
 
 
 def check_hermes(client: Client) -> None:
@@ -257,11 +265,13 @@ def check_power_loop_state(client: Client, session: v1.Session, session_id: str)
 def check_power_loop_message(message: v1.Message, row: sqlite3.Row) -> None:
     assert message.seq == row["seq"]
     assert message.role == ROLES[row["role"]]
-    assert (message.text if message.HasField("text") else None) == row["content"]
-    assert (message.tool_name or message.name) == (row["name"] or "")
-    assert message.tool_call_id == (row["tool_call_id"] or "")
+    assert spoken(message) == (
+        row["content"] or "",
+        row["tool_call_id"] or "",
+        row["name"] or "",
+    )
     calls = json.loads(row["tool_calls_json"] or "[]")
-    assert [(c.id, c.name, c.arguments) for c in message.tool_calls] == [
+    assert [(c.id, c.name, c.arguments) for c in sessiond.tool_calls_of(message)] == [
         (c["id"], c["function"]["name"], c["function"]["arguments"]) for c in calls
     ]
     assert message.turn_index == row["round_index"]
@@ -310,7 +320,7 @@ def check_power_loop(client: Client) -> None:
         ours = log(client, id)
         for message, its in zip(ours, theirs, strict=False):
             check_power_loop_message(message, its)
-        assert all(not (m.in_context or m.in_transcript) for m in ours[len(theirs) :])
+        assert all(m.hidden_from_model and m.hidden_from_people for m in ours[len(theirs) :])
         check_power_loop_compactions(client, id)
         check_power_loop_usage(client, id)
 

@@ -81,9 +81,11 @@ def test_a_hermes_store_of_schema_6_with_odd_rows_arrives_whole(
     assert MessageToDict(one.metadata) == {"hermes": {"platform_message_id": "tg-1"}}
     assert two.extensions["hermes.tool_calls"] == b'[{"id": "c'
     assert [part.text for part in three.parts] == ["look"]
-    assert (three.in_context, three.in_transcript) == (False, False)
+    assert three.hidden_from_model
+    assert three.hidden_from_people
     assert MessageToDict(three.metadata) == {"hermes": {"active": 0.0}}
-    assert (four.in_context, four.in_transcript) == (False, False)
+    assert four.hidden_from_model
+    assert four.hidden_from_people
     assert MessageToDict(four.metadata)["hermes"]["role"] == "session_meta"
     assert report.in_metadata["sessions.future"] == 1
     assert report.notes["rows of state_meta, which are of no session and weren't imported"] == 1

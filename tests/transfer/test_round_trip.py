@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+import sessiond
 from sessiond import Client, v1
 from tests.model.driver import Stubs
 from tests.model.machines import Appends, Forks, Hiding, Leases, Retries
@@ -86,7 +87,7 @@ def test_P4_imports_of_the_same_sessions_at_once_are_as_one(old: Client, new: Cl
     ids = [f"twice-{number}" for number in range(20)]
     for id in ids:
         old.create_session(id, title=id)
-        old.append(id, [v1.Message(role=v1.Role.ROLE_USER, text=f"{n}") for n in range(50)])
+        old.append(id, [sessiond.message("user", f"{n}") for n in range(50)])
     with ThreadPoolExecutor(4) as threads:
         imports = list(threads.map(lambda _: move(old, new, ids), range(4)))
     outcomes = [outcome for outcomes in imports for outcome in outcomes]

@@ -4,11 +4,10 @@
 
 Example:
     import sessiond
-    from sessiond import v1
 
     async with sessiond.AsyncClient() as client:
         await client.create_session("chat-1", owner="ann")
-        await client.append("chat-1", v1.Message(role=v1.Role.ROLE_USER, text="Hello"))
+        await client.append("chat-1", sessiond.message("user", "Hello"))
         context = await client.get_context("chat-1")
         completion = await model(sessiond.to_openai(context.messages))
         await client.append("chat-1", sessiond.from_openai([completion]))
@@ -95,7 +94,16 @@ from sessiond._errors import (
     WriterLeaseHeld,
     WriterLeaseLost,
 )
-from sessiond._openai import from_openai, to_openai
+from sessiond._messages import (
+    message,
+    reasoning,
+    reasoning_of,
+    text_of,
+    tool_call,
+    tool_calls_of,
+    tool_result,
+    tool_results_of,
+)
 from sessiond._requests.contexts import Context
 from sessiond._requests.filters import session_filter
 from sessiond._requests.messages import message_update, with_client_ids
@@ -105,6 +113,16 @@ from sessiond._stream_aio import AsyncAppendStream
 from sessiond._watch import Event
 from sessiond._watch_aio import AsyncWatch
 from sessiond._watch_sync import Watch
+from sessiond.dialects import (
+    from_anthropic,
+    from_gemini,
+    from_openai,
+    from_openai_responses,
+    to_anthropic,
+    to_gemini,
+    to_openai,
+    to_openai_responses,
+)
 
 __all__ = [
     "AlreadyExists",
@@ -192,10 +210,24 @@ __all__ = [
     "WriterLeaseHeld",
     "WriterLeaseLost",
     "channel_options",
+    "from_anthropic",
+    "from_gemini",
     "from_openai",
+    "from_openai_responses",
+    "message",
     "message_update",
+    "reasoning",
+    "reasoning_of",
     "session_filter",
+    "text_of",
+    "to_anthropic",
+    "to_gemini",
     "to_openai",
+    "to_openai_responses",
+    "tool_call",
+    "tool_calls_of",
+    "tool_result",
+    "tool_results_of",
     "usage_record",
     "with_client_ids",
 ]

@@ -264,10 +264,10 @@ class AsyncClient(_Caller):
     Example:
         async with sessiond.AsyncClient() as client:
             await client.create_session("chat-1", title="Flights")
-            await client.append("chat-1", v1.Message(role=v1.Role.ROLE_USER, text="Hi"))
+            await client.append("chat-1", sessiond.message("user", "Hi"))
             context = await client.get_context("chat-1")
             async for message in client.list_messages("chat-1", order="descending"):
-                print(message.seq, message.text)
+                print(message.seq, sessiond.text_of(message))
     """
 
     def __init__(

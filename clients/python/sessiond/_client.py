@@ -204,10 +204,10 @@ class Client(_Caller):
     Example:
         with sessiond.Client() as client:
             client.create_session("chat-1", title="Flights")
-            client.append("chat-1", v1.Message(role=v1.Role.ROLE_USER, text="Hi"))
+            client.append("chat-1", sessiond.message("user", "Hi"))
             context = client.get_context("chat-1")
             for message in client.list_messages("chat-1", order="descending"):
-                print(message.seq, message.text)
+                print(message.seq, sessiond.text_of(message))
     """
 
     def __init__(

@@ -34,21 +34,42 @@ class DraftParts:
         self.session_id = session_id
         self.client_id = client_id or uuid7()
         """The id to append the message with, so that it takes the draft's place."""
+        self._kind, self._index = "", -1
         self.failure: SessiondError | None = None
         """Why watchers see no more of it, if so. A draft that fails doesn't disturb its writer."""
 
-    def text(self, text: str) -> None:
-        """More text was written."""
-        self._push(v1.DraftDelta(text=text))
+    def text(self, text: str, *, part: int | None = None) -> None:
+        """More text was written, of the part with this index in the message.
 
-    def reasoning(self, text: str) -> None:
+        Left out, as in the other methods, it is the part that is being written, or the next one if that is
+        of another kind.
+        """
+        self._push(v1.DraftDelta(part_index=self._place("text", part), text=text))
+
+    def reasoning(self, text: str, *, part: int | None = None) -> None:
         """More reasoning was written."""
-        self._push(v1.DraftDelta(reasoning=text))
+        self._push(v1.DraftDelta(part_index=self._place("reasoning", part), reasoning=text))
 
-    def tool_call(self, index: int, arguments: str = "", *, id: str = "", name: str = "") -> None:
-        """More of tool call number `index` was written; its id and name in the first piece of it."""
-        call = v1.ToolCallDelta(index=index, id=id, name=name, arguments=arguments)
-        self._push(v1.DraftDelta(tool_call=call))
+    def refusal(self, text: str, *, part: int | None = None) -> None:
+        """More of a refusal was written."""
+        self._push(v1.DraftDelta(part_index=self._place("refusal", part), refusal=text))
+
+    def tool_call(
+        self, arguments: str = "", *, id: str = "", name: str = "", part: int | None = None
+    ) -> None:
+        """More of a tool call was written; its id and name in the first piece of it, which begins a part."""
+        if part is None and id:
+            self._kind = ""
+        call = v1.ToolCallDelta(id=id, name=name, arguments=arguments)
+        self._push(v1.DraftDelta(part_index=self._place("tool_call", part), tool_call=call))
+
+    def _place(self, kind: str, part: int | None) -> int:
+        if part is not None:
+            self._index = part
+        elif kind != self._kind:
+            self._index += 1
+        self._kind = kind
+        return self._index
 
     def _push(self, delta: v1.DraftDelta) -> None:
         raise NotImplementedError
@@ -68,7 +89,8 @@ class Draft(DraftParts):
         with client.draft("chat-1") as draft:
             for piece in model(context):
                 draft.text(piece)
-            client.append("chat-1", v1.Message(client_id=draft.client_id, role=..., text=...))
+            message = sessiond.message("assistant", text, client_id=draft.client_id)
+            client.append("chat-1", message)
     """
 
     def __init__(self, connect: Callable[..., Any], session_id: str, client_id: str | None) -> None:

@@ -30,7 +30,7 @@ class AsyncDraft(DraftParts):
         async with client.draft("chat-1") as draft:
             async for piece in model(context):
                 draft.text(piece)
-            message = v1.Message(client_id=draft.client_id, role=v1.Role.ROLE_ASSISTANT, text=text)
+            message = sessiond.message("assistant", text, client_id=draft.client_id)
             await client.append("chat-1", message)
     """
 

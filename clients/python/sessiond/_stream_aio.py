@@ -48,7 +48,7 @@ class AsyncAppendStream:
     Example:
         async with client.append_stream() as stream:
             for text in texts:
-                stream.append("chat-1", v1.Message(role=v1.Role.ROLE_USER, text=text))
+                stream.append("chat-1", sessiond.message("user", text))
                 await stream.drain()
             answer = await stream.append("chat-1", last)
     """

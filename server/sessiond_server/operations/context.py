@@ -146,9 +146,9 @@ async def _limited(
             break
         newest.append(item)
         tokens += item.tokens
-        unanswered -= set(item.calls)
-        if start is None and item.answers is not None:
-            unanswered.add(item.answers)
+        if start is None:
+            unanswered.update(item.results)
+        unanswered.difference_update(item.calls)
     if start is None:
         return pieces, *totals
     items = newest[::-1]

@@ -115,18 +115,20 @@ class Listed:
     total: tuple[int, bool]
 
 
-async def list_page(database: Database, wanted: Listing) -> Listed:
+async def list_page(database: Database, wanted: Listing, silent: sessions.Silent) -> Listed:
     """A page. Texts of sessions with offloaded messages are read from one snapshot, after all else."""
     async with database.connection() as connection:
         found = await _found(connection, wanted)
         rows = [row for row, _, _ in found.rows]
         texts: list[sessions.Beginning] | None
         try:
-            texts = await sessions.previews(connection, rows)
+            texts = await sessions.previews(connection, rows, silent)
         except SnapshotNeeded:
             texts = None
     if texts is None:
-        texts = await database.read_offloaded(lambda offloaded: sessions.previews(offloaded, rows))
+        texts = await database.read_offloaded(
+            lambda offloaded: sessions.previews(offloaded, rows, silent)
+        )
     for text in texts:
         preview = found.rows[text.place - 1][1]
         if text.opening:

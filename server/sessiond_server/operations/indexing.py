@@ -173,25 +173,3 @@ def _unchanged(read: ToIndex, now: ToIndex | None) -> bool:
         (read.incarnation, read.change_no, read.after)
         == (now.incarnation, now.change_no, now.after)
     )
-
-
-async def revised(
-    connection: Connection,
-    key: SessionKey,
-    versions: Sequence[tuple[StoredMessage, StoredMessage]],
-    read: Read,
-) -> None:
-    """Messages of a session have other versions now: their entries too, in the same transaction."""
-    changed = [
-        new for old, new in versions if read(old.payload).passages != read(new.payload).passages
-    ]
-    if not changed:
-        return
-    progress = (await search.lock(connection, [key], changed=True))[key]
-    if progress.entry_version != ENTRY_VERSION:
-        return
-    indexed = [message for message in changed if message.seq <= progress.indexed_seq]
-    sessions = await search.to_index(connection, [key])
-    await search.forget(connection, [(key, message.seq, message.seq) for message in indexed])
-    made = [entry for s in sessions for message in indexed for entry in entries(s, message, read)]
-    await search.write(connection, made)

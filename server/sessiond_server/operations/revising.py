@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sessiond_server.errors import MessageNotFound, invalid
-from sessiond_server.operations import gate, indexing
-from sessiond_server.operations.indexing import Read
+from sessiond_server.operations import gate
 from sessiond_server.sessions import visibility
 from sessiond_server.store import changes as changes_log
 from sessiond_server.store import contexts, heads, messages, offload, offloaded
@@ -38,10 +37,8 @@ async def update(
     *,
     writer_token: str,
     max_bytes: int,
-    read: Read,
 ) -> tuple[list[StoredMessage], Marks]:
-    """Change messages, all or none; the new versions in the order of the changes. `read` tells what of them
-    is searched."""
+    """Change messages, all or none; the new versions in the order of the changes."""
 
     async def work(connection: Connection) -> tuple[list[StoredMessage], Marks]:
         head = await gate.lock_for_change(connection, session_id, key, writer_token=writer_token)
@@ -56,8 +53,6 @@ async def update(
         changed = [r for r in revisions if r.payload != column(current[r.seq], "payload")]
         if changed:
             await _revise(connection, head, current, changed)
-            versions = [(_before(current[r.seq]), _stored(r, current[r.seq])) for r in changed]
-            await indexing.revised(connection, key, versions, read)
             await _recount(connection, key)
             await changes_log.record(
                 connection, key, changes_log.UPDATED, seqs=sorted(r.seq for r in changed)
@@ -67,15 +62,6 @@ async def update(
         return stored, await messages.marks(connection, key, stored)
 
     return await database.transact(work)
-
-
-def _before(row: Row) -> StoredMessage:
-    return StoredMessage(
-        column(row, "seq"),
-        column(row, "create_time"),
-        column(row, "summary"),
-        column(row, "payload"),
-    )
 
 
 async def _current(

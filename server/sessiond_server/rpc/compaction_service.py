@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sessiond.v1 import compaction_pb2, message_pb2
 from sessiond.v1 import compaction_service_pb2 as rpc
 from sessiond_server.operations import compacting, reading
-from sessiond_server.rpc import access, checks, limits, messages_in, page_tokens
+from sessiond_server.rpc import access, checks, limits, messages_in, page_tokens, parts_in
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import optional_timestamp, timestamp
@@ -133,14 +133,9 @@ def _goal(request: rpc.PlanCompactionRequest) -> Goal:
 def _summary(summary: message_pb2.Message, check: Checks) -> MessageRow:
     summary.role = summary.role or message_pb2.ROLE_SYSTEM
     summary.kind = summary.kind or message_pb2.MESSAGE_KIND_SUMMARY
-    if not summary.HasField("in_transcript"):
-        summary.in_transcript = False
-    messages_in.check(summary, "summary", check)
-    if summary.tool_calls:
-        check.wrong("summary.tool_calls", "must be empty: a summary can't call tools")
-    if summary.tool_call_id:
-        check.wrong("summary.tool_call_id", "must be empty: a summary isn't a tool's result")
-    row = messages_in.row(summary)
+    summary.hidden_from_people = True
+    row = messages_in.row(summary, "summary", check)
+    parts_in.without_tools(summary, "summary", "a summary", check)
     check.size("summary", len(row.payload), limits.CALL_BYTES)
     return row
 

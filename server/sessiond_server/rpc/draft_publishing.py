@@ -87,12 +87,11 @@ def _check(request: rpc.PublishDraftRequest, size: int) -> int:
         for place, delta in enumerate(request.deltas[: limits.DRAFT_DELTAS]):
             where = f"deltas[{place}]"
             kind = delta.WhichOneof("delta")
+            if not 0 <= delta.part_index < limits.PARTS:
+                check.wrong(f"{where}.part_index", f"must be 0 to {limits.PARTS - 1}")
             if kind is None:
                 check.wrong(where, "must have content")
             elif kind == "tool_call":
-                if not 0 <= delta.tool_call.index < limits.TOOL_CALLS:
-                    most = limits.TOOL_CALLS - 1
-                    check.wrong(f"{where}.tool_call.index", f"must be 0 to {most}")
                 check.tool_call_id(f"{where}.tool_call.id", delta.tool_call.id)
                 check.text(f"{where}.tool_call.name", delta.tool_call.name)
     return added

@@ -19,8 +19,12 @@ POLICY_ID_FORM: Final = "must be 1–63 of a-z 0-9 . _ -"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 SHORT_TEXT: Final = 256
+PLAIN_TEXT: Final = re.compile(r"[ -~]{0,256}")
+"""Most short texts look so, and need no closer look."""
 TITLE: Final = 100
 TOOL_CALL_ID_BYTES: Final = 256
+PLAIN_TOOL_CALL_ID: Final = re.compile(r"[!-~]{1,256}")
+"""Most ids of tool calls look so, and need no closer look."""
 SYSTEM_PROMPT_BYTES: Final = 512 * 2**10
 CONFIG_BYTES: Final = 64 * 2**10
 METADATA_BYTES: Final = 64 * 2**10
@@ -56,7 +60,8 @@ TRACEPARENT_FORM: Final = (
     "must be a W3C traceparent, such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 )
 PARTS: Final = 256
-TOOL_CALLS: Final = 256
+MESSAGE_TYPE: Final = 128
+MESSAGE_TYPES: Final = 64
 EXTENSIONS: Final = 64
 EXTENSION_NAME: Final = 128
 MEDIA_BYTES: Final = 2**20

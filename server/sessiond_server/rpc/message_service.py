@@ -20,7 +20,7 @@ from sessiond_server.rpc import (
     messages_in,
     messages_out,
     page_tokens,
-    passages_in,
+    parts_in,
     sessions_io,
     usage_io,
 )
@@ -37,21 +37,20 @@ from sessiond_server.store.messages import Filters, OpenCall, Revision, StoredMe
 
 UPDATABLE = frozenset(
     {
-        "in_context",
-        "in_transcript",
+        "hidden_from_model",
+        "hidden_from_people",
         "kind",
+        "type",
         "token_count",
         "elapsed",
-        "reasoning",
-        "extensions",
         "finish_reason",
         "model",
         "turn_index",
-        "is_error",
         "metadata",
+        "extensions",
     }
 )
-_LEFT_OUT = ("text", "parts", "tool_calls", "extensions", "reasoning", "metadata")
+_LEFT_OUT = ("parts", "extensions", "metadata")
 """What an answer to updates doesn't repeat, since a thousand messages wouldn't fit."""
 _MESSAGES_FIELD = rpc.ListMessagesResponse.DESCRIPTOR.fields_by_name["messages"].number
 
@@ -171,7 +170,6 @@ class MessageServicer:
             changes,
             writer_token=request.writer_token,
             max_bytes=limits.UPDATED_BYTES,
-            read=passages_in.searched,
         )
         answer = rpc.UpdateMessagesResponse()
         for message in stored:
@@ -287,7 +285,7 @@ class MessageServicer:
             time, message = holders[waiting.seq]
             answer.open_tool_calls.add(
                 seq=waiting.seq,
-                tool_call=message.tool_calls[waiting.position - 1],
+                tool_call=parts_in.tool_calls(message)[waiting.position - 1],
                 create_time=time,
             )
         return answer
@@ -356,6 +354,7 @@ def _wanted(request: rpc.ListMessagesRequest) -> Reading:
             view == pb.MESSAGE_VIEW_TRANSCRIPT,
             [int(role) for role in request.roles] or None,
             [int(kind) for kind in request.kinds] or None,
+            list(request.types) or None,
         ),
         descending=descending,
         position=limits.MAX_SEQ if descending else 1,
@@ -379,6 +378,9 @@ def _check_reading(request: rpc.ListMessagesRequest) -> None:
         check.count("kinds", len(request.kinds), len(messages_in.KINDS))
         for place, kind in enumerate(request.kinds[: len(messages_in.KINDS)]):
             check.enum(f"kinds[{place}]", kind, messages_in.KINDS - {pb.MESSAGE_KIND_UNSPECIFIED})
+        check.count("types", len(request.types), limits.MESSAGE_TYPES)
+        for place, type in enumerate(request.types[: limits.MESSAGE_TYPES]):
+            check.text(f"types[{place}]", type, limits.MESSAGE_TYPE)
         if start == "from_seq":
             check.seq("from_seq", request.from_seq, least=1)
         elif start == "around_seq":
@@ -406,11 +408,11 @@ def _changes(request: rpc.UpdateMessagesRequest) -> list[revising.Change]:
             seen.add(update.message.seq)
             paths = check.mask(f"{where}.update_mask", update.update_mask, UPDATABLE)
             messages_in.check_facts(update.message, f"{where}.message", check)
-            changes.append(_change(update.message, paths))
+            changes.append(_change(update.message, paths, f"{where}.message"))
     return changes
 
 
-def _change(update: pb.Message, paths: frozenset[str]) -> revising.Change:
+def _change(update: pb.Message, paths: frozenset[str], where: str) -> revising.Change:
     def revise(seq: int, payload: bytes) -> Revision:
         message = pb.Message.FromString(payload)
         new = pb.Message()
@@ -418,13 +420,20 @@ def _change(update: pb.Message, paths: frozenset[str]) -> revising.Change:
         for field in pb.Message.DESCRIPTOR.fields:
             (message if field.name in paths else new).ClearField(field.name)  # type: ignore[arg-type]
         message.MergeFrom(new)
-        row = messages_in.row(message)
+        with Checks() as check:
+            row = messages_in.row(message, where, check)
         if len(row.payload) > limits.MESSAGE_BYTES:
             raise invalid(
                 "updates", f"message {seq} would be larger than {limits.MESSAGE_BYTES} bytes"
             )
         return Revision(
-            seq, row.token_count, message.kind, row.in_context, message.in_transcript, row.payload
+            seq,
+            row.token_count,
+            row.kind,
+            row.in_context,
+            row.in_transcript,
+            row.type or None,
+            row.payload,
         )
 
     return revising.Change(update.seq, revise)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
 
 from sessiond.v1 import message_pb2 as pb
 from sessiond_server.errors import ClientIdReused
-from sessiond_server.rpc import limits
+from sessiond_server.rpc import limits, parts_in
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.store.appends import MessageRow, join_tools, pack
 
 ROLES = frozenset(pb.Role.values()) - {pb.ROLE_UNSPECIFIED}
 KINDS = frozenset(pb.MessageKind.values())
-OUTPUT_FIELDS = (
-    "seq",
-    "create_time",
-    "rewound",
-    "compacted_by_seq",
-    "replaces_from_seq",
-    "replaces_to_seq",
-    "session_id",
+OUTPUT_NUMBERS = range(100, 200)
+_FIELDS = pb.Message.DESCRIPTOR.fields_by_name
+_CLIENT_ID, _ROLE, _PARTS, _TOKEN_COUNT, _KIND, _TYPE, _METADATA, _EXTENSIONS = (
+    _FIELDS[name]
+    for name in (
+        *("client_id", "role", "parts", "token_count", "kind", "type", "metadata", "extensions"),
+    )
 )
+_HIDDEN_FROM_MODEL = _FIELDS["hidden_from_model"]
+_HIDDEN_FROM_PEOPLE = _FIELDS["hidden_from_people"]
+_GIVEN = frozenset(f for f in _FIELDS.values() if f.number not in OUTPUT_NUMBERS)
+"""The fields that callers set; the others are the server's."""
 
 
 def rows(messages: Sequence[pb.Message], checks: Checks) -> list[MessageRow]:
@@ -31,139 +37,107 @@ def rows(messages: Sequence[pb.Message], checks: Checks) -> list[MessageRow]:
     if checks.violations:
         return found
     for place, message in enumerate(messages):
-        check(message, f"messages[{place}]", checks)
-        client_id = message.client_id
+        stored = row(message, f"messages[{place}]", checks)
+        client_id = stored.client_id
         if client_id in seen and not checks.violations:
             raise ClientIdReused(client_id, None)
         seen.add(client_id)
-        found.append(row(message))
-    checks.size("messages", sum(len(r.payload) for r in found), limits.CALL_BYTES)
+        found.append(stored)
+    checks.size("messages", sum([len(r.payload) for r in found]), limits.CALL_BYTES)
     return found
 
 
-def row(message: pb.Message) -> MessageRow:
-    """A checked message, completed with what it leaves out, as it is stored."""
-    if (
-        message.seq
-        or message.rewound
-        or message.compacted_by_seq
-        or message.replaces_from_seq
-        or message.replaces_to_seq
-        or message.session_id
-        or message.HasField("create_time")
-    ):
-        _clear_output(message)
-    if not message.HasField("in_context"):
-        message.in_context = True
-    if not message.HasField("in_transcript"):
-        message.in_transcript = True
-    if not message.kind:
-        message.kind = pb.MESSAGE_KIND_NORMAL
-    has_maps = message.extensions or message.HasField("metadata")
-    return MessageRow(
-        message.client_id,
-        pack(
-            message.token_count,
-            message.role,
-            message.kind,
-            message.in_context,
-            message.in_transcript,
-        ),
-        _tools(message) if message.tool_calls or message.tool_call_id else None,
-        # Only maps have no order of their own, and the order costs more than all the rest.
-        message.SerializeToString(deterministic=True) if has_maps else message.SerializeToString(),
-    )
-
-
-def _tools(message: pb.Message) -> str:
-    return join_tools([call.id for call in message.tool_calls], message.tool_call_id)
-
-
-def _clear_output(message: pb.Message) -> None:
-    for field in OUTPUT_FIELDS:
-        message.ClearField(field)  # type: ignore[arg-type]
-
-
-def check(message: pb.Message, where: str, checks: Checks) -> None:
-    """Everything about a message but the size of its call."""
-    if not limits.CLIENT_ID.fullmatch(message.client_id):
+def row(message: pb.Message, where: str, checks: Checks) -> MessageRow:
+    """A message as it is stored: checked but for the size of its call, completed with what it leaves out,
+    and without what is the server's to say."""
+    given = _given(message)
+    client_id, role = given.get(_CLIENT_ID, ""), given.get(_ROLE, 0)
+    kind, type = given.get(_KIND, 0), given.get(_TYPE, "")
+    if not limits.CLIENT_ID.fullmatch(client_id):
         checks.wrong(f"{where}.client_id", limits.CLIENT_ID_FORM)
-    if message.role not in ROLES:
-        checks.enum(f"{where}.role", message.role, ROLES)
-    check_facts(message, where, checks)
-    if message.parts:
-        _check_parts(message, where, checks)
-    if message.tool_calls:
-        _check_tool_calls(message, where, checks)
-    if message.tool_call_id:
-        checks.tool_call_id(f"{where}.tool_call_id", message.tool_call_id)
-    if message.tool_name:
-        checks.text(f"{where}.tool_name", message.tool_name)
-    if message.name:
-        checks.text(f"{where}.name", message.name)
-    if message.HasField("origin_time"):
-        checks.timestamp(f"{where}.origin_time", message.origin_time)
+    if role not in ROLES:
+        checks.enum(f"{where}.role", role, ROLES)
+    for field, value in given.items():
+        fine = _FINE.get(field)
+        if fine is not None and not fine(value):
+            _CHECKS[field](checks, f"{where}.{field.name}", value)
+    parts, extensions = given.get(_PARTS, ()), given.get(_EXTENSIONS)
+    if extensions or not parts_in.is_text(parts, role):
+        walk = parts_in.Walk(role, where, checks)
+        walk.take(parts, type)
+        if extensions:
+            walk.count_extensions(extensions, where)
+        tools, has_maps = walk.tools(type), walk.extensions > 0
+    else:
+        tools, has_maps = join_tools((), (), type) if type else None, False
+    if not kind:
+        message.kind = kind = pb.MESSAGE_KIND_NORMAL
+    facts = pack(
+        given.get(_TOKEN_COUNT, 0),
+        role,
+        kind,
+        _HIDDEN_FROM_MODEL not in given,
+        _HIDDEN_FROM_PEOPLE not in given,
+    )
+    if has_maps or _METADATA in given:
+        # Only maps have no order of their own, and the order costs more than all the rest.
+        return MessageRow(client_id, facts, tools, message.SerializeToString(deterministic=True))
+    return MessageRow(client_id, facts, tools, message.SerializeToString())
+
+
+def _given(message: pb.Message) -> dict[FieldDescriptor, Any]:
+    """The fields that the caller has set; the others are cleared, be they known here or not."""
+    message.DiscardUnknownFields()
+    given = dict(message.ListFields())
+    if not given.keys() <= _GIVEN:
+        for field in given.keys() - _GIVEN:
+            message.ClearField(field.name)  # type: ignore[arg-type]
+            del given[field]
+    return given
 
 
 def check_facts(message: pb.Message, where: str, checks: Checks) -> None:
-    """The facts that an update may change as well."""
-    if message.kind not in KINDS:
-        checks.enum(f"{where}.kind", message.kind, KINDS)
-    if message.token_count < 0:
-        checks.not_negative(f"{where}.token_count", message.token_count)
-    if message.turn_index < 0:
-        checks.not_negative(f"{where}.turn_index", message.turn_index)
+    """Check the facts that an update gives."""
+    for field, value in message.ListFields():
+        if field in _CHECKS:
+            _CHECKS[field](checks, f"{where}.{field.name}", value)
     if message.extensions:
-        _check_extensions(message, where, checks)
-    if message.finish_reason:
-        checks.text(f"{where}.finish_reason", message.finish_reason)
-    if message.model:
-        checks.text(f"{where}.model", message.model)
-    if message.HasField("elapsed"):
-        checks.duration(f"{where}.elapsed", message.elapsed)
-    if message.HasField("metadata"):
-        checks.struct(f"{where}.metadata", message.metadata)
+        parts_in.Walk(message.role, where, checks).count_extensions(message.extensions, where)
 
 
-def _check_extensions(message: pb.Message, where: str, checks: Checks) -> None:
-    checks.count(f"{where}.extensions", len(message.extensions), limits.EXTENSIONS)
-    for name in list(message.extensions)[: limits.EXTENSIONS]:
-        place = f"{where}.extensions[{name[:64]!r}]"
-        if not name:
-            checks.wrong(place, "must not be empty")
-        checks.text(place, name, limits.EXTENSION_NAME)
+def _kind(checks: Checks, field: str, value: int) -> None:
+    checks.enum(field, value, KINDS)
 
 
-def _check_parts(message: pb.Message, where: str, checks: Checks) -> None:
-    checks.count(f"{where}.parts", len(message.parts), limits.PARTS)
-    for place, part in enumerate(message.parts[: limits.PARTS]):
-        kind = part.WhichOneof("content")
-        if kind is None:
-            checks.wrong(f"{where}.parts[{place}]", "must have content")
-        elif kind in ("image", "file"):
-            media = part.image if kind == "image" else part.file
-            _check_media(media, f"{where}.parts[{place}].{kind}", checks)
+def _type(checks: Checks, field: str, value: str) -> None:
+    checks.text(field, value, limits.MESSAGE_TYPE)
 
 
-def _check_media(media: pb.Media, where: str, checks: Checks) -> None:
-    source = media.WhichOneof("source")
-    if source is None:
-        checks.wrong(where, "must have a uri, inline bytes or an attachment_id")
-    elif source == "attachment_id":
-        checks.client_id(f"{where}.attachment_id", media.attachment_id)
-    checks.size(f"{where}.uri", len(media.uri.encode()), limits.MEDIA_BYTES)
-    checks.size(f"{where}.inline", len(media.inline), limits.MEDIA_BYTES)
-    checks.text(f"{where}.mime_type", media.mime_type)
-    checks.text(f"{where}.name", media.name)
-    checks.text(f"{where}.detail", media.detail)
+_Check = Callable[[Checks, str, Any], None]
+_NAMED: dict[str, _Check] = {
+    "kind": _kind,
+    "type": _type,
+    "token_count": Checks.not_negative,
+    "turn_index": Checks.not_negative,
+    "name": Checks.text,
+    "model": Checks.text,
+    "finish_reason": Checks.text,
+    "elapsed": Checks.duration,
+    "metadata": Checks.struct,
+    "origin_time": Checks.timestamp,
+}
+_CHECKS = {_FIELDS[name]: check for name, check in _NAMED.items()}
+"""How fields with a limit of their own are checked."""
 
 
-def _check_tool_calls(message: pb.Message, where: str, checks: Checks) -> None:
-    checks.count(f"{where}.tool_calls", len(message.tool_calls), limits.TOOL_CALLS)
-    for place, call in enumerate(message.tool_calls[: limits.TOOL_CALLS]):
-        path = f"{where}.tool_calls[{place}]"
-        if not call.id:
-            checks.wrong(f"{path}.id", "is required")
-        checks.tool_call_id(f"{path}.id", call.id)
-        checks.text(f"{path}.name", call.name)
-        checks.text(f"{path}.type", call.type)
+def _never(_: object) -> bool:
+    return False
+
+
+_QUICK: dict[object, Callable[[Any], object]] = {
+    Checks.text: limits.PLAIN_TEXT.fullmatch,
+    Checks.not_negative: (0).__le__,
+    _kind: KINDS.__contains__,
+}
+_FINE = {field: _QUICK.get(check, _never) for field, check in _CHECKS.items()}
+"""Says of most values, without a word in Python, that there is nothing wrong with them."""

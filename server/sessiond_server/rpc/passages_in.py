@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sessiond.v1 import message_pb2 as pb
 from sessiond_server.sessions.passages import (
     REASONING,
@@ -13,30 +15,36 @@ from sessiond_server.sessions.passages import (
     readable,
 )
 
+_FIELDS = (TEXT, TOOL_RESULT, TOOL_CALL, REASONING)
+
 
 def searched(payload: bytes) -> Searched:
     """The passages of a stored message, the weightiest first."""
     message = pb.Message.FromString(payload)
-    field = TOOL_RESULT if message.role == pb.ROLE_TOOL else TEXT
-    found = [Passage(field, _plain(text, field)) for text in _texts(message)]
-    for call in message.tool_calls:
-        found.append(Passage(TOOL_CALL, f"{call.name} {readable(call.arguments)}"))
-    if message.reasoning:
-        found.append(Passage(REASONING, message.reasoning))
+    found = [passage for part in message.parts for passage in _passages(part)]
+    found.sort(key=lambda passage: _FIELDS.index(passage.field))
     return Searched(message.role, found)
 
 
-def _texts(message: pb.Message) -> list[str]:
-    texts = [message.text] if message.text else []
-    for part in message.parts:
-        kind = part.WhichOneof("content")
-        if kind == "text" and part.text:
-            texts.append(part.text)
-        elif kind == "json" and part.json:
-            texts.append(readable(part.json))
-    return texts
+def _passages(part: pb.Part) -> Iterator[Passage]:
+    kind = part.WhichOneof("content")
+    if kind == "tool_result":
+        for piece in part.tool_result.parts:
+            for passage in _passages(piece):
+                yield Passage(TOOL_RESULT, _plain(passage.text))
+    elif kind == "tool_call":
+        call = part.tool_call
+        yield Passage(TOOL_CALL, f"{call.name} {readable(call.arguments)}")
+    elif kind == "reasoning" and part.reasoning.text:
+        yield Passage(REASONING, part.reasoning.text)
+    elif kind == "json" and part.json:
+        yield Passage(TEXT, readable(part.json))
+    elif kind == "text" and part.text:
+        yield Passage(TEXT, part.text)
+    elif kind == "refusal" and part.refusal:
+        yield Passage(TEXT, part.refusal)
 
 
-def _plain(text: str, field: int) -> str:
+def _plain(text: str) -> str:
     """Results are often JSON texts."""
-    return readable(text) if field == TOOL_RESULT and text.lstrip()[:1] in ("{", "[", '"') else text
+    return readable(text) if text.lstrip()[:1] in ("{", "[", '"') else text

@@ -12,7 +12,7 @@ from sessiond.v1 import reminder_pb2 as pb
 from sessiond.v1 import reminder_service_pb2 as rpc
 from sessiond_server.errors import invalid
 from sessiond_server.operations.reminders import Claimed, NewReminder
-from sessiond_server.rpc import access, checks, limits, messages_in
+from sessiond_server.rpc import access, checks, limits, messages_in, parts_in
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.times import duration, optional_timestamp, timestamp
 from sessiond_server.sessions.reminders import ONCE
@@ -91,12 +91,9 @@ def complete(message: message_pb2.Message, where: str, check: Checks) -> None:
     message.role = message.role or message_pb2.ROLE_USER
     message.kind = message.kind or message_pb2.MESSAGE_KIND_REMINDER
     message.client_id = "reminder"
-    messages_in.check(message, where, check)
-    if message.tool_calls:
-        check.wrong(f"{where}.tool_calls", "must be empty: a reminder can't call tools")
-    if message.tool_call_id:
-        check.wrong(f"{where}.tool_call_id", "must be empty: a reminder isn't a tool's result")
-    check.size(where, len(messages_in.row(message).payload), limits.REMINDER_MESSAGE_BYTES)
+    row = messages_in.row(message, where, check)
+    parts_in.without_tools(message, where, "a reminder", check)
+    check.size(where, len(row.payload), limits.REMINDER_MESSAGE_BYTES)
     message.ClearField("client_id")
 
 
@@ -118,7 +115,8 @@ def message_row(row: ReminderRow, given: message_pb2.Message | None) -> MessageR
             raise invalid("append_message", "must be false: the reminder has no message")
         message.CopyFrom(stored.message)
     message.client_id = client_id(row)
-    return messages_in.row(message)
+    with Checks() as check:
+        return messages_in.row(message, "message", check)
 
 
 def reminder_out(row: ReminderRow, now: datetime) -> pb.Reminder:

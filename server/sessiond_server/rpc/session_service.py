@@ -127,7 +127,7 @@ class SessionServicer:
             request.with_total,
             request.view == pb.SESSION_VIEW_FULL,
         )
-        page = await finding.list_page(self.database, listing)
+        page = await finding.list_page(self.database, listing, sessions_io.silent)
         more = page.more
         answer, used = rpc.ListSessionsResponse(), 0
         for row, preview, place in page.rows:

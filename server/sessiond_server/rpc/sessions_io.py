@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import uuid_utils
@@ -20,7 +20,7 @@ from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions import titles
 from sessiond_server.sessions.setups import Setup
-from sessiond_server.store.sessions import FORK, LINKED, NO_PARENT, SessionRow
+from sessiond_server.store.sessions import BEGINNING, FORK, LINKED, NO_PARENT, SessionRow
 
 _OUTPUT = tuple(f.name for f in pb.Session.DESCRIPTOR.fields if 100 <= f.number < 200)
 _SOURCES = frozenset(pb.TitleSource.values())
@@ -204,28 +204,34 @@ def summary(row: SessionRow, preview: Preview) -> pb.SessionSummary:
     )
 
 
-def _first_text(beginnings: list[bytes]) -> str:
-    for beginning in beginnings:
-        text = titles.clean(" ".join(_texts(beginning))[:1000])
-        if text:
-            return text[:60]
-    return ""
+def _first_text(beginnings: Sequence[bytes]) -> str:
+    return next(filter(None, map(_text, beginnings)), "")
 
 
-_TEXT, _PARTS = (
-    message_pb2.Message.DESCRIPTOR.fields_by_name[name].number for name in ("text", "parts")
-)
-_PART_TEXT = message_pb2.Part.DESCRIPTOR.fields_by_name["text"].number
+def silent(beginnings: Sequence[bytes]) -> int | None:
+    """Which beginning is cut before its message says anything, if it comes before all that say something."""
+    for place, beginning in enumerate(beginnings):
+        if _text(beginning):
+            return None
+        if len(beginning) >= BEGINNING:
+            return place
+    return None
+
+
+def _text(beginning: bytes) -> str:
+    return titles.clean(" ".join(_texts(beginning))[:1000])[:60]
+
+
+_PARTS = message_pb2.Message.DESCRIPTOR.fields_by_name["parts"].number
+_SAID = {message_pb2.Part.DESCRIPTOR.fields_by_name[name].number for name in ("text", "refusal")}
 
 
 def _texts(beginning: bytes) -> Iterator[str]:
     """The texts in the beginning of an encoded message, of which the last may be cut."""
     for number, content in _fields(beginning):
-        if number == _TEXT:
-            yield content.decode(errors="ignore")
-        elif number == _PARTS:
+        if number == _PARTS:
             for part_number, part in _fields(content):
-                if part_number == _PART_TEXT:
+                if part_number in _SAID:
                     yield part.decode(errors="ignore")
 
 

@@ -57,7 +57,6 @@ _CHANGE_KINDS = frozenset(pb.TransferChangeKind.values()) - {pb.TRANSFER_CHANGE_
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _SUM = re.compile(r"\d{1,30}(\.\d{1,30})?", re.ASCII)
 _REQUEST_KINDS = frozenset({requests.USAGE, requests.JOURNAL})
-_NEEDED = {"kind", "in_context", "in_transcript"}
 
 
 def session(record: pb.TransferSession, where: str, *, tenant: str) -> Wanted:
@@ -143,16 +142,13 @@ def _payload(payload: bytes, where: str, check: Checks, *, summary: bool) -> Mes
         message.ParseFromString(payload)
     except DecodeError:
         check.wrong(where, "can't be decoded as sessiond.v1.Message")
-    else:
-        messages_in.check(message, where, check)
     if check.violations:
         return MessageRow("", 0, None, b"")
-    given = {field.name for field, _ in message.ListFields()}
-    if summary and "in_transcript" not in given:
-        message.in_transcript = False
-    row = messages_in.row(message)
-    whole = given >= _NEEDED and not given.intersection(messages_in.OUTPUT_FIELDS)
-    return row._replace(payload=payload) if whole else row
+    whole = message.kind and (message.hidden_from_people or not summary)
+    size = message.ByteSize()
+    message.hidden_from_people |= summary
+    row = messages_in.row(message, where, check)
+    return row._replace(payload=payload) if whole and size == len(row.payload) else row
 
 
 def _message(record: pb.TransferMessage, where: str, check: Checks) -> Message:
@@ -169,7 +165,7 @@ def _revision(record: pb.TransferRevision, where: str, check: Checks) -> Revisio
         check.seq(f"{where}.{name}", getattr(record, name), least=1)
     row = _payload(record.payload, f"{where}.payload", check, summary=False)
     numbers = record.seq, record.change_no, record.effective_seq
-    return Revision(*numbers, row.facts, row.payload)
+    return Revision(*numbers, row.facts, row.type or None, row.payload)
 
 
 def _compaction(record: pb.TransferCompaction, where: str, check: Checks) -> Compaction:

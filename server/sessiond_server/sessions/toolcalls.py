@@ -18,7 +18,8 @@ class Item(NamedTuple):
     role: int
     tokens: int
     calls: tuple[str, ...] = ()
-    answers: str | None = None
+    results: tuple[str, ...] = ()
+    """The ids of its calls, and those that its results answer."""
 
 
 class Link(NamedTuple):
@@ -37,18 +38,19 @@ class Split(NamedTuple):
 
 
 def links(items: Sequence[Item]) -> list[Link]:
-    """The calls with their results: a result answers every earlier open call with its id; one that finds
-    none open belongs to the newest call with its id."""
+    """The calls with their results: a result answers every open call with its id, in the messages before and
+    in its own; one that finds none open belongs to the newest call with its id."""
     waiting: dict[str, list[int]] = {}
     newest: dict[str, int] = {}
     found = []
     for place, item in enumerate(items):
-        if item.answers is not None and item.answers in newest:
-            calls = waiting.pop(item.answers, None) or [newest[item.answers]]
-            found += [Link(call, place, item.answers) for call in calls]
         for call in dict.fromkeys(item.calls):
             waiting.setdefault(call, []).append(place)
             newest[call] = place
+        for result in item.results:
+            if result in newest:
+                calls = waiting.pop(result, None) or [newest[result]]
+                found += [Link(call, place, result) for call in calls]
     return found
 
 
@@ -127,7 +129,7 @@ def suffix_start(items: Sequence[Item], start: int) -> int:
     """Where a context that is cut at `start` may begin, so that no result stands without its newest call."""
     newest: dict[str, int] = {}
     for place, item in enumerate(items):
-        if place >= start and item.answers is not None and newest.get(item.answers, start) < start:
-            start = place + 1
         newest |= dict.fromkeys(item.calls, place)
+        if place >= start and any(newest.get(result, start) < start for result in item.results):
+            start = place + 1
     return start

@@ -29,6 +29,7 @@ class Revision(NamedTuple):
     change_no: int
     effective_seq: int
     facts: int
+    type: str | None
     payload: bytes
 
 

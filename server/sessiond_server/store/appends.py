@@ -19,15 +19,15 @@ from sessiond_server.store.sql import QUERIES, query
 from sessiond_server.store.touched import touch
 
 _CALL_NUMBER_SHIFT = 47
-_ID_SEPARATOR, _ANSWER_SEPARATOR = "\x1f", "\x1e"
-"""Join ids in a parameter; ids hold no control characters."""
+_ID_SEPARATOR, _SEPARATOR = "\x1f", "\x1e"
+"""Between ids and behind lists of them in a parameter; ids and types hold no control characters."""
 
 
 class MessageRow(NamedTuple):
     """A message as the statement takes it, in the order of its parameters.
 
     Each parameter is an array, whose encoding costs more than what it holds, so the small facts travel in
-    one number, see `pack`, and tool ids in one text, see `join_tools`.
+    one number, see `pack`, and tool ids and the type in one text, see `join_tools`.
     """
 
     client_id: str
@@ -42,6 +42,18 @@ class MessageRow(NamedTuple):
     @property
     def token_count(self) -> int:
         return self.facts >> 16
+
+    @property
+    def kind(self) -> int:
+        return self.facts >> 2 & 63
+
+    @property
+    def in_transcript(self) -> bool:
+        return bool(self.facts & 1)
+
+    @property
+    def type(self) -> str:
+        return "" if self.tools is None else self.tools.rpartition(_SEPARATOR)[2]
 
 
 def pack(token_count: int, role: int, kind: int, in_context: bool, in_transcript: bool) -> int:
@@ -59,9 +71,10 @@ class Ack(NamedTuple):
     """Whether the session is known to have offloaded messages."""
 
 
-def join_tools(calls: Sequence[str], answers: str) -> str:
-    """The ids of a message's tool calls, and the id that it answers, in one text."""
-    return _ID_SEPARATOR.join(calls) + _ANSWER_SEPARATOR + answers
+def join_tools(calls: Sequence[str], results: Sequence[str], type: str) -> str:
+    """The ids of a message's tool calls, the ids that its results answer, and its type, in one text."""
+    answered = dict.fromkeys(results) if len(results) > 1 else results
+    return _SEPARATOR.join((_ID_SEPARATOR.join(calls), _ID_SEPARATOR.join(answered), type))
 
 
 @dataclass(slots=True, eq=False)

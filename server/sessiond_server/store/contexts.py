@@ -67,7 +67,7 @@ def _items(found: list[Found], segments: Sequence[Segment]) -> list[Item]:
                 role=column(each.row, "role"),
                 tokens=column(each.row, "token_count"),
                 calls=tuple(calls or ()),
-                answers=column(each.row, "tool_call_id"),
+                results=tuple(column(each.row, "tool_result_ids") or ()),
             )
         )
     return items

@@ -33,11 +33,14 @@ class Filters(NamedTuple):
     transcript: bool = False
     roles: list[int] | None = None
     kinds: list[int] | None = None
+    types: list[str] | None = None
 
     def take(self, message: FullMessage) -> bool:
-        """Whether a message's role and kind are wanted."""
-        return (self.roles is None or message.role in self.roles) and (
-            self.kinds is None or message.kind in self.kinds
+        """Whether a message's role, kind and type are wanted."""
+        return (
+            (self.roles is None or message.role in self.roles)
+            and (self.kinds is None or message.kind in self.kinds)
+            and (self.types is None or (message.type or "") in self.types)
         )
 
 
@@ -74,6 +77,7 @@ async def page(
             filters.transcript,
             filters.roles,
             filters.kinds,
+            filters.types,
             limit,
             max_bytes,
         )
@@ -142,6 +146,7 @@ async def context_page(
             [s.summary for s in pieces],
             filters.roles,
             filters.kinds,
+            filters.types,
             limit,
             max_bytes,
         )
@@ -303,6 +308,7 @@ class Revision(NamedTuple):
     kind: int
     in_context: bool
     in_transcript: bool
+    type: str | None
     payload: bytes
 
 

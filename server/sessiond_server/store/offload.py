@@ -227,7 +227,8 @@ async def insert_messages(
 ) -> None:
     """Put messages into the table as they are."""
     columns = [list(column) for column in zip(*messages, strict=True)]
-    columns[9] = [None if calls is None else "\x1f".join(calls) for calls in columns[9]]
+    for place in (10, 11):  # asyncpg takes no arrays of arrays of different lengths
+        columns[place] = [None if ids is None else "\x1f".join(ids) for ids in columns[place]]
     await connection.execute(query("insert_messages"), *key, *columns)
 
 
@@ -254,6 +255,7 @@ async def revise(
         [m.kind for m in old],
         [m.in_context for m in old],
         [m.in_transcript for m in old],
+        [m.type for m in old],
         [m.payload for m in old],
     )
     new = {revision.seq: revision for revision in revisions}

@@ -28,12 +28,12 @@ QUICK = 9
 _FORMAT = b"\x01"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_ID, _ITEM = "\x1f", "\x1e"
-"""Between tool ids and between messages; ids hold no control characters."""
+_ID, _ITEM, _LIST = "\x1f", "\x1e", "\x1d"
+"""Between tool ids, between messages, and between the texts of one; none holds control characters."""
 _IN_CONTEXT, _IN_TRANSCRIPT, _SUMMARY, _UUID, _LED = 1, 2, 4, 8, 16
 """Flags of a message: the last two say that its client id is a UUID, and that its payload begins with it."""
 _FIXED = struct.Struct("<BBB")
-_CLIENT_ID_TAG = 2 << 3 | 2
+_CLIENT_ID_TAG = 1 << 3 | 2
 _UUID_BYTES = 16
 _CANONICAL_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -50,8 +50,9 @@ class FullMessage(NamedTuple):
     in_transcript: bool
     summary: bool
     client_id: str
+    type: str | None
     tool_call_ids: list[str] | None
-    tool_call_id: str | None
+    tool_result_ids: list[str] | None
     payload: bytes
 
 
@@ -81,8 +82,8 @@ def compress(messages: Sequence[FullMessage], level: int, dictionary: bytes | No
         _put(tokens, message.token_count)
         facts += _FIXED.pack(message.role, message.kind, flags)
         payloads.append(payload)
-        ids = (client_id, message.tool_call_id or "", *(message.tool_call_ids or ()))
-        texts.append(_ID.join(ids))
+        calls, results = _ID.join(message.tool_call_ids or ()), message.tool_result_ids or ()
+        texts.append(_LIST.join((client_id, message.type or "", calls, _ID.join(results))))
         before = time
     text = _ITEM.join(texts).encode()
     head = bytearray()
@@ -111,7 +112,7 @@ def expand(content: bytes, first_seq: int, dictionary: bytes | None = None) -> l
     for number, (role, kind, flags) in enumerate(facts):
         delta = deltas[number]
         time += (-(delta >> 1) if delta & 1 else delta >> 1) * _MICROSECOND
-        client_id, answers, *calls = ids[number].split(_ID)
+        client_id, type, calls, results = ids[number].split(_LIST)
         if flags & _UUID:
             client_id = str(UUID(bytes=next(uuids)))
         led = _client_id_field(client_id) if flags & _LED else b""
@@ -126,8 +127,9 @@ def expand(content: bytes, first_seq: int, dictionary: bytes | None = None) -> l
                 bool(flags & _IN_TRANSCRIPT),
                 bool(flags & _SUMMARY),
                 client_id,
-                calls or None,
-                answers or None,
+                type or None,
+                calls.split(_ID) if calls else None,
+                results.split(_ID) if results else None,
                 led + body[place : place + lengths[number]],
             )
         )
@@ -200,9 +202,8 @@ def settled_ends(
     is kept up. What a rewind hides doesn't count."""
     for message in messages:
         if not any(low <= message.seq <= high for low, high in rewound):
-            if message.tool_call_id is not None:
-                waiting.discard(message.tool_call_id)
             waiting.update(message.tool_call_ids or ())
+            waiting.difference_update(message.tool_result_ids or ())
         yield not waiting
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -159,12 +159,17 @@ async def creation_request(connection: Connection, key: SessionKey) -> str | Non
     return request_id
 
 
-_BEGINNING = 4096
+BEGINNING = 4096
+_LONGER = 64 * 2**10
 _WINDOW = 32
 _ROLES = {True: (3,), False: (3, 4)}
 _COUNTS = {True: 2, False: 8}
-"""How much of a message, in how many messages at either end, in which roles, and how many of these: as the
-query says it."""
+"""How much of a message, or of one that says nothing so far, in how many messages at either end, in which
+roles, and how many of these: as the queries say it."""
+
+Silent = Callable[[Sequence[bytes]], int | None]
+"""Tells which of the beginnings, best first, says nothing so far and goes on, if it comes before all that say
+something."""
 
 
 class Beginning(NamedTuple):
@@ -175,9 +180,12 @@ class Beginning(NamedTuple):
     payload: bytes
 
 
-async def previews(connection: Connection, rows: Sequence[SessionRow]) -> list[Beginning]:
+async def previews(
+    connection: Connection, rows: Sequence[SessionRow], silent: Silent
+) -> list[Beginning]:
     """The beginnings of the messages among which the first and last texts of sessions are, all in descending
-    order. Raises `SnapshotNeeded` outside of a snapshot if some of them have offloaded messages."""
+    order; longer ones of those that begin with what isn't shown, such as a model's reasoning. Raises
+    `SnapshotNeeded` outside of a snapshot if some of them have offloaded messages."""
     if any(row.offloaded_before_seq > row.first_seq for row in rows):
         offloaded.require_one_state(connection)
     records = await connection.fetch(
@@ -188,11 +196,11 @@ async def previews(connection: Connection, rows: Sequence[SessionRow]) -> list[B
         [row.next_seq for row in rows],
     )
     borders = {record["place"]: record["offloaded_before_seq"] for record in records}
-    hot: dict[tuple[int, bool], list[bytes]] = {}
+    hot: dict[tuple[int, bool], list[_Begun]] = {}
     for record in records:
         if record["seq"] is not None:
             place = (record["place"], record["opening"])
-            hot.setdefault(place, []).append(record["beginning"])
+            hot.setdefault(place, []).append(_Begun(record["seq"], record["beginning"], None))
     for place, border in borders.items():
         row = rows[place - 1]
         if border > row.first_seq:
@@ -203,16 +211,54 @@ async def previews(connection: Connection, rows: Sequence[SessionRow]) -> list[B
                 hot[place, opening] = (
                     (there + found)[-count:] if opening else (there + found)[:count]
                 )
+    await _lengthen(connection, rows, hot, silent)
     return [
-        Beginning(place, opening, beginning)
-        for (place, opening), beginnings in sorted(hot.items())
-        for beginning in beginnings
+        Beginning(place, opening, begun.payload)
+        for (place, opening), found in sorted(hot.items())
+        for begun in found
     ]
+
+
+class _Begun(NamedTuple):
+    """The beginning of a message, and a longer one if that is at hand."""
+
+    seq: int
+    payload: bytes
+    longer: bytes | None
+
+
+async def _lengthen(
+    connection: Connection,
+    rows: Sequence[SessionRow],
+    found: dict[tuple[int, bool], list[_Begun]],
+    silent: Silent,
+) -> None:
+    """Put longer beginnings in the place of silent ones, of one message of each session at most."""
+    wanted = {}
+    for (place, opening), begun in found.items():
+        best = begun[::-1] if opening else begun
+        which = silent([each.payload for each in best])
+        if which is None:
+            continue
+        each = best[which]
+        if each.longer is not None:
+            begun[begun.index(each)] = each._replace(payload=each.longer)
+        else:
+            wanted[rows[place - 1].key, each.seq] = begun
+    if not wanted:
+        return
+    seqs = [seq for _, seq in wanted]
+    keys = [key for key, _ in wanted]
+    for bucket, session_key, seq, payload in await connection.fetch(
+        query("longer_beginnings"), [key.bucket for key in keys], [key.key for key in keys], seqs
+    ):
+        begun = wanted[SessionKey(bucket, session_key), seq]
+        begun[:] = [each._replace(payload=payload) if each.seq == seq else each for each in begun]
 
 
 async def _offloaded_preview(
     connection: Connection, row: SessionRow, border: int, *, opening: bool
-) -> list[bytes]:
+) -> list[_Begun]:
     """The offloaded part of a preview, in descending order."""
     low = row.first_seq if opening else max(row.first_seq, row.next_seq - _WINDOW)
     high = min(border - 1, row.first_seq + _WINDOW - 1 if opening else row.next_seq - 1)
@@ -221,7 +267,7 @@ async def _offloaded_preview(
         async for messages in offloaded.pieces(connection, row.key, low, high, descending=True):
             found += [m for m in messages if m.role in _ROLES[opening] and m.in_transcript]
     kept = found[-_COUNTS[opening] :] if opening else found[: _COUNTS[opening]]
-    return [message.payload[:_BEGINNING] for message in kept]
+    return [_Begun(m.seq, m.payload[:BEGINNING], m.payload[:_LONGER]) for m in kept]
 
 
 async def within(

@@ -109,7 +109,7 @@ def compact(
         session_id=session_id,
         from_seq=from_seq,
         to_seq=to_seq,
-        summary=v1.Message(text=summary) if isinstance(summary, str) else summary,
+        summary=v1.Message(parts=[v1.Part(text=summary)]) if isinstance(summary, str) else summary,
         tokens_before=tokens_before,
         tokens_after=tokens_after,
         author=author,

@@ -76,7 +76,7 @@ def with_client_ids(messages: v1.Message | Iterable[v1.Message]) -> list[v1.Mess
     Appending these again is safe for ever: whatever is stored already isn't stored twice.
 
     Example:
-        messages = sessiond.with_client_ids(v1.Message(role=v1.Role.ROLE_USER, text="Hi"))
+        messages = sessiond.with_client_ids(sessiond.message("user", "Hi"))
         while True:
             try:
                 client.append("chat-1", messages)
@@ -102,6 +102,7 @@ def list_messages(
     around_seq: int | None = None,
     roles: Iterable[values.Role] = (),
     kinds: Iterable[values.MessageKind] = (),
+    types: Iterable[str] = (),
     continuations: bool = False,
     page_size: int = 0,
     page_token: str = "",
@@ -119,8 +120,9 @@ def list_messages(
             at the last one appended then or earlier. It has a time zone.
         around_seq: Begin half a page before this seq, and go on upwards.
         roles: Only messages in these roles, of `system`, `developer`, `user`, `assistant`, `tool`.
-        kinds: Only messages of these kinds, of `normal`, `summary`, `plan`, `reminder`,
-            `event`.
+        kinds: Only messages of these kinds, of `normal`, `summary`, `reminder`.
+        types: Only messages with one of these `type`s, which are the application's own words; "" stands for
+            those without one.
         continuations: Whether to read the messages of the sessions that this one continues as well, as one
             sequence that ends with its own; each message then has a `session_id`.
         page_size: Messages a page: 0 is 100, at most 1000.
@@ -140,6 +142,7 @@ def list_messages(
         start_time=values.timestamp(start_time),
         roles=[enum_value(v1.Role, "ROLE_", role) for role in roles],
         kinds=[enum_value(v1.MessageKind, "MESSAGE_KIND_", kind) for kind in kinds],
+        types=types,
         continuations=continuations,
         **values.given(from_seq=from_seq, around_seq=around_seq),
     )
@@ -172,18 +175,17 @@ def get_message(
 def message_update(
     seq: int,
     *,
-    in_context: bool | None = None,
-    in_transcript: bool | None = None,
+    hidden_from_model: bool | None = None,
+    hidden_from_people: bool | None = None,
     kind: values.MessageKind | None = None,
+    type: str | None = None,
     token_count: int | None = None,
     elapsed: float | timedelta | None = None,
-    reasoning: str | None = None,
-    extensions: Mapping[str, bytes] | None = None,
     finish_reason: str | None = None,
     model: str | None = None,
     turn_index: int | None = None,
-    is_error: bool | None = None,
     metadata: Mapping[str, Any] | None = None,
+    extensions: Mapping[str, bytes] | None = None,
 ) -> v1.MessageUpdate:
     """A change of a message for `update_messages`: of the facts that are given.
 
@@ -191,18 +193,17 @@ def message_update(
     Raises ValueError if there is nothing to change.
     """
     changes = values.given(
-        in_context=in_context,
-        in_transcript=in_transcript,
+        hidden_from_model=hidden_from_model,
+        hidden_from_people=hidden_from_people,
         kind=None if kind is None else enum_value(v1.MessageKind, "MESSAGE_KIND_", kind),
+        type=type,
         token_count=token_count,
         elapsed=values.duration(elapsed),
-        reasoning=reasoning,
-        extensions=extensions,
         finish_reason=finish_reason,
         model=model,
         turn_index=turn_index,
-        is_error=is_error,
         metadata=values.struct(metadata),
+        extensions=extensions,
     )
     message = v1.Message(seq=seq, **changes)
     return v1.MessageUpdate(message=message, update_mask=values.mask(changes))
@@ -218,15 +219,14 @@ def update_messages(
     *,
     writer_token: str = "",
 ) -> v1.UpdateMessagesRequest:
-    """Changes flags and late facts of messages, all or none. What they said stays.
+    """Changes flags and late facts of messages, all or none. What they said stays: parts never change.
 
     Args:
         session_id: The session's id.
         updates: One change or 1–1000, each of another message; `message_update` makes them.
         writer_token: The token of the writer lease, if one is held.
 
-    Returns the messages in the order of the updates, without `text`, `parts`, `tool_calls` and
-    `extensions`.
+    Returns the messages in the order of the updates, without `parts`, `extensions` and `metadata`.
 
     Raises:
         MessageNotFound: There is no message with one of the seqs.

@@ -69,7 +69,7 @@ def create_reminder(
 
 
 def _message(message: str | v1.Message | None) -> v1.Message | None:
-    return v1.Message(text=message) if isinstance(message, str) else message
+    return v1.Message(parts=[v1.Part(text=message)]) if isinstance(message, str) else message
 
 
 @unary(_rpc("GetReminder", v1.GetReminderRequest, v1.GetReminderResponse), lambda it: it.reminder)

@@ -21,9 +21,7 @@ V = TypeVar("V", bound=int)
 M = TypeVar("M", bound=Message)
 
 Role: TypeAlias = v1.Role.ValueType | Literal["system", "developer", "user", "assistant", "tool"]
-MessageKind: TypeAlias = (
-    v1.MessageKind.ValueType | Literal["normal", "summary", "plan", "reminder", "event"]
-)
+MessageKind: TypeAlias = v1.MessageKind.ValueType | Literal["normal", "summary", "reminder"]
 MessageView: TypeAlias = v1.MessageView.ValueType | Literal["transcript", "context", "all"]
 SortOrder: TypeAlias = v1.SortOrder.ValueType | Literal["ascending", "descending"]
 SearchOrder: TypeAlias = v1.SearchOrder.ValueType | Literal["relevance", "newest"]

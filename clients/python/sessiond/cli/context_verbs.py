@@ -64,7 +64,7 @@ def compact(
     body = arguments.text_of(text, file, "the summary")
     if not body:
         raise typer.BadParameter("give the summary with --summary or --summary-file")
-    message = v1.Message(text=body, token_count=summary_tokens)
+    message = v1.Message(parts=[v1.Part(text=body)], token_count=summary_tokens)
     done = run.client.compact(
         run.find(session).id,
         from_seq,

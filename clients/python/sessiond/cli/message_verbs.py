@@ -8,7 +8,7 @@ from itertools import groupby, islice
 import typer
 from rich.text import Text
 
-from sessiond import Client, v1
+from sessiond import Client, message, tool_result, v1
 from sessiond.cli import arguments, options
 from sessiond.cli.given_messages import messages_from
 from sessiond.cli.openai_files import FormatError
@@ -88,12 +88,9 @@ def _given(
     # A tool may well have nothing to say, and its call is open until it does.
     if not text.strip() and role is not options.Role.TOOL:
         raise Failure("nothing to append")
-    message = v1.Message(role=v1.Role.Value(f"ROLE_{role.name}"), text=text, tool_call_id=call)
     if role is options.Role.TOOL:
-        message.tool_name = name
-    else:
-        message.name = name
-    return [message]
+        return [message("tool", tool_result(call, text, tool_name=name))]
+    return [message(v1.Role.Value(f"ROLE_{role.name}"), text, name=name)]
 
 
 @verb(
@@ -170,10 +167,10 @@ def context(
     if max_context_tokens:
         note_uncounted(seen.messages)
     if output is Format.JSONL:
-        write_all((plain(message) for message in seen.messages), output)
+        write_all(map(plain, seen.messages), output)
         return
     if output is Format.JSON:
-        messages = [plain(message) for message in seen.messages]
+        messages = list(map(plain, seen.messages))
         write({"totals": plain(seen.totals), "messages": messages}, output)
         return
     totals = seen.totals
@@ -241,7 +238,7 @@ def _messages(
 def _show_continuations(run: Run, session: v1.Session, options: WindowOptions, full: bool) -> None:
     """The transcript over a whole conversation, with a header where another session begins."""
     messages = _messages(run.client, session, options, continuations=True)
-    for id, its in groupby(messages, key=lambda message: message.session_id):
+    for id, its in groupby(messages, key=lambda it: it.session_id):
         part = session if id == session.id else run.client.get_session(id)
         for line in header(part):
             run.console.print(line, soft_wrap=True)
@@ -254,7 +251,7 @@ def _show_continuations(run: Run, session: v1.Session, options: WindowOptions, f
 def _write_messages(
     client: Client, session: v1.Session, options: WindowOptions, output: Format, continuations: bool
 ) -> None:
-    messages = (plain(message) for message in _messages(client, session, options, continuations))
+    messages = map(plain, _messages(client, session, options, continuations))
     if output is Format.JSONL:
         write_all(messages, output)
     else:

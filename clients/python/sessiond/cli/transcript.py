@@ -79,7 +79,7 @@ class WindowOptions:
 
 def for_people(message: Message) -> bool:
     """Whether people are meant to see a message."""
-    return message.in_transcript or not message.HasField("in_transcript")
+    return not message.hidden_from_people
 
 
 def hidden_ranges(

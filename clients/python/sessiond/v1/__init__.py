@@ -101,9 +101,11 @@ from sessiond.v1.message_pb2 import Message as Message
 from sessiond.v1.message_pb2 import MessageKind as MessageKind
 from sessiond.v1.message_pb2 import MessageView as MessageView
 from sessiond.v1.message_pb2 import Part as Part
+from sessiond.v1.message_pb2 import Reasoning as Reasoning
 from sessiond.v1.message_pb2 import Rewind as Rewind
 from sessiond.v1.message_pb2 import Role as Role
 from sessiond.v1.message_pb2 import ToolCall as ToolCall
+from sessiond.v1.message_pb2 import ToolResult as ToolResult
 from sessiond.v1.message_service_pb2 import AppendMessagesRequest as AppendMessagesRequest
 from sessiond.v1.message_service_pb2 import AppendMessagesResponse as AppendMessagesResponse
 from sessiond.v1.message_service_pb2 import AppendResult as AppendResult

@@ -584,13 +584,21 @@ class DraftDelta(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PART_INDEX_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
     TOOL_CALL_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    part_index: _builtins.int
+    """Which part of the message it belongs to, from 0 on; at most 255. Deltas of one part follow each other in
+    order, those of several parts may alternate.
+    """
     text: _builtins.str
     """More text."""
     reasoning: _builtins.str
     """More reasoning."""
+    refusal: _builtins.str
+    """More of a refusal."""
     @_builtins.property
     def tool_call(self) -> Global___ToolCallDelta:
         """More of a tool call."""
@@ -598,15 +606,17 @@ class DraftDelta(_message.Message):
     def __init__(
         self,
         *,
+        part_index: _builtins.int = ...,
         text: _builtins.str = ...,
         reasoning: _builtins.str = ...,
         tool_call: Global___ToolCallDelta | None = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "reasoning", b"reasoning", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "reasoning", b"reasoning", "refusal", b"refusal", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "reasoning", b"reasoning", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "part_index", b"part_index", "reasoning", b"reasoning", "refusal", b"refusal", "text", b"text", "tool_call", b"tool_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_delta: _TypeAlias = _typing.Literal["text", "reasoning", "tool_call"]  # noqa: Y015
+    _WhichOneofReturnType_delta: _TypeAlias = _typing.Literal["text", "reasoning", "tool_call", "refusal"]  # noqa: Y015
     _WhichOneofArgType_delta: _TypeAlias = _typing.Literal["delta", b"delta"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_delta) -> _WhichOneofReturnType_delta | None: ...
 
@@ -618,12 +628,9 @@ class ToolCallDelta(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    INDEX_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
-    index: _builtins.int
-    """Which tool call of the message, from 0 on; at most 255."""
     id: _builtins.str
     """The call's id, in its first delta."""
     name: _builtins.str
@@ -633,14 +640,13 @@ class ToolCallDelta(_message.Message):
     def __init__(
         self,
         *,
-        index: _builtins.int = ...,
         id: _builtins.str = ...,
         name: _builtins.str = ...,
         arguments: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "index", b"index", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -75,7 +75,7 @@ class FeedServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PublishDraft(self, request_iterator, context):
-        """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
+        """PublishDraft shows watchers a message while it is being written: its parts,
         piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
         of the history and never durable. It ends when a message with its client id is appended, by any call;
         when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting

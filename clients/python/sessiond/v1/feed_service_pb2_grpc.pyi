@@ -49,7 +49,7 @@ class FeedServiceStub:
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
     """
     PublishDraft: _grpc.StreamUnaryMultiCallable[_feed_service_pb2.PublishDraftRequest, _feed_service_pb2.PublishDraftResponse]
-    """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
+    """PublishDraft shows watchers a message while it is being written: its parts,
     piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
     of the history and never durable. It ends when a message with its client id is appended, by any call;
     when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting
@@ -79,7 +79,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
     """
     PublishDraft: _aio.StreamUnaryMultiCallable[_feed_service_pb2.PublishDraftRequest, _feed_service_pb2.PublishDraftResponse]  # type: ignore[assignment]
-    """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
+    """PublishDraft shows watchers a message while it is being written: its parts,
     piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
     of the history and never durable. It ends when a message with its client id is appended, by any call;
     when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting
@@ -118,7 +118,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_feed_service_pb2.PublishDraftRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_feed_service_pb2.PublishDraftResponse, _abc.Awaitable[_feed_service_pb2.PublishDraftResponse]]:
-        """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
+        """PublishDraft shows watchers a message while it is being written: its parts,
         piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
         of the history and never durable. It ends when a message with its client id is appended, by any call;
         when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/message.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x06\n\x07Message\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.sessiond.v1.Role\x12\x11\n\x04text\x18\x04 \x01(\tH\x00\x88\x01\x01\x12 \n\x05parts\x18\x05 \x03(\x0b\x32\x11.sessiond.v1.Part\x12)\n\ntool_calls\x18\x06 \x03(\x0b\x32\x15.sessiond.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x07 \x01(\t\x12\x11\n\ttool_name\x18\x08 \x01(\t\x12\x10\n\x08is_error\x18\t \x01(\x08\x12\x0c\n\x04name\x18\n \x01(\t\x12\x11\n\treasoning\x18\x0b \x01(\t\x12\x38\n\nextensions\x18\x0c \x03(\x0b\x32$.sessiond.v1.Message.ExtensionsEntry\x12\x15\n\rfinish_reason\x18\r \x01(\t\x12\r\n\x05model\x18\x0e \x01(\t\x12\x13\n\x0btoken_count\x18\x0f \x01(\x05\x12*\n\x07\x65lapsed\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nturn_index\x18\x11 \x01(\x05\x12&\n\x04kind\x18\x12 \x01(\x0e\x32\x18.sessiond.v1.MessageKind\x12\x17\n\nin_context\x18\x13 \x01(\x08H\x01\x88\x01\x01\x12\x1a\n\rin_transcript\x18\x14 \x01(\x08H\x02\x88\x01\x01\x12)\n\x08metadata\x18\x15 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0borigin_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07rewound\x18\x18 \x01(\x08\x12\x18\n\x10\x63ompacted_by_seq\x18\x19 \x01(\x03\x12\x19\n\x11replaces_from_seq\x18\x1a \x01(\x03\x12\x17\n\x0freplaces_to_seq\x18\x1b \x01(\x03\x12\x12\n\nsession_id\x18\x1c \x01(\t\x1a\x31\n\x0f\x45xtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\x07\n\x05_textB\r\n\x0b_in_contextB\x10\n\x0e_in_transcript\"z\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12#\n\x05image\x18\x02 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12\"\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12\x0e\n\x04json\x18\x04 \x01(\tH\x00\x42\t\n\x07\x63ontent\"|\n\x05Media\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12\x10\n\x06inline\x18\x02 \x01(\x0cH\x00\x12\x17\n\rattachment_id\x18\x06 \x01(\tH\x00\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\tB\x08\n\x06source\"E\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\"\xa9\x01\n\x06Rewind\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevert_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*\xa8\x01\n\x0bMessageKind\x12\x1c\n\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_KIND_NORMAL\x10\x01\x12\x18\n\x14MESSAGE_KIND_SUMMARY\x10\x02\x12\x15\n\x11MESSAGE_KIND_PLAN\x10\x03\x12\x19\n\x15MESSAGE_KIND_REMINDER\x10\x04\x12\x16\n\x12MESSAGE_KIND_EVENT\x10\x05*x\n\x0bMessageView\x12\x1c\n\x18MESSAGE_VIEW_UNSPECIFIED\x10\x00\x12\x1b\n\x17MESSAGE_VIEW_TRANSCRIPT\x10\x01\x12\x18\n\x14MESSAGE_VIEW_CONTEXT\x10\x02\x12\x14\n\x10MESSAGE_VIEW_ALL\x10\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/message.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x05\n\x07Message\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.sessiond.v1.Role\x12 \n\x05parts\x18\x03 \x03(\x0b\x32\x11.sessiond.v1.Part\x12\x13\n\x0btoken_count\x18\x04 \x01(\x05\x12&\n\x04kind\x18\x05 \x01(\x0e\x32\x18.sessiond.v1.MessageKind\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0c\n\x04name\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x15\n\rfinish_reason\x18\t \x01(\t\x12\x19\n\x11hidden_from_model\x18\n \x01(\x08\x12\x1a\n\x12hidden_from_people\x18\x0b \x01(\x08\x12\x12\n\nturn_index\x18\x0c \x01(\x05\x12)\n\x08metadata\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0borigin_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07\x65lapsed\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\nextensions\x18\x10 \x03(\x0b\x32$.sessiond.v1.Message.ExtensionsEntry\x12\x0b\n\x03seq\x18\x64 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x65 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07rewound\x18\x66 \x01(\x08\x12\x18\n\x10\x63ompacted_by_seq\x18g \x01(\x03\x12\x19\n\x11replaces_from_seq\x18h \x01(\x03\x12\x17\n\x0freplaces_to_seq\x18i \x01(\x03\x12\x12\n\nsession_id\x18j \x01(\t\x1a\x31\n\x0f\x45xtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\xa5\x03\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\treasoning\x18\x02 \x01(\x0b\x32\x16.sessiond.v1.ReasoningH\x00\x12*\n\ttool_call\x18\x03 \x01(\x0b\x32\x15.sessiond.v1.ToolCallH\x00\x12.\n\x0btool_result\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.ToolResultH\x00\x12#\n\x05image\x18\x05 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12#\n\x05\x61udio\x18\x06 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12\"\n\x04\x66ile\x18\x07 \x01(\x0b\x32\x12.sessiond.v1.MediaH\x00\x12\x0e\n\x04json\x18\x08 \x01(\tH\x00\x12\x11\n\x07refusal\x18\t \x01(\tH\x00\x12\x35\n\nextensions\x18\x0f \x03(\x0b\x32!.sessiond.v1.Part.ExtensionsEntry\x1a\x31\n\x0f\x45xtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\t\n\x07\x63ontent\"\x19\n\tReasoning\x12\x0c\n\x04text\x18\x01 \x01(\t\"E\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\"i\n\nToolResult\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12\x10\n\x08is_error\x18\x03 \x01(\x08\x12 \n\x05parts\x18\x04 \x03(\x0b\x32\x11.sessiond.v1.Part\"|\n\x05Media\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12\x10\n\x06inline\x18\x02 \x01(\x0cH\x00\x12\x17\n\rattachment_id\x18\x06 \x01(\tH\x00\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\tB\x08\n\x06source\"\xa9\x01\n\x06Rewind\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevert_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*y\n\x0bMessageKind\x12\x1c\n\x18MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_KIND_NORMAL\x10\x01\x12\x18\n\x14MESSAGE_KIND_SUMMARY\x10\x02\x12\x19\n\x15MESSAGE_KIND_REMINDER\x10\x03*x\n\x0bMessageView\x12\x1c\n\x18MESSAGE_VIEW_UNSPECIFIED\x10\x00\x12\x1b\n\x17MESSAGE_VIEW_TRANSCRIPT\x10\x01\x12\x18\n\x14MESSAGE_VIEW_CONTEXT\x10\x02\x12\x14\n\x10MESSAGE_VIEW_ALL\x10\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,22 +37,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
   _globals['_MESSAGE_EXTENSIONSENTRY']._loaded_options = None
   _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_ROLE']._serialized_start=1518
-  _globals['_ROLE']._serialized_end=1633
-  _globals['_MESSAGEKIND']._serialized_start=1636
-  _globals['_MESSAGEKIND']._serialized_end=1804
-  _globals['_MESSAGEVIEW']._serialized_start=1806
-  _globals['_MESSAGEVIEW']._serialized_end=1926
+  _globals['_PART_EXTENSIONSENTRY']._loaded_options = None
+  _globals['_PART_EXTENSIONSENTRY']._serialized_options = b'8\001'
+  _globals['_ROLE']._serialized_start=1786
+  _globals['_ROLE']._serialized_end=1901
+  _globals['_MESSAGEKIND']._serialized_start=1903
+  _globals['_MESSAGEKIND']._serialized_end=2024
+  _globals['_MESSAGEVIEW']._serialized_start=2026
+  _globals['_MESSAGEVIEW']._serialized_end=2146
   _globals['_MESSAGE']._serialized_start=138
-  _globals['_MESSAGE']._serialized_end=1023
-  _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_start=932
-  _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_end=981
-  _globals['_PART']._serialized_start=1025
-  _globals['_PART']._serialized_end=1147
-  _globals['_MEDIA']._serialized_start=1149
-  _globals['_MEDIA']._serialized_end=1273
-  _globals['_TOOLCALL']._serialized_start=1275
-  _globals['_TOOLCALL']._serialized_end=1344
-  _globals['_REWIND']._serialized_start=1347
-  _globals['_REWIND']._serialized_end=1516
+  _globals['_MESSAGE']._serialized_end=857
+  _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_start=808
+  _globals['_MESSAGE_EXTENSIONSENTRY']._serialized_end=857
+  _globals['_PART']._serialized_start=860
+  _globals['_PART']._serialized_end=1281
+  _globals['_PART_EXTENSIONSENTRY']._serialized_start=808
+  _globals['_PART_EXTENSIONSENTRY']._serialized_end=857
+  _globals['_REASONING']._serialized_start=1283
+  _globals['_REASONING']._serialized_end=1308
+  _globals['_TOOLCALL']._serialized_start=1310
+  _globals['_TOOLCALL']._serialized_end=1379
+  _globals['_TOOLRESULT']._serialized_start=1381
+  _globals['_TOOLRESULT']._serialized_end=1486
+  _globals['_MEDIA']._serialized_start=1488
+  _globals['_MEDIA']._serialized_end=1612
+  _globals['_REWIND']._serialized_start=1615
+  _globals['_REWIND']._serialized_end=1784
 # @@protoc_insertion_point(module_scope)

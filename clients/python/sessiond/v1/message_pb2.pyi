@@ -39,7 +39,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_ASSISTANT: _Role.ValueType  # 4
     """The model."""
     ROLE_TOOL: _Role.ValueType  # 5
-    """A tool, with the result of a call."""
+    """A tool, with the results of calls."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Role is who speaks in a message."""
@@ -55,7 +55,7 @@ ROLE_USER: Role.ValueType  # 3
 ROLE_ASSISTANT: Role.ValueType  # 4
 """The model."""
 ROLE_TOOL: Role.ValueType  # 5
-"""A tool, with the result of a call."""
+"""A tool, with the results of calls."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _MessageKind:
@@ -67,31 +67,23 @@ class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKi
     MESSAGE_KIND_UNSPECIFIED: _MessageKind.ValueType  # 0
     """Left out: normal."""
     MESSAGE_KIND_NORMAL: _MessageKind.ValueType  # 1
-    """A turn of the conversation."""
+    """A message of the conversation, or an entry of the application's."""
     MESSAGE_KIND_SUMMARY: _MessageKind.ValueType  # 2
     """A summary, for instance one that stands for messages which were compacted."""
-    MESSAGE_KIND_PLAN: _MessageKind.ValueType  # 3
-    """A plan of the agent's."""
-    MESSAGE_KIND_REMINDER: _MessageKind.ValueType  # 4
+    MESSAGE_KIND_REMINDER: _MessageKind.ValueType  # 3
     """What a reminder put into the session."""
-    MESSAGE_KIND_EVENT: _MessageKind.ValueType  # 5
-    """An event of the application's, which nobody said."""
 
 class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
-    """MessageKind is what kind of entry a message is, for those who show or filter it."""
+    """MessageKind is what an entry is to the server. What it is to the application says `Message.type`."""
 
 MESSAGE_KIND_UNSPECIFIED: MessageKind.ValueType  # 0
 """Left out: normal."""
 MESSAGE_KIND_NORMAL: MessageKind.ValueType  # 1
-"""A turn of the conversation."""
+"""A message of the conversation, or an entry of the application's."""
 MESSAGE_KIND_SUMMARY: MessageKind.ValueType  # 2
 """A summary, for instance one that stands for messages which were compacted."""
-MESSAGE_KIND_PLAN: MessageKind.ValueType  # 3
-"""A plan of the agent's."""
-MESSAGE_KIND_REMINDER: MessageKind.ValueType  # 4
+MESSAGE_KIND_REMINDER: MessageKind.ValueType  # 3
 """What a reminder put into the session."""
-MESSAGE_KIND_EVENT: MessageKind.ValueType  # 5
-"""An event of the application's, which nobody said."""
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
 
 class _MessageView:
@@ -103,9 +95,9 @@ class _MessageViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageVi
     MESSAGE_VIEW_UNSPECIFIED: _MessageView.ValueType  # 0
     """Left out: the transcript."""
     MESSAGE_VIEW_TRANSCRIPT: _MessageView.ValueType  # 1
-    """What people see: the messages that are `in_transcript` and not rewound, by seq."""
+    """What people see: the messages that are neither `hidden_from_people` nor rewound, by seq."""
     MESSAGE_VIEW_CONTEXT: _MessageView.ValueType  # 2
-    """What the model sees now: the messages that are `in_context` and neither rewound nor compacted,
+    """What the model sees now: the messages that are neither `hidden_from_model`, rewound nor compacted,
     each summary where the range that it replaces stood.
     """
     MESSAGE_VIEW_ALL: _MessageView.ValueType  # 3
@@ -117,9 +109,9 @@ class MessageView(_MessageView, metaclass=_MessageViewEnumTypeWrapper):
 MESSAGE_VIEW_UNSPECIFIED: MessageView.ValueType  # 0
 """Left out: the transcript."""
 MESSAGE_VIEW_TRANSCRIPT: MessageView.ValueType  # 1
-"""What people see: the messages that are `in_transcript` and not rewound, by seq."""
+"""What people see: the messages that are neither `hidden_from_people` nor rewound, by seq."""
 MESSAGE_VIEW_CONTEXT: MessageView.ValueType  # 2
-"""What the model sees now: the messages that are `in_context` and neither rewound nor compacted,
+"""What the model sees now: the messages that are neither `hidden_from_model`, rewound nor compacted,
 each summary where the range that it replaces stood.
 """
 MESSAGE_VIEW_ALL: MessageView.ValueType  # 3
@@ -128,9 +120,12 @@ Global___MessageView: _TypeAlias = MessageView  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """Message is one entry of a session's log: what somebody said, a tool call, its result, a summary.
-    Text and JSON payloads come back byte for byte as they went in (promise P10). The encoded
-    messages of one append call are at most 2 MiB together.
+    """Message is one entry of a session's log: who speaks, and what is said, as parts in their order. Texts and
+    JSON come back byte for byte as they went in (promise P10). The encoded messages of one append call are
+    at most 2 MiB together.
+
+    The fields numbered 100 to 199 are output only: the server sets them in answers. What a request says there
+    is dropped before anything looks at it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -155,110 +150,81 @@ class Message(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    SEQ_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
-    TOOL_CALLS_FIELD_NUMBER: _builtins.int
-    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
-    TOOL_NAME_FIELD_NUMBER: _builtins.int
-    IS_ERROR_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    REASONING_FIELD_NUMBER: _builtins.int
-    EXTENSIONS_FIELD_NUMBER: _builtins.int
-    FINISH_REASON_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
-    ELAPSED_FIELD_NUMBER: _builtins.int
-    TURN_INDEX_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
-    IN_CONTEXT_FIELD_NUMBER: _builtins.int
-    IN_TRANSCRIPT_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    HIDDEN_FROM_MODEL_FIELD_NUMBER: _builtins.int
+    HIDDEN_FROM_PEOPLE_FIELD_NUMBER: _builtins.int
+    TURN_INDEX_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     ORIGIN_TIME_FIELD_NUMBER: _builtins.int
+    ELAPSED_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REWOUND_FIELD_NUMBER: _builtins.int
     COMPACTED_BY_SEQ_FIELD_NUMBER: _builtins.int
     REPLACES_FROM_SEQ_FIELD_NUMBER: _builtins.int
     REPLACES_TO_SEQ_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
-    seq: _builtins.int
-    """The message's number in its session: 1, 2, 3 … with no gap and no repeat (P1). Set by the server,
-    ignored in requests.
-    """
     client_id: _builtins.str
     """The caller's id of this message, unique in its session: appending it again adds nothing and
     returns the first seq (P4). Required; 1–128 printable ASCII characters without spaces. Client
     libraries fill it in when the caller doesn't.
     """
     role: Global___Role.ValueType
-    """Who speaks. Required."""
-    text: _builtins.str
-    """The text. Absent and empty are two things and both come back as they went in."""
-    tool_call_id: _builtins.str
-    """In a tool's result: the id of the call that it answers. At most 256 bytes, without control
-    characters. A result whose call isn't in the session is kept.
-    """
-    tool_name: _builtins.str
-    """In a tool's result: the tool's name. At most 256 characters."""
-    is_error: _builtins.bool
-    """In a tool's result: whether the tool failed."""
-    name: _builtins.str
-    """The speaker's name, where several speak in one role. At most 256 characters."""
-    reasoning: _builtins.str
-    """The model's reasoning, as text."""
-    finish_reason: _builtins.str
-    """Why the model stopped, in its provider's words. At most 256 characters."""
-    model: _builtins.str
-    """The model that wrote this message. At most 256 characters."""
+    """Who speaks. Required. It decides which parts the message may hold, see `Part`."""
     token_count: _builtins.int
     """How many tokens the message takes in a context; 0 when unknown. Not negative."""
-    turn_index: _builtins.int
-    """The number of the agent's turn that it belongs to. Not negative."""
     kind: Global___MessageKind.ValueType
     """What kind of entry it is; left out it is `MESSAGE_KIND_NORMAL`."""
-    in_context: _builtins.bool
-    """Whether the model sees it. Left out it is true."""
-    in_transcript: _builtins.bool
-    """Whether people see it as part of the conversation. Left out it is true; in the summary of a
-    compaction, which is for the model, false.
+    type: _builtins.str
+    """The application's own word for what the entry is, such as `plan` or `event`, which readers filter by. At
+    most 128 characters, without control characters.
+    """
+    name: _builtins.str
+    """The speaker's name, where several speak in one role. At most 256 characters."""
+    model: _builtins.str
+    """The model that wrote this message. At most 256 characters."""
+    finish_reason: _builtins.str
+    """Why the model stopped, in its provider's words. At most 256 characters."""
+    hidden_from_model: _builtins.bool
+    """Whether the message is left out of what the model sees."""
+    hidden_from_people: _builtins.bool
+    """Whether the message is left out of the conversation that people see. The summary of a compaction always
+    is, since it is for the model.
+    """
+    turn_index: _builtins.int
+    """The number of the agent's turn that it belongs to. Not negative."""
+    seq: _builtins.int
+    """Output only. The message's number in its session: 1, 2, 3 … with no gap and no repeat (P1).
+    UpdateMessages takes it to say which message is meant.
     """
     rewound: _builtins.bool
-    """In answers: whether a rewind hides it now. Ignored in requests."""
+    """Output only. Whether a rewind hides it now."""
     compacted_by_seq: _builtins.int
-    """In answers: the seq of the summary that stands for it in the context now, 0 if none does. Ignored
-    in requests.
-    """
+    """Output only. The seq of the summary that stands for it in the context now, 0 if none does."""
     replaces_from_seq: _builtins.int
-    """In answers, for the summary of a compaction: the first seq of the range that it replaces, which is
-    where the summary stands in the context. Ignored in requests.
+    """Output only. For the summary of a compaction: the first seq of the range that it replaces, which is where
+    the summary stands in the context.
     """
     replaces_to_seq: _builtins.int
-    """In answers, for the summary of a compaction: the last seq of the range that it replaces. Ignored
-    in requests.
-    """
+    """Output only. For the summary of a compaction: the last seq of the range that it replaces."""
     session_id: _builtins.str
-    """In answers over continuations: the session that holds it, whose seqs are its own. Otherwise empty.
-    Ignored in requests.
+    """Output only. In answers over continuations: the session that holds it, whose seqs are its own. Otherwise
+    empty.
     """
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
-        """Content that isn't one plain text, in its order. At most 256."""
-
-    @_builtins.property
-    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """The tools that the assistant wants called. At most 256."""
-
-    @_builtins.property
-    def extensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """Provider items that must come back exactly, such as reasoning details and signatures: name to
-        bytes. At most 64 entries, names of 1–128 characters.
+        """What is said. At most 256. Required, unless `type` is set: an entry of the application's own may hold
+        nothing.
         """
-
-    @_builtins.property
-    def elapsed(self) -> _duration_pb2.Duration:
-        """How long it took to make. Not negative."""
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
@@ -271,34 +237,39 @@ class Message(_message.Message):
         """When it happened, by the caller's clock. For people, never for order."""
 
     @_builtins.property
+    def elapsed(self) -> _duration_pb2.Duration:
+        """How long it took to make. Not negative."""
+
+    @_builtins.property
+    def extensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """What must come back exactly and has no field: name to bytes. At most 64 entries, together with those of
+        the message's parts; names of 1–128 characters.
+        """
+
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was appended, by the database's clock. Set by the server, ignored in requests."""
+        """Output only. When it was appended, by the database's clock."""
 
     def __init__(
         self,
         *,
-        seq: _builtins.int = ...,
         client_id: _builtins.str = ...,
         role: Global___Role.ValueType = ...,
-        text: _builtins.str | None = ...,
         parts: _abc.Iterable[Global___Part] | None = ...,
-        tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
-        tool_call_id: _builtins.str = ...,
-        tool_name: _builtins.str = ...,
-        is_error: _builtins.bool = ...,
-        name: _builtins.str = ...,
-        reasoning: _builtins.str = ...,
-        extensions: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
-        finish_reason: _builtins.str = ...,
-        model: _builtins.str = ...,
         token_count: _builtins.int = ...,
-        elapsed: _duration_pb2.Duration | None = ...,
-        turn_index: _builtins.int = ...,
         kind: Global___MessageKind.ValueType = ...,
-        in_context: _builtins.bool | None = ...,
-        in_transcript: _builtins.bool | None = ...,
+        type: _builtins.str = ...,
+        name: _builtins.str = ...,
+        model: _builtins.str = ...,
+        finish_reason: _builtins.str = ...,
+        hidden_from_model: _builtins.bool = ...,
+        hidden_from_people: _builtins.bool = ...,
+        turn_index: _builtins.int = ...,
         metadata: _struct_pb2.Struct | None = ...,
         origin_time: _timestamp_pb2.Timestamp | None = ...,
+        elapsed: _duration_pb2.Duration | None = ...,
+        extensions: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        seq: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         rewound: _builtins.bool = ...,
         compacted_by_seq: _builtins.int = ...,
@@ -306,68 +277,215 @@ class Message(_message.Message):
         replaces_to_seq: _builtins.int = ...,
         session_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_in_context", b"_in_context", "_in_transcript", b"_in_transcript", "_text", b"_text", "create_time", b"create_time", "elapsed", b"elapsed", "in_context", b"in_context", "in_transcript", b"in_transcript", "metadata", b"metadata", "origin_time", b"origin_time", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "elapsed", b"elapsed", "metadata", b"metadata", "origin_time", b"origin_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_context", b"_in_context", "_in_transcript", b"_in_transcript", "_text", b"_text", "client_id", b"client_id", "compacted_by_seq", b"compacted_by_seq", "create_time", b"create_time", "elapsed", b"elapsed", "extensions", b"extensions", "finish_reason", b"finish_reason", "in_context", b"in_context", "in_transcript", b"in_transcript", "is_error", b"is_error", "kind", b"kind", "metadata", b"metadata", "model", b"model", "name", b"name", "origin_time", b"origin_time", "parts", b"parts", "reasoning", b"reasoning", "replaces_from_seq", b"replaces_from_seq", "replaces_to_seq", b"replaces_to_seq", "rewound", b"rewound", "role", b"role", "seq", b"seq", "session_id", b"session_id", "text", b"text", "token_count", b"token_count", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls", "tool_name", b"tool_name", "turn_index", b"turn_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "compacted_by_seq", b"compacted_by_seq", "create_time", b"create_time", "elapsed", b"elapsed", "extensions", b"extensions", "finish_reason", b"finish_reason", "hidden_from_model", b"hidden_from_model", "hidden_from_people", b"hidden_from_people", "kind", b"kind", "metadata", b"metadata", "model", b"model", "name", b"name", "origin_time", b"origin_time", "parts", b"parts", "replaces_from_seq", b"replaces_from_seq", "replaces_to_seq", b"replaces_to_seq", "rewound", b"rewound", "role", b"role", "seq", b"seq", "session_id", b"session_id", "token_count", b"token_count", "turn_index", b"turn_index", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__in_context: _TypeAlias = _typing.Literal["in_context"]  # noqa: Y015
-    _WhichOneofArgType__in_context: _TypeAlias = _typing.Literal["_in_context", b"_in_context"]  # noqa: Y015
-    _WhichOneofReturnType__in_transcript: _TypeAlias = _typing.Literal["in_transcript"]  # noqa: Y015
-    _WhichOneofArgType__in_transcript: _TypeAlias = _typing.Literal["_in_transcript", b"_in_transcript"]  # noqa: Y015
-    _WhichOneofReturnType__text: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
-    _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__in_context) -> _WhichOneofReturnType__in_context | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__in_transcript) -> _WhichOneofReturnType__in_transcript | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class Part(_message.Message):
-    """Part is a piece of a message's content."""
+    """Part is a piece of a message. Which ones a message may hold depends on its role:
+
+    - text, image, audio, file and json in every role but `ROLE_TOOL`
+    - reasoning, tool_call and refusal in `ROLE_ASSISTANT` alone
+    - tool_result in `ROLE_TOOL`, which holds one at least and nothing else; in `ROLE_USER`; and in
+      `ROLE_ASSISTANT`, for tools that the provider runs
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ExtensionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TEXT_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
+    TOOL_RESULT_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     JSON_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """A text."""
+    """A text. It may be empty."""
     json: _builtins.str
     """A JSON text, kept as it is; it need not be valid."""
+    refusal: _builtins.str
+    """What the model said instead of an answer."""
+    @_builtins.property
+    def reasoning(self) -> Global___Reasoning:
+        """What the model thought."""
+
+    @_builtins.property
+    def tool_call(self) -> Global___ToolCall:
+        """A tool that the assistant wants called."""
+
+    @_builtins.property
+    def tool_result(self) -> Global___ToolResult:
+        """What a tool answered."""
+
     @_builtins.property
     def image(self) -> Global___Media:
         """An image."""
 
     @_builtins.property
+    def audio(self) -> Global___Media:
+        """A sound."""
+
+    @_builtins.property
     def file(self) -> Global___Media:
         """Any other file."""
+
+    @_builtins.property
+    def extensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """What must come back exactly and has no field, such as signatures, encrypted reasoning and ids of the
+        provider's items: name to bytes. At most 64 entries in all parts of a message together with the message's
+        own; names of 1–128 characters.
+        """
 
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
+        reasoning: Global___Reasoning | None = ...,
+        tool_call: Global___ToolCall | None = ...,
+        tool_result: Global___ToolResult | None = ...,
         image: Global___Media | None = ...,
+        audio: Global___Media | None = ...,
         file: Global___Media | None = ...,
         json: _builtins.str = ...,
+        refusal: _builtins.str = ...,
+        extensions: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "file", b"file", "image", b"image", "json", b"json", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "content", b"content", "file", b"file", "image", b"image", "json", b"json", "reasoning", b"reasoning", "refusal", b"refusal", "text", b"text", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "file", b"file", "image", b"image", "json", b"json", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "content", b"content", "extensions", b"extensions", "file", b"file", "image", b"image", "json", b"json", "reasoning", b"reasoning", "refusal", b"refusal", "text", b"text", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "image", "file", "json"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "reasoning", "tool_call", "tool_result", "image", "audio", "file", "json", "refusal"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
+class Reasoning(_message.Message):
+    """Reasoning is what a model thought before it spoke."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """What can be read of it. Empty if the provider shows none; what is opaque is in the part's extensions."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reasoning: _TypeAlias = Reasoning  # noqa: Y015
+
+@_typing.final
+class ToolCall(_message.Message):
+    """ToolCall is a call of a tool that an assistant asks for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id that its result will name. Required; at most 256 bytes, without control characters."""
+    name: _builtins.str
+    """The tool's name. At most 256 characters."""
+    arguments: _builtins.str
+    """The arguments: the JSON text exactly as the model wrote it. It need not be valid."""
+    type: _builtins.str
+    """The provider's type of call; left out it is a `function`. At most 256 characters."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+        type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "name", b"name", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
+
+@_typing.final
+class ToolResult(_message.Message):
+    """ToolResult is what a tool answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    IS_ERROR_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """The id of the call that it answers: every open call with this id, in the messages before and in its
+    own. At most 256 bytes, without control characters. A result whose call isn't in the session is kept;
+    one without an id answers nothing.
+    """
+    tool_name: _builtins.str
+    """The tool's name. At most 256 characters."""
+    is_error: _builtins.bool
+    """Whether the tool failed."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """What it answered: text, image, audio, file and json parts. At most 256; none is an empty answer."""
+
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        is_error: _builtins.bool = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_error", b"is_error", "parts", b"parts", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolResult: _TypeAlias = ToolResult  # noqa: Y015
+
+@_typing.final
 class Media(_message.Message):
-    """Media is an image or a file: by reference or, if small, with its bytes."""
+    """Media is an image, a sound or a file: by reference or, if small, with its bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -410,40 +528,6 @@ class Media(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___Media: _TypeAlias = Media  # noqa: Y015
-
-@_typing.final
-class ToolCall(_message.Message):
-    """ToolCall is a call of a tool that an assistant asks for."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    ARGUMENTS_FIELD_NUMBER: _builtins.int
-    TYPE_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """The id that its result will name. Required; at most 256 bytes, without control characters."""
-    name: _builtins.str
-    """The tool's name. At most 256 characters."""
-    arguments: _builtins.str
-    """The arguments: the JSON text exactly as the model wrote it. It need not be valid."""
-    type: _builtins.str
-    """The provider's type of call; left out it is a `function`. At most 256 characters."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        name: _builtins.str = ...,
-        arguments: _builtins.str = ...,
-        type: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "name", b"name", "type", b"type"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
 
 @_typing.final
 class Rewind(_message.Message):

@@ -279,6 +279,7 @@ class ListMessagesRequest(_message.Message):
     AROUND_SEQ_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
     CONTINUATIONS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
@@ -319,6 +320,12 @@ class ListMessagesRequest(_message.Message):
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.MessageKind.ValueType]:
         """Only messages of these kinds."""
 
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only messages with one of these `type`s, at most 64. Each is at most 128 characters; an empty one stands
+        for the messages without a type.
+        """
+
     def __init__(
         self,
         *,
@@ -332,11 +339,12 @@ class ListMessagesRequest(_message.Message):
         around_seq: _builtins.int = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
         kinds: _abc.Iterable[_message_pb2.MessageKind.ValueType] | None = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
         continuations: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "from_seq", b"from_seq", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "continuations", b"continuations", "from_seq", b"from_seq", "kinds", b"kinds", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "start_time", b"start_time", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "continuations", b"continuations", "from_seq", b"from_seq", "kinds", b"kinds", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "start_time", b"start_time", "types", b"types", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["from_seq", "start_time", "around_seq"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
@@ -480,12 +488,12 @@ class MessageUpdate(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The message's seq and the new values of the fields that the mask names."""
+        """The message's `seq` and the new values of the fields that the mask names."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: of `in_context`, `in_transcript`, `kind`, `token_count`, `elapsed`, `reasoning`,
-        `extensions`, `finish_reason`, `model`, `turn_index`, `is_error`, `metadata`. Required.
+        """What to change: of `hidden_from_model`, `hidden_from_people`, `kind`, `type`, `token_count`, `elapsed`,
+        `finish_reason`, `model`, `turn_index`, `metadata`, `extensions`. Required.
         """
 
     def __init__(
@@ -511,9 +519,7 @@ class UpdateMessagesResponse(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The messages in the order of the updates, without `text`, `parts`, `tool_calls`, `extensions`,
-        `reasoning` and `metadata`.
-        """
+        """The messages in the order of the updates, without `parts`, `extensions` and `metadata`."""
 
     def __init__(
         self,

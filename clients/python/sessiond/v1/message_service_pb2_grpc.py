@@ -145,9 +145,9 @@ class MessageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMessages(self, request, context):
-        """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: text,
-        parts, tool calls and results never change. The earlier version is kept for
-        GetContext(`as_of_seq`).
+        """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
+        change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
+        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,8 +189,9 @@ class MessageServiceServicer(object):
 
     def ListOpenToolCalls(self, request, context):
         """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
-        messages that aren't rewound which no later result, not rewound either, answers. A result answers
-        every earlier open call with its id. The way to close one is to append a result.
+        messages that aren't rewound which no result, not rewound either, answers. A result answers every open
+        call with its id in the messages before it and in its own, each result of a message by itself. The way
+        to close a call is to append a result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

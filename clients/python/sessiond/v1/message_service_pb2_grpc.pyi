@@ -68,9 +68,9 @@ class MessageServiceStub:
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_service_pb2.GetMessageResponse]
     """GetMessage reads one message by its seq, or by its client id."""
     UpdateMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]
-    """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: text,
-    parts, tool calls and results never change. The earlier version is kept for
-    GetContext(`as_of_seq`).
+    """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
+    change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
+    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`).
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
@@ -91,8 +91,9 @@ class MessageServiceStub:
     """
     ListOpenToolCalls: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
-    messages that aren't rewound which no later result, not rewound either, answers. A result answers
-    every earlier open call with its id. The way to close one is to append a result.
+    messages that aren't rewound which no result, not rewound either, answers. A result answers every open
+    call with its id in the messages before it and in its own, each result of a message by itself. The way
+    to close a call is to append a result.
     """
 
 @_typing.type_check_only
@@ -135,9 +136,9 @@ class MessageServiceAsyncStub(MessageServiceStub):
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_service_pb2.GetMessageResponse]  # type: ignore[assignment]
     """GetMessage reads one message by its seq, or by its client id."""
     UpdateMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]  # type: ignore[assignment]
-    """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: text,
-    parts, tool calls and results never change. The earlier version is kept for
-    GetContext(`as_of_seq`).
+    """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
+    change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
+    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`).
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]  # type: ignore[assignment]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
@@ -158,8 +159,9 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     ListOpenToolCalls: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]  # type: ignore[assignment]
     """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
-    messages that aren't rewound which no later result, not rewound either, answers. A result answers
-    every earlier open call with its id. The way to close one is to append a result.
+    messages that aren't rewound which no result, not rewound either, answers. A result answers every open
+    call with its id in the messages before it and in its own, each result of a message by itself. The way
+    to close a call is to append a result.
     """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -229,9 +231,9 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.UpdateMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.UpdateMessagesResponse, _abc.Awaitable[_message_service_pb2.UpdateMessagesResponse]]:
-        """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: text,
-        parts, tool calls and results never change. The earlier version is kept for
-        GetContext(`as_of_seq`).
+        """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
+        change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
+        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`).
         """
 
     @_abc_1.abstractmethod
@@ -282,8 +284,9 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ListOpenToolCallsResponse, _abc.Awaitable[_message_service_pb2.ListOpenToolCallsResponse]]:
         """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
-        messages that aren't rewound which no later result, not rewound either, answers. A result answers
-        every earlier open call with its id. The way to close one is to append a result.
+        messages that aren't rewound which no result, not rewound either, answers. A result answers every open
+        call with its id in the messages before it and in its own, each result of a message by itself. The way
+        to close a call is to append a result.
         """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

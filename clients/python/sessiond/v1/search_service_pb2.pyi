@@ -58,9 +58,9 @@ class _SearchFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchFie
     SEARCH_FIELD_UNSPECIFIED: _SearchField.ValueType  # 0
     """Not known: what was found lies beyond the first 262,144 characters of a text."""
     SEARCH_FIELD_TEXT: _SearchField.ValueType  # 1
-    """What the message says: its text, and the texts and JSON texts among its parts."""
+    """What the message says: its texts, JSON texts and refusals."""
     SEARCH_FIELD_TOOL_RESULT: _SearchField.ValueType  # 2
-    """What a tool answered: the same of a message in the tool's role."""
+    """What a tool answered: the texts and JSON texts of results."""
     SEARCH_FIELD_TOOL_CALL: _SearchField.ValueType  # 3
     """The name or the arguments of a tool call."""
     SEARCH_FIELD_REASONING: _SearchField.ValueType  # 4
@@ -72,9 +72,9 @@ class SearchField(_SearchField, metaclass=_SearchFieldEnumTypeWrapper):
 SEARCH_FIELD_UNSPECIFIED: SearchField.ValueType  # 0
 """Not known: what was found lies beyond the first 262,144 characters of a text."""
 SEARCH_FIELD_TEXT: SearchField.ValueType  # 1
-"""What the message says: its text, and the texts and JSON texts among its parts."""
+"""What the message says: its texts, JSON texts and refusals."""
 SEARCH_FIELD_TOOL_RESULT: SearchField.ValueType  # 2
-"""What a tool answered: the same of a message in the tool's role."""
+"""What a tool answered: the texts and JSON texts of results."""
 SEARCH_FIELD_TOOL_CALL: SearchField.ValueType  # 3
 """The name or the arguments of a tool call."""
 SEARCH_FIELD_REASONING: SearchField.ValueType  # 4

@@ -2,7 +2,8 @@
 -- compatible: 2
 
 -- A message: its protobuf encoding, and beside it only what SQL filters or sorts by. `summary` marks the
--- summaries of compactions, whose place in the context is that of the range which they replace.
+-- summaries of compactions, whose place in the context is that of the range which they replace. The ids of
+-- tools are those of its calls, in order, and those that its results answer, each once.
 CREATE TABLE message (
     bucket smallint NOT NULL,
     session_key uuid NOT NULL,
@@ -15,13 +16,14 @@ CREATE TABLE message (
     in_transcript boolean NOT NULL,
     summary boolean NOT NULL,
     client_id text COLLATE "C" NOT NULL,
+    type text COLLATE "C",
     tool_call_ids text[],
-    tool_call_id text COLLATE "C",
+    tool_result_ids text[],
     payload bytea NOT NULL,
     CONSTRAINT message_pkey PRIMARY KEY (bucket, session_key, seq),
     CONSTRAINT message_client_id_key UNIQUE (bucket, session_key, client_id),
     CONSTRAINT message_client_id_length CHECK (octet_length(client_id) <= 128),
-    CONSTRAINT message_tool_call_id_length CHECK (octet_length(tool_call_id) <= 256),
+    CONSTRAINT message_type_length CHECK (char_length(type) <= 128),
     CONSTRAINT message_payload_size CHECK (octet_length(payload) <= 4194304)
 );
 
@@ -31,9 +33,15 @@ ALTER TABLE message
     ALTER COLUMN bucket SET STATISTICS 0,
     ALTER COLUMN session_key SET STATISTICS 0;
 
--- Which results answer a tool call. It costs only the results.
-CREATE INDEX message_answer_idx ON message (bucket, session_key, tool_call_id, seq)
-    WHERE tool_call_id IS NOT NULL;
+-- Which messages hold results of a tool call: what `message.tool_result_ids` says, by the id.
+CREATE TABLE tool_result (
+    bucket smallint NOT NULL,
+    session_key uuid NOT NULL,
+    tool_call_id text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    CONSTRAINT tool_result_pkey PRIMARY KEY (bucket, session_key, tool_call_id, seq),
+    CONSTRAINT tool_result_id_length CHECK (octet_length(tool_call_id) <= 256)
+);
 
 -- What a message was before UpdateMessages changed it, valid before `effective_seq`: the next seq of the
 -- session when the change was made.
@@ -47,12 +55,13 @@ CREATE TABLE message_revision (
     kind smallint NOT NULL,
     in_context boolean NOT NULL,
     in_transcript boolean NOT NULL,
+    type text COLLATE "C",
     payload bytea NOT NULL,
     CONSTRAINT message_revision_pkey PRIMARY KEY (bucket, session_key, seq, change_no)
 );
 
--- The tool calls of messages that aren't rewound which no later result answers, and perhaps a few that
--- one answers: a result doesn't see the call of an append that commits while it waits for the lock.
+-- The tool calls of messages that aren't rewound which no result behind them, or in their message, answers,
+-- and perhaps a few that one answers: a result doesn't see the call of an append that commits while it waits for the lock.
 -- Readers therefore ask the view `waiting_tool_call` below.
 CREATE TABLE open_tool_call (
     bucket smallint NOT NULL,
@@ -122,17 +131,16 @@ CREATE INDEX hidden_span_shown_idx ON hidden_span (bucket, session_key, from_seq
 
 -- The tool results that no rewind hides.
 CREATE VIEW tool_answer AS
-SELECT m.bucket, m.session_key, m.tool_call_id, m.seq
-FROM message AS m
-WHERE m.tool_call_id IS NOT NULL
-    AND NOT EXISTS (
-        SELECT
-        FROM hidden_span AS s
-        WHERE s.bucket = m.bucket AND s.session_key = m.session_key AND s.kind = 2
-            AND m.seq BETWEEN s.from_seq AND s.to_seq
-    );
+SELECT r.bucket, r.session_key, r.tool_call_id, r.seq
+FROM tool_result AS r
+WHERE NOT EXISTS (
+    SELECT
+    FROM hidden_span AS s
+    WHERE s.bucket = r.bucket AND s.session_key = r.session_key AND s.kind = 2
+        AND r.seq BETWEEN s.from_seq AND s.to_seq
+);
 
--- The tool calls that wait for their result: no later result answers them.
+-- The tool calls that wait for their result: none in their message or behind it answers them.
 CREATE VIEW waiting_tool_call AS
 SELECT o.bucket, o.session_key, o.tool_call_id, o.seq, o.position
 FROM open_tool_call AS o
@@ -140,7 +148,7 @@ WHERE NOT EXISTS (
     SELECT
     FROM tool_answer AS a
     WHERE a.bucket = o.bucket AND a.session_key = o.session_key
-        AND a.tool_call_id = o.tool_call_id AND a.seq > o.seq
+        AND a.tool_call_id = o.tool_call_id AND a.seq >= o.seq
 );
 
 -- Offloaded messages: up to 256 in a row, compressed together. Beside them only what saves reading them: the

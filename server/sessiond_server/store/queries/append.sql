@@ -88,7 +88,8 @@ added AS MATERIALIZED (
     SELECT
         a.call_no, a.bucket, a.session_key, i.client_id, i.facts, i.payload,
         string_to_array(nullif(split_part(i.tools, chr(30), 1), ''), chr(31)) AS calls,
-        nullif(split_part(i.tools, chr(30), 2), '') AS tool_call_id,
+        string_to_array(nullif(split_part(i.tools, chr(30), 2), ''), chr(31)) AS results,
+        nullif(split_part(i.tools, chr(30), 3), '') AS type,
         (i.facts >> 16 & 2147483647)::integer AS token_count,
         (i.facts & 2) <> 0 AS in_context,
         a.next_seq - 1 + row_number() OVER (PARTITION BY a.bucket, a.session_key ORDER BY i.item_no) AS seq,
@@ -133,11 +134,21 @@ listed AS (
     WHERE s.bucket = g.bucket AND s.session_key = g.session_key
         AND h.listed_time < g.listed_time - interval '1 minute'
 ),
+result AS MATERIALIZED (
+    SELECT a.bucket, a.session_key, r.tool_call_id, a.seq
+    FROM added AS a
+    CROSS JOIN unnest(a.results) AS r (tool_call_id)
+    WHERE a.results IS NOT NULL
+),
+resulted AS (
+    INSERT INTO tool_result (bucket, session_key, tool_call_id, seq)
+    SELECT bucket, session_key, tool_call_id, seq
+    FROM result
+),
 answered AS (
     DELETE FROM open_tool_call AS o
-    USING added AS a
-    WHERE a.tool_call_id IS NOT NULL
-        AND o.bucket = a.bucket AND o.session_key = a.session_key AND o.tool_call_id = a.tool_call_id
+    USING result AS r
+    WHERE o.bucket = r.bucket AND o.session_key = r.session_key AND o.tool_call_id = r.tool_call_id
 ),
 opened AS (
     INSERT INTO open_tool_call (bucket, session_key, tool_call_id, seq, position)
@@ -147,20 +158,20 @@ opened AS (
     WHERE a.calls IS NOT NULL
         AND NOT EXISTS (
             SELECT
-            FROM added AS r
+            FROM result AS r
             WHERE r.bucket = a.bucket AND r.session_key = a.session_key
-                AND r.tool_call_id = c.tool_call_id AND r.seq > a.seq
+                AND r.tool_call_id = c.tool_call_id AND r.seq >= a.seq
         )
 ),
 stored AS (
     INSERT INTO message (
         bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
-        client_id, tool_call_ids, tool_call_id, payload
+        client_id, type, tool_call_ids, tool_result_ids, payload
     )
     SELECT
         bucket, session_key, seq, create_time, token_count,
         ((facts >> 8) & 255)::smallint, ((facts >> 2) & 63)::smallint, in_context, (facts & 1) <> 0,
-        $10::boolean, client_id, calls, tool_call_id, payload
+        $10::boolean, client_id, type, calls, results, payload
     FROM added
 )
 SELECT call_no, min(seq) FROM added GROUP BY call_no;

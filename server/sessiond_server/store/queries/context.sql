@@ -26,8 +26,8 @@ ORDER BY rewind_id;
 
 -- name: context_page
 -- A page of the context in its order: $3 … $5 the segments (from, to, whether it is a summary), $6 only
--- messages in these roles, $7 of these kinds, $8 the size, $9 how many bytes at most. A row without a seq
--- says that there is nothing; each says where the offload border was then.
+-- messages in these roles, $7 of these kinds, $8 of these types, $9 the size, $10 how many bytes at most. A
+-- row without a seq says that there is nothing; each says where the offload border was then.
 SELECT m.segment, m.seq, m.create_time, m.summary, m.payload, m.available, h.offloaded_before_seq
 FROM session_head AS h
 LEFT JOIN LATERAL (
@@ -47,14 +47,15 @@ LEFT JOIN LATERAL (
                 AND m.summary = g.summary AND m.in_context
                 AND ($6::smallint[] IS NULL OR m.role = ANY($6))
                 AND ($7::smallint[] IS NULL OR m.kind = ANY($7))
+                AND ($8::text[] IS NULL OR coalesce(m.type, '') = ANY($8))
             ORDER BY m.seq :direction
-            LIMIT $8
+            LIMIT $9
         ) AS m
         ORDER BY g.segment, m.seq :direction
-        LIMIT $8
+        LIMIT $9
     ) AS m
     WINDOW page AS (ORDER BY m.segment, m.seq :direction ROWS UNBOUNDED PRECEDING)
-) AS m ON m.place = 1 OR m.bytes <= $9
+) AS m ON m.place = 1 OR m.bytes <= $10
 WHERE h.bucket = $1 AND h.session_key = $2
 ORDER BY m.segment, m.seq :direction;
 
@@ -96,10 +97,10 @@ ORDER BY segment, seq;
 
 -- name: context_outline
 -- The context without its contents: for limits, plans and checks. Segments come in the order of reading.
-SELECT g.segment, m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
+SELECT g.segment, m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_result_ids
 FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) WITH ORDINALITY AS g (low, high, summary, segment)
 CROSS JOIN LATERAL (
-    SELECT m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
+    SELECT m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_result_ids
     FROM message AS m
     WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq BETWEEN g.low AND g.high
         AND m.summary = g.summary AND m.in_context
@@ -111,12 +112,12 @@ LIMIT $6;
 
 -- name: context_outline_as_of
 -- The same as of message $6.
-SELECT g.segment, m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_call_id
+SELECT g.segment, m.seq, m.summary, m.role, m.token_count, m.tool_call_ids, m.tool_result_ids
 FROM unnest($3::bigint[], $4::bigint[], $5::boolean[]) WITH ORDINALITY AS g (low, high, summary, segment)
 CROSS JOIN LATERAL (
     SELECT
         m.seq, m.summary, m.role, coalesce(r.token_count, m.token_count) AS token_count,
-        m.tool_call_ids, m.tool_call_id
+        m.tool_call_ids, m.tool_result_ids
     FROM message AS m
     LEFT JOIN LATERAL (
         SELECT r.token_count, r.in_context
@@ -296,7 +297,7 @@ WHERE c.bucket = $1 AND c.session_key = $2 AND c.summary_seq > $4 AND c.revert_t
             SELECT
             FROM message AS m
             CROSS JOIN unnest(m.tool_call_ids) AS call (id)
-            JOIN message AS r
+            JOIN tool_result AS r
                 ON r.bucket = $1 AND r.session_key = $2 AND r.tool_call_id = call.id COLLATE "C"
             WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq > $3 AND m.seq <= $4
                 AND r.seq BETWEEN c.from_seq AND c.to_seq AND r.seq > m.seq

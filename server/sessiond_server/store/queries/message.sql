@@ -1,7 +1,7 @@
 -- name: list_messages
 -- A page of the log, without the ranges that the caller skips: $3, $4 the ranges to read in order, $5 only
--- the transcript, $6 roles, $7 kinds, $8 the size, $9 how many bytes at most. `available` counts what
--- there is, up to the size, so that a page cut by its bytes says that there is more. A row without a seq
+-- the transcript, $6 roles, $7 kinds, $8 types, $9 the size, $10 how many bytes at most. `available` counts
+-- what there is, up to the size, so that a page cut by its bytes says that there is more. A row without a seq
 -- says that there is nothing; each says where the offload border was then.
 SELECT m.seq, m.create_time, m.summary, m.payload, m.available, m.segment, h.offloaded_before_seq
 FROM session_head AS h
@@ -21,14 +21,15 @@ LEFT JOIN LATERAL (
                 AND (m.in_transcript OR NOT $5::boolean)
                 AND ($6::smallint[] IS NULL OR m.role = ANY($6))
                 AND ($7::smallint[] IS NULL OR m.kind = ANY($7))
+                AND ($8::text[] IS NULL OR coalesce(m.type, '') = ANY($8))
             ORDER BY m.seq :direction
-            LIMIT $8
+            LIMIT $9
         ) AS m
         ORDER BY r.place, m.seq :direction
-        LIMIT $8
+        LIMIT $9
     ) AS m
     WINDOW page AS (ORDER BY m.seq :direction ROWS UNBOUNDED PRECEDING)
-) AS m ON m.place = 1 OR m.bytes <= $9
+) AS m ON m.place = 1 OR m.bytes <= $10
 WHERE h.bucket = $1 AND h.session_key = $2
 ORDER BY m.seq :direction;
 
@@ -122,18 +123,18 @@ WHERE bucket = $1 AND session_key = $2 AND seq = ANY($3::bigint[]);
 
 -- name: messages_to_update
 -- The current versions, in order.
-SELECT seq, create_time, token_count, kind, in_context, in_transcript, summary, payload
+SELECT seq, create_time, token_count, kind, in_context, in_transcript, type, summary, payload
 FROM message
 WHERE bucket = $1 AND session_key = $2 AND seq = ANY($3::bigint[]);
 
 -- name: save_revisions
 -- The versions that UpdateMessages replaces, for contexts as of an earlier seq.
 INSERT INTO message_revision (
-    bucket, session_key, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript,
+    bucket, session_key, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript, type,
     payload
 )
 SELECT
-    m.bucket, m.session_key, m.seq, $4, $5, m.token_count, m.kind, m.in_context, m.in_transcript,
+    m.bucket, m.session_key, m.seq, $4, $5, m.token_count, m.kind, m.in_context, m.in_transcript, m.type,
     m.payload
 FROM message AS m
 WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = ANY($3::bigint[]);
@@ -142,10 +143,10 @@ WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = ANY($3::bigint[]);
 -- The new versions.
 UPDATE message AS m
 SET token_count = u.token_count, kind = u.kind, in_context = u.in_context,
-    in_transcript = u.in_transcript, payload = u.payload
+    in_transcript = u.in_transcript, type = u.type, payload = u.payload
 FROM unnest(
-    $3::bigint[], $4::integer[], $5::smallint[], $6::boolean[], $7::boolean[], $8::bytea[]
-) AS u (seq, token_count, kind, in_context, in_transcript, payload)
+    $3::bigint[], $4::integer[], $5::smallint[], $6::boolean[], $7::boolean[], $8::text[], $9::bytea[]
+) AS u (seq, token_count, kind, in_context, in_transcript, type, payload)
 WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = u.seq;
 
 -- name: open_tool_calls
@@ -178,5 +179,5 @@ WHERE m.bucket = $1 AND m.session_key = $2 AND m.tool_call_ids IS NOT NULL
         SELECT
         FROM tool_answer AS a
         WHERE a.bucket = m.bucket AND a.session_key = m.session_key
-            AND a.tool_call_id = c.tool_call_id AND a.seq > m.seq
+            AND a.tool_call_id = c.tool_call_id AND a.seq >= m.seq
     );

@@ -97,7 +97,7 @@ CROSS JOIN LATERAL (
 
 -- name: revisions_valid
 -- Messages as they were right after message $5, where they have been changed since.
-SELECT DISTINCT ON (seq) seq, token_count, kind, in_context, in_transcript, payload
+SELECT DISTINCT ON (seq) seq, token_count, kind, in_context, in_transcript, type, payload
 FROM message_revision
 WHERE bucket = $1 AND session_key = $2 AND seq BETWEEN $3 AND $4 AND effective_seq > $5
 ORDER BY seq, change_no;
@@ -150,8 +150,8 @@ WHERE bucket = $1 AND session_key = $2;
 -- name: messages_to_offload
 -- The next messages from a seq on, as many as fit a segment.
 SELECT
-    seq, create_time, token_count, role, kind, in_context, in_transcript, summary, client_id, tool_call_ids,
-    tool_call_id, payload
+    seq, create_time, token_count, role, kind, in_context, in_transcript, summary, client_id, type,
+    tool_call_ids, tool_result_ids, payload
 FROM (
     SELECT m.*, sum(octet_length(m.payload)) OVER (ORDER BY m.seq ROWS UNBOUNDED PRECEDING) AS bytes
     FROM (
@@ -186,6 +186,18 @@ WITH closed AS (
     DELETE FROM open_tool_call
     WHERE bucket = $1 AND session_key = $2 AND seq >= $3 AND seq < $4
 ),
+results AS (
+    DELETE FROM tool_result AS r
+    USING (
+        SELECT m.seq, t.tool_call_id
+        FROM message AS m
+        CROSS JOIN unnest(m.tool_result_ids) AS t (tool_call_id)
+        WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq >= $3 AND m.seq < $4
+            AND m.tool_result_ids IS NOT NULL
+    ) AS m
+    WHERE r.bucket = $1 AND r.session_key = $2 AND r.tool_call_id = m.tool_call_id COLLATE "C"
+        AND r.seq = m.seq
+),
 gone AS (
     DELETE FROM message
     WHERE bucket = $1 AND session_key = $2 AND seq >= $3 AND seq < $4
@@ -215,21 +227,35 @@ DELETE FROM message_segment
 WHERE bucket = $1 AND session_key = $2 AND first_seq >= $3;
 
 -- name: insert_messages
--- Messages with all their columns, as they were; the ids of tool calls come joined.
+-- Messages with all their columns, as they were; the ids of tool calls and of results come joined.
+WITH added AS MATERIALIZED (
+    SELECT
+        m.seq, m.create_time, m.token_count, m.role, m.kind, m.in_context, m.in_transcript, m.summary,
+        m.client_id, m.type, string_to_array(m.calls, chr(31)) AS calls,
+        string_to_array(m.results, chr(31)) AS results, m.payload
+    FROM unnest(
+        $3::bigint[], $4::timestamptz[], $5::integer[], $6::smallint[], $7::smallint[], $8::boolean[],
+        $9::boolean[], $10::boolean[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bytea[]
+    ) AS m (
+        seq, create_time, token_count, role, kind, in_context, in_transcript, summary, client_id, type, calls,
+        results, payload
+    )
+),
+resulted AS (
+    INSERT INTO tool_result (bucket, session_key, tool_call_id, seq)
+    SELECT $1, $2, r.tool_call_id, a.seq
+    FROM added AS a
+    CROSS JOIN unnest(a.results) AS r (tool_call_id)
+    WHERE a.results IS NOT NULL
+)
 INSERT INTO message (
     bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
-    client_id, tool_call_ids, tool_call_id, payload
+    client_id, type, tool_call_ids, tool_result_ids, payload
 )
 SELECT
-    $1, $2, m.seq, m.create_time, m.token_count, m.role, m.kind, m.in_context, m.in_transcript, m.summary,
-    m.client_id, string_to_array(m.tool_call_ids, chr(31)), m.tool_call_id, m.payload
-FROM unnest(
-    $3::bigint[], $4::timestamptz[], $5::integer[], $6::smallint[], $7::smallint[], $8::boolean[],
-    $9::boolean[], $10::boolean[], $11::text[], $12::text[], $13::text[], $14::bytea[]
-) AS m (
-    seq, create_time, token_count, role, kind, in_context, in_transcript, summary, client_id, tool_call_ids,
-    tool_call_id, payload
-);
+    $1, $2, seq, create_time, token_count, role, kind, in_context, in_transcript, summary, client_id, type,
+    calls, results, payload
+FROM added;
 
 -- name: set_border
 -- Appends look at the head alone.
@@ -262,13 +288,13 @@ LIMIT $4;
 -- name: save_offloaded_revisions
 -- As save_revisions, of messages that are in segments.
 INSERT INTO message_revision (
-    bucket, session_key, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript,
+    bucket, session_key, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript, type,
     payload
 )
-SELECT $1, $2, r.seq, $3, $4, r.token_count, r.kind, r.in_context, r.in_transcript, r.payload
+SELECT $1, $2, r.seq, $3, $4, r.token_count, r.kind, r.in_context, r.in_transcript, r.type, r.payload
 FROM unnest(
-    $5::bigint[], $6::integer[], $7::smallint[], $8::boolean[], $9::boolean[], $10::bytea[]
-) AS r (seq, token_count, kind, in_context, in_transcript, payload);
+    $5::bigint[], $6::integer[], $7::smallint[], $8::boolean[], $9::boolean[], $10::text[], $11::bytea[]
+) AS r (seq, token_count, kind, in_context, in_transcript, type, payload);
 
 -- name: first_versions
 -- Messages as they were first, where they have been changed.

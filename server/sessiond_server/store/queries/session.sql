@@ -209,6 +209,10 @@ calls AS (
     DELETE FROM open_tool_call AS t USING gone
     WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
+results AS (
+    DELETE FROM tool_result AS t USING gone
+    WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
+),
 compactions AS (
     DELETE FROM compaction AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
 ),
@@ -287,6 +291,9 @@ revisions AS (
 calls AS (
     DELETE FROM open_tool_call WHERE bucket = $1 AND session_key = $2
 ),
+results AS (
+    DELETE FROM tool_result WHERE bucket = $1 AND session_key = $2
+),
 compactions AS (
     DELETE FROM compaction WHERE bucket = $1 AND session_key = $2
 ),
@@ -340,13 +347,14 @@ WHERE bucket = $1 AND session_key = $2;
 WITH messages AS (
     INSERT INTO message (
         bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript,
-        summary, client_id, tool_call_ids, tool_call_id, payload
+        summary, client_id, type, tool_call_ids, tool_result_ids, payload
     )
     SELECT
         $3, $4, m.seq, m.create_time, coalesce(r.token_count, m.token_count), m.role,
         coalesce(r.kind, m.kind), coalesce(r.in_context, m.in_context),
         coalesce(r.in_transcript, m.in_transcript), m.summary, m.client_id,
-        m.tool_call_ids, m.tool_call_id, coalesce(r.payload, m.payload)
+        CASE WHEN r.seq IS NULL THEN m.type ELSE r.type END, m.tool_call_ids, m.tool_result_ids,
+        coalesce(r.payload, m.payload)
     FROM message AS m
     LEFT JOIN LATERAL (
         SELECT *
@@ -359,10 +367,16 @@ WITH messages AS (
     WHERE m.bucket = $1 AND m.session_key = $2 AND ($5::bigint IS NULL OR m.seq <= $5)
     RETURNING in_context, token_count, tool_call_ids
 ),
+results AS (
+    INSERT INTO tool_result (bucket, session_key, tool_call_id, seq)
+    SELECT $3, $4, tool_call_id, seq
+    FROM tool_result
+    WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR seq <= $5)
+),
 revisions AS (
     INSERT INTO message_revision
     SELECT
-        $3, $4, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript, payload
+        $3, $4, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript, type, payload
     FROM message_revision
     WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR effective_seq <= $5)
 ),

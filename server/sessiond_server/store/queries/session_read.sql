@@ -111,6 +111,12 @@ LEFT JOIN LATERAL (
 ) AS m ON true
 ORDER BY k.place, m.opening, m.seq DESC;
 
+-- name: longer_beginnings
+-- More of messages whose beginning shows nothing.
+SELECT m.bucket, m.session_key, m.seq, substring(m.payload FROM 1 FOR 65536) AS beginning
+FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS k (bucket, session_key, seq)
+JOIN message AS m USING (bucket, session_key, seq);
+
 -- name: continued
 -- A session, the one that it continues, the one that that continues, and so on, $4 at most. With an owner
 -- ($5) it ends before somebody else's.

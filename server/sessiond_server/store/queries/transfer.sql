@@ -181,7 +181,8 @@ WITH added AS MATERIALIZED (
         $1::smallint AS bucket, $2::uuid AS session_key, i.seq, i.create_time, i.summary, i.client_id, i.facts,
         i.payload,
         string_to_array(nullif(split_part(i.tools, chr(30), 1), ''), chr(31)) AS calls,
-        nullif(split_part(i.tools, chr(30), 2), '') AS tool_call_id,
+        string_to_array(nullif(split_part(i.tools, chr(30), 2), ''), chr(31)) AS results,
+        nullif(split_part(i.tools, chr(30), 3), '') AS type,
         (i.facts >> 16 & 2147483647)::integer AS token_count,
         (i.facts & 2) <> 0 AS in_context
     FROM unnest(
@@ -208,11 +209,21 @@ grown AS (
     ) AS g
     WHERE h.bucket = $1 AND h.session_key = $2
 ),
+result AS MATERIALIZED (
+    SELECT a.bucket, a.session_key, r.tool_call_id, a.seq
+    FROM added AS a
+    CROSS JOIN unnest(a.results) AS r (tool_call_id)
+    WHERE a.results IS NOT NULL
+),
+resulted AS (
+    INSERT INTO tool_result (bucket, session_key, tool_call_id, seq)
+    SELECT bucket, session_key, tool_call_id, seq
+    FROM result
+),
 answered AS (
     DELETE FROM open_tool_call AS o
-    USING added AS a
-    WHERE a.tool_call_id IS NOT NULL
-        AND o.bucket = a.bucket AND o.session_key = a.session_key AND o.tool_call_id = a.tool_call_id
+    USING result AS r
+    WHERE o.bucket = r.bucket AND o.session_key = r.session_key AND o.tool_call_id = r.tool_call_id
 ),
 opened AS (
     INSERT INTO open_tool_call (bucket, session_key, tool_call_id, seq, position)
@@ -222,18 +233,18 @@ opened AS (
     WHERE a.calls IS NOT NULL
         AND NOT EXISTS (
             SELECT
-            FROM added AS r
-            WHERE r.tool_call_id = c.tool_call_id AND r.seq > a.seq
+            FROM result AS r
+            WHERE r.tool_call_id = c.tool_call_id AND r.seq >= a.seq
         )
 )
 INSERT INTO message (
     bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript, summary,
-    client_id, tool_call_ids, tool_call_id, payload
+    client_id, type, tool_call_ids, tool_result_ids, payload
 )
 SELECT
     bucket, session_key, seq, create_time, token_count,
     ((facts >> 8) & 255)::smallint, ((facts >> 2) & 63)::smallint, in_context, (facts & 1) <> 0,
-    summary, client_id, calls, tool_call_id, payload
+    summary, client_id, type, calls, results, payload
 FROM added;
 
 -- name: known_revisions
@@ -246,14 +257,14 @@ JOIN message_revision AS r
 -- name: import_revisions
 -- Earlier versions of messages.
 INSERT INTO message_revision (
-    bucket, session_key, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript,
+    bucket, session_key, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript, type,
     payload
 )
 SELECT
     $1, $2, i.seq, i.change_no, i.effective_seq, (i.facts >> 16 & 2147483647)::integer,
-    ((i.facts >> 2) & 63)::smallint, (i.facts & 2) <> 0, (i.facts & 1) <> 0, i.payload
-FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])
-    AS i (seq, change_no, effective_seq, facts, payload);
+    ((i.facts >> 2) & 63)::smallint, (i.facts & 2) <> 0, (i.facts & 1) <> 0, i.type, i.payload
+FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::bytea[])
+    AS i (seq, change_no, effective_seq, facts, type, payload);
 
 -- name: import_compaction
 -- A compaction as it was recorded elsewhere.

@@ -91,20 +91,14 @@ class Painter:
     def _turn(self, turn: Turn) -> Iterator[Text]:
         message = turn.message
         bar = "dim" if message.rewound else _STYLES.get(message.role, "white")
-        rows = [self._heading(message, bar)]
-        body = self._body(message)
-        rows += [self._row(0, bar, line) for line in body]
-        if body and turn.calls:
-            rows.append(self._row(0, bar, Text()))
-        for call in turn.calls:
-            rows += self._call(call, bar)
-        for row in rows:
+        for row in (self._heading(turn, bar), *self._body(turn, bar)):
             if message.rewound:
                 row.stylize("dim")
             yield row
 
-    def _heading(self, message: pb.Message, bar: str) -> Text:
-        label = Text.assemble((_label(message), f"bold {bar}"), self._mark)
+    def _heading(self, turn: Turn, bar: str) -> Text:
+        message = turn.message
+        label = Text.assemble((_label(turn), f"bold {bar}"), self._mark)
         for mark in marks(message):
             label.append(f"  {mark}", style="dim")
         when = local(message.origin_time) or local(message.create_time)
@@ -114,19 +108,42 @@ class Painter:
             label.append(" " * space).append(when, style="dim")
         return self._row(message.seq, bar, label)
 
-    def _body(self, message: pb.Message) -> list[Text]:
-        if message.role == pb.ROLE_TOOL:
-            return self._result_lines(message, self._width)
-        lines: list[Text] = []
-        if message.reasoning:
-            lines += [*self._reasoning(message.reasoning), Text()]
-        for text in _texts(message):
-            lines += self._wrapped(markdown_lines(text), 0)
-        if message.role in (pb.ROLE_SYSTEM, pb.ROLE_DEVELOPER):
-            lines = self._cut(lines, _SYSTEM_LINES)
-        if lines and not lines[-1]:
+    def _body(self, turn: Turn, bar: str) -> Iterator[Text]:
+        """The rows of the parts in their order, a blank one where calls begin or end."""
+        calls = iter(turn.calls)
+        called = None
+        for place, part in enumerate(turn.message.parts):
+            if place in turn.moved:
+                continue
+            is_call = part.HasField("tool_call")
+            if is_call:
+                rows = list(self._call(next(calls), bar))
+            else:
+                rows = [self._row(0, bar, line) for line in self._part(turn, place)]
+            if rows and called is not None and (called != is_call or part.HasField("text")):
+                yield self._row(0, bar, Text())
+            yield from rows
+            called = is_call if rows else called
+        if called is None:
+            yield self._row(0, bar, Text("(no text)", style="dim"))
+
+    def _part(self, turn: Turn, place: int) -> list[Text]:
+        """The lines of a part that calls no tool."""
+        message, part = turn.message, turn.message.parts[place]
+        if part.HasField("reasoning"):
+            return self._reasoning(part.reasoning.text) if part.reasoning.text else []
+        if part.HasField("tool_result"):
+            lines = self._result_lines(part.tool_result, self._width)
+            if message.role == pb.ROLE_TOOL and place == _first_shown(turn):
+                return lines  # the heading names it
+            name = one_line(part.tool_result.tool_name) or "a tool"
+            return [Text(f"↳ result of {name}{_failed(part.tool_result)}", style="dim"), *lines]
+        lines = self._wrapped(markdown_lines(_shown(part)), 0)
+        while lines and not lines[-1]:
             lines.pop()
-        return lines or ([] if message.tool_calls else [Text("(no text)", style="dim")])
+        if message.role in (pb.ROLE_SYSTEM, pb.ROLE_DEVELOPER):
+            return self._cut(lines, _SYSTEM_LINES)
+        return lines
 
     def _reasoning(self, reasoning: str) -> list[Text]:
         lines = self._cut(self._wrapped(markdown_lines(reasoning), 2), _REASONING_LINES)
@@ -146,7 +163,7 @@ class Painter:
             return
         arrow = ("✗ ", "bold red") if call.result.is_error else ("↳ ", _STYLES[pb.ROLE_TOOL])
         for position, line in enumerate(self._result_lines(call.result, self._width - 4)):
-            seq = 0 if position else call.result.seq
+            seq = 0 if position else call.result_seq
             lead = ("  ", "") if position else arrow
             yield self._row(seq, bar, Text.assemble("  ", lead, line))
 
@@ -158,10 +175,10 @@ class Painter:
         body = wrap(json_lines(call.arguments, self._width - 4), self._width - 4, self._console)
         return [name, *(Text.assemble("    ", line) for line in self._cut(body, _ARGUMENT_LINES))]
 
-    def _result_lines(self, result: pb.Message, width: int) -> list[Text]:
+    def _result_lines(self, result: pb.ToolResult, width: int) -> list[Text]:
         lines: list[Line] = []
-        for text in _texts(result):
-            lines += json_lines(text, width)
+        for part in result.parts:
+            lines += json_lines(_shown(part), width)
         wrapped = wrap(lines, width, self._console) or [Text("(empty)", style="dim")]
         return self._cut(wrapped, _RESULT_LINES)
 
@@ -172,7 +189,7 @@ class Painter:
         head = Text.assemble((title, f"bold {_FOLD_STYLE}"))
         head.append(f"  seq {span(first, last)}, summary {fold.compaction.id}", style="dim")
         yield self._row(first, _FOLD_STYLE, head)
-        texts = _texts(fold.summary) if fold.summary else []
+        texts = map(_shown, fold.summary.parts) if fold.summary else []
         summary = [line for text in texts for line in self._wrapped(markdown_lines(text), 2)]
         for line in self._cut(summary, _SUMMARY_LINES):
             line.stylize("italic")
@@ -205,19 +222,19 @@ class Painter:
         return row
 
 
-def _texts(message: pb.Message) -> list[str]:
-    texts = [message.text] if message.text else []
-    return [*texts, *(_part(part) for part in message.parts)]
-
-
-def _part(part: pb.Part) -> str:
+def _shown(part: pb.Part) -> str:
+    """A part of what was said, as text."""
     match part.WhichOneof("content"):
         case "text":
             return part.text
         case "json":
             return part.json
+        case "refusal":
+            return part.refusal
         case "image":
             return f"[image {_media(part.image)}]"
+        case "audio":
+            return f"[audio {_media(part.audio)}]"
         case "file":
             return f"[file {_media(part.file)}]"
         case _:
@@ -230,14 +247,21 @@ def _media(media: pb.Media) -> str:
     return " ".join(word for word in (media.name, media.mime_type, source) if word)
 
 
-def _for_model(message: pb.Message) -> bool:
-    return message.in_context or not message.HasField("in_context")
+def _first_shown(turn: Turn) -> int:
+    """The place of the first part that doesn't stand elsewhere."""
+    return next(place for place in range(len(turn.message.parts) + 1) if place not in turn.moved)
 
 
-def _label(message: pb.Message) -> str:
+def _failed(result: pb.ToolResult) -> str:
+    return "  failed" if result.is_error else ""
+
+
+def _label(turn: Turn) -> str:
+    message = turn.message
     role = pb.Role.Name(message.role).removeprefix("ROLE_").lower()
     if message.role == pb.ROLE_TOOL:
-        return f"result of {one_line(message.tool_name) or 'a tool'}"
+        parts = message.parts[_first_shown(turn) :]
+        return f"result of {one_line(parts[0].tool_result.tool_name if parts else '') or 'a tool'}"
     return f"{role} {one_line(message.name)}".rstrip()
 
 
@@ -253,10 +277,12 @@ def marks(message: pb.Message) -> Iterator[str]:
     """What is particular about a message, in words."""
     if message.kind not in (pb.MESSAGE_KIND_UNSPECIFIED, pb.MESSAGE_KIND_NORMAL):
         yield pb.MessageKind.Name(message.kind).removeprefix("MESSAGE_KIND_").lower()
+    if message.type:
+        yield one_line(message.type)
     if message.rewound:
         yield "rewound"
-    seen = _SEEN[_for_model(message), for_people(message)]
+    seen = _SEEN[not message.hidden_from_model, for_people(message)]
     if seen:
         yield seen
-    if message.role == pb.ROLE_TOOL and message.is_error:
+    if message.role == pb.ROLE_TOOL and any(p.tool_result.is_error for p in message.parts):
         yield "failed"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sessiond import Event
+from sessiond import Event, message, reasoning, tool_call
 from sessiond.cli.render.json_text import completed
-from sessiond.v1.feed_service_pb2 import DraftChanged
-from sessiond.v1.message_pb2 import ROLE_ASSISTANT, Message, ToolCall
+from sessiond.v1.feed_service_pb2 import DraftChanged, DraftDelta
+from sessiond.v1.message_pb2 import Message, Part
 
 _KEPT = 6_000
 """Characters of a text that are kept at least, its last: what a terminal shows."""
@@ -30,45 +30,49 @@ class Growing:
 
 
 @dataclass
-class _Call:
+class _Part:
+    """A part that grows, of the kind that its deltas say."""
+
+    kind: str
+    text: Growing = field(default_factory=Growing)
     id: str = ""
     name: str = ""
-    arguments: Growing = field(default_factory=Growing)
 
-    def so_far(self) -> ToolCall:
-        """The call with its arguments as valid JSON where that can be."""
-        written = self.arguments.text
-        arguments = written if self.arguments.cut else completed(written) or written
-        return ToolCall(id=self.id, name=self.name, arguments=arguments)
+    def add(self, delta: DraftDelta) -> None:
+        if self.kind == "tool_call":
+            self.id = delta.tool_call.id or self.id
+            self.name = delta.tool_call.name or self.name
+            self.text.add(delta.tool_call.arguments)
+        else:
+            self.text.add(getattr(delta, self.kind))
+
+    def so_far(self) -> Part:
+        """The part; a call has its arguments as valid JSON where that can be."""
+        written = self.text.text
+        if self.kind == "tool_call":
+            arguments = written if self.text.cut else completed(written) or written
+            return tool_call(self.id, self.name, arguments)
+        if self.kind == "reasoning":
+            return reasoning(written)
+        return Part(refusal=written) if self.kind == "refusal" else Part(text=written)
 
 
 @dataclass
 class Draft:
     """What was written of a message so far."""
 
-    reasoning: Growing = field(default_factory=Growing)
-    text: Growing = field(default_factory=Growing)
-    calls: dict[int, _Call] = field(default_factory=dict)
+    parts: dict[int, _Part] = field(default_factory=dict)
 
     def add(self, changed: DraftChanged) -> None:
         """Adds what was written since."""
         for delta in changed.deltas:
-            self.reasoning.add(delta.reasoning)
-            self.text.add(delta.text)
-            if delta.HasField("tool_call"):
-                call = self.calls.setdefault(delta.tool_call.index, _Call())
-                call.id = delta.tool_call.id or call.id
-                call.name = delta.tool_call.name or call.name
-                call.arguments.add(delta.tool_call.arguments)
+            kind = delta.WhichOneof("delta")
+            if kind is not None:
+                self.parts.setdefault(delta.part_index, _Part(kind)).add(delta)
 
     def message(self) -> Message:
         """The message so far."""
-        return Message(
-            role=ROLE_ASSISTANT,
-            reasoning=self.reasoning.text,
-            text=self.text.text,
-            tool_calls=[self.calls[index].so_far() for index in sorted(self.calls)],
-        )
+        return message("assistant", *(self.parts[place].so_far() for place in sorted(self.parts)))
 
 
 class Drafts:

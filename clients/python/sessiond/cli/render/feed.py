@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from sessiond import Event
+from sessiond import Event, text_of, tool_calls_of
 from sessiond.cli.output import enum_name
 from sessiond.cli.render.conversation import Painter, Style, marks
 from sessiond.cli.render.pairs import Call, Turn, pair
@@ -38,6 +38,8 @@ _COLOURS = (
     "bright_red",
     "bright_green",
 )
+_EMPTY_PART = 2
+"""Bytes of a part that is begun and holds nothing."""
 _LONGEST_ID = 24
 _ID_ENDS = 8
 
@@ -102,8 +104,8 @@ class FeedPainter:
     def draft(self, session_id: str, message: Message) -> Iterator[Text]:
         """The lines of a message that is being written, so far."""
         shown = self._sessions.get(session_id) or self._first_seen(session_id)
-        lines = shown.drafting.block(Turn(message, [Call(it) for it in message.tool_calls]))
-        begun = message.text or message.reasoning or message.tool_calls
+        lines = shown.drafting.block(Turn(message, [Call(it) for it in tool_calls_of(message)]))
+        begun = any(part.ByteSize() > _EMPTY_PART for part in message.parts)
         yield from self._marked(shown, lines if begun else islice(lines, 1))
 
     def remark(self, words: str) -> Iterator[Text]:
@@ -135,24 +137,32 @@ class FeedPainter:
             yield from self._turn(session_id, shown, item)
 
     def _turn(self, session_id: str, shown: _Shown, turn: Turn) -> Iterator[Text]:
-        message = turn.message
-        asked = shown.waiting.pop(message.tool_call_id, None) if message.tool_call_id else None
-        if asked and self._bottom and self._bottom[:2] == (session_id, asked[0]):
-            call = Call(asked[1].call, message)
-            repeated = self._bottom[2] != message.tool_call_id
-            self._bottom = (*self._bottom[:2], message.tool_call_id)
-            lines = shown.painter.answer(call, repeated)
-        else:
-            if asked and not message.tool_name:
-                message.tool_name = asked[1].call.name
-            yield from self._gap(after_event=False)
-            lines = shown.painter.block(turn)
-            last = turn.calls[-1].call.id if turn.calls else ""
-            self._bottom = (session_id, message.seq, last)
+        yield from self._answers(session_id, shown, turn)
+        if turn.is_empty:
+            return
+        yield from self._gap(after_event=False)
+        last = turn.calls[-1].call.id if turn.calls else ""
+        self._bottom = (session_id, turn.message.seq, last)
         for call in turn.calls:
             if call.result is None:
-                shown.waiting[call.call.id] = (message.seq, call)
-        yield from self._marked(shown, lines)
+                shown.waiting[call.call.id] = (turn.message.seq, call)
+        yield from self._marked(shown, shown.painter.block(turn))
+
+    def _answers(self, session_id: str, shown: _Shown, turn: Turn) -> Iterator[Text]:
+        """The results that stand beneath the turn at the bottom, which holds their calls."""
+        for place, part in enumerate(turn.message.parts):
+            result, id = part.tool_result, part.tool_result.tool_call_id
+            asked = shown.waiting.pop(id, None) if id and place not in turn.moved else None
+            if asked is None:
+                continue
+            if self._bottom and self._bottom[:2] == (session_id, asked[0]):
+                repeated = self._bottom[2] != id
+                self._bottom = (*self._bottom[:2], id)
+                turn.moved.add(place)
+                call = Call(asked[1].call, result, turn.message.seq)
+                yield from self._marked(shown, shown.painter.answer(call, repeated))
+            elif not result.tool_name:
+                result.tool_name = asked[1].call.name
 
     def _event(self, session_id: str, shown: _Shown, event: Event) -> Iterator[Text]:
         said = self._words(shown, event)
@@ -243,7 +253,7 @@ def _child(made: Any) -> tuple[str, str]:
 
 def _reminder(made: Any) -> tuple[str, str]:
     change = enum_name(ReminderChange.DESCRIPTOR, made.change)
-    what = made.reminder.type or made.reminder.message.text or made.reminder.comment
+    what = made.reminder.type or text_of(made.reminder.message) or made.reminder.comment
     named = f"reminder {made.reminder.id}" + (f" ({one_line(what)[:40]})" if what else "")
     due = local_with_zone(made.reminder.trigger_time)
     if made.reminder.state == REMINDER_STATE_PENDING:

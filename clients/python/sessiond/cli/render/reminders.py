@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from google.protobuf.duration_pb2 import Duration
 from rich.text import Text
 
+from sessiond import text_of
 from sessiond.cli.output import enum_name
 from sessiond.cli.render.columns import columns
 from sessiond.cli.render.prose import one_line
@@ -67,7 +68,7 @@ def reminder_lines(reminder: Reminder) -> Iterator[Text]:
         "state": _state(reminder),
         "due": local_with_zone(reminder.trigger_time),
         "every": _every(reminder.interval),
-        "message": one_line(reminder.message.text),
+        "message": one_line(text_of(reminder.message)),
         "comment": one_line(reminder.comment),
         "fired": str(reminder.fired_count or ""),
         "missed": str(reminder.missed_count or ""),
@@ -80,7 +81,7 @@ def reminder_lines(reminder: Reminder) -> Iterator[Text]:
 
 
 def _what(reminder: Reminder) -> str:
-    return reminder.message.text or reminder.comment
+    return text_of(reminder.message) or reminder.comment
 
 
 def _state(reminder: Reminder) -> str:

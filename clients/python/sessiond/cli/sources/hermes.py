@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sessiond import v1
-from sessiond._openai import fitted, from_openai
+from sessiond import tool_calls_of, tool_results_of, v1
 from sessiond.cli.openai_files import FormatError
 from sessiond.cli.sources import making
 from sessiond.cli.sources.making import Clock, Extras, Report
 from sessiond.cli.sources.sqlite_file import Database, Row
+from sessiond.dialects.openai_chat import fitted, from_openai
 
 SYSTEM = "hermes"
 FIRST_VERSION = 6
@@ -247,7 +247,7 @@ class _Session:
         rows = self._database.rows("messages", "id", session_id=self._row["id"])
         for seq, row in enumerate(rows, 1):
             message = _Message(row, self._report).made()
-            self._calls += len(message.tool_calls)
+            self._calls += len(tool_calls_of(message))
             nanos = making.nanoseconds(row.get("timestamp"))
             yield making.message_record(message, seq, self._clock.next(nanos))
 
@@ -313,12 +313,24 @@ class _Message:
         if reasoning is None:
             reasoning = row.get("reasoning_content")
         if reasoning is not None:
-            message.reasoning = extras.text("reasoning", reasoning)
-        message.tool_name = extras.short("tool_name", row.get("tool_name"))
+            self._think(message, extras.text("reasoning", reasoning))
+        tool_name = extras.short("tool_name", row.get("tool_name"))
+        for result in tool_results_of(message):
+            result.tool_name = tool_name
         message.finish_reason = extras.short("finish_reason", row.get("finish_reason"))
         message.token_count = extras.count("token_count", row.get("token_count"))
         self._finish(message, item)
         return message
+
+    def _think(self, message: v1.Message, reasoning: str) -> None:
+        """Put the reasoning where it was, before what was said."""
+        if message.role != v1.Role.ROLE_ASSISTANT:
+            self._extras.keep("reasoning", reasoning)
+            return
+        said = list(message.parts)
+        del message.parts[:]
+        message.parts.append(v1.Part(reasoning=v1.Reasoning(text=reasoning)))
+        message.parts.extend(said)
 
     def _conversation(self) -> dict[str, Any]:
         """The message as Hermes gives it to models: content, tool calls, and reasoning as it was."""
@@ -381,18 +393,17 @@ class _Message:
     def _finish(self, message: v1.Message, item: dict[str, Any]) -> None:
         row, extras = self._row, self._extras
         if item["role"] in _ROLES:
-            fitted(
-                message, {**item, **({"name": message.tool_name} if _tool(item, message) else {})}
-            )
+            names = [it.tool_name for it in tool_results_of(message) if it.tool_name]
+            fitted(message, {**item, **({"name": names[0]} if names else {})})
         else:
             self._report.note("messages in a role that isn't known here, which nobody sees")
             extras.keep("role", row["role"])
             message.MergeFrom(making.hidden_entry(message.client_id))
         if not row.get("active", 1):
-            message.in_context = message.in_transcript = False
+            message.hidden_from_model = message.hidden_from_people = True
             extras.keep("active", row.get("active"))
         if row.get("compacted"):
-            message.in_context = False
+            message.hidden_from_model = True
             extras.keep("compacted", row["compacted"])
         nanos = making.nanoseconds(row.get("timestamp"))
         if nanos is not None:
@@ -406,10 +417,6 @@ class _Message:
             message.extensions["hermes.columns"] = json.dumps(extras.values).encode()
         elif extras.values:
             message.metadata.CopyFrom(making.struct({SYSTEM: extras.values}))
-
-
-def _tool(item: dict[str, Any], message: v1.Message) -> bool:
-    return item["role"] == "tool" and bool(message.tool_name)
 
 
 def _shaped(item: dict[str, Any]) -> dict[str, Any]:

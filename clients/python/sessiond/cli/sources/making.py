@@ -239,7 +239,7 @@ def hidden_entry(client_id: str, role: v1.Role.ValueType = v1.Role.ROLE_SYSTEM) 
     return v1.Message(
         client_id=client_id,
         role=role,
-        kind=v1.MessageKind.MESSAGE_KIND_EVENT,
-        in_context=False,
-        in_transcript=False,
+        type="event",
+        hidden_from_model=True,
+        hidden_from_people=True,
     )

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sessiond import v1
+from sessiond import tool_calls_of, tool_results_of, v1
 from sessiond.cli.openai_files import FormatError
 from sessiond.cli.output import plain_struct
 from sessiond.cli.sources import making
@@ -273,9 +273,10 @@ class _Session:
             compaction = compactions.get(seq)
             made = MessageRow(row, seq, self._report, summary=compaction is not None)
             message = made.message(compacted=seq in hidden)
-            if message.tool_call_id in self._open:
-                self._pairs.append((self._open.pop(message.tool_call_id), seq))
-            self._open.update((call.id, seq) for call in message.tool_calls)
+            for result in tool_results_of(message):
+                if result.tool_call_id in self._open:
+                    self._pairs.append((self._open.pop(result.tool_call_id), seq))
+            self._open.update((call.id, seq) for call in tool_calls_of(message))
             created = self._clock.next(nanos_of(row.get("created_at")))
             yield making.message_record(message, seq, created, summary=compaction is not None)
             if compaction is not None:
@@ -353,7 +354,7 @@ class _Session:
         if not missing:
             return
         entry = making.hidden_entry("power-loop:pending", v1.Role.ROLE_ASSISTANT)
-        entry.tool_calls.extend(_pending_call(call) for call in missing)
+        entry.parts.extend(v1.Part(tool_call=_pending_call(call)) for call in missing)
         entry.extensions["power_loop.pending"] = str(raw).encode("utf-8", "replace")
         self._report.note(
             "pending calls that no message holds, in an entry that the model doesn't see",

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from sessiond import v1
-from sessiond._openai import from_openai
 from sessiond.cli.sources import making
 from sessiond.cli.sources.making import Extras, Report
 from sessiond.cli.sources.sqlite_file import Row
+from sessiond.dialects import from_openai
 
 SYSTEM = "power_loop"
 
@@ -57,7 +57,7 @@ class MessageRow:
         message.client_id = f"power-loop:{row['seq']}"
         name = extras.short("name", row.get("name"))
         if role == "tool":
-            message.tool_name = name
+            message.parts[0].tool_result.tool_name = name
         else:
             message.name = name
         message.turn_index = extras.count("round_index", row.get("round_index") or 0)
@@ -102,8 +102,9 @@ class MessageRow:
     def _flags(self, message: v1.Message, compacted: bool) -> None:
         """Whether the model sees it: a compaction hides what it replaced, the flag hides the rest."""
         state = self._row.get("state", "active")
-        message.in_context = state == "active" or (state == "compacted_out" and compacted)
-        message.in_transcript = not self._summary
+        shown = state == "active" or (state == "compacted_out" and compacted)
+        message.hidden_from_model = not shown
+        message.hidden_from_people = self._summary
         message.kind = v1.MessageKind.MESSAGE_KIND_NORMAL
         if self._summary:
             message.kind = v1.MessageKind.MESSAGE_KIND_SUMMARY
