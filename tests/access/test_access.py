@@ -210,7 +210,7 @@ def test_P12_a_watch_of_a_tree_shows_the_owners_sessions_alone(keyed: Keyed) -> 
         told = []
         for event in ada.watch(root, descendants=True):
             if event.kind == "message_appended":
-                told.append((event.session_id, event.value.text))
+                told.append((event.session_id, sessiond.text_of(event.value)))
             if told == [(own, "before")] and event.kind == "caught_up":
                 service.append(others, said("nor this"))
                 ada.append(own, said("later"))

@@ -124,7 +124,7 @@ def test_show_reads_continuations_as_one_conversation(cli: Cli, client: Client) 
     told = cli.json("show", "second", "--continuations", "--limit", "0")["messages"]
     assert [(it["session_id"], it["seq"]) for it in told] == [("first", 1), ("second", 1)]
     newest = cli.json("show", "Trip", "--continuations", "--limit", "1")["messages"]
-    assert [it["text"] for it in newest] == ["And when?"]
+    assert [it["parts"][0]["text"] for it in newest] == ["And when?"]
     assert len(cli.json("show", "second")["messages"]) == 1
 
 

@@ -28,7 +28,8 @@ def test_messages_are_plain_json_with_the_names_of_the_api() -> None:
     assert shown["seq"] == 2**60
     assert shown["role"] == "assistant"
     assert shown["kind"] == "normal"
-    assert shown["tool_calls"] == [{"id": "c1", "name": "f", "arguments": '{"a":1}', "type": ""}]
+    call = {"id": "c1", "name": "f", "arguments": '{"a":1}', "type": ""}
+    assert shown["parts"] == [{"tool_call": call, "extensions": {}}]
     assert shown["extensions"] == {"signature": "AP8="}
     assert shown["create_time"] == "1970-01-01T00:00:00Z"
     assert shown["elapsed"] == "1.500s"
@@ -37,8 +38,8 @@ def test_messages_are_plain_json_with_the_names_of_the_api() -> None:
 
 
 def test_absent_and_empty_are_two_things() -> None:
-    assert "text" not in _object(v1.Message())
-    assert _object(v1.Message(parts=[v1.Part(text="")]))["text"] == ""
+    assert "text" not in _object(v1.Part())
+    assert _object(v1.Part(text=""))["text"] == ""
 
 
 def test_a_summary_is_its_session_with_preview_and_opening() -> None:
@@ -59,7 +60,7 @@ def test_lists_are_one_document_or_a_line_each(
     assert len(capsys.readouterr().out.splitlines()) == count
 
 
-def _object(message: v1.Message | v1.SessionSummary) -> dict[str, object]:
+def _object(message: v1.Message | v1.Part | v1.SessionSummary) -> dict[str, object]:
     shown = plain(message)
     assert isinstance(shown, dict)
     return shown

@@ -217,7 +217,9 @@ def test_json_lines_are_events_with_tokens_that_resume(
         *("message_appended", "message_appended", "session_changed", "session_deleted"),
     ]
     assert {event["session"] for event in events} == {talk}
-    assert [event["value"]["text"] for event in events if "text" in event["value"]] == [
+    assert [
+        event["value"]["parts"][0]["text"] for event in events if "parts" in event["value"]
+    ] == [
         *("m11", "m12", "m13", "m14"),
     ]
     assert events[0]["value"]["role"] == "user"
@@ -232,13 +234,13 @@ def test_P9_a_token_resumes_where_it_was_printed(cli: Cli, client: Client, talk:
     assert kinds(events) == ["message_appended", "caught_up"]
     say(client, talk, "m13")
     resumed = next(iter(client.watch(talk, resume={talk: events[-1]["token"]})))
-    assert resumed.value.text == "m13"
+    assert sessiond.text_of(resumed.value) == "m13"
 
 
 def test_the_json_of_a_subtree_has_the_last_of_all_sessions(cli: Cli, tree: str) -> None:
     events = cli.json("tail", tree, "--subtree", "-n", "3")
     messages = [event for event in events if event["kind"] == "message_appended"]
-    assert [event["value"]["text"] for event in messages] == ["m12", "m21", "m22"]
+    assert [event["value"]["parts"][0]["text"] for event in messages] == ["m12", "m21", "m22"]
     assert [event["session"] for event in messages] == [tree, "child-1", "child-1"]
 
 

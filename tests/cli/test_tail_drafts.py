@@ -61,8 +61,9 @@ def test_json_lines_have_the_draft_and_its_message(
     assert drafts[-1]["value"] == {"client_id": "d2", "end": "aborted"}
     assert drafts[0]["value"]["begins"] is True
     deltas = [delta for event in drafts[:-1] for delta in event["value"]["deltas"]]
-    assert deltas[0] == {"reasoning": "hm"}
-    assert {"tool_call": {"index": 0, "id": "c1", "name": "find", "arguments": '{"q"'}} in deltas
+    assert deltas[0] == {"part_index": 0, "reasoning": "hm"}
+    call = {"id": "c1", "name": "find", "arguments": '{"q"'}
+    assert {"part_index": 1, "tool_call": call} in deltas
 
 
 def test_without_drafts_there_are_none(

@@ -249,7 +249,8 @@ def test_show_leaves_out_what_people_are_not_meant_to_see_unless_all_is_asked_fo
         message.hidden_from_model, message.hidden_from_people = not context, not transcript
         client.append("s", message)
     shown = cli.ok("show", "s")
-    assert [m["text"] for m in cli.json("show", "s")["messages"]] == ["for all", "for people"]
+    listed = cli.json("show", "s")["messages"]
+    assert [m["parts"][0]["text"] for m in listed] == ["for all", "for people"]
     assert "for people" in shown
     assert "for nobody" not in shown
     assert "for the model" not in shown.replace("not for the model", "")

@@ -299,7 +299,7 @@ def test_P7_updates_of_offloaded_messages_count_from_now_on(own: Api) -> None:
     update = v1.UpdateMessagesRequest(session_id=id)
     for seq in (2, 299):
         changed = v1.Message(seq=seq, hidden_from_model=True)
-        update.updates.add(message=changed).update_mask.paths.append("in_context")
+        update.updates.add(message=changed).update_mask.paths.append("hidden_from_model")
     own.messages.UpdateMessages(update)
     assert own.get(id).context_message_count == 298
     own.append(id, said())
@@ -330,7 +330,7 @@ def test_P13_an_update_rewrites_so_many_segments_at_most(small_segments: Api) ->
         request = v1.UpdateMessagesRequest(session_id=id)
         for seq in seqs:
             message = v1.Message(seq=seq, hidden_from_model=True)
-            request.updates.add(message=message).update_mask.paths.append("in_context")
+            request.updates.add(message=message).update_mask.paths.append("hidden_from_model")
         api.messages.UpdateMessages(request)
 
     found = refused(partial(update, range(1, 67)))

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+import sessiond
 from sessiond import Client, Event, v1
 from sessiond.v1 import ReminderChange
 from sessiond_server.rpc import limits
@@ -20,8 +21,6 @@ SKIPPED = ReminderChange.REMINDER_CHANGE_SKIPPED
 CANCELLED = ReminderChange.REMINDER_CHANGE_CANCELLED
 STORED: dict[str, Any] = {
     "kind": v1.MessageKind.MESSAGE_KIND_NORMAL,
-    "in_context": True,
-    "in_transcript": True,
 }
 """What the server fills in."""
 
@@ -39,7 +38,7 @@ def past(client: Client, session_id: str) -> list[Event]:
 def told(events: list[Event]) -> list[str]:
     """Messages by their text, reminders by what happened to them."""
     return [
-        event.value.text
+        sessiond.text_of(event.value)
         if event.kind == "message_appended"
         else ReminderChange.Name(event.value.change).removeprefix("REMINDER_CHANGE_").lower()
         for event in events

@@ -379,8 +379,8 @@ def test_P14_what_is_wrong_with_a_reminder_is_named(api: Api) -> None:
         "reminder.comment",
         "reminder.interval",
         "reminder.message",
-        "reminder.message.tool_calls",
-        "reminder.message.tool_call_id",
+        "reminder.message.parts[0].tool_result",
+        "reminder.message.parts[1].tool_call",
         "reminder.trigger_time",
     }
 

@@ -145,7 +145,7 @@ def test_P10_a_native_file_is_readable_and_exact(old: Client, source: ServerProc
         r.SerializeToString(deterministic=True) for r in written
     ]
     message = json.loads(lines[2])["message"]
-    assert message["message"]["text"] == "0 \0 \u2028 \U0001f600"
+    assert message["message"]["parts"][0]["text"] == "0 \0 \u2028 \U0001f600"
     assert "payload" not in message
 
 

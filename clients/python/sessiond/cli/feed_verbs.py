@@ -32,7 +32,7 @@ _MAX_PAGE = 1000
     "tail trip -f",
     "tail 'Trip to Lisbon' --follow --subtree --lines 30",
     "tail trip -f --drafts",
-    "tail trip -f -o jsonl | jq -r 'select(.kind == \"message_appended\").value.text'",
+    "tail trip -f -o jsonl | jq -r 'select(.kind == \"message_appended\").value.parts[].text // empty'",
 )
 def tail(
     run: Run,
