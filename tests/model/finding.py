@@ -13,7 +13,7 @@ from hypothesis.stateful import rule
 from sessiond import v1
 from tests.model.driver import Pair
 from tests.model.log import Refused
-from tests.model.machines import RARELY, History
+from tests.model.machines import FAULTS, RARELY, Fault, History
 from tests.model.model import Session
 
 Matches = Callable[[list[str]], bool]
@@ -103,14 +103,24 @@ class Searches(History):
 class Deletions(History):
     """A session that is deleted is gone, and one that is made with its id knows nothing of it (P11)."""
 
-    @rule(wanted=RARELY)
-    def delete(self, wanted: bool) -> None:
+    @rule(wanted=RARELY, fault=FAULTS)
+    def delete(self, wanted: bool, fault: Fault) -> None:
         if not wanted:
             return
+        model = self.pair.model
         session_id, count = self.pair.session_id, len(self.pair.log.messages)
-        request = v1.DeleteSessionRequest(session_id=session_id)
+        request = self.guard(v1.DeleteSessionRequest(session_id=session_id), fault)
+        try:
+            model.check_guard(request.guard)
+        except Refused as expected:
+            refused = self.stubs.outcome("DeleteSession", request)
+            assert isinstance(refused, Refused)
+            assert refused.reason == expected.reason
+            self.compare(0)
+            return
         answer = self.stubs.call("DeleteSession", request)
-        assert (answer.session_count, answer.message_count) == (1, count)
+        assert (answer.session_count, answer.message_count, answer.deleted) == (1, count, True)
+        assert answer.version == model.version()
         with pytest.raises(Refused) as refusal:
             self.stubs.call("GetSession", v1.GetSessionRequest(session_id=session_id))
         assert refusal.value.reason == "SESSION_NOT_FOUND"

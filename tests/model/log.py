@@ -125,6 +125,14 @@ class Log:
     originals: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     compactions: list[Compaction] = field(default_factory=list)
     rewinds: list[Rewind] = field(default_factory=list)
+    updates: int = 0
+    """How many calls changed messages."""
+
+    @property
+    def changes(self) -> int:
+        """How many changes of the context it holds besides its messages."""
+        compactions = sum(1 + it.reverted for it in self.compactions)
+        return compactions + sum(1 + it.reverted for it in self.rewinds) + self.updates
 
     def copy(self) -> Log:
         return replace(

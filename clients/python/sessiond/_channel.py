@@ -28,6 +28,7 @@ SAFE_TO_REPEAT = {
         "AppendMessages": "the client ids make it a replay (P4)",
         "ListMessages": "reads",
         "GetMessage": "reads",
+        "GetRewind": "reads",
         "ListRewinds": "reads",
         "ListOpenToolCalls": "reads",
     },
@@ -38,7 +39,9 @@ SAFE_TO_REPEAT = {
         "PlanCompaction": "reads; a second lease replaces one whose token nobody has",
         "CompactSession": "the summary's client id makes it a replay",
         "RevertCompaction": "nothing takes a revert back",
+        "GetCompaction": "reads",
         "ListCompactions": "reads",
+        "RenewCompactionLease": "renews the same lease",
         "ReleaseCompactionLease": "a token is good once",
     },
     "sessiond.v1.WriterService": {
@@ -103,7 +106,7 @@ UNSAFE_TO_REPEAT = {
     "sessiond.v1.MessageService": {
         "UpdateMessages": "the second would undo what another wrote in between",
         "RewindSession": "the second would hide what was appended in between",
-        "RevertRewind": "without an id, the second would undo the rewind before",
+        "RevertRewind": "with newest, the second would revert the rewind before",
         "ClearMessages": "the second would remove what was appended in between",
     },
     "sessiond.v1.AttachmentService": {

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sessiond_server.errors import SeqOutOfRange, SessionNotFound
+from sessiond_server.sessions.guards import Version
 from sessiond_server.sessions.planning import LEADING_LIMIT, leading
 from sessiond_server.sessions.toolcalls import Item, suffix_start
 from sessiond_server.sessions.visibility import Segment, between, hidden_spans, segments, shown
@@ -40,7 +41,7 @@ class Selection:
     token_count: int
     omitted: int
     as_of_seq: int
-    next_seq: int
+    version: Version
     details: bytes
     border: int
     """Where the offloaded messages end."""
@@ -68,7 +69,7 @@ async def select(connection: Connection, wanted: Wanted) -> Selection:
         tokens,
         totals[0] - count,
         wanted.as_of_seq or context.next_seq - 1,
-        context.next_seq,
+        context.version,
         context.details,
         context.border,
     )

@@ -41,6 +41,8 @@ class Update:
     labels_json: str | None
     turn_index: int | None
     change_details: Callable[[bytes], bytes]
+    context_of: Callable[[bytes], str]
+    """What the context has of the details."""
 
 
 async def update(database: Database, wanted: Update) -> SessionRow:
@@ -61,7 +63,9 @@ async def update(database: Database, wanted: Update) -> SessionRow:
         row.pinned = row.pinned if wanted.pinned is None else wanted.pinned
         row.labels_json = wanted.labels_json or row.labels_json
         row.turn_index = row.turn_index if wanted.turn_index is None else wanted.turn_index
-        row.details = wanted.change_details(row.details)
+        before, row.details = row.details, wanted.change_details(row.details)
+        if wanted.context_of(row.details) != wanted.context_of(before):
+            await heads.count_context_changes(connection, row.key, 1)
         await sessions.update(connection, row)
         await changes.record(connection, row.key, changes.FACTS)
         return await read(connection, wanted.session_id, wanted.key)

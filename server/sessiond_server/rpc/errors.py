@@ -42,6 +42,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "TITLE_ALREADY_SET": grpc.StatusCode.FAILED_PRECONDITION,
     "ETAG_MISMATCH": grpc.StatusCode.ABORTED,
     "NEXT_SEQ_MISMATCH": grpc.StatusCode.ABORTED,
+    "REVISION_MISMATCH": grpc.StatusCode.ABORTED,
     "WRITER_LEASE_LOST": grpc.StatusCode.ABORTED,
     "WRITER_LEASE_HELD": grpc.StatusCode.FAILED_PRECONDITION,
     "CLIENT_ID_REUSED": grpc.StatusCode.ALREADY_EXISTS,
@@ -86,6 +87,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "TOO_MANY_REMINDERS": grpc.StatusCode.FAILED_PRECONDITION,
     "CLAIM_LOST": grpc.StatusCode.ABORTED,
     "TOO_MANY_CONSUMERS": grpc.StatusCode.FAILED_PRECONDITION,
+    "CONSUMER_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
 }
 """The status code of each reason. A test compares it with the comments of `ErrorReason`."""
 

@@ -149,6 +149,11 @@ def changed_details(stored: bytes, session: pb.Session, fields: Collection[str])
     return kept.SerializeToString(deterministic=True)
 
 
+def context_of(stored: bytes) -> str:
+    """What GetContext answers of the stored details: a change of it raises the revision."""
+    return pb.Session.FromString(stored).system_prompt
+
+
 def with_model(stored: bytes, model: str) -> bytes | None:
     """The stored details with a model, if they have none; else `None`."""
     kept = pb.Session.FromString(stored)
@@ -182,6 +187,7 @@ def session_out(row: SessionRow, *, full: bool = True) -> pb.Session:
             lifecycle=row.lifecycle,  # type: ignore[arg-type]
             next_seq=row.next_seq,
             first_seq=row.first_seq,
+            revision=row.version.revision,
             offloaded_before_seq=row.offloaded_before_seq,
             message_count=row.message_count,
             tool_call_count=row.tool_call_count,

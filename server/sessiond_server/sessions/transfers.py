@@ -42,6 +42,7 @@ class Compaction(NamedTuple):
     tokens_before: int
     tokens_after: int
     author: str
+    actor: str
     model: str
     turn_index: int
     create_time: datetime
@@ -63,6 +64,7 @@ class Rewind(NamedTuple):
     to_seq: int
     effective_seq: int
     author: str
+    actor: str
     create_time: datetime
 
 

@@ -25,40 +25,51 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import compaction_pb2 as sessiond_dot_v1_dot_compaction__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/compaction_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x19sessiond/v1/message.proto\"\x81\x02\n\x15PlanCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x12max_context_tokens\x18\x02 \x01(\x03H\x00\x12\x1e\n\x14max_context_messages\x18\x03 \x01(\x03H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x1b\n\x13summary_token_count\x18\x05 \x01(\x05\x12\x15\n\racquire_lease\x18\x06 \x01(\x08\x12\x0e\n\x06holder\x18\x07 \x01(\t\x12,\n\tlease_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04goal\"\xc4\x01\n\x16PlanCompactionResponse\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.sessiond.v1.CompactionPlan\x12\x39\n\x12nothing_to_compact\x18\x02 \x01(\x0e\x32\x1d.sessiond.v1.NothingToCompact\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0e\x43ompactionPlan\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x03\x12\x0e\n\x06to_seq\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x12\x13\n\x0btoken_count\x18\x04 \x01(\x03\x12\x14\n\x0creaches_goal\x18\x05 \x01(\x08\x12\x10\n\x08next_seq\x18\x06 \x01(\x03\"\x86\x02\n\x15\x43ompactSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12%\n\x07summary\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Message\x12\x15\n\rtokens_before\x18\x05 \x01(\x03\x12\x14\n\x0ctokens_after\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x13\n\x0blease_token\x18\t \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\n \x01(\x03\x12\x14\n\x0cwriter_token\x18\x0b \x01(\t\"i\n\x16\x43ompactSessionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\"u\n\x17RevertCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rcompaction_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\"G\n\x18RevertCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\"S\n\x16ListCompactionsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x17ListCompactionsResponse\x12,\n\x0b\x63ompactions\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Compaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x1dReleaseCompactionLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\" \n\x1eReleaseCompactionLeaseResponse*\xa3\x01\n\x10NothingToCompact\x12\"\n\x1eNOTHING_TO_COMPACT_UNSPECIFIED\x10\x00\x12\"\n\x1eNOTHING_TO_COMPACT_WITHIN_GOAL\x10\x01\x12 \n\x1cNOTHING_TO_COMPACT_TOO_SHORT\x10\x02\x12%\n!NOTHING_TO_COMPACT_OPEN_TOOL_CALL\x10\x03\x32\xfb\x03\n\x11\x43ompactionService\x12Y\n\x0ePlanCompaction\x12\".sessiond.v1.PlanCompactionRequest\x1a#.sessiond.v1.PlanCompactionResponse\x12Y\n\x0e\x43ompactSession\x12\".sessiond.v1.CompactSessionRequest\x1a#.sessiond.v1.CompactSessionResponse\x12_\n\x10RevertCompaction\x12$.sessiond.v1.RevertCompactionRequest\x1a%.sessiond.v1.RevertCompactionResponse\x12\\\n\x0fListCompactions\x12#.sessiond.v1.ListCompactionsRequest\x1a$.sessiond.v1.ListCompactionsResponse\x12q\n\x16ReleaseCompactionLease\x12*.sessiond.v1.ReleaseCompactionLeaseRequest\x1a+.sessiond.v1.ReleaseCompactionLeaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/compaction_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\"\x81\x02\n\x15PlanCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x12max_context_tokens\x18\x02 \x01(\x03H\x00\x12\x1e\n\x14max_context_messages\x18\x03 \x01(\x03H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x1b\n\x13summary_token_count\x18\x05 \x01(\x05\x12\x15\n\racquire_lease\x18\x06 \x01(\x08\x12\x0e\n\x06holder\x18\x07 \x01(\t\x12,\n\tlease_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04goal\"\xdd\x01\n\x16PlanCompactionResponse\x12+\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.sessiond.v1.CompactionPlanH\x00\x12\x30\n\x07nothing\x18\x02 \x01(\x0e\x32\x1d.sessiond.v1.NothingToCompactH\x00\x12+\n\x05lease\x18\x03 \x01(\x0b\x32\x1c.sessiond.v1.CompactionLease\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersionB\t\n\x07outcome\"a\n\x0f\x43ompactionLease\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"t\n\x0e\x43ompactionPlan\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x03\x12\x0e\n\x06to_seq\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x12\x13\n\x0btoken_count\x18\x04 \x01(\x03\x12\x14\n\x0creaches_goal\x18\x05 \x01(\x08\"\xfd\x01\n\x15\x43ompactSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12%\n\x07summary\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Message\x12\x15\n\rtokens_before\x18\x05 \x01(\x03\x12\x14\n\x0ctokens_after\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x13\n\x0blease_token\x18\t \x01(\t\x12&\n\x05guard\x18\n \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"\x85\x01\n\x16\x43ompactSessionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"l\n\x17RevertCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rcompaction_id\x18\x02 \x01(\x03\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"\x87\x01\n\x18RevertCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"A\n\x14GetCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rcompaction_id\x18\x02 \x01(\x03\"D\n\x15GetCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\"S\n\x16ListCompactionsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x17ListCompactionsResponse\x12,\n\x0b\x63ompactions\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Compaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x1bRenewCompactionLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"K\n\x1cRenewCompactionLeaseResponse\x12+\n\x05lease\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.CompactionLease\"H\n\x1dReleaseCompactionLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\" \n\x1eReleaseCompactionLeaseResponse*\xa3\x01\n\x10NothingToCompact\x12\"\n\x1eNOTHING_TO_COMPACT_UNSPECIFIED\x10\x00\x12\"\n\x1eNOTHING_TO_COMPACT_WITHIN_GOAL\x10\x01\x12 \n\x1cNOTHING_TO_COMPACT_TOO_SHORT\x10\x02\x12%\n!NOTHING_TO_COMPACT_OPEN_TOOL_CALL\x10\x03\x32\xc0\x05\n\x11\x43ompactionService\x12Y\n\x0ePlanCompaction\x12\".sessiond.v1.PlanCompactionRequest\x1a#.sessiond.v1.PlanCompactionResponse\x12Y\n\x0e\x43ompactSession\x12\".sessiond.v1.CompactSessionRequest\x1a#.sessiond.v1.CompactSessionResponse\x12_\n\x10RevertCompaction\x12$.sessiond.v1.RevertCompactionRequest\x1a%.sessiond.v1.RevertCompactionResponse\x12V\n\rGetCompaction\x12!.sessiond.v1.GetCompactionRequest\x1a\".sessiond.v1.GetCompactionResponse\x12\\\n\x0fListCompactions\x12#.sessiond.v1.ListCompactionsRequest\x1a$.sessiond.v1.ListCompactionsResponse\x12k\n\x14RenewCompactionLease\x12(.sessiond.v1.RenewCompactionLeaseRequest\x1a).sessiond.v1.RenewCompactionLeaseResponse\x12q\n\x16ReleaseCompactionLease\x12*.sessiond.v1.ReleaseCompactionLeaseRequest\x1a+.sessiond.v1.ReleaseCompactionLeaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.compaction_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NOTHINGTOCOMPACT']._serialized_start=1627
-  _globals['_NOTHINGTOCOMPACT']._serialized_end=1790
-  _globals['_PLANCOMPACTIONREQUEST']._serialized_start=176
-  _globals['_PLANCOMPACTIONREQUEST']._serialized_end=433
-  _globals['_PLANCOMPACTIONRESPONSE']._serialized_start=436
-  _globals['_PLANCOMPACTIONRESPONSE']._serialized_end=632
-  _globals['_COMPACTIONPLAN']._serialized_start=635
-  _globals['_COMPACTIONPLAN']._serialized_end=769
-  _globals['_COMPACTSESSIONREQUEST']._serialized_start=772
-  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1034
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1036
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1141
-  _globals['_REVERTCOMPACTIONREQUEST']._serialized_start=1143
-  _globals['_REVERTCOMPACTIONREQUEST']._serialized_end=1260
-  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_start=1262
-  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_end=1333
-  _globals['_LISTCOMPACTIONSREQUEST']._serialized_start=1335
-  _globals['_LISTCOMPACTIONSREQUEST']._serialized_end=1418
-  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_start=1420
-  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_end=1516
-  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_start=1518
-  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_end=1590
-  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_start=1592
-  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_end=1624
-  _globals['_COMPACTIONSERVICE']._serialized_start=1793
-  _globals['_COMPACTIONSERVICE']._serialized_end=2300
+  _globals['_NOTHINGTOCOMPACT']._serialized_start=2165
+  _globals['_NOTHINGTOCOMPACT']._serialized_end=2328
+  _globals['_PLANCOMPACTIONREQUEST']._serialized_start=201
+  _globals['_PLANCOMPACTIONREQUEST']._serialized_end=458
+  _globals['_PLANCOMPACTIONRESPONSE']._serialized_start=461
+  _globals['_PLANCOMPACTIONRESPONSE']._serialized_end=682
+  _globals['_COMPACTIONLEASE']._serialized_start=684
+  _globals['_COMPACTIONLEASE']._serialized_end=781
+  _globals['_COMPACTIONPLAN']._serialized_start=783
+  _globals['_COMPACTIONPLAN']._serialized_end=899
+  _globals['_COMPACTSESSIONREQUEST']._serialized_start=902
+  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1155
+  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1158
+  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1291
+  _globals['_REVERTCOMPACTIONREQUEST']._serialized_start=1293
+  _globals['_REVERTCOMPACTIONREQUEST']._serialized_end=1401
+  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_start=1404
+  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_end=1539
+  _globals['_GETCOMPACTIONREQUEST']._serialized_start=1541
+  _globals['_GETCOMPACTIONREQUEST']._serialized_end=1606
+  _globals['_GETCOMPACTIONRESPONSE']._serialized_start=1608
+  _globals['_GETCOMPACTIONRESPONSE']._serialized_end=1676
+  _globals['_LISTCOMPACTIONSREQUEST']._serialized_start=1678
+  _globals['_LISTCOMPACTIONSREQUEST']._serialized_end=1761
+  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_start=1763
+  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_end=1859
+  _globals['_RENEWCOMPACTIONLEASEREQUEST']._serialized_start=1861
+  _globals['_RENEWCOMPACTIONLEASEREQUEST']._serialized_end=1977
+  _globals['_RENEWCOMPACTIONLEASERESPONSE']._serialized_start=1979
+  _globals['_RENEWCOMPACTIONLEASERESPONSE']._serialized_end=2054
+  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_start=2056
+  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_end=2128
+  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_start=2130
+  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_end=2162
+  _globals['_COMPACTIONSERVICE']._serialized_start=2331
+  _globals['_COMPACTIONSERVICE']._serialized_end=3035
 # @@protoc_insertion_point(module_scope)

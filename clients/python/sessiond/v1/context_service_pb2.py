@@ -22,22 +22,23 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/context_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/message.proto\"t\n\x11GetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tas_of_seq\x18\x02 \x01(\x03\x12\x1a\n\x12max_context_tokens\x18\x03 \x01(\x03\x12\x1c\n\x14max_context_messages\x18\x04 \x01(\x03\"h\n\x12GetContextResponse\x12*\n\x06totals\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.ContextTotals\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\"\x96\x01\n\rContextTotals\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0btoken_count\x18\x02 \x01(\x03\x12\x1d\n\x15omitted_message_count\x18\x03 \x01(\x03\x12\x11\n\tas_of_seq\x18\x04 \x01(\x03\x12\x10\n\x08next_seq\x18\x05 \x01(\x03\x12\x15\n\rsystem_prompt\x18\x06 \x01(\t2a\n\x0e\x43ontextService\x12O\n\nGetContext\x12\x1e.sessiond.v1.GetContextRequest\x1a\x1f.sessiond.v1.GetContextResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/context_service.proto\x12\x0bsessiond.v1\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\"t\n\x11GetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tas_of_seq\x18\x02 \x01(\x03\x12\x1a\n\x12max_context_tokens\x18\x03 \x01(\x03\x12\x1c\n\x14max_context_messages\x18\x04 \x01(\x03\"h\n\x12GetContextResponse\x12*\n\x06totals\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.ContextTotals\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\"\xb2\x01\n\rContextTotals\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0btoken_count\x18\x02 \x01(\x03\x12\x1d\n\x15omitted_message_count\x18\x03 \x01(\x03\x12\x11\n\tas_of_seq\x18\x04 \x01(\x03\x12,\n\x07version\x18\x05 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x15\n\rsystem_prompt\x18\x06 \x01(\t2a\n\x0e\x43ontextService\x12O\n\nGetContext\x12\x1e.sessiond.v1.GetContextRequest\x1a\x1f.sessiond.v1.GetContextResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.context_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETCONTEXTREQUEST']._serialized_start=77
-  _globals['_GETCONTEXTREQUEST']._serialized_end=193
-  _globals['_GETCONTEXTRESPONSE']._serialized_start=195
-  _globals['_GETCONTEXTRESPONSE']._serialized_end=299
-  _globals['_CONTEXTTOTALS']._serialized_start=302
-  _globals['_CONTEXTTOTALS']._serialized_end=452
-  _globals['_CONTEXTSERVICE']._serialized_start=454
-  _globals['_CONTEXTSERVICE']._serialized_end=551
+  _globals['_GETCONTEXTREQUEST']._serialized_start=102
+  _globals['_GETCONTEXTREQUEST']._serialized_end=218
+  _globals['_GETCONTEXTRESPONSE']._serialized_start=220
+  _globals['_GETCONTEXTRESPONSE']._serialized_end=324
+  _globals['_CONTEXTTOTALS']._serialized_start=327
+  _globals['_CONTEXTTOTALS']._serialized_end=505
+  _globals['_CONTEXTSERVICE']._serialized_start=507
+  _globals['_CONTEXTSERVICE']._serialized_end=604
 # @@protoc_insertion_point(module_scope)

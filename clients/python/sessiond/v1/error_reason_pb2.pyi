@@ -127,7 +127,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: `session_id`.
     """
     ERROR_REASON_REWIND_NOT_FOUND: _ErrorReason.ValueType  # 26
-    """NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
+    """NOT_FOUND. The session has no rewind with this id, or none that isn't reverted. Metadata: `rewind_id` if the
+    call named one.
+    """
     ERROR_REASON_REWIND_NOT_REVERTIBLE: _ErrorReason.ValueType  # 27
     """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
     where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first.
@@ -255,6 +257,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     delete one that claims no more, or use one again. Metadata: `limit`, and `session_id` of the session if
     there is one.
     """
+    ERROR_REASON_REVISION_MISMATCH: _ErrorReason.ValueType  # 58
+    """ABORTED. What the model sees isn't what the caller expected: somebody else wrote, or changed which messages
+    are in the context. Read it again and decide anew. Metadata: `expected_revision`, `revision`, `next_seq`,
+    the actual ones.
+    """
+    ERROR_REASON_CONSUMER_NOT_FOUND: _ErrorReason.ValueType  # 59
+    """NOT_FOUND. There is no consumer of this id that claims, of this owner or of all sessions. Metadata:
+    `consumer_id`, `owner`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -370,7 +381,9 @@ ERROR_REASON_COMPACTION_LEASE_LOST: ErrorReason.ValueType  # 25
 Metadata: `session_id`.
 """
 ERROR_REASON_REWIND_NOT_FOUND: ErrorReason.ValueType  # 26
-"""NOT_FOUND. The session has no rewind with this id. Metadata: `rewind_id`."""
+"""NOT_FOUND. The session has no rewind with this id, or none that isn't reverted. Metadata: `rewind_id` if the
+call named one.
+"""
 ERROR_REASON_REWIND_NOT_REVERTIBLE: ErrorReason.ValueType  # 27
 """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
 where it stood, wholly or partly, or holds a result of a tool call in it: revert that one first.
@@ -497,5 +510,14 @@ ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 57
 """FAILED_PRECONDITION. There are as many consumers as may be, of an owner, of a tenant, or in a session:
 delete one that claims no more, or use one again. Metadata: `limit`, and `session_id` of the session if
 there is one.
+"""
+ERROR_REASON_REVISION_MISMATCH: ErrorReason.ValueType  # 58
+"""ABORTED. What the model sees isn't what the caller expected: somebody else wrote, or changed which messages
+are in the context. Read it again and decide anew. Metadata: `expected_revision`, `revision`, `next_seq`,
+the actual ones.
+"""
+ERROR_REASON_CONSUMER_NOT_FOUND: ErrorReason.ValueType  # 59
+"""NOT_FOUND. There is no consumer of this id that claims, of this owner or of all sessions. Metadata:
+`consumer_id`, `owner`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -25,65 +25,70 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import call_error_pb2 as sessiond_dot_v1_dot_call__error__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 from sessiond.v1 import sort_order_pb2 as sessiond_dot_v1_dot_sort__order__pb2
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/message_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/call_error.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\x1a\x1csessiond/v1/sort_order.proto\x1a\x17sessiond/v1/usage.proto\"\xef\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12,\n\x0e\x63reate_session\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x12\n\nskip_known\x18\x06 \x01(\x08\x12\'\n\x05usage\x18\x07 \x01(\x0b\x32\x18.sessiond.v1.UsageRecord\"o\n\x16\x41ppendMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"J\n\x13\x41ppendStreamRequest\x12\x33\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\".sessiond.v1.AppendMessagesRequest\"B\n\x14\x41ppendStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.AppendResult\"v\n\x0c\x41ppendResult\x12\x32\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32#.sessiond.v1.AppendMessagesResponseH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.sessiond.v1.CallErrorH\x00\x42\t\n\x07outcome\"\xe6\x02\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12%\n\x05order\x18\x05 \x01(\x0e\x32\x16.sessiond.v1.SortOrder\x12\x12\n\x08\x66rom_seq\x18\x06 \x01(\x03H\x00\x12\x30\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\naround_seq\x18\x08 \x01(\x03H\x00\x12 \n\x05roles\x18\t \x03(\x0e\x32\x11.sessiond.v1.Role\x12\'\n\x05kinds\x18\n \x03(\x0e\x32\x18.sessiond.v1.MessageKind\x12\x15\n\rcontinuations\x18\x0b \x01(\x08\x42\x07\n\x05start\"t\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1b\n\x13previous_page_token\x18\x03 \x01(\t\"V\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x03seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tclient_id\x18\x03 \x01(\tH\x00\x42\t\n\x07message\";\n\x12GetMessageResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\"n\n\x15UpdateMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.MessageUpdate\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\"g\n\rMessageUpdate\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x16UpdateMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\"~\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\"<\n\x15RewindSessionResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"m\n\x13RevertRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\trewind_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\";\n\x14RevertRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"O\n\x12ListRewindsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListRewindsResponse\x12$\n\x07rewinds\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Rewind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x14\x43learMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\x02 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\x12\x1a\n\x12\x64\x65lete_attachments\x18\x04 \x01(\x08\"Z\n\x15\x43learMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\x12\x18\n\x10\x61ttachment_count\x18\x03 \x01(\x03\"U\n\x18ListOpenToolCallsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x19ListOpenToolCallsResponse\x12\x32\n\x0fopen_tool_calls\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.OpenToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0cOpenToolCall\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\ttool_call\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xfe\x06\n\x0eMessageService\x12Y\n\x0e\x41ppendMessages\x12\".sessiond.v1.AppendMessagesRequest\x1a#.sessiond.v1.AppendMessagesResponse\x12W\n\x0c\x41ppendStream\x12 .sessiond.v1.AppendStreamRequest\x1a!.sessiond.v1.AppendStreamResponse(\x01\x30\x01\x12S\n\x0cListMessages\x12 .sessiond.v1.ListMessagesRequest\x1a!.sessiond.v1.ListMessagesResponse\x12M\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x1f.sessiond.v1.GetMessageResponse\x12Y\n\x0eUpdateMessages\x12\".sessiond.v1.UpdateMessagesRequest\x1a#.sessiond.v1.UpdateMessagesResponse\x12V\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\x12S\n\x0cRevertRewind\x12 .sessiond.v1.RevertRewindRequest\x1a!.sessiond.v1.RevertRewindResponse\x12P\n\x0bListRewinds\x12\x1f.sessiond.v1.ListRewindsRequest\x1a .sessiond.v1.ListRewindsResponse\x12V\n\rClearMessages\x12!.sessiond.v1.ClearMessagesRequest\x1a\".sessiond.v1.ClearMessagesResponse\x12\x62\n\x11ListOpenToolCalls\x12%.sessiond.v1.ListOpenToolCallsRequest\x1a&.sessiond.v1.ListOpenToolCallsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/message_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/call_error.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/session.proto\x1a\x1csessiond/v1/sort_order.proto\x1a\x17sessiond/v1/usage.proto\"\xe6\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\x12,\n\x0e\x63reate_session\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x12\n\nskip_known\x18\x05 \x01(\x08\x12\'\n\x05usage\x18\x06 \x01(\x0b\x32\x18.sessiond.v1.UsageRecord\"\x8b\x01\n\x16\x41ppendMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12,\n\x07version\x18\x03 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"J\n\x13\x41ppendStreamRequest\x12\x33\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\".sessiond.v1.AppendMessagesRequest\"B\n\x14\x41ppendStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.AppendResult\"v\n\x0c\x41ppendResult\x12\x32\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32#.sessiond.v1.AppendMessagesResponseH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.sessiond.v1.CallErrorH\x00\x42\t\n\x07outcome\"\xe6\x02\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12%\n\x05order\x18\x05 \x01(\x0e\x32\x16.sessiond.v1.SortOrder\x12\x12\n\x08\x66rom_seq\x18\x06 \x01(\x03H\x00\x12\x30\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\naround_seq\x18\x08 \x01(\x03H\x00\x12 \n\x05roles\x18\t \x03(\x0e\x32\x11.sessiond.v1.Role\x12\'\n\x05kinds\x18\n \x03(\x0e\x32\x18.sessiond.v1.MessageKind\x12\x15\n\rcontinuations\x18\x0b \x01(\x08\x42\x07\n\x05start\"t\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1b\n\x13previous_page_token\x18\x03 \x01(\t\"V\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x03seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tclient_id\x18\x03 \x01(\tH\x00\x42\t\n\x07message\";\n\x12GetMessageResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\"\x80\x01\n\x15UpdateMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.MessageUpdate\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"g\n\rMessageUpdate\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x80\x01\n\x16UpdateMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x88\x01\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\tafter_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\tB\x0c\n\n_after_seq\"|\n\x15RewindSessionResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x81\x01\n\x13RevertRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\trewind_id\x18\x02 \x01(\x03H\x00\x12\x10\n\x06newest\x18\x03 \x01(\x08H\x00\x12&\n\x05guard\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.WriteGuardB\x07\n\x05which\"{\n\x14RevertRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"9\n\x10GetRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\trewind_id\x18\x02 \x01(\x03\"8\n\x11GetRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"O\n\x12ListRewindsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListRewindsResponse\x12$\n\x07rewinds\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Rewind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x14\x43learMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x05guard\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\x12\x1a\n\x12\x64\x65lete_attachments\x18\x03 \x01(\x08\"v\n\x15\x43learMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x18\n\x10\x61ttachment_count\x18\x03 \x01(\x03\"U\n\x18ListOpenToolCallsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x19ListOpenToolCallsResponse\x12\x32\n\x0fopen_tool_calls\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.OpenToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0cOpenToolCall\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\ttool_call\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xca\x07\n\x0eMessageService\x12Y\n\x0e\x41ppendMessages\x12\".sessiond.v1.AppendMessagesRequest\x1a#.sessiond.v1.AppendMessagesResponse\x12W\n\x0c\x41ppendStream\x12 .sessiond.v1.AppendStreamRequest\x1a!.sessiond.v1.AppendStreamResponse(\x01\x30\x01\x12S\n\x0cListMessages\x12 .sessiond.v1.ListMessagesRequest\x1a!.sessiond.v1.ListMessagesResponse\x12M\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x1f.sessiond.v1.GetMessageResponse\x12Y\n\x0eUpdateMessages\x12\".sessiond.v1.UpdateMessagesRequest\x1a#.sessiond.v1.UpdateMessagesResponse\x12V\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\x12S\n\x0cRevertRewind\x12 .sessiond.v1.RevertRewindRequest\x1a!.sessiond.v1.RevertRewindResponse\x12J\n\tGetRewind\x12\x1d.sessiond.v1.GetRewindRequest\x1a\x1e.sessiond.v1.GetRewindResponse\x12P\n\x0bListRewinds\x12\x1f.sessiond.v1.ListRewindsRequest\x1a .sessiond.v1.ListRewindsResponse\x12V\n\rClearMessages\x12!.sessiond.v1.ClearMessagesRequest\x1a\".sessiond.v1.ClearMessagesResponse\x12\x62\n\x11ListOpenToolCalls\x12%.sessiond.v1.ListOpenToolCallsRequest\x1a&.sessiond.v1.ListOpenToolCallsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.message_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_APPENDMESSAGESREQUEST']._serialized_start=257
-  _globals['_APPENDMESSAGESREQUEST']._serialized_end=496
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=498
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=609
-  _globals['_APPENDSTREAMREQUEST']._serialized_start=611
-  _globals['_APPENDSTREAMREQUEST']._serialized_end=685
-  _globals['_APPENDSTREAMRESPONSE']._serialized_start=687
-  _globals['_APPENDSTREAMRESPONSE']._serialized_end=753
-  _globals['_APPENDRESULT']._serialized_start=755
-  _globals['_APPENDRESULT']._serialized_end=873
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=876
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1234
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1236
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1352
-  _globals['_GETMESSAGEREQUEST']._serialized_start=1354
-  _globals['_GETMESSAGEREQUEST']._serialized_end=1440
-  _globals['_GETMESSAGERESPONSE']._serialized_start=1442
-  _globals['_GETMESSAGERESPONSE']._serialized_end=1501
-  _globals['_UPDATEMESSAGESREQUEST']._serialized_start=1503
-  _globals['_UPDATEMESSAGESREQUEST']._serialized_end=1613
-  _globals['_MESSAGEUPDATE']._serialized_start=1615
-  _globals['_MESSAGEUPDATE']._serialized_end=1718
-  _globals['_UPDATEMESSAGESRESPONSE']._serialized_start=1720
-  _globals['_UPDATEMESSAGESRESPONSE']._serialized_end=1784
-  _globals['_REWINDSESSIONREQUEST']._serialized_start=1786
-  _globals['_REWINDSESSIONREQUEST']._serialized_end=1912
-  _globals['_REWINDSESSIONRESPONSE']._serialized_start=1914
-  _globals['_REWINDSESSIONRESPONSE']._serialized_end=1974
-  _globals['_REVERTREWINDREQUEST']._serialized_start=1976
-  _globals['_REVERTREWINDREQUEST']._serialized_end=2085
-  _globals['_REVERTREWINDRESPONSE']._serialized_start=2087
-  _globals['_REVERTREWINDRESPONSE']._serialized_end=2146
-  _globals['_LISTREWINDSREQUEST']._serialized_start=2148
-  _globals['_LISTREWINDSREQUEST']._serialized_end=2227
-  _globals['_LISTREWINDSRESPONSE']._serialized_start=2229
-  _globals['_LISTREWINDSRESPONSE']._serialized_end=2313
-  _globals['_CLEARMESSAGESREQUEST']._serialized_start=2315
-  _globals['_CLEARMESSAGESREQUEST']._serialized_end=2434
-  _globals['_CLEARMESSAGESRESPONSE']._serialized_start=2436
-  _globals['_CLEARMESSAGESRESPONSE']._serialized_end=2526
-  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_start=2528
-  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_end=2613
-  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_start=2615
-  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_end=2719
-  _globals['_OPENTOOLCALL']._serialized_start=2721
-  _globals['_OPENTOOLCALL']._serialized_end=2839
-  _globals['_MESSAGESERVICE']._serialized_start=2842
-  _globals['_MESSAGESERVICE']._serialized_end=3736
+  _globals['_APPENDMESSAGESREQUEST']._serialized_start=282
+  _globals['_APPENDMESSAGESREQUEST']._serialized_end=512
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=515
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=654
+  _globals['_APPENDSTREAMREQUEST']._serialized_start=656
+  _globals['_APPENDSTREAMREQUEST']._serialized_end=730
+  _globals['_APPENDSTREAMRESPONSE']._serialized_start=732
+  _globals['_APPENDSTREAMRESPONSE']._serialized_end=798
+  _globals['_APPENDRESULT']._serialized_start=800
+  _globals['_APPENDRESULT']._serialized_end=918
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=921
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1279
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1281
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1397
+  _globals['_GETMESSAGEREQUEST']._serialized_start=1399
+  _globals['_GETMESSAGEREQUEST']._serialized_end=1485
+  _globals['_GETMESSAGERESPONSE']._serialized_start=1487
+  _globals['_GETMESSAGERESPONSE']._serialized_end=1546
+  _globals['_UPDATEMESSAGESREQUEST']._serialized_start=1549
+  _globals['_UPDATEMESSAGESREQUEST']._serialized_end=1677
+  _globals['_MESSAGEUPDATE']._serialized_start=1679
+  _globals['_MESSAGEUPDATE']._serialized_end=1782
+  _globals['_UPDATEMESSAGESRESPONSE']._serialized_start=1785
+  _globals['_UPDATEMESSAGESRESPONSE']._serialized_end=1913
+  _globals['_REWINDSESSIONREQUEST']._serialized_start=1916
+  _globals['_REWINDSESSIONREQUEST']._serialized_end=2052
+  _globals['_REWINDSESSIONRESPONSE']._serialized_start=2054
+  _globals['_REWINDSESSIONRESPONSE']._serialized_end=2178
+  _globals['_REVERTREWINDREQUEST']._serialized_start=2181
+  _globals['_REVERTREWINDREQUEST']._serialized_end=2310
+  _globals['_REVERTREWINDRESPONSE']._serialized_start=2312
+  _globals['_REVERTREWINDRESPONSE']._serialized_end=2435
+  _globals['_GETREWINDREQUEST']._serialized_start=2437
+  _globals['_GETREWINDREQUEST']._serialized_end=2494
+  _globals['_GETREWINDRESPONSE']._serialized_start=2496
+  _globals['_GETREWINDRESPONSE']._serialized_end=2552
+  _globals['_LISTREWINDSREQUEST']._serialized_start=2554
+  _globals['_LISTREWINDSREQUEST']._serialized_end=2633
+  _globals['_LISTREWINDSRESPONSE']._serialized_start=2635
+  _globals['_LISTREWINDSRESPONSE']._serialized_end=2719
+  _globals['_CLEARMESSAGESREQUEST']._serialized_start=2721
+  _globals['_CLEARMESSAGESREQUEST']._serialized_end=2831
+  _globals['_CLEARMESSAGESRESPONSE']._serialized_start=2833
+  _globals['_CLEARMESSAGESRESPONSE']._serialized_end=2951
+  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_start=2953
+  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_end=3038
+  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_start=3040
+  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_end=3144
+  _globals['_OPENTOOLCALL']._serialized_start=3146
+  _globals['_OPENTOOLCALL']._serialized_end=3264
+  _globals['_MESSAGESERVICE']._serialized_start=3267
+  _globals['_MESSAGESERVICE']._serialized_end=4237
 # @@protoc_insertion_point(module_scope)

@@ -27,9 +27,9 @@ if _version_not_supported:
 
 class MessageServiceStub(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     def __init__(self, channel):
@@ -73,6 +73,11 @@ class MessageServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.FromString,
                 _registered_method=True)
+        self.GetRewind = channel.unary_unary(
+                '/sessiond.v1.MessageService/GetRewind',
+                request_serializer=sessiond_dot_v1_dot_message__service__pb2.GetRewindRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_message__service__pb2.GetRewindResponse.FromString,
+                _registered_method=True)
         self.ListRewinds = channel.unary_unary(
                 '/sessiond.v1.MessageService/ListRewinds',
                 request_serializer=sessiond_dot_v1_dot_message__service__pb2.ListRewindsRequest.SerializeToString,
@@ -92,9 +97,9 @@ class MessageServiceStub(object):
 
 class MessageServiceServicer(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     def AppendMessages(self, request, context):
@@ -108,8 +113,8 @@ class MessageServiceServicer(object):
     def AppendStream(self, request_iterator, context):
         """AppendStream appends without waiting for each answer, which is the fast way. Appends are applied
         in the order sent, and answered in that order; each is what AppendMessages is, and a refused one
-        stops neither the stream nor those behind it: give `expected_next_seq` where they depend on each
-        other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
+        stops neither the stream nor those behind it: give a guard with `expected_next_seq` where they
+        depend on each other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
         of the stream wait for their commit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,7 +139,7 @@ class MessageServiceServicer(object):
     def UpdateMessages(self, request, context):
         """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: text,
         parts, tool calls and results never change. The earlier version is kept for
-        GetContext(`as_of_seq`).
+        GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,8 +148,8 @@ class MessageServiceServicer(object):
     def RewindSession(self, request, context):
         """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
         rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-        again what it was there. Rewinding again to the same seq when nothing came since returns the
-        rewind that is there.
+        again what it was there. Rewinding again to the same seq when nothing came since is a replay and
+        returns the rewind that is there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +157,14 @@ class MessageServiceServicer(object):
 
     def RevertRewind(self, request, context):
         """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-        by its id, changes nothing.
+        by its id, is a replay and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRewind(self, request, context):
+        """GetRewind reads one rewind, reverted or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,6 +233,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.SerializeToString,
             ),
+            'GetRewind': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRewind,
+                    request_deserializer=sessiond_dot_v1_dot_message__service__pb2.GetRewindRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_message__service__pb2.GetRewindResponse.SerializeToString,
+            ),
             'ListRewinds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRewinds,
                     request_deserializer=sessiond_dot_v1_dot_message__service__pb2.ListRewindsRequest.FromString,
@@ -246,9 +263,9 @@ def add_MessageServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MessageService(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     @staticmethod
@@ -430,6 +447,33 @@ class MessageService(object):
             '/sessiond.v1.MessageService/RevertRewind',
             sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.SerializeToString,
             sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRewind(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.MessageService/GetRewind',
+            sessiond_dot_v1_dot_message__service__pb2.GetRewindRequest.SerializeToString,
+            sessiond_dot_v1_dot_message__service__pb2.GetRewindResponse.FromString,
             options,
             channel_credentials,
             insecure,

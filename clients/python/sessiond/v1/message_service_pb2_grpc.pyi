@@ -28,9 +28,9 @@ GRPC_VERSION: str
 
 class MessageServiceStub:
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     @_typing.overload
@@ -44,8 +44,8 @@ class MessageServiceStub:
     AppendStream: _grpc.StreamStreamMultiCallable[_message_service_pb2.AppendStreamRequest, _message_service_pb2.AppendStreamResponse]
     """AppendStream appends without waiting for each answer, which is the fast way. Appends are applied
     in the order sent, and answered in that order; each is what AppendMessages is, and a refused one
-    stops neither the stream nor those behind it: give `expected_next_seq` where they depend on each
-    other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
+    stops neither the stream nor those behind it: give a guard with `expected_next_seq` where they
+    depend on each other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
     of the stream wait for their commit.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]
@@ -57,18 +57,20 @@ class MessageServiceStub:
     UpdateMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]
     """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: text,
     parts, tool calls and results never change. The earlier version is kept for
-    GetContext(`as_of_seq`).
+    GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
     rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-    again what it was there. Rewinding again to the same seq when nothing came since returns the
-    rewind that is there.
+    again what it was there. Rewinding again to the same seq when nothing came since is a replay and
+    returns the rewind that is there.
     """
     RevertRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RevertRewindRequest, _message_service_pb2.RevertRewindResponse]
     """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-    by its id, changes nothing.
+    by its id, is a replay and changes nothing.
     """
+    GetRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetRewindRequest, _message_service_pb2.GetRewindResponse]
+    """GetRewind reads one rewind, reverted or not."""
     ListRewinds: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]
     """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
     ClearMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]
@@ -85,9 +87,9 @@ class MessageServiceStub:
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -98,8 +100,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     AppendStream: _aio.StreamStreamMultiCallable[_message_service_pb2.AppendStreamRequest, _message_service_pb2.AppendStreamResponse]  # type: ignore[assignment]
     """AppendStream appends without waiting for each answer, which is the fast way. Appends are applied
     in the order sent, and answered in that order; each is what AppendMessages is, and a refused one
-    stops neither the stream nor those behind it: give `expected_next_seq` where they depend on each
-    other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
+    stops neither the stream nor those behind it: give a guard with `expected_next_seq` where they
+    depend on each other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
     of the stream wait for their commit.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
@@ -111,18 +113,20 @@ class MessageServiceAsyncStub(MessageServiceStub):
     UpdateMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]  # type: ignore[assignment]
     """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: text,
     parts, tool calls and results never change. The earlier version is kept for
-    GetContext(`as_of_seq`).
+    GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]  # type: ignore[assignment]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
     rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-    again what it was there. Rewinding again to the same seq when nothing came since returns the
-    rewind that is there.
+    again what it was there. Rewinding again to the same seq when nothing came since is a replay and
+    returns the rewind that is there.
     """
     RevertRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RevertRewindRequest, _message_service_pb2.RevertRewindResponse]  # type: ignore[assignment]
     """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-    by its id, changes nothing.
+    by its id, is a replay and changes nothing.
     """
+    GetRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetRewindRequest, _message_service_pb2.GetRewindResponse]  # type: ignore[assignment]
+    """GetRewind reads one rewind, reverted or not."""
     ListRewinds: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]  # type: ignore[assignment]
     """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
     ClearMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]  # type: ignore[assignment]
@@ -138,9 +142,9 @@ class MessageServiceAsyncStub(MessageServiceStub):
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     @_abc_1.abstractmethod
@@ -161,8 +165,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_message_service_pb2.AppendStreamResponse], _abc.AsyncIterator[_message_service_pb2.AppendStreamResponse]]:
         """AppendStream appends without waiting for each answer, which is the fast way. Appends are applied
         in the order sent, and answered in that order; each is what AppendMessages is, and a refused one
-        stops neither the stream nor those behind it: give `expected_next_seq` where they depend on each
-        other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
+        stops neither the stream nor those behind it: give a guard with `expected_next_seq` where they
+        depend on each other. Several appends may travel in one frame. The server reads on while fewer than 1024 appends
         of the stream wait for their commit.
         """
 
@@ -192,7 +196,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.UpdateMessagesResponse, _abc.Awaitable[_message_service_pb2.UpdateMessagesResponse]]:
         """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: text,
         parts, tool calls and results never change. The earlier version is kept for
-        GetContext(`as_of_seq`).
+        GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
         """
 
     @_abc_1.abstractmethod
@@ -203,8 +207,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.RewindSessionResponse, _abc.Awaitable[_message_service_pb2.RewindSessionResponse]]:
         """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
         rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-        again what it was there. Rewinding again to the same seq when nothing came since returns the
-        rewind that is there.
+        again what it was there. Rewinding again to the same seq when nothing came since is a replay and
+        returns the rewind that is there.
         """
 
     @_abc_1.abstractmethod
@@ -214,8 +218,16 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.RevertRewindResponse, _abc.Awaitable[_message_service_pb2.RevertRewindResponse]]:
         """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-        by its id, changes nothing.
+        by its id, is a replay and changes nothing.
         """
+
+    @_abc_1.abstractmethod
+    def GetRewind(
+        self,
+        request: _message_service_pb2.GetRewindRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.GetRewindResponse, _abc.Awaitable[_message_service_pb2.GetRewindResponse]]:
+        """GetRewind reads one rewind, reverted or not."""
 
     @_abc_1.abstractmethod
     def ListRewinds(

@@ -24,51 +24,52 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import reminder_pb2 as sessiond_dot_v1_dot_reminder__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/reminder_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/message.proto\x1a\x1asessiond/v1/reminder.proto\"\x97\x01\n\x15\x43reateReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08reminder\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0freplace_pending\x18\x04 \x01(\x08\"j\n\x16\x43reateReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x16\n\x0ereplaced_count\x18\x03 \x01(\x05\"=\n\x12GetReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\">\n\x13GetReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\x8b\x01\n\x14ListRemindersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.ReminderState\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Z\n\x15ListRemindersResponse\x12(\n\treminders\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Reminder\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x15\x43\x61ncelReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\"A\n\x16\x43\x61ncelReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"p\n\x13SkipReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x30\n\x0ctrigger_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\x14SkipReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\xaf\x01\n\x15\x43laimRemindersRequest\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x11\n\tmax_count\x18\x02 \x01(\x05\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05types\x18\x05 \x03(\t\x12\r\n\x05owner\x18\x06 \x01(\t\"F\n\x16\x43laimRemindersResponse\x12,\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.ClaimedReminder\"\xa7\x01\n\x0f\x43laimedReminder\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x13\n\x0b\x63laim_token\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmissed_count\x18\x04 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\"\xac\x01\n\x17\x43ompleteReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63laim_token\x18\x03 \x01(\t\x12\x16\n\x0e\x61ppend_message\x18\x04 \x01(\x08\x12%\n\x07message\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Message\x12\x14\n\x0cwriter_token\x18\x06 \x01(\t\"j\n\x18\x43ompleteReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x13\n\x0bmessage_seq\x18\x03 \x01(\x03\"\x99\x01\n\x1a\x45xtendReminderClaimRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63laim_token\x18\x03 \x01(\t\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07give_up\x18\x05 \x01(\x08\"N\n\x1b\x45xtendReminderClaimResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xec\x05\n\x0fReminderService\x12Y\n\x0e\x43reateReminder\x12\".sessiond.v1.CreateReminderRequest\x1a#.sessiond.v1.CreateReminderResponse\x12P\n\x0bGetReminder\x12\x1f.sessiond.v1.GetReminderRequest\x1a .sessiond.v1.GetReminderResponse\x12V\n\rListReminders\x12!.sessiond.v1.ListRemindersRequest\x1a\".sessiond.v1.ListRemindersResponse\x12Y\n\x0e\x43\x61ncelReminder\x12\".sessiond.v1.CancelReminderRequest\x1a#.sessiond.v1.CancelReminderResponse\x12S\n\x0cSkipReminder\x12 .sessiond.v1.SkipReminderRequest\x1a!.sessiond.v1.SkipReminderResponse\x12Y\n\x0e\x43laimReminders\x12\".sessiond.v1.ClaimRemindersRequest\x1a#.sessiond.v1.ClaimRemindersResponse\x12_\n\x10\x43ompleteReminder\x12$.sessiond.v1.CompleteReminderRequest\x1a%.sessiond.v1.CompleteReminderResponse\x12h\n\x13\x45xtendReminderClaim\x12\'.sessiond.v1.ExtendReminderClaimRequest\x1a(.sessiond.v1.ExtendReminderClaimResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/reminder_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x1asessiond/v1/reminder.proto\"\x97\x01\n\x15\x43reateReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08reminder\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0freplace_pending\x18\x04 \x01(\x08\"j\n\x16\x43reateReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x16\n\x0ereplaced_count\x18\x03 \x01(\x05\"=\n\x12GetReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\">\n\x13GetReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\x8b\x01\n\x14ListRemindersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.ReminderState\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Z\n\x15ListRemindersResponse\x12(\n\treminders\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Reminder\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x15\x43\x61ncelReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\"A\n\x16\x43\x61ncelReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"p\n\x13SkipReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x30\n\x0ctrigger_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\x14SkipReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\xaf\x01\n\x15\x43laimRemindersRequest\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x11\n\tmax_count\x18\x02 \x01(\x05\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05types\x18\x05 \x03(\t\x12\r\n\x05owner\x18\x06 \x01(\t\"F\n\x16\x43laimRemindersResponse\x12,\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.ClaimedReminder\"\xa7\x01\n\x0f\x43laimedReminder\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x13\n\x0b\x63laim_token\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmissed_count\x18\x04 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\"\xcc\x01\n\x17\x43ompleteReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63laim_token\x18\x03 \x01(\t\x12\x18\n\x0e\x61ppend_message\x18\x04 \x01(\x08H\x00\x12\'\n\x07message\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12&\n\x05guard\x18\x06 \x01(\x0b\x32\x17.sessiond.v1.WriteGuardB\x08\n\x06\x61ppend\"\x98\x01\n\x18\x43ompleteReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x13\n\x0bmessage_seq\x18\x03 \x01(\x03\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"\x99\x01\n\x1a\x45xtendReminderClaimRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63laim_token\x18\x03 \x01(\t\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07give_up\x18\x05 \x01(\x08\"N\n\x1b\x45xtendReminderClaimResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xec\x05\n\x0fReminderService\x12Y\n\x0e\x43reateReminder\x12\".sessiond.v1.CreateReminderRequest\x1a#.sessiond.v1.CreateReminderResponse\x12P\n\x0bGetReminder\x12\x1f.sessiond.v1.GetReminderRequest\x1a .sessiond.v1.GetReminderResponse\x12V\n\rListReminders\x12!.sessiond.v1.ListRemindersRequest\x1a\".sessiond.v1.ListRemindersResponse\x12Y\n\x0e\x43\x61ncelReminder\x12\".sessiond.v1.CancelReminderRequest\x1a#.sessiond.v1.CancelReminderResponse\x12S\n\x0cSkipReminder\x12 .sessiond.v1.SkipReminderRequest\x1a!.sessiond.v1.SkipReminderResponse\x12Y\n\x0e\x43laimReminders\x12\".sessiond.v1.ClaimRemindersRequest\x1a#.sessiond.v1.ClaimRemindersResponse\x12_\n\x10\x43ompleteReminder\x12$.sessiond.v1.CompleteReminderRequest\x1a%.sessiond.v1.CompleteReminderResponse\x12h\n\x13\x45xtendReminderClaim\x12\'.sessiond.v1.ExtendReminderClaimRequest\x1a(.sessiond.v1.ExtendReminderClaimResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.reminder_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATEREMINDERREQUEST']._serialized_start=172
-  _globals['_CREATEREMINDERREQUEST']._serialized_end=323
-  _globals['_CREATEREMINDERRESPONSE']._serialized_start=325
-  _globals['_CREATEREMINDERRESPONSE']._serialized_end=431
-  _globals['_GETREMINDERREQUEST']._serialized_start=433
-  _globals['_GETREMINDERREQUEST']._serialized_end=494
-  _globals['_GETREMINDERRESPONSE']._serialized_start=496
-  _globals['_GETREMINDERRESPONSE']._serialized_end=558
-  _globals['_LISTREMINDERSREQUEST']._serialized_start=561
-  _globals['_LISTREMINDERSREQUEST']._serialized_end=700
-  _globals['_LISTREMINDERSRESPONSE']._serialized_start=702
-  _globals['_LISTREMINDERSRESPONSE']._serialized_end=792
-  _globals['_CANCELREMINDERREQUEST']._serialized_start=794
-  _globals['_CANCELREMINDERREQUEST']._serialized_end=858
-  _globals['_CANCELREMINDERRESPONSE']._serialized_start=860
-  _globals['_CANCELREMINDERRESPONSE']._serialized_end=925
-  _globals['_SKIPREMINDERREQUEST']._serialized_start=927
-  _globals['_SKIPREMINDERREQUEST']._serialized_end=1039
-  _globals['_SKIPREMINDERRESPONSE']._serialized_start=1041
-  _globals['_SKIPREMINDERRESPONSE']._serialized_end=1104
-  _globals['_CLAIMREMINDERSREQUEST']._serialized_start=1107
-  _globals['_CLAIMREMINDERSREQUEST']._serialized_end=1282
-  _globals['_CLAIMREMINDERSRESPONSE']._serialized_start=1284
-  _globals['_CLAIMREMINDERSRESPONSE']._serialized_end=1354
-  _globals['_CLAIMEDREMINDER']._serialized_start=1357
-  _globals['_CLAIMEDREMINDER']._serialized_end=1524
-  _globals['_COMPLETEREMINDERREQUEST']._serialized_start=1527
-  _globals['_COMPLETEREMINDERREQUEST']._serialized_end=1699
-  _globals['_COMPLETEREMINDERRESPONSE']._serialized_start=1701
-  _globals['_COMPLETEREMINDERRESPONSE']._serialized_end=1807
-  _globals['_EXTENDREMINDERCLAIMREQUEST']._serialized_start=1810
-  _globals['_EXTENDREMINDERCLAIMREQUEST']._serialized_end=1963
-  _globals['_EXTENDREMINDERCLAIMRESPONSE']._serialized_start=1965
-  _globals['_EXTENDREMINDERCLAIMRESPONSE']._serialized_end=2043
-  _globals['_REMINDERSERVICE']._serialized_start=2046
-  _globals['_REMINDERSERVICE']._serialized_end=2794
+  _globals['_CREATEREMINDERREQUEST']._serialized_start=197
+  _globals['_CREATEREMINDERREQUEST']._serialized_end=348
+  _globals['_CREATEREMINDERRESPONSE']._serialized_start=350
+  _globals['_CREATEREMINDERRESPONSE']._serialized_end=456
+  _globals['_GETREMINDERREQUEST']._serialized_start=458
+  _globals['_GETREMINDERREQUEST']._serialized_end=519
+  _globals['_GETREMINDERRESPONSE']._serialized_start=521
+  _globals['_GETREMINDERRESPONSE']._serialized_end=583
+  _globals['_LISTREMINDERSREQUEST']._serialized_start=586
+  _globals['_LISTREMINDERSREQUEST']._serialized_end=725
+  _globals['_LISTREMINDERSRESPONSE']._serialized_start=727
+  _globals['_LISTREMINDERSRESPONSE']._serialized_end=817
+  _globals['_CANCELREMINDERREQUEST']._serialized_start=819
+  _globals['_CANCELREMINDERREQUEST']._serialized_end=883
+  _globals['_CANCELREMINDERRESPONSE']._serialized_start=885
+  _globals['_CANCELREMINDERRESPONSE']._serialized_end=950
+  _globals['_SKIPREMINDERREQUEST']._serialized_start=952
+  _globals['_SKIPREMINDERREQUEST']._serialized_end=1064
+  _globals['_SKIPREMINDERRESPONSE']._serialized_start=1066
+  _globals['_SKIPREMINDERRESPONSE']._serialized_end=1129
+  _globals['_CLAIMREMINDERSREQUEST']._serialized_start=1132
+  _globals['_CLAIMREMINDERSREQUEST']._serialized_end=1307
+  _globals['_CLAIMREMINDERSRESPONSE']._serialized_start=1309
+  _globals['_CLAIMREMINDERSRESPONSE']._serialized_end=1379
+  _globals['_CLAIMEDREMINDER']._serialized_start=1382
+  _globals['_CLAIMEDREMINDER']._serialized_end=1549
+  _globals['_COMPLETEREMINDERREQUEST']._serialized_start=1552
+  _globals['_COMPLETEREMINDERREQUEST']._serialized_end=1756
+  _globals['_COMPLETEREMINDERRESPONSE']._serialized_start=1759
+  _globals['_COMPLETEREMINDERRESPONSE']._serialized_end=1911
+  _globals['_EXTENDREMINDERCLAIMREQUEST']._serialized_start=1914
+  _globals['_EXTENDREMINDERCLAIMREQUEST']._serialized_end=2067
+  _globals['_EXTENDREMINDERCLAIMRESPONSE']._serialized_start=2069
+  _globals['_EXTENDREMINDERCLAIMRESPONSE']._serialized_end=2147
+  _globals['_REMINDERSERVICE']._serialized_start=2150
+  _globals['_REMINDERSERVICE']._serialized_end=2898
 # @@protoc_insertion_point(module_scope)

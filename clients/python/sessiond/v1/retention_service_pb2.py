@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sessiond.v1 import retention_pb2 as sessiond_dot_v1_dot_retention__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sessiond/v1/retention_service.proto\x12\x0bsessiond.v1\x1a\x1bsessiond/v1/retention.proto\"W\n\x19SetRetentionPolicyRequest\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"[\n\x1aSetRetentionPolicyResponse\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"E\n\x1cListRetentionPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x1dListRetentionPoliciesResponse\x12.\n\x08policies\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x1c\x44\x65leteRetentionPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x1f\n\x1d\x44\x65leteRetentionPolicyResponse\"W\n\x1bListRetentionReportsRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x1cListRetentionReportsResponse\x12-\n\x07reports\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.RetentionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x14PruneSessionsRequest\x12(\n\x04rule\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.RetentionRule\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x8c\x01\n\x15PruneSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.PrunedSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rsession_count\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\x32\x9e\x04\n\x10RetentionService\x12\x65\n\x12SetRetentionPolicy\x12&.sessiond.v1.SetRetentionPolicyRequest\x1a\'.sessiond.v1.SetRetentionPolicyResponse\x12n\n\x15ListRetentionPolicies\x12).sessiond.v1.ListRetentionPoliciesRequest\x1a*.sessiond.v1.ListRetentionPoliciesResponse\x12n\n\x15\x44\x65leteRetentionPolicy\x12).sessiond.v1.DeleteRetentionPolicyRequest\x1a*.sessiond.v1.DeleteRetentionPolicyResponse\x12k\n\x14ListRetentionReports\x12(.sessiond.v1.ListRetentionReportsRequest\x1a).sessiond.v1.ListRetentionReportsResponse\x12V\n\rPruneSessions\x12!.sessiond.v1.PruneSessionsRequest\x1a\".sessiond.v1.PruneSessionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sessiond/v1/retention_service.proto\x12\x0bsessiond.v1\x1a\x1bsessiond/v1/retention.proto\"I\n\x19SetRetentionPolicyRequest\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\"[\n\x1aSetRetentionPolicyResponse\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"E\n\x1cListRetentionPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x1dListRetentionPoliciesResponse\x12.\n\x08policies\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x1c\x44\x65leteRetentionPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"0\n\x1d\x44\x65leteRetentionPolicyResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"W\n\x1bListRetentionReportsRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x1cListRetentionReportsResponse\x12-\n\x07reports\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.RetentionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x14PruneSessionsRequest\x12(\n\x04rule\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.RetentionRule\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x8c\x01\n\x15PruneSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.PrunedSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rsession_count\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\x32\x9e\x04\n\x10RetentionService\x12\x65\n\x12SetRetentionPolicy\x12&.sessiond.v1.SetRetentionPolicyRequest\x1a\'.sessiond.v1.SetRetentionPolicyResponse\x12n\n\x15ListRetentionPolicies\x12).sessiond.v1.ListRetentionPoliciesRequest\x1a*.sessiond.v1.ListRetentionPoliciesResponse\x12n\n\x15\x44\x65leteRetentionPolicy\x12).sessiond.v1.DeleteRetentionPolicyRequest\x1a*.sessiond.v1.DeleteRetentionPolicyResponse\x12k\n\x14ListRetentionReports\x12(.sessiond.v1.ListRetentionReportsRequest\x1a).sessiond.v1.ListRetentionReportsResponse\x12V\n\rPruneSessions\x12!.sessiond.v1.PruneSessionsRequest\x1a\".sessiond.v1.PruneSessionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.retention_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SETRETENTIONPOLICYREQUEST']._serialized_start=81
-  _globals['_SETRETENTIONPOLICYREQUEST']._serialized_end=168
-  _globals['_SETRETENTIONPOLICYRESPONSE']._serialized_start=170
-  _globals['_SETRETENTIONPOLICYRESPONSE']._serialized_end=261
-  _globals['_LISTRETENTIONPOLICIESREQUEST']._serialized_start=263
-  _globals['_LISTRETENTIONPOLICIESREQUEST']._serialized_end=332
-  _globals['_LISTRETENTIONPOLICIESRESPONSE']._serialized_start=334
-  _globals['_LISTRETENTIONPOLICIESRESPONSE']._serialized_end=438
-  _globals['_DELETERETENTIONPOLICYREQUEST']._serialized_start=440
-  _globals['_DELETERETENTIONPOLICYREQUEST']._serialized_end=526
-  _globals['_DELETERETENTIONPOLICYRESPONSE']._serialized_start=528
-  _globals['_DELETERETENTIONPOLICYRESPONSE']._serialized_end=559
-  _globals['_LISTRETENTIONREPORTSREQUEST']._serialized_start=561
-  _globals['_LISTRETENTIONREPORTSREQUEST']._serialized_end=648
-  _globals['_LISTRETENTIONREPORTSRESPONSE']._serialized_start=650
-  _globals['_LISTRETENTIONREPORTSRESPONSE']._serialized_end=752
-  _globals['_PRUNESESSIONSREQUEST']._serialized_start=754
-  _globals['_PRUNESESSIONSREQUEST']._serialized_end=874
-  _globals['_PRUNESESSIONSRESPONSE']._serialized_start=877
-  _globals['_PRUNESESSIONSRESPONSE']._serialized_end=1017
-  _globals['_RETENTIONSERVICE']._serialized_start=1020
-  _globals['_RETENTIONSERVICE']._serialized_end=1562
+  _globals['_SETRETENTIONPOLICYREQUEST']._serialized_end=154
+  _globals['_SETRETENTIONPOLICYRESPONSE']._serialized_start=156
+  _globals['_SETRETENTIONPOLICYRESPONSE']._serialized_end=247
+  _globals['_LISTRETENTIONPOLICIESREQUEST']._serialized_start=249
+  _globals['_LISTRETENTIONPOLICIESREQUEST']._serialized_end=318
+  _globals['_LISTRETENTIONPOLICIESRESPONSE']._serialized_start=320
+  _globals['_LISTRETENTIONPOLICIESRESPONSE']._serialized_end=424
+  _globals['_DELETERETENTIONPOLICYREQUEST']._serialized_start=426
+  _globals['_DELETERETENTIONPOLICYREQUEST']._serialized_end=512
+  _globals['_DELETERETENTIONPOLICYRESPONSE']._serialized_start=514
+  _globals['_DELETERETENTIONPOLICYRESPONSE']._serialized_end=562
+  _globals['_LISTRETENTIONREPORTSREQUEST']._serialized_start=564
+  _globals['_LISTRETENTIONREPORTSREQUEST']._serialized_end=651
+  _globals['_LISTRETENTIONREPORTSRESPONSE']._serialized_start=653
+  _globals['_LISTRETENTIONREPORTSRESPONSE']._serialized_end=755
+  _globals['_PRUNESESSIONSREQUEST']._serialized_start=757
+  _globals['_PRUNESESSIONSREQUEST']._serialized_end=875
+  _globals['_PRUNESESSIONSRESPONSE']._serialized_start=878
+  _globals['_PRUNESESSIONSRESPONSE']._serialized_end=1018
+  _globals['_RETENTIONSERVICE']._serialized_start=1021
+  _globals['_RETENTIONSERVICE']._serialized_end=1563
 # @@protoc_insertion_point(module_scope)

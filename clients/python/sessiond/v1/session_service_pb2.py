@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/session.proto\"{\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12(\n\tif_exists\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.IfExists\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"O\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x04view\x18\x02 \x01(\x0e\x32\x18.sessiond.v1.SessionView\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"J\n\x15ResolveSessionRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0b\x65xact_title\x18\x03 \x01(\x08\"?\n\x16ResolveSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"\x84\x04\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12\x17\n\x0f\x65xclude_sources\x18\x05 \x03(\t\x12\r\n\x05\x61gent\x18\x06 \x01(\t\x12\x11\n\tparent_id\x18\x07 \x01(\t\x12\x12\n\nsubtree_of\x18\x08 \x01(\t\x12)\n\x06states\x18\t \x03(\x0e\x32\x19.sessiond.v1.SessionState\x12<\n\x06labels\x18\n \x03(\x0b\x32,.sessiond.v1.ListSessionsRequest.LabelsEntry\x12.\n\nidle_since\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10include_children\x18\x0c \x01(\x08\x12+\n\x08order_by\x18\r \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\x12&\n\x04view\x18\x0e \x01(\x0e\x32\x18.sessiond.v1.SessionView\x12\x0c\n\x04text\x18\x0f \x01(\t\x12\x12\n\nwith_total\x18\x10 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x01\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.SessionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x1a\n\x12total_size_partial\x18\x04 \x01(\x08\"\x99\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x1b\n\x13title_only_if_unset\x18\x04 \x01(\x08\">\n\x15UpdateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"0\n\x10NextTitleRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\"\n\x11NextTitleResponse\x12\r\n\x05title\x18\x01 \x01(\t\"7\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"L\n\x12\x45ndSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\"*\n\x14ReopenSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\">\n\x15ReopenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"O\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"]\n\x15\x44\x65leteSessionResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x64\x65tached_count\x18\x03 \x01(\x03\"\x8b\x01\n\x12\x46orkSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61t_seq\x18\x02 \x01(\x03\x12\"\n\x04\x66ork\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x19\n\x11\x65xpected_next_seq\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"<\n\x13\x46orkSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session*O\n\x08IfExists\x12\x19\n\x15IF_EXISTS_UNSPECIFIED\x10\x00\x12\x12\n\x0eIF_EXISTS_FAIL\x10\x01\x12\x14\n\x10IF_EXISTS_RETURN\x10\x02*m\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSESSION_ORDER_LAST_ACTIVITY\x10\x01\x12\x1d\n\x19SESSION_ORDER_CREATE_TIME\x10\x02\x32\xdc\x06\n\x0eSessionService\x12V\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\".sessiond.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\x12Y\n\x0eResolveSession\x12\".sessiond.v1.ResolveSessionRequest\x1a#.sessiond.v1.ResolveSessionResponse\x12S\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\x12V\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\".sessiond.v1.UpdateSessionResponse\x12J\n\tNextTitle\x12\x1d.sessiond.v1.NextTitleRequest\x1a\x1e.sessiond.v1.NextTitleResponse\x12M\n\nEndSession\x12\x1e.sessiond.v1.EndSessionRequest\x1a\x1f.sessiond.v1.EndSessionResponse\x12V\n\rReopenSession\x12!.sessiond.v1.ReopenSessionRequest\x1a\".sessiond.v1.ReopenSessionResponse\x12V\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\x12P\n\x0b\x46orkSession\x12\x1f.sessiond.v1.ForkSessionRequest\x1a .sessiond.v1.ForkSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/session.proto\"{\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12(\n\tif_exists\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.IfExists\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"O\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x04view\x18\x02 \x01(\x0e\x32\x18.sessiond.v1.SessionView\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"J\n\x15ResolveSessionRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0b\x65xact_title\x18\x03 \x01(\x08\"?\n\x16ResolveSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"\x84\x04\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0f\n\x07sources\x18\x04 \x03(\t\x12\x17\n\x0f\x65xclude_sources\x18\x05 \x03(\t\x12\r\n\x05\x61gent\x18\x06 \x01(\t\x12\x11\n\tparent_id\x18\x07 \x01(\t\x12\x12\n\nsubtree_of\x18\x08 \x01(\t\x12)\n\x06states\x18\t \x03(\x0e\x32\x19.sessiond.v1.SessionState\x12<\n\x06labels\x18\n \x03(\x0b\x32,.sessiond.v1.ListSessionsRequest.LabelsEntry\x12.\n\nidle_since\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10include_children\x18\x0c \x01(\x08\x12+\n\x08order_by\x18\r \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\x12&\n\x04view\x18\x0e \x01(\x0e\x32\x18.sessiond.v1.SessionView\x12\x0c\n\x04text\x18\x0f \x01(\t\x12\x12\n\nwith_total\x18\x10 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x01\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.SessionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x1a\n\x12total_size_partial\x18\x04 \x01(\x08\"\x8b\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1b\n\x13title_only_if_unset\x18\x03 \x01(\x08\">\n\x15UpdateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"0\n\x10NextTitleRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\"\n\x11NextTitleResponse\x12\r\n\x05title\x18\x01 \x01(\t\"_\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"\x8c\x01\n\x12\x45ndSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\x12,\n\x07version\x18\x03 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x04 \x01(\x08\"R\n\x14ReopenSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x05guard\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"~\n\x15ReopenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"w\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12&\n\x05guard\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"\x9c\x01\n\x15\x44\x65leteSessionResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x64\x65tached_count\x18\x03 \x01(\x03\x12\x0f\n\x07\x64\x65leted\x18\x04 \x01(\x08\x12,\n\x07version\x18\x05 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"\x8b\x01\n\x12\x46orkSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61t_seq\x18\x02 \x01(\x03\x12\"\n\x04\x66ork\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x19\n\x11\x65xpected_next_seq\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"M\n\x13\x46orkSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08*O\n\x08IfExists\x12\x19\n\x15IF_EXISTS_UNSPECIFIED\x10\x00\x12\x12\n\x0eIF_EXISTS_FAIL\x10\x01\x12\x14\n\x10IF_EXISTS_RETURN\x10\x02*m\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSESSION_ORDER_LAST_ACTIVITY\x10\x01\x12\x1d\n\x19SESSION_ORDER_CREATE_TIME\x10\x02\x32\xdc\x06\n\x0eSessionService\x12V\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\".sessiond.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\x12Y\n\x0eResolveSession\x12\".sessiond.v1.ResolveSessionRequest\x1a#.sessiond.v1.ResolveSessionResponse\x12S\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\x12V\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\".sessiond.v1.UpdateSessionResponse\x12J\n\tNextTitle\x12\x1d.sessiond.v1.NextTitleRequest\x1a\x1e.sessiond.v1.NextTitleResponse\x12M\n\nEndSession\x12\x1e.sessiond.v1.EndSessionRequest\x1a\x1f.sessiond.v1.EndSessionResponse\x12V\n\rReopenSession\x12!.sessiond.v1.ReopenSessionRequest\x1a\".sessiond.v1.ReopenSessionResponse\x12V\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\x12P\n\x0b\x46orkSession\x12\x1f.sessiond.v1.ForkSessionRequest\x1a .sessiond.v1.ForkSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,52 +37,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_IFEXISTS']._serialized_start=2226
-  _globals['_IFEXISTS']._serialized_end=2305
-  _globals['_SESSIONORDER']._serialized_start=2307
-  _globals['_SESSIONORDER']._serialized_end=2416
-  _globals['_CREATESESSIONREQUEST']._serialized_start=144
-  _globals['_CREATESESSIONREQUEST']._serialized_end=267
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=269
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=348
-  _globals['_GETSESSIONREQUEST']._serialized_start=350
-  _globals['_GETSESSIONREQUEST']._serialized_end=429
-  _globals['_GETSESSIONRESPONSE']._serialized_start=431
-  _globals['_GETSESSIONRESPONSE']._serialized_end=490
-  _globals['_RESOLVESESSIONREQUEST']._serialized_start=492
-  _globals['_RESOLVESESSIONREQUEST']._serialized_end=566
-  _globals['_RESOLVESESSIONRESPONSE']._serialized_start=568
-  _globals['_RESOLVESESSIONRESPONSE']._serialized_end=631
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=634
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1150
-  _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_start=1105
-  _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_end=1150
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1153
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1295
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=1298
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1451
-  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1453
-  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1515
-  _globals['_NEXTTITLEREQUEST']._serialized_start=1517
-  _globals['_NEXTTITLEREQUEST']._serialized_end=1565
-  _globals['_NEXTTITLERESPONSE']._serialized_start=1567
-  _globals['_NEXTTITLERESPONSE']._serialized_end=1601
-  _globals['_ENDSESSIONREQUEST']._serialized_start=1603
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1658
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1660
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1736
-  _globals['_REOPENSESSIONREQUEST']._serialized_start=1738
-  _globals['_REOPENSESSIONREQUEST']._serialized_end=1780
-  _globals['_REOPENSESSIONRESPONSE']._serialized_start=1782
-  _globals['_REOPENSESSIONRESPONSE']._serialized_end=1844
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1846
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1925
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1927
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=2020
-  _globals['_FORKSESSIONREQUEST']._serialized_start=2023
-  _globals['_FORKSESSIONREQUEST']._serialized_end=2162
-  _globals['_FORKSESSIONRESPONSE']._serialized_start=2164
-  _globals['_FORKSESSIONRESPONSE']._serialized_end=2224
-  _globals['_SESSIONSERVICE']._serialized_start=2419
-  _globals['_SESSIONSERVICE']._serialized_end=3279
+  _globals['_IFEXISTS']._serialized_start=2567
+  _globals['_IFEXISTS']._serialized_end=2646
+  _globals['_SESSIONORDER']._serialized_start=2648
+  _globals['_SESSIONORDER']._serialized_end=2757
+  _globals['_CREATESESSIONREQUEST']._serialized_start=169
+  _globals['_CREATESESSIONREQUEST']._serialized_end=292
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=294
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=373
+  _globals['_GETSESSIONREQUEST']._serialized_start=375
+  _globals['_GETSESSIONREQUEST']._serialized_end=454
+  _globals['_GETSESSIONRESPONSE']._serialized_start=456
+  _globals['_GETSESSIONRESPONSE']._serialized_end=515
+  _globals['_RESOLVESESSIONREQUEST']._serialized_start=517
+  _globals['_RESOLVESESSIONREQUEST']._serialized_end=591
+  _globals['_RESOLVESESSIONRESPONSE']._serialized_start=593
+  _globals['_RESOLVESESSIONRESPONSE']._serialized_end=656
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=659
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1175
+  _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_start=1130
+  _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_end=1175
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1178
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1320
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=1323
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1462
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1464
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1526
+  _globals['_NEXTTITLEREQUEST']._serialized_start=1528
+  _globals['_NEXTTITLEREQUEST']._serialized_end=1576
+  _globals['_NEXTTITLERESPONSE']._serialized_start=1578
+  _globals['_NEXTTITLERESPONSE']._serialized_end=1612
+  _globals['_ENDSESSIONREQUEST']._serialized_start=1614
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1709
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1712
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1852
+  _globals['_REOPENSESSIONREQUEST']._serialized_start=1854
+  _globals['_REOPENSESSIONREQUEST']._serialized_end=1936
+  _globals['_REOPENSESSIONRESPONSE']._serialized_start=1938
+  _globals['_REOPENSESSIONRESPONSE']._serialized_end=2064
+  _globals['_DELETESESSIONREQUEST']._serialized_start=2066
+  _globals['_DELETESESSIONREQUEST']._serialized_end=2185
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=2188
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=2344
+  _globals['_FORKSESSIONREQUEST']._serialized_start=2347
+  _globals['_FORKSESSIONREQUEST']._serialized_end=2486
+  _globals['_FORKSESSIONRESPONSE']._serialized_start=2488
+  _globals['_FORKSESSIONRESPONSE']._serialized_end=2565
+  _globals['_SESSIONSERVICE']._serialized_start=2760
+  _globals['_SESSIONSERVICE']._serialized_end=3620
 # @@protoc_insertion_point(module_scope)

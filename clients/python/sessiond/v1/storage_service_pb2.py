@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from sessiond.v1 import storage_pb2 as sessiond_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/storage_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/storage.proto\"n\n\x16OffloadMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nbefore_seq\x18\x02 \x01(\x03\x12\x1c\n\x14keep_recent_messages\x18\x03 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\"\\\n\x17OffloadMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"N\n\x16RestoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\"\\\n\x17RestoreMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"P\n\x13ListOffloadsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListOffloadsResponse\x12&\n\x08offloads\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Offload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x16ReindexSessionsRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"0\n\x17ReindexSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x32\xff\x02\n\x0eStorageService\x12\\\n\x0fOffloadMessages\x12#.sessiond.v1.OffloadMessagesRequest\x1a$.sessiond.v1.OffloadMessagesResponse\x12\\\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\x12S\n\x0cListOffloads\x12 .sessiond.v1.ListOffloadsRequest\x1a!.sessiond.v1.ListOffloadsResponse\x12\\\n\x0fReindexSessions\x12#.sessiond.v1.ReindexSessionsRequest\x1a$.sessiond.v1.ReindexSessionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/storage_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/storage.proto\"\x88\x01\n\x16OffloadMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\nbefore_seq\x18\x02 \x01(\x03H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\tB\x07\n\x05which\"\\\n\x17OffloadMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"h\n\x16RestoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\x08\x66rom_seq\x18\x02 \x01(\x03H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\tB\x07\n\x05which\"\\\n\x17RestoreMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"P\n\x13ListOffloadsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListOffloadsResponse\x12&\n\x08offloads\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Offload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x16ReindexSessionsRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"0\n\x17ReindexSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x32\xff\x02\n\x0eStorageService\x12\\\n\x0fOffloadMessages\x12#.sessiond.v1.OffloadMessagesRequest\x1a$.sessiond.v1.OffloadMessagesResponse\x12\\\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\x12S\n\x0cListOffloads\x12 .sessiond.v1.ListOffloadsRequest\x1a!.sessiond.v1.ListOffloadsResponse\x12\\\n\x0fReindexSessions\x12#.sessiond.v1.ReindexSessionsRequest\x1a$.sessiond.v1.ReindexSessionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.storage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OFFLOADMESSAGESREQUEST']._serialized_start=77
-  _globals['_OFFLOADMESSAGESREQUEST']._serialized_end=187
-  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_start=189
-  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_end=281
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=283
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=361
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=363
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=455
-  _globals['_LISTOFFLOADSREQUEST']._serialized_start=457
-  _globals['_LISTOFFLOADSREQUEST']._serialized_end=537
-  _globals['_LISTOFFLOADSRESPONSE']._serialized_start=539
-  _globals['_LISTOFFLOADSRESPONSE']._serialized_end=626
-  _globals['_REINDEXSESSIONSREQUEST']._serialized_start=628
-  _globals['_REINDEXSESSIONSREQUEST']._serialized_end=686
-  _globals['_REINDEXSESSIONSRESPONSE']._serialized_start=688
-  _globals['_REINDEXSESSIONSRESPONSE']._serialized_end=736
-  _globals['_STORAGESERVICE']._serialized_start=739
-  _globals['_STORAGESERVICE']._serialized_end=1122
+  _globals['_OFFLOADMESSAGESREQUEST']._serialized_start=78
+  _globals['_OFFLOADMESSAGESREQUEST']._serialized_end=214
+  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_start=216
+  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_end=308
+  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=310
+  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=414
+  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=416
+  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=508
+  _globals['_LISTOFFLOADSREQUEST']._serialized_start=510
+  _globals['_LISTOFFLOADSREQUEST']._serialized_end=590
+  _globals['_LISTOFFLOADSRESPONSE']._serialized_start=592
+  _globals['_LISTOFFLOADSRESPONSE']._serialized_end=679
+  _globals['_REINDEXSESSIONSREQUEST']._serialized_start=681
+  _globals['_REINDEXSESSIONSREQUEST']._serialized_end=739
+  _globals['_REINDEXSESSIONSRESPONSE']._serialized_start=741
+  _globals['_REINDEXSESSIONSRESPONSE']._serialized_end=789
+  _globals['_STORAGESERVICE']._serialized_start=792
+  _globals['_STORAGESERVICE']._serialized_end=1175
 # @@protoc_insertion_point(module_scope)

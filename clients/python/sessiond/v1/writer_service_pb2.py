@@ -24,27 +24,28 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/writer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"h\n\x14\x41\x63quireWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\"l\n\x12RenewWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x14ReleaseWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\"\x17\n\x15ReleaseWriterResponse2\x91\x02\n\rWriterService\x12V\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\x12P\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\x12V\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/writer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/guard.proto\"h\n\x14\x41\x63quireWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9b\x01\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"l\n\x12RenewWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x14ReleaseWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\"\x17\n\x15ReleaseWriterResponse2\x91\x02\n\rWriterService\x12V\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\x12P\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\x12V\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.writer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACQUIREWRITERREQUEST']._serialized_start=114
-  _globals['_ACQUIREWRITERREQUEST']._serialized_end=218
-  _globals['_ACQUIREWRITERRESPONSE']._serialized_start=220
-  _globals['_ACQUIREWRITERRESPONSE']._serialized_end=347
-  _globals['_RENEWWRITERREQUEST']._serialized_start=349
-  _globals['_RENEWWRITERREQUEST']._serialized_end=457
-  _globals['_RENEWWRITERRESPONSE']._serialized_start=459
-  _globals['_RENEWWRITERRESPONSE']._serialized_end=529
-  _globals['_RELEASEWRITERREQUEST']._serialized_start=531
-  _globals['_RELEASEWRITERREQUEST']._serialized_end=595
-  _globals['_RELEASEWRITERRESPONSE']._serialized_start=597
-  _globals['_RELEASEWRITERRESPONSE']._serialized_end=620
-  _globals['_WRITERSERVICE']._serialized_start=623
-  _globals['_WRITERSERVICE']._serialized_end=896
+  _globals['_ACQUIREWRITERREQUEST']._serialized_start=139
+  _globals['_ACQUIREWRITERREQUEST']._serialized_end=243
+  _globals['_ACQUIREWRITERRESPONSE']._serialized_start=246
+  _globals['_ACQUIREWRITERRESPONSE']._serialized_end=401
+  _globals['_RENEWWRITERREQUEST']._serialized_start=403
+  _globals['_RENEWWRITERREQUEST']._serialized_end=511
+  _globals['_RENEWWRITERRESPONSE']._serialized_start=513
+  _globals['_RENEWWRITERRESPONSE']._serialized_end=583
+  _globals['_RELEASEWRITERREQUEST']._serialized_start=585
+  _globals['_RELEASEWRITERREQUEST']._serialized_end=649
+  _globals['_RELEASEWRITERRESPONSE']._serialized_start=651
+  _globals['_RELEASEWRITERRESPONSE']._serialized_end=674
+  _globals['_WRITERSERVICE']._serialized_start=677
+  _globals['_WRITERSERVICE']._serialized_end=950
 # @@protoc_insertion_point(module_scope)
