@@ -344,7 +344,7 @@ class RewindNotFound(Refused):
 
     def __init__(self, rewind_id: int | None) -> None:
         which = "that isn't reverted" if rewind_id is None else f"{rewind_id}"
-        super().__init__(f"There is no rewind {which}.", rewind_id=rewind_id)
+        super().__init__(f"There is no rewind {which}.", rewind_id=rewind_id or 0)
 
 
 class RewindNotRevertible(Refused):

@@ -261,7 +261,7 @@ def test_P11_what_a_pruned_session_used_is_not_forgotten(api: Api) -> None:
     api.end(child)
     rule = v1.RetentionRule(sources=[source], include_subagents=True)
     rule.older_than.FromMicroseconds(1)
-    request = v1.PruneSessionsRequest(rule=rule)
+    request = v1.PruneSessionsRequest(rule=rule, force=True)
     pruned = list[str]()
     for _ in range(1000):
         page = api.retention.PruneSessions(request)

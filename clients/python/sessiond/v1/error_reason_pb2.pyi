@@ -127,8 +127,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: `session_id`.
     """
     ERROR_REASON_REWIND_NOT_FOUND: _ErrorReason.ValueType  # 26
-    """NOT_FOUND. The session has no rewind with this id, or none that isn't reverted. Metadata: `rewind_id` if the
-    call named one.
+    """NOT_FOUND. The session has no rewind with this id, or none that isn't reverted. Metadata: `rewind_id`, 0 if
+    the newest was asked for.
     """
     ERROR_REASON_REWIND_NOT_REVERTIBLE: _ErrorReason.ValueType  # 27
     """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
@@ -381,8 +381,8 @@ ERROR_REASON_COMPACTION_LEASE_LOST: ErrorReason.ValueType  # 25
 Metadata: `session_id`.
 """
 ERROR_REASON_REWIND_NOT_FOUND: ErrorReason.ValueType  # 26
-"""NOT_FOUND. The session has no rewind with this id, or none that isn't reverted. Metadata: `rewind_id` if the
-call named one.
+"""NOT_FOUND. The session has no rewind with this id, or none that isn't reverted. Metadata: `rewind_id`, 0 if
+the newest was asked for.
 """
 ERROR_REASON_REWIND_NOT_REVERTIBLE: ErrorReason.ValueType  # 27
 """FAILED_PRECONDITION. What the rewind hid can't come back, since a compaction made later stands
