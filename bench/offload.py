@@ -79,7 +79,7 @@ async def _sizes(
     hot = await _bytes(connection, _HOT)
     changes = await _bytes(connection, ("session_change",))
     for copy, number in itertools.product(range(copies), range(len(conversations))):
-        await client.offload_messages(f"cold-{copy}-{number}")
+        await client.offload_messages(f"cold-{copy}-{number}", all_messages=True)
     offloaded = await _bytes(connection, _OFFLOADED)
     offloaded += await _bytes(connection, ("session_change",)) - changes
     return Ratio(

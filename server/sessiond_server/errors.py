@@ -180,6 +180,18 @@ class NextSeqMismatch(Refused):
         )
 
 
+class RevisionMismatch(Refused):
+    reason = "REVISION_MISMATCH"
+
+    def __init__(self, expected: int, actual: int, next_seq: int) -> None:
+        super().__init__(
+            f"The revision is {actual}, not {expected}.",
+            expected_revision=expected,
+            revision=actual,
+            next_seq=next_seq,
+        )
+
+
 class WriterLeaseLost(Refused):
     reason = "WRITER_LEASE_LOST"
 
@@ -341,8 +353,9 @@ class CompactionNotFound(Refused):
 class RewindNotFound(Refused):
     reason = "REWIND_NOT_FOUND"
 
-    def __init__(self, rewind_id: int) -> None:
-        super().__init__(f"There is no rewind {rewind_id}.", rewind_id=rewind_id)
+    def __init__(self, rewind_id: int | None) -> None:
+        which = "that isn't reverted" if rewind_id is None else f"{rewind_id}"
+        super().__init__(f"There is no rewind {which}.", rewind_id=rewind_id or 0)
 
 
 class RewindNotRevertible(Refused):
@@ -580,6 +593,16 @@ class RequestIdReused(Refused):
         super().__init__(
             f"The request id {request_id!r} stands for something of other content.",
             request_id=request_id,
+        )
+
+
+class ConsumerNotFound(Refused):
+    reason = "CONSUMER_NOT_FOUND"
+
+    def __init__(self, consumer_id: str, owner: str) -> None:
+        whose = f"of {owner!r}" if owner else "of all sessions"
+        super().__init__(
+            f"There is no consumer {consumer_id!r} {whose}.", consumer_id=consumer_id, owner=owner
         )
 
 

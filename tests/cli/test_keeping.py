@@ -31,26 +31,24 @@ def test_stats_count_by_state_and_source(cli: Cli) -> None:
     assert cli.json("stats", "--owner", "nobody")["session_count"] == 0
 
 
-def test_prune_shows_what_would_go_and_deletes_it_with_yes(cli: Cli) -> None:
+def test_prune_shows_what_would_go_and_deletes_it_with_force(cli: Cli) -> None:
     for id, source in (("old", "cli"), ("kept", "web"), ("pinned", "cli"), ("active", "cli")):
         cli.ok("create", id, "--source", source, *(["--pin"] if id == "pinned" else []))
         cli.ok("append", id, "hello")
         if id != "active":
             cli.ok("end", id)
     wanted = ("prune", "--ended-for", "0s", "--source", "cli")
-    done = cli(*wanted, "--dry-run")
+    done = cli(*wanted)
     assert done.returncode == 0
     assert done.stdout.splitlines()[1].split()[2:6] == ["old", "cli", "would", "go"]
     assert "would delete 1 session with 1 message" in done.stderr
-    refused = cli.refused(*wanted)
-    assert "prune would delete 1 session with 1 message for good" in refused
-    assert "give --yes" in refused
+    assert "nothing was deleted: --force deletes them" in done.stderr
     assert len(cli.json("ls")) == 4
-    (went,) = cli.json(*wanted, "--yes")
+    (went,) = cli.json(*wanted, "--force")
     assert (went["session_id"], went["outcome"], went["message_count"]) == ("old", "deleted", 1)
     assert {it["id"] for it in cli.json("ls")} == {"kept", "pinned", "active"}
     assert "at least one of" in cli.refused("prune", "--source", "cli", code=2)
-    assert cli.json(*wanted, "--yes") == []
+    assert cli.json(*wanted, "--force") == []
 
 
 def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:

@@ -102,7 +102,7 @@ def test_P9_what_happens_is_shown_as_it_happens(
     say(client, talk, "m17")
     client.rewind(talk, 16)
     following.wait_for("rewound: 1 message after 16 is hidden")
-    client.revert_rewind(talk)
+    client.revert_rewind(talk, newest=True)
     following.wait_for("rewind reverted: 17 back")
     client.revert_compaction(talk, 16)
     following.wait_for("reverted: 3–12 instead of summary 16")

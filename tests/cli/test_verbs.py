@@ -383,12 +383,12 @@ def test_P6_offload_and_restore_change_nothing_that_is_shown(cli: Cli, talk: str
     assert cli.json("offload", talk, "--keep", "4")["message_count"] == 0
     assert cli.ok("show", talk) == shown
     assert "offloaded: 1–4" in cli.ok("tail", talk)
-    assert cli.json("restore", talk) == {
+    assert cli.json("restore", talk, "--all") == {
         "offloaded_before_seq": 0,
         "message_count": 4,
         "more": False,
     }
-    assert cli.ok("restore", talk) == "restored 0 messages; nothing is offloaded\n"
+    assert cli.ok("restore", talk, "--all") == "restored 0 messages; nothing is offloaded\n"
     rows = cli.ok("offload", talk, "--list").splitlines()
     assert len(rows) == 3
     assert [row.split()[2] for row in rows[1:]] == ["restored", "offloaded"]

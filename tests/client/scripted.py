@@ -137,7 +137,7 @@ class ScriptedMessages(v1.MessageServiceServicer):
             ack=v1.AppendMessagesResponse(
                 first_seq=seqs[0],
                 last_seq=seqs[-1],
-                next_seq=len(script.stored) + 1,
+                version=v1.SessionVersion(next_seq=len(script.stored) + 1),
                 replayed=replayed,
             )
         )

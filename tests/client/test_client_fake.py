@@ -73,9 +73,9 @@ def test_an_answer_of_several_things_is_returned_whole(fake: Fake) -> None:
     running = fake.start(lambda client: client.append("a", message, expected_next_seq=3))
     request, rpc = fake.take("MessageService/AppendMessages")
     assert request == v1.AppendMessagesRequest(
-        session_id="a", messages=[message], expected_next_seq=3
+        session_id="a", messages=[message], guard=v1.WriteGuard(expected_next_seq=3)
     )
-    ack = v1.AppendMessagesResponse(first_seq=3, last_seq=3, next_seq=4)
+    ack = v1.AppendMessagesResponse(first_seq=3, last_seq=3, version=v1.SessionVersion(next_seq=4))
     answer(rpc, ack)
     assert running.result() == ack
 
@@ -112,7 +112,7 @@ def test_a_context_is_collected_from_its_pieces(fake: Fake) -> None:
     request, rpc = fake.take_stream("ContextService/GetContext")
     assert request == v1.GetContextRequest(session_id="a", max_context_tokens=9)
     rpc.send_initial_metadata(())
-    totals = v1.ContextTotals(message_count=3, next_seq=9)
+    totals = v1.ContextTotals(message_count=3, version=v1.SessionVersion(next_seq=9))
     rpc.send_response(v1.GetContextResponse(totals=totals, messages=[v1.Message(seq=1)]))
     rpc.send_response(v1.GetContextResponse(messages=[v1.Message(seq=4), v1.Message(seq=2)]))
     rpc.terminate((), grpc.StatusCode.OK, "")
@@ -160,13 +160,16 @@ def test_P4_creating_fills_in_what_makes_a_retry_safe(fake: Fake) -> None:
 def test_a_writer_lease_is_taken_and_given_up(fake: Fake) -> None:
     def write(client: sessiond.Client) -> tuple[str, int, int, bool]:
         with client.writer("a", lease_ttl=60) as lease:
-            return lease.token, lease.epoch, lease.next_seq, lease.lost
+            return lease.token, lease.epoch, lease.version.next_seq, lease.lost
 
     running = fake.start(write)
     request, rpc = fake.take("WriterService/AcquireWriter")
     assert request.holder
     assert request.lease_ttl.seconds == 60
-    answer(rpc, v1.AcquireWriterResponse(writer_token="t", epoch=4, next_seq=9))
+    answer(
+        rpc,
+        v1.AcquireWriterResponse(writer_token="t", epoch=4, version=v1.SessionVersion(next_seq=9)),
+    )
     request, rpc = fake.take("WriterService/ReleaseWriter")
     assert request == v1.ReleaseWriterRequest(session_id="a", writer_token="t")
     answer(rpc, v1.ReleaseWriterResponse())

@@ -63,7 +63,7 @@ def test_a_session_s_life(server: ServerProcess) -> None:
         assert ended.session.state == v1.SessionState.SESSION_STATE_ENDED
         with pytest.raises(sessiond.SessionEnded):
             client.append(fork.id, said("x"))
-        assert client.reopen_session(fork.id).state == v1.SessionState.SESSION_STATE_ACTIVE
+        assert client.reopen_session(fork.id).session.state == v1.SessionState.SESSION_STATE_ACTIVE
         assert client.delete_session(fork.id).session_count == 1
         with pytest.raises(sessiond.SessionNotFound) as missing:
             client.get_session(fork.id)
@@ -74,7 +74,7 @@ async def test_P1_appends_are_numbered_and_listed(server: ServerProcess) -> None
     async with sessiond.AsyncClient(server.target) as client:
         id = uuid7()
         ack = await client.append(id, [said(1), said(2)], create_session=v1.Session(owner="ann"))
-        assert (ack.first_seq, ack.last_seq, ack.next_seq) == (1, 2, 3)
+        assert (ack.first_seq, ack.last_seq, ack.version.next_seq) == (1, 2, 3)
         for n in (3, 4, 5):
             await client.append(id, said(n), expected_next_seq=n)
         with pytest.raises(sessiond.NextSeqMismatch) as raised:
@@ -97,7 +97,7 @@ def test_P4_appending_again_adds_nothing(server: ServerProcess) -> None:
         messages = sessiond.with_client_ids([said("a"), said("b")])
         first, again = client.append(id, messages), client.append(id, messages)
         assert (first.replayed, again.replayed) == (False, True)
-        assert (again.first_seq, again.next_seq) == (1, 3)
+        assert (again.first_seq, again.version.next_seq) == (1, 3)
         assert client.get_message(id, client_id=messages[1].client_id).seq == 2
         with pytest.raises(sessiond.PartialReplay):
             client.append(id, [messages[0], said("c")])
@@ -112,7 +112,9 @@ def test_P7_context_updates_rewinds_and_compactions(server: ServerProcess) -> No
     with sessiond.Client(server.target) as client:
         id = client.create_session(system_prompt="be kind").id
         client.append(id, [said(1), call("c"), result("c"), said(4), said(5), said(6)])
-        (hidden,) = client.update_messages(id, sessiond.message_update(4, hidden_from_model=True))
+        (hidden,) = client.update_messages(
+            id, sessiond.message_update(4, hidden_from_model=True)
+        ).messages
         assert hidden.hidden_from_model
         with pytest.raises(sessiond.CompactionSplitsToolCall) as raised:
             client.compact(id, 1, 2, "summary")
@@ -121,7 +123,7 @@ def test_P7_context_updates_rewinds_and_compactions(server: ServerProcess) -> No
         with pytest.raises(sessiond.CompactionLeaseHeld):
             client.compact(id, 1, 3, "summary")
         done = client.compact(
-            id, plan.plan.from_seq, plan.plan.to_seq, "summary", lease_token=plan.lease_token
+            id, plan.plan.from_seq, plan.plan.to_seq, "summary", lease_token=plan.lease.token
         )
         summary_seq = done.compaction.id
         context = client.get_context(id)
@@ -131,11 +133,13 @@ def test_P7_context_updates_rewinds_and_compactions(server: ServerProcess) -> No
         pieces = list(client.stream_context(id))
         assert pieces[0].totals == context.totals
         assert [c.id for c in client.list_compactions(id)] == [summary_seq]
-        assert client.revert_compaction(id, summary_seq).HasField("revert_time")
-        client.release_compaction_lease(id, plan.lease_token)
-        rewind = client.rewind(id, 1, author="ann")
+        assert client.revert_compaction(id, summary_seq).compaction.HasField("revert_time")
+        assert client.get_compaction(id, summary_seq).HasField("revert_time")
+        client.release_compaction_lease(id, plan.lease.token)
+        rewind = client.rewind(id, 1, author="ann").rewind
+        assert client.get_rewind(id, rewind.id) == rewind
         assert [m.seq for m in client.list_messages(id)] == [1]
-        assert client.revert_rewind(id).id == rewind.id
+        assert client.revert_rewind(id, newest=True).rewind.id == rewind.id
         assert [r.id for r in client.list_rewinds(id)] == [rewind.id]
         assert client.clear_messages(id).message_count == 7
 
@@ -165,7 +169,7 @@ async def test_P5_a_writer_keeps_its_lease_and_gives_it_up(server: ServerProcess
                     pass
         async with client.writer(id) as second:
             assert second.epoch > lease.epoch
-            assert second.next_seq == 2
+            assert second.version.next_seq == 2
         with pytest.raises(sessiond.WriterLeaseLost):
             await client.append(id, said("z"), writer_token=lease.token)
 

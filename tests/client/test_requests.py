@@ -62,7 +62,7 @@ def test_update_session_names_what_is_given() -> None:
     paths = ["title", "pinned", "state", "config", "metadata"]
     assert list(request.update_mask.paths) == paths
     assert request.session.id == "a"
-    assert request.etag == "e"
+    assert request.session.etag == "e"
     with pytest.raises(ValueError, match="nothing to change"):
         sessions.update_session.build("a", etag="e")
 

@@ -13,13 +13,16 @@ from sessiond._lease import WriterLease
 
 def taken(ttl: float) -> WriterLease:
     lease = WriterLease("a", None, ttl)
-    lease._taken(v1.AcquireWriterResponse(writer_token="t", epoch=2, next_seq=5), time.monotonic())
+    version = v1.SessionVersion(next_seq=5)
+    lease._taken(
+        v1.AcquireWriterResponse(writer_token="t", epoch=2, version=version), time.monotonic()
+    )
     return lease
 
 
 def test_P5_a_lease_knows_its_token_and_epoch() -> None:
     lease = taken(30)
-    assert (lease.token, lease.epoch, lease.next_seq, lease.lost) == ("t", 2, 5, False)
+    assert (lease.token, lease.epoch, lease.version.next_seq, lease.lost) == ("t", 2, 5, False)
     assert lease.holder != WriterLease("a", None, 30).holder
     assert WriterLease("a", "me", 30).holder == "me"
 

@@ -42,7 +42,7 @@ def main() -> None:
             request = v1.AppendMessagesRequest(
                 session_id=session,
                 messages=[message(client_id, random.Random(client_id))],
-                writer_token=lease.writer_token,
+                guard=v1.WriteGuard(writer_token=lease.writer_token),
             )
             print(client_id, flush=True)
             answer = _append(messages, request)

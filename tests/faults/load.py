@@ -238,7 +238,7 @@ class Expecting(Writer):
     async def work(self) -> None:
         request = self.request()
         for _ in range(8):
-            request.expected_next_seq = self._next.get(request.session_id, 1)
+            request.guard.expected_next_seq = self._next.get(request.session_id, 1)
             attempt, error = await self.settle(request, impatient=True)
             if attempt.outcome is Outcome.ACKED:
                 self._note(request, attempt)
@@ -249,9 +249,9 @@ class Expecting(Writer):
                 self._next[request.session_id] = int(error_info(error).metadata["next_seq"])
 
     def _note(self, request: v1.AppendMessagesRequest, attempt: Attempt) -> None:
-        if not attempt.replayed and attempt.seqs[0] != request.expected_next_seq:
+        if not attempt.replayed and attempt.seqs[0] != request.guard.expected_next_seq:
             self.load.surprises.append(
-                f"expected {request.expected_next_seq}, got {attempt.seqs[0]}"
+                f"expected {request.guard.expected_next_seq}, got {attempt.seqs[0]}"
             )
         self._next[request.session_id] = attempt.seqs[-1] + 1
 

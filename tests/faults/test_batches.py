@@ -194,9 +194,13 @@ async def bad_requests(caller: Caller) -> dict[str, v1.AppendMessagesRequest]:
         "SESSION_ENDED": caller.request("ended", "e1"),
         "CLIENT_ID_REUSED": reused,
         "PARTIAL_REPLAY": caller.request("good", "known", "known2", "p1"),
-        "NEXT_SEQ_MISMATCH": caller.request("good", "m1", "m2", expected_next_seq=1000),
+        "NEXT_SEQ_MISMATCH": caller.request(
+            "good", "m1", "m2", guard=v1.WriteGuard(expected_next_seq=1000)
+        ),
         "WRITER_LEASE_HELD": caller.request("held", "h1"),
-        "WRITER_LEASE_LOST": caller.request("lost", "l1", writer_token="long gone"),
+        "WRITER_LEASE_LOST": caller.request(
+            "lost", "l1", guard=v1.WriteGuard(writer_token="long gone")
+        ),
         "INVALID_FIELD": long,
         "PARENT_NOT_FOUND": caller.request(
             "orphan",
@@ -318,7 +322,9 @@ async def test_P13_calls_out_of_time_while_they_wait_are_not_started(
     ("ids", "fields", "seqs"),
     [
         (("known", "new"), {"skip_known": True}, (1, 2)),
-        (("new",), {"expected_next_seq": 2}, (2,)),
+        (("new",), {"guard": v1.WriteGuard(expected_next_seq=2)}, (2,)),
+        (("new",), {"guard": v1.WriteGuard(expected_revision=2)}, (2,)),
+        (("new",), {"guard": v1.WriteGuard(expected_next_seq=2, expected_revision=2)}, (2,)),
         (("new", "newer"), {}, (2, 3)),
     ],
 )
@@ -345,7 +351,7 @@ async def test_P5_what_was_refused_for_its_place_is_not_applied_behind_later_app
     """The expected seq comes true only through the append behind it."""
     await caller.create("ordered")
     await caller.append(caller.request("ordered", "known"))
-    early = caller.request("ordered", "early", expected_next_seq=3)
+    early = caller.request("ordered", "early", guard=v1.WriteGuard(expected_next_seq=3))
     async with one_batch(caller, proxy):
         streaming = asyncio.create_task(caller.stream([early, caller.request("ordered", "behind")]))
     one, behind = await streaming

@@ -80,7 +80,7 @@ class LeaseWriter:
         return v1.AppendMessagesRequest(
             session_id=self.session,
             messages=[message(client_id, random.Random(client_id))],
-            writer_token=self.token,
+            guard=v1.WriteGuard(writer_token=self.token),
         )
 
     async def write(self, request: v1.AppendMessagesRequest | None = None) -> str:
@@ -99,7 +99,11 @@ class LeaseWriter:
         """Compact the first message with the token; empty, or why not."""
         summary = sessiond.message("system", "It began.", client_id="summary")
         request = v1.CompactSessionRequest(
-            session_id=self.session, from_seq=1, to_seq=1, summary=summary, writer_token=self.token
+            session_id=self.session,
+            from_seq=1,
+            to_seq=1,
+            summary=summary,
+            guard=v1.WriteGuard(writer_token=self.token),
         )
         try:
             await self._compactions.CompactSession(request, timeout=30)
@@ -288,7 +292,7 @@ async def resolve_while_the_lease_ends(database: Database, dsn: str) -> None:
     request = v1.AppendMessagesRequest(
         session_id="s",
         messages=[message("m", random.Random(1))],
-        writer_token="token",
+        guard=v1.WriteGuard(writer_token="token"),
         create_session=v1.Session(),
     )
     recording = Recording(database)
@@ -296,7 +300,7 @@ async def resolve_while_the_lease_ends(database: Database, dsn: str) -> None:
     async with connected(dsn) as connection:
         creating = v1.AppendMessagesRequest()
         creating.CopyFrom(request)
-        creating.ClearField("writer_token")
+        creating.ClearField("guard")
         await appending.resolve(append_of(creating))
         await connection.execute("DELETE FROM message")
         await connection.execute(

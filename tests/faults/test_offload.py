@@ -83,7 +83,7 @@ class _Mover(threading.Thread):
             )
             self.moves += api.storage.OffloadMessages(offload, timeout=5).message_count
         else:
-            restore = v1.RestoreMessagesRequest(session_id=id, from_seq=self._turns.randint(0, 200))
+            restore = v1.RestoreMessagesRequest(session_id=id, from_seq=self._turns.randint(1, 200))
             self.moves += api.storage.RestoreMessages(restore, timeout=5).message_count
 
 

@@ -130,6 +130,8 @@ class Pair:
     def __init__(self, stubs: Stubs, model: Session) -> None:
         self.stubs = stubs
         self.model = model
+        self.seen: dict[int, bytes] = {}
+        """The whole context, by its revision."""
 
     @property
     def session_id(self) -> str:
@@ -159,14 +161,19 @@ class Pair:
                 expected.rewind.id = answer.rewind.id
         if isinstance(answer, v1.UpdateMessagesResponse):
             self._check_messages(answer.messages, list(expected.messages), bare=True)
+            assert (answer.version, answer.replayed) == (expected.version, expected.replayed)
+        elif isinstance(answer, v1.EndSessionResponse | v1.ReopenSessionResponse):
+            assert (answer.version, answer.replayed) == (expected.version, expected.replayed)
         else:
             assert timeless(answer) == expected, (name, request)
         return answer
 
     def _check_refusal(self, name: str, request: Any, refusal: Refused, before: Log) -> None:
         metadata = refusal.args[1]
-        if refusal.reason == "NEXT_SEQ_MISMATCH":
+        if refusal.reason in ("NEXT_SEQ_MISMATCH", "REVISION_MISMATCH"):
             assert int(metadata["next_seq"]) == before.next_seq
+        if refusal.reason == "REVISION_MISMATCH":
+            assert int(metadata["revision"]) == self.model.version().revision
         if refusal.reason == "REWIND_NOT_REVERTIBLE":
             there = before.summary(int(metadata["compaction_id"]))
             reverted = before.without_rewind(int(metadata["rewind_id"]))
@@ -251,10 +258,18 @@ class Pair:
             return
         got_totals, got = self.stubs.context(request)
         assert got_totals == totals, request
+        if request == v1.GetContextRequest(session_id=self.session_id):
+            self._check_seen(got_totals, got)
         if request.as_of_seq:
             assert [without_marks(m) for m in got] == messages, request
         else:
             self._check_messages(got, messages)
+
+    def _check_seen(self, totals: v1.ContextTotals, messages: list[v1.Message]) -> None:
+        """The same revision is the same context, byte for byte."""
+        whole = v1.GetContextResponse(totals=totals, messages=messages)
+        encoded = whole.SerializeToString(deterministic=True)
+        assert self.seen.setdefault(totals.version.revision, encoded) == encoded
 
     def _check_refused_context(self, request: v1.GetContextRequest, reason: str) -> None:
         with pytest.raises(Refused) as refusal:
@@ -299,6 +314,7 @@ class Pair:
 COUNTERS = frozenset(
     {
         "next_seq",
+        "revision",
         "first_seq",
         "message_count",
         "tool_call_count",

@@ -14,7 +14,7 @@ import sessiond
 from sessiond import v1
 from tests.model.driver import Pair
 from tests.model.log import Refused
-from tests.model.machines import RARELY, History
+from tests.model.machines import FAULTS, RARELY, Fault, History
 from tests.model.model import Session
 
 Matches = Callable[[list[str]], bool]
@@ -105,14 +105,23 @@ class Searches(History):
 class Deletions(History):
     """A session that is deleted is gone, and one that is made with its id knows nothing of it (P11)."""
 
-    @rule(wanted=RARELY)
-    def delete(self, wanted: bool) -> None:
+    @rule(wanted=RARELY, fault=FAULTS)
+    def delete(self, wanted: bool, fault: Fault) -> None:
         if not wanted:
             return
+        model = self.pair.model
         session_id, count = self.pair.session_id, len(self.pair.log.messages)
-        request = v1.DeleteSessionRequest(session_id=session_id)
-        answer = self.stubs.call("DeleteSession", request)
-        assert (answer.session_count, answer.message_count) == (1, count)
+        request = self.guard(v1.DeleteSessionRequest(session_id=session_id), fault)
+        answer = self.stubs.outcome("DeleteSession", request)
+        if isinstance(answer, Refused):
+            with pytest.raises(Refused) as expected:
+                model.check_guard(request.guard)
+            assert answer.reason == expected.value.reason
+            self.compare(0)
+            return
+        model.check_guard(request.guard)
+        assert (answer.session_count, answer.message_count, answer.deleted) == (1, count, True)
+        assert answer.version == model.version()
         with pytest.raises(Refused) as refusal:
             self.stubs.call("GetSession", v1.GetSessionRequest(session_id=session_id))
         assert refusal.value.reason == "SESSION_NOT_FOUND"

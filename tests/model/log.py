@@ -134,6 +134,14 @@ class Log:
     rewinds: list[Rewind] = field(default_factory=list)
     setup: v1.Session = field(default_factory=v1.Session)
     """System prompt, model and config, replaced when they change."""
+    updates: int = 0
+    """How many calls changed messages."""
+
+    @property
+    def changes(self) -> int:
+        """How many changes of the context it holds besides its messages."""
+        compactions = sum(1 + it.reverted for it in self.compactions)
+        return compactions + sum(1 + it.reverted for it in self.rewinds) + self.updates
 
     def copy(self) -> Log:
         return replace(

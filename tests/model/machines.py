@@ -34,6 +34,8 @@ class Fault(enum.Enum):
     TOKEN = enum.auto()
     TOO_LATE = enum.auto()
     TOO_EARLY = enum.auto()
+    STALE = enum.auto()
+    AHEAD = enum.auto()
     OTHER_LEASE = enum.auto()
 
 
@@ -41,6 +43,8 @@ FAULTS = st.integers(0, 29).map(
     lambda n: {
         7: Fault.TOKEN,
         11: Fault.TOO_LATE,
+        13: Fault.STALE,
+        14: Fault.AHEAD,
         17: Fault.TOO_EARLY,
         23: Fault.OTHER_LEASE,
     }.get(n, (Fault.NONE, Fault.NONE_AS_EXPECTED)[n % 2])
@@ -87,17 +91,22 @@ class History(RuleBasedStateMachine):
 
     def guard(self, request: Any, fault: Fault) -> Any:
         """Fill in what guards a write, right but for the fault."""
-        model = self.pair.model
-        request.writer_token = model.writer.token
+        model, guard = self.pair.model, request.guard
+        guard.writer_token = model.writer.token
         if fault is Fault.TOKEN:
             without = model.writer.token and len(self.old_tokens) % 2
-            request.writer_token = "" if without else self.old_tokens[-1]
-        if "expected_next_seq" in request.DESCRIPTOR.fields_by_name:
-            request.expected_next_seq = {
-                Fault.TOO_LATE: model.log.next_seq + 1,
-                Fault.TOO_EARLY: model.log.next_seq - 1,
-                Fault.NONE: 0,
-            }.get(fault, model.log.next_seq)
+            guard.writer_token = "" if without else self.old_tokens[-1]
+        next_seq, revision = model.log.next_seq, model.version().revision
+        guard.expected_next_seq = {
+            Fault.TOO_LATE: next_seq + 1,
+            Fault.TOO_EARLY: next_seq - 1,
+            Fault.NONE_AS_EXPECTED: next_seq,
+        }.get(fault, 0)
+        guard.expected_revision = {
+            Fault.STALE: revision - 1,
+            Fault.AHEAD: revision + 1,
+            Fault.NONE: 0,
+        }.get(fault, revision if next_seq % 3 else 0)
         return request
 
     def compare(self, pick: int) -> None:
@@ -172,7 +181,7 @@ class Retries(History):
         summaries = self.summaries[self.pair.session_id]
         request = v1.CompactSessionRequest()
         request.CopyFrom(summaries[pick % len(summaries)])
-        request.writer_token = self.pair.model.writer.token
+        request.guard.writer_token = self.pair.model.writer.token
         if changed:
             request.summary.model += "!"
         self.pair.call("CompactSession", request)
@@ -203,7 +212,7 @@ class Leases(History):
             assert model.writer.holder not in ("", holder)
             return
         assert model.writer.holder in ("", holder)
-        assert answer.next_seq == model.log.next_seq
+        assert answer.version == model.version()
         self.old_tokens += [model.writer.token] if model.writer.token else []
         model.writer.take(holder, answer.writer_token)
 
@@ -219,20 +228,17 @@ class Leases(History):
             self.old_tokens.append(token)
             model.writer.release(token)
 
-    @rule(wanted=RARELY)
-    def end(self, wanted: bool) -> None:
+    @rule(wanted=RARELY, fault=FAULTS)
+    def end(self, wanted: bool, fault: Fault) -> None:
         if wanted:
-            request = v1.EndSessionRequest(session_id=self.pair.session_id, reason="done")
-            self.stubs.call("EndSession", request)
-            self.pair.model.ended = True
+            request = v1.EndSessionRequest(reason="done")
+            self.pair.call("EndSession", self.guard(request, fault))
             self.pair.check_counters()
 
     @precondition(lambda self: self.pair.model.ended)
-    @rule()
-    def reopen(self) -> None:
-        request = v1.ReopenSessionRequest(session_id=self.pair.session_id)
-        self.stubs.call("ReopenSession", request)
-        self.pair.model.ended = False
+    @rule(fault=FAULTS)
+    def reopen(self, fault: Fault) -> None:
+        self.pair.call("ReopenSession", self.guard(v1.ReopenSessionRequest(), fault))
         self.pair.check_counters()
 
 
@@ -372,7 +378,7 @@ class Hiding(History):
     @rule(pick=PICKS, fault=FAULTS, newest=st.booleans())
     def revert_rewind(self, pick: int, fault: Fault, newest: bool) -> None:
         rewinds = self.pair.log.rewinds
-        request = v1.RevertRewindRequest()
+        request = v1.RevertRewindRequest(newest=True)
         if not newest:
             request.rewind_id = rewinds[pick % len(rewinds)].rewind_id
         self.pair.call("RevertRewind", self.guard(request, fault))
@@ -418,6 +424,16 @@ class Hiding(History):
             update.update_mask.paths.extend(sorted(fields))
         self.pair.call("UpdateMessages", self.guard(request, fault))
         self.compare(picks[0])
+
+    @rule(pick=PICKS, prompt=st.sampled_from(("", "Be brief.", "Be kind.")))
+    def set_prompt(self, pick: int, prompt: str) -> None:
+        session = v1.Session(id=self.pair.session_id, system_prompt=prompt)
+        request = v1.UpdateSessionRequest(session=session)
+        request.update_mask.paths.append("system_prompt")
+        answer = self.stubs.call("UpdateSession", request)
+        self.pair.model.set_prompt(prompt)
+        assert answer.session.revision == self.pair.model.version().revision
+        self.compare(pick)
 
     @rule(pick=PICKS, fault=FAULTS, wanted=st.integers(0, 30))
     def clear(self, pick: int, fault: Fault, wanted: int) -> None:

@@ -78,16 +78,27 @@ class Session:
     session_id: str
     log: Log = field(default_factory=Log)
     past: dict[int, Log] = field(default_factory=dict)
+    changes: int = 0
+    """How many changes of the context its log doesn't hold any more, or never did."""
+    system_prompt: str = ""
     ended: bool = False
     writer: Lease = field(default_factory=Lease)
     compactor: Lease = field(default_factory=Lease)
     model_named: bool = False
     """Whether usage named a model."""
 
+    def version(self) -> v1.SessionVersion:
+        return v1.SessionVersion(
+            next_seq=self.log.next_seq,
+            revision=self.log.next_seq + self.log.changes + self.changes,
+            context_token_count=sum(entry.tokens for entry in self.log.context()),
+        )
+
     def counters(self) -> v1.Session:
         entries = self.log.context()
         return v1.Session(
             next_seq=self.log.next_seq,
+            revision=self.version().revision,
             first_seq=min(self.log.messages, default=self.log.next_seq),
             message_count=len(self.log.messages),
             tool_call_count=sum(len(sessiond.tool_calls_of(m)) for m in self.log.messages.values()),
@@ -99,15 +110,23 @@ class Session:
             else v1.SessionState.SESSION_STATE_ACTIVE,
         )
 
-    def _check(self, token: str, expected: int = 0) -> None:
+    def _check(self, guard: v1.WriteGuard) -> None:
         if self.ended:
             raise Refused("SESSION_ENDED")
-        self.writer.check(token, "WRITER")
-        self._check_expected(expected)
+        self.writer.check(guard.writer_token, "WRITER")
+        self._check_expected(guard)
 
-    def _check_expected(self, expected: int) -> None:
-        if expected and expected != self.log.next_seq:
+    def _check_expected(self, guard: v1.WriteGuard) -> None:
+        if guard.expected_next_seq not in (0, self.log.next_seq):
             raise Refused("NEXT_SEQ_MISMATCH")
+        if guard.expected_revision not in (0, self.version().revision):
+            raise Refused("REVISION_MISMATCH")
+
+    def check_guard(self, guard: v1.WriteGuard) -> None:
+        """What guards calls that need no writer token."""
+        if guard.writer_token:
+            self.writer.check(guard.writer_token, "WRITER")
+        self._check_expected(guard)
 
     def _commit(self, messages: Iterable[v1.Message]) -> None:
         for message in messages:
@@ -122,7 +141,7 @@ class Session:
         if new:
             if len(new) < len(messages) and not request.skip_known:
                 raise Refused("PARTIAL_REPLAY")
-            self._check(request.writer_token, request.expected_next_seq)
+            self._check(request.guard)
             self.name_model(request.usage.model)
             self._commit(new)
         seqs = [self.log.known(message) for message in messages]
@@ -130,19 +149,22 @@ class Session:
         return v1.AppendMessagesResponse(
             first_seq=seqs[0],
             last_seq=seqs[-1],
-            next_seq=self.log.next_seq,
+            version=self.version(),
             replayed=not new,
             seqs=[] if gapless else seqs,
         )
 
     def UpdateMessages(self, request: v1.UpdateMessagesRequest) -> v1.UpdateMessagesResponse:
-        self._check(request.writer_token)
         if any(update.message.seq not in self.log.messages for update in request.updates):
+            self._check(request.guard)
             raise Refused("MESSAGE_NOT_FOUND")
-        answer = v1.UpdateMessagesResponse()
-        for update in request.updates:
-            old = self.log.messages[update.message.seq]
-            self.log.messages[old.seq] = updated(old, update)
+        old = [self.log.messages[update.message.seq] for update in request.updates]
+        new = [updated(*pair) for pair in zip(old, request.updates, strict=True)]
+        if new != old:
+            self._check(request.guard)
+            self.log.messages |= {message.seq: message for message in new}
+            self.log.updates += 1
+        answer = v1.UpdateMessagesResponse(version=self.version(), replayed=new == old)
         for update in request.updates:
             shown = self.log.shown(self.log.messages[update.message.seq])
             for name in ("parts", "extensions", "metadata"):
@@ -157,9 +179,9 @@ class Session:
             if there is None:
                 raise Refused("CLIENT_ID_REUSED")
             return self._compacted(there, replayed=True)
-        self._check(request.writer_token)
+        self._check(v1.WriteGuard(writer_token=request.guard.writer_token))
         self.compactor.check(request.lease_token, "COMPACTION")
-        self._check_expected(request.expected_next_seq)
+        self._check_expected(request.guard)
         if reason := self.log.refusal(request.from_seq, request.to_seq):
             raise Refused(reason)
         made = self._made(request, summary)
@@ -187,32 +209,40 @@ class Session:
 
     def _compacted(self, found: Compaction, *, replayed: bool) -> v1.CompactSessionResponse:
         return v1.CompactSessionResponse(
-            compaction=self.log.compaction(found), replayed=replayed, next_seq=self.log.next_seq
+            compaction=self.log.compaction(found), replayed=replayed, version=self.version()
         )
 
     def RevertCompaction(self, request: v1.RevertCompactionRequest) -> v1.RevertCompactionResponse:
         found = self.log.summary(request.compaction_id)
         if found is None:
             raise Refused("COMPACTION_NOT_FOUND")
-        if not found.reverted:
-            self._check(request.writer_token, request.expected_next_seq)
+        replayed = found.reverted
+        if not replayed:
+            self._check(request.guard)
             place = self.log.compactions.index(found)
             self.log.compactions[place] = found = replace(found, reverted=True)
-        return v1.RevertCompactionResponse(compaction=self.log.compaction(found))
+        return v1.RevertCompactionResponse(
+            compaction=self.log.compaction(found), version=self.version(), replayed=replayed
+        )
 
     def RewindSession(self, request: v1.RewindSessionRequest) -> v1.RewindSessionResponse:
-        self._check(request.writer_token, request.expected_next_seq)
         log, after = self.log, request.after_seq
+        for there in reversed(log.rewinds):
+            if (there.after_seq, there.to_seq, there.reverted) == (after, log.last_seq, False):
+                return self._rewound(there, replayed=True)
+        self._check(request.guard)
         if after > log.last_seq:
             raise Refused("SEQ_OUT_OF_RANGE")
         if all(seq <= after or log.rewound(seq) for seq in log.messages):
-            for there in reversed(log.rewinds):
-                if (there.after_seq, there.to_seq, there.reverted) == (after, log.last_seq, False):
-                    return v1.RewindSessionResponse(rewind=rewind(there))
             raise Refused("NOTHING_TO_REWIND")
         made = Rewind(UNNAMED, after, log.last_seq, request.author)
         log.rewinds.append(made)
-        return v1.RewindSessionResponse(rewind=rewind(made))
+        return self._rewound(made, replayed=False)
+
+    def _rewound(self, found: Rewind, *, replayed: bool) -> v1.RewindSessionResponse:
+        return v1.RewindSessionResponse(
+            rewind=rewind(found), version=self.version(), replayed=replayed
+        )
 
     def name_rewind(self, rewind_id: int) -> None:
         """Take over the id that the server gave."""
@@ -224,34 +254,56 @@ class Session:
     def RevertRewind(self, request: v1.RevertRewindRequest) -> v1.RevertRewindResponse:
         wanted = request.rewind_id
         found = [
-            r for r in self.log.rewinds if (r.rewind_id == wanted if wanted else not r.reverted)
+            r
+            for r in self.log.rewinds
+            if (not r.reverted if request.newest else r.rewind_id == wanted)
         ]
         if not found:
             raise Refused("REWIND_NOT_FOUND")
         there = found[-1]
-        if not there.reverted:
-            self._check(request.writer_token, request.expected_next_seq)
+        replayed = there.reverted
+        if not replayed:
+            self._check(request.guard)
             tried = self.log.copy()
             place = tried.rewinds.index(there)
             tried.rewinds[place] = there = replace(there, reverted=True)
             if tried.torn() or tried.unsuited(there.after_seq, there.to_seq):
                 raise Refused("REWIND_NOT_REVERTIBLE")
             self.log = tried
-        return v1.RevertRewindResponse(rewind=rewind(there))
+        return v1.RevertRewindResponse(
+            rewind=rewind(there), version=self.version(), replayed=replayed
+        )
 
     def ClearMessages(self, request: v1.ClearMessagesRequest) -> v1.ClearMessagesResponse:
-        self._check(request.writer_token, request.expected_next_seq)
-        answer = v1.ClearMessagesResponse(
-            message_count=len(self.log.messages), next_seq=self.log.next_seq
-        )
+        self._check(request.guard)
+        count = len(self.log.messages)
+        self.changes += self.log.changes + 1
         next_seq = self.log.next_seq
         self.log = Log(first_seq=next_seq, next_seq=next_seq, setup=self.log.setup)
         self.past = {}
-        return answer
+        return v1.ClearMessagesResponse(message_count=count, version=self.version())
+
+    def EndSession(self, request: v1.EndSessionRequest) -> v1.EndSessionResponse:
+        replayed = self.ended
+        if not replayed:
+            self.check_guard(request.guard)
+        self.ended = True
+        return v1.EndSessionResponse(version=self.version(), replayed=replayed)
+
+    def ReopenSession(self, request: v1.ReopenSessionRequest) -> v1.ReopenSessionResponse:
+        replayed = not self.ended
+        if not replayed:
+            self.check_guard(request.guard)
+        self.ended = False
+        return v1.ReopenSessionResponse(version=self.version(), replayed=replayed)
+
+    def set_prompt(self, prompt: str) -> None:
+        self.changes += prompt != self.system_prompt
+        self.system_prompt = prompt
 
     def fork(self, request: v1.ForkSessionRequest) -> Session:
         """The fork: what was there right after the message, and everything before."""
-        self._check_expected(request.expected_next_seq)
+        self._check_expected(v1.WriteGuard(expected_next_seq=request.expected_next_seq))
         at = request.at_seq
         if at and at not in self.past:
             raise Refused("SEQ_OUT_OF_RANGE")
@@ -262,7 +314,9 @@ class Session:
 
     def UpdateSession(self, request: v1.UpdateSessionRequest) -> None:
         """Of what it runs with."""
+        before = self.log.setup.system_prompt
         self.log.setup = changed(self.log.setup, request.session, set(request.update_mask.paths))
+        self.changes += self.log.setup.system_prompt != before
 
     def name_model(self, model: str) -> None:
         """The first model that usage names is the session's, if it has none."""
@@ -283,7 +337,7 @@ class Session:
             token_count=sum(entry.tokens for entry in kept),
             omitted_message_count=len(entries) - len(kept),
             as_of_seq=at or self.log.last_seq,
-            next_seq=self.log.next_seq,
+            version=self.version(),
             system_prompt=log.setup.system_prompt,
             model=log.setup.model,
             config=log.setup.config,

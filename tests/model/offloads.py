@@ -45,10 +45,13 @@ class Offloads(History):
         log, before = self.pair.log, self.border()
         request = v1.OffloadMessagesRequest(
             session_id=self.pair.session_id,
-            before_seq=0 if everything else self.seq(pick),
             keep_recent_messages=keep,
             author="me",
         )
+        if everything:
+            request.all = True
+        else:
+            request.before_seq = self.seq(pick)
         answer = self.stubs.call("OffloadMessages", request)
         wanted = min(request.before_seq or log.next_seq, log.next_seq - keep)
         expected = nearest(log, before, wanted)
@@ -61,9 +64,11 @@ class Offloads(History):
     @rule(pick=PICKS, everything=st.booleans())
     def restore(self, pick: int, everything: bool) -> None:
         before = self.border()
-        request = v1.RestoreMessagesRequest(
-            session_id=self.pair.session_id, from_seq=0 if everything else self.seq(pick)
-        )
+        request = v1.RestoreMessagesRequest(session_id=self.pair.session_id)
+        if everything:
+            request.all = True
+        else:
+            request.from_seq = self.seq(pick)
         answer = self.stubs.call("RestoreMessages", request)
         border = self.border()
         assert answer.offloaded_before_seq == border <= max(request.from_seq, 0) or border == before

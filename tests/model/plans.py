@@ -20,9 +20,11 @@ def checked(pair: Pair, request: v1.PlanCompactionRequest) -> v1.PlanCompactionR
         assert answer.reason == "COMPACTION_LEASE_HELD"
         assert model.compactor.holder not in ("", request.holder)
         return v1.PlanCompactionResponse()
-    if answer.lease_token:
-        model.compactor.take(request.holder, answer.lease_token)
-    assert bool(answer.lease_token) == (request.acquire_lease and answer.HasField("plan"))
+    if answer.HasField("lease"):
+        assert answer.lease.holder == request.holder
+        model.compactor.take(request.holder, answer.lease.token)
+    assert answer.HasField("lease") == (request.acquire_lease and answer.HasField("plan"))
+    assert answer.version == model.version()
     assert isinstance(answer, v1.PlanCompactionResponse)
     check(pair.log, request, answer)
     return answer
@@ -33,7 +35,7 @@ def check(log: Log, request: v1.PlanCompactionRequest, answer: v1.PlanCompaction
     if answer.HasField("plan"):
         _check_plan(log, request, answer.plan)
     else:
-        assert answer.nothing_to_compact == _nothing(log, request)
+        assert answer.nothing == _nothing(log, request)
 
 
 def _reached(request: v1.PlanCompactionRequest, tokens: int, messages: int) -> bool:
@@ -93,7 +95,6 @@ def _check_plan(log: Log, request: v1.PlanCompactionRequest, plan: v1.Compaction
     assert _worth(inside)
     assert plan.message_count == len(inside)
     assert plan.token_count == sum(entry.tokens for entry in inside)
-    assert plan.next_seq == log.next_seq
     assert plan.reaches_goal == _reaches(log, request, inside)
     if not plan.reaches_goal:
         better = [r for r in _safe(log, request) if _reaches(log, request, r)]

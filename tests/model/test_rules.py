@@ -257,7 +257,7 @@ def test_P8_plans_are_accepted_and_the_best_there_are(
 def answer(log: Log, found: planning.Plan | int) -> v1.PlanCompactionResponse:
     """A plan as PlanCompaction answers it."""
     if isinstance(found, int):
-        return v1.PlanCompactionResponse(nothing_to_compact=found)  # type: ignore[arg-type]
+        return v1.PlanCompactionResponse(nothing=found)  # type: ignore[arg-type]
     entries = log.context()
     return v1.PlanCompactionResponse(
         plan=v1.CompactionPlan(
@@ -266,7 +266,6 @@ def answer(log: Log, found: planning.Plan | int) -> v1.PlanCompactionResponse:
             message_count=found.last - found.first + 1,
             token_count=found.tokens,
             reaches_goal=found.reaches_goal,
-            next_seq=log.next_seq,
         )
     )
 

@@ -42,6 +42,9 @@ def answering(call_id: str) -> v1.Message:
     return sessiond.message(TOOL, sessiond.tool_result(call_id, "done"), client_id=new("m"))
 
 
+_GUARD = frozenset(v1.WriteGuard.DESCRIPTOR.fields_by_name)
+
+
 class Api:
     """The services on one channel."""
 
@@ -92,7 +95,9 @@ class Api:
     def append(
         self, session_id: str, *messages: v1.Message, **fields: Any
     ) -> v1.AppendMessagesResponse:
-        request = v1.AppendMessagesRequest(session_id=session_id, messages=messages, **fields)
+        request = v1.AppendMessagesRequest(
+            session_id=session_id, messages=messages, **guarded(fields)
+        )
         return self.messages.AppendMessages(request)
 
     def talk(self, count: int = 1, *messages: v1.Message) -> str:
@@ -109,7 +114,7 @@ class Api:
         request = v1.CompactSessionRequest(
             session_id=session_id, from_seq=from_seq, to_seq=to_seq, summary=summary
         )
-        request.MergeFrom(v1.CompactSessionRequest(**fields))
+        request.MergeFrom(v1.CompactSessionRequest(**guarded(fields)))
         return self.compactions.CompactSession(request)
 
     def watch(self, session_id: str, **start: Any) -> v1.WatchResponse:
@@ -176,8 +181,10 @@ class Api:
         request = v1.ForkSessionRequest(session_id=session_id, at_seq=at_seq, **fields)
         return self.sessions.ForkSession(request).session
 
-    def rewind(self, session_id: str, after_seq: int) -> v1.Rewind:
-        request = v1.RewindSessionRequest(session_id=session_id, after_seq=after_seq)
+    def rewind(self, session_id: str, after_seq: int, **fields: Any) -> v1.Rewind:
+        request = v1.RewindSessionRequest(
+            session_id=session_id, after_seq=after_seq, **guarded(fields)
+        )
         return self.messages.RewindSession(request).rewind
 
     def lease(self, session_id: str, holder: str = "writer", seconds: int = 60) -> str:
@@ -255,7 +262,7 @@ class Api:
             session_id=claim.reminder.session_id,
             reminder_id=claim.reminder.id,
             claim_token=claim.claim_token,
-            **fields,
+            **guarded(fields),
         )
         return self.reminders.CompleteReminder(request)
 
@@ -295,6 +302,12 @@ class Api:
         """What the model sees."""
         request = v1.GetContextRequest(session_id=session_id, **fields)
         return [m for piece in self.contexts.GetContext(request) for m in piece.messages]
+
+
+def guarded(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a request, of which those of its guard are in it."""
+    own = {name: fields.pop(name) for name in list(fields) if name in _GUARD}
+    return {**fields, "guard": v1.WriteGuard(**own)} if own else fields
 
 
 def refused(call: Callable[[], Any]) -> Refusal:

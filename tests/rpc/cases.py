@@ -159,7 +159,7 @@ def a_title_only_if_there_is_none(api: Api) -> Expected:
 def updating_with_an_old_etag(api: Api) -> Expected:
     session = api.create()
     now = api.update(session.id, "pinned", pinned=True)
-    found = refused(lambda: api.update(session.id, "pinned", _etag=session.etag))
+    found = refused(lambda: api.update(session.id, "pinned", etag=session.etag))
     assert api.get(session.id).pinned
     return found, {"etag": now.etag}
 
@@ -179,8 +179,8 @@ def appending_where_somebody_else_wrote(api: Api) -> Expected:
 
 @case("NEXT_SEQ_MISMATCH")
 def rewinding_where_somebody_else_wrote(api: Api) -> Expected:
-    request = v1.RewindSessionRequest(session_id=api.talk(2), after_seq=1, expected_next_seq=2)
-    found = refused(lambda: api.messages.RewindSession(request))
+    id = api.talk(2)
+    found = refused(lambda: api.rewind(id, 1, expected_next_seq=2))
     return found, {"expected_next_seq": 2, "next_seq": 3}
 
 
@@ -195,6 +195,22 @@ def compacting_where_somebody_else_wrote(api: Api) -> Expected:
     id = api.talk(3)
     found = refused(lambda: api.compact(id, 1, 2, expected_next_seq=3))
     return found, {"expected_next_seq": 3, "next_seq": 4}
+
+
+@case("REVISION_MISMATCH")
+def appending_where_somebody_else_hid_messages(api: Api) -> Expected:
+    id = api.talk(2)
+    api.rewind(id, 1)
+    found = refused(lambda: api.append(id, said(), expected_revision=3))
+    return found, {"expected_revision": 3, "revision": 4, "next_seq": 3}
+
+
+@case("REVISION_MISMATCH")
+def compacting_what_somebody_else_compacted(api: Api) -> Expected:
+    id = api.talk(5)
+    api.compact(id, 1, 2)
+    found = refused(lambda: api.compact(id, 3, 4, expected_next_seq=7, expected_revision=6))
+    return found, {"expected_revision": 6, "revision": 8, "next_seq": 7}
 
 
 @case("CLIENT_ID_REUSED")
@@ -316,8 +332,14 @@ def reverting_a_rewind_that_is_not_there(api: Api) -> Expected:
 
 @case("REWIND_NOT_FOUND")
 def reverting_the_newest_of_no_rewinds(api: Api) -> Expected:
-    request = v1.RevertRewindRequest(session_id=api.talk(2))
+    request = v1.RevertRewindRequest(session_id=api.talk(2), newest=True)
     return refused(lambda: api.messages.RevertRewind(request)), {"rewind_id": 0}
+
+
+@case("REWIND_NOT_FOUND")
+def reading_a_rewind_that_is_not_there(api: Api) -> Expected:
+    request = v1.GetRewindRequest(session_id=api.talk(2), rewind_id=3)
+    return refused(lambda: api.messages.GetRewind(request)), {"rewind_id": 3}
 
 
 @case("REWIND_NOT_REVERTIBLE")
@@ -327,7 +349,7 @@ def reverting_a_rewind_that_a_later_compaction_cuts(api: Api) -> Expected:
     first = api.compact(id, 2, 5).compaction
     rewind = api.rewind(id, 6)
     second = api.compact(id, 1, 4).compaction
-    request = v1.RevertRewindRequest(session_id=id)
+    request = v1.RevertRewindRequest(session_id=id, newest=True)
     found = refused(lambda: api.messages.RevertRewind(request))
     assert first.id < second.id
     revert = v1.RevertCompactionRequest(session_id=id, compaction_id=second.id)
@@ -416,6 +438,12 @@ def compacting_an_open_call(api: Api) -> Expected:
 def reverting_what_is_no_compaction(api: Api) -> Expected:
     request = v1.RevertCompactionRequest(session_id=api.talk(2), compaction_id=2)
     return refused(lambda: api.compactions.RevertCompaction(request)), {"compaction_id": 2}
+
+
+@case("COMPACTION_NOT_FOUND")
+def reading_what_is_no_compaction(api: Api) -> Expected:
+    request = v1.GetCompactionRequest(session_id=api.talk(2), compaction_id=2)
+    return refused(lambda: api.compactions.GetCompaction(request)), {"compaction_id": 2}
 
 
 @case("SESSION_NOT_FOUND")

@@ -63,6 +63,9 @@ def _compact(**fields: Any) -> v1.CompactSessionRequest:
     return request
 
 
+_BAD = v1.WriteGuard(expected_next_seq=-1, expected_revision=-1, writer_token=_LONG)
+
+
 def _plan(**fields: Any) -> v1.PlanCompactionRequest:
     return v1.PlanCompactionRequest(session_id="s", **fields)
 
@@ -75,7 +78,7 @@ def _set(**fields: Any) -> v1.UpdateSessionRequest:
 
 
 def _prune(**rule: Any) -> v1.PruneSessionsRequest:
-    return v1.PruneSessionsRequest(rule=v1.RetentionRule(**rule), dry_run=True)
+    return v1.PruneSessionsRequest(rule=v1.RetentionRule(**rule))
 
 
 def _policy(name: str, **rule: Any) -> v1.SetRetentionPolicyRequest:
@@ -256,8 +259,13 @@ FIELDS: list[tuple[Message, str]] = [
     (_append(said(metadata=nested(31))), "messages[0].metadata"),
     (_append(said(extensions={str(n): b"" for n in range(65)})), "messages[0].extensions"),
     (_append(said(extensions={"": b""})), "messages[0].extensions['']"),
-    (_append(said(), expected_next_seq=-1), "expected_next_seq"),
-    (_append(said(), writer_token=_LONG), "writer_token"),
+    (_append(said(), guard=v1.WriteGuard(expected_next_seq=-1)), "guard.expected_next_seq"),
+    (_append(said(), guard=v1.WriteGuard(expected_revision=-1)), "guard.expected_revision"),
+    (_append(said(), guard=v1.WriteGuard(writer_token=_LONG)), "guard.writer_token"),
+    (v1.EndSessionRequest(session_id="s", guard=_BAD), "guard.expected_next_seq"),
+    (v1.ReopenSessionRequest(session_id="s", guard=_BAD), "guard.expected_next_seq"),
+    (v1.DeleteSessionRequest(session_id="s", guard=_BAD), "guard.expected_next_seq"),
+    (v1.ClearMessagesRequest(session_id="s", guard=_BAD), "guard.expected_next_seq"),
     (_append(said(), create_session=v1.Session(id="other")), "create_session.id"),
     (_parts(v1.Part()), "messages[0].parts[0]"),
     (_parts(*[v1.Part(text="x")] * 257), "messages[0].parts"),
@@ -287,8 +295,19 @@ FIELDS: list[tuple[Message, str]] = [
     (_update(v1.Message(seq=1), "text"), "updates[0].update_mask"),
     (_update(v1.Message(seq=1, token_count=-1), "token_count"), "updates[0].message.token_count"),
     (_update(v1.Message(), "kind"), "updates[0].message.seq"),
+    (v1.RewindSessionRequest(session_id="s"), "after_seq"),
     (v1.RewindSessionRequest(session_id="s", after_seq=-1), "after_seq"),
-    (v1.RevertRewindRequest(session_id="s", rewind_id=-1), "rewind_id"),
+    (v1.RevertRewindRequest(session_id="s"), "which"),
+    (v1.RevertRewindRequest(session_id="s", newest=False), "newest"),
+    (v1.RevertRewindRequest(session_id="s", rewind_id=0), "rewind_id"),
+    (v1.GetRewindRequest(session_id="s"), "rewind_id"),
+    (v1.OffloadMessagesRequest(session_id="s"), "which"),
+    (v1.OffloadMessagesRequest(session_id="s", all=False), "all"),
+    (v1.OffloadMessagesRequest(session_id="s", before_seq=0), "before_seq"),
+    (v1.RestoreMessagesRequest(session_id="s"), "which"),
+    (v1.RestoreMessagesRequest(session_id="s", all=False), "all"),
+    (v1.RestoreMessagesRequest(session_id="s", from_seq=0), "from_seq"),
+    (v1.DeleteConsumerRequest(consumer_id="c"), "owner"),
     (v1.GetContextRequest(session_id="s", max_context_tokens=-1), "max_context_tokens"),
     (v1.GetContextRequest(session_id="s", max_context_messages=-1), "max_context_messages"),
     (v1.GetContextRequest(session_id="s", as_of_seq=-1), "as_of_seq"),
@@ -312,6 +331,8 @@ FIELDS: list[tuple[Message, str]] = [
     (_compact(tokens_before=-1), "tokens_before"),
     (_compact(author=_LONG), "author"),
     (v1.RevertCompactionRequest(session_id="s"), "compaction_id"),
+    (v1.GetCompactionRequest(session_id="s"), "compaction_id"),
+    (v1.RenewCompactionLeaseRequest(session_id="s"), "lease_token"),
     (v1.ReleaseCompactionLeaseRequest(session_id="s"), "lease_token"),
     (v1.AcquireWriterRequest(session_id="s"), "holder"),
     (v1.AcquireWriterRequest(session_id="s", holder="h", lease_ttl=Duration(nanos=1)), "lease_ttl"),

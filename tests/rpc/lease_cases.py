@@ -87,9 +87,29 @@ def planning_what_another_one_compacts(api: Api) -> Expected:
 @case("COMPACTION_LEASE_LOST")
 def compacting_with_a_lease_that_a_compaction_ended(api: Api) -> Expected:
     id = api.talk(6)
-    token = api.plan(id).lease_token
+    token = api.plan(id).lease.token
     api.compact(id, 1, 2, lease_token=token)
     return refused(lambda: api.compact(id, 3, 4, lease_token=token)), {"session_id": id}
+
+
+@case("COMPACTION_LEASE_LOST")
+def renewing_a_compaction_lease_of_nobody(api: Api) -> Expected:
+    id = api.talk(4)
+    api.plan(id)
+    request = v1.RenewCompactionLeaseRequest(session_id=id, lease_token="compaction-of-nobody")
+    found = refused(lambda: api.compactions.RenewCompactionLease(request))
+    return found, {"session_id": id}
+
+
+@case("WRITER_LEASE_LOST")
+def ending_with_a_token_that_was_replaced(api: Api) -> Expected:
+    id = api.talk(1)
+    old = api.lease(id)
+    api.lease(id)
+    request = v1.EndSessionRequest(session_id=id, guard=v1.WriteGuard(writer_token=old))
+    found = refused(lambda: api.sessions.EndSession(request))
+    assert api.get(id).state == v1.SessionState.SESSION_STATE_ACTIVE
+    return found, {"session_id": id}
 
 
 @case("WRITER_LEASE_LOST")

@@ -102,3 +102,12 @@ def completing_with_the_token_of_nobody(api: Api) -> Expected:
     claim = v1.ClaimedReminder(reminder=reminder, claim_token="nobody's")
     found = refused(lambda: api.complete(claim))
     return found, {"session_id": reminder.session_id, "reminder_id": reminder.id}
+
+
+@case("CONSUMER_NOT_FOUND")
+def deleting_a_consumer_that_is_not_there(api: Api) -> Expected:
+    request = v1.DeleteConsumerRequest(consumer_id="none", owner="nobody")
+    found = refused(lambda: api.consumers.DeleteConsumer(request))
+    request.allow_missing = True
+    assert not api.consumers.DeleteConsumer(request).deleted
+    return found, {"consumer_id": "none", "owner": "nobody"}

@@ -11,8 +11,8 @@ from tests.rpc.cases import Expected, case
 
 def _set(api: Api, name: str, etag: str = "") -> v1.RetentionPolicy:
     rule = v1.RetentionRule(ended_for=Duration(seconds=10**9), owner="nobody")
-    policy = v1.RetentionPolicy(id=name, rule=rule)
-    request = v1.SetRetentionPolicyRequest(policy=policy, etag=etag)
+    policy = v1.RetentionPolicy(id=name, rule=rule, etag=etag)
+    request = v1.SetRetentionPolicyRequest(policy=policy)
     return api.retention.SetRetentionPolicy(request).policy
 
 

@@ -150,7 +150,7 @@ def test_continuations_read_offloaded_messages_as_hot_ones(api: Api) -> None:
     lengths = (40, 30, 20)
     ids = chain(api, *lengths)
     for id in ids[:2]:
-        moved = api.storage.OffloadMessages(v1.OffloadMessagesRequest(session_id=id))
+        moved = api.storage.OffloadMessages(v1.OffloadMessagesRequest(session_id=id, all=True))
         assert moved.message_count > 0
     everything = told(ids, lengths)
     for size in (7, 100):

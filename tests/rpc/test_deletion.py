@@ -189,7 +189,7 @@ def test_P11_clearing_leaves_the_session_and_nothing_of_its_history(own: Api, ds
     id = _full(own)
     key = str(_value(dsn, "SELECT session_key::text FROM session WHERE session_id = $1", id))
     token = own.lease(id)
-    clear = v1.ClearMessagesRequest(session_id=id, writer_token=token)
+    clear = v1.ClearMessagesRequest(session_id=id, guard=v1.WriteGuard(writer_token=token))
     assert own.messages.ClearMessages(clear).attachment_count == 0
     left = {name for name, count in _rows(dsn, id, key).items() if count}
     of_usage = {"usage_sum", "usage_turn", "usage_billing", "session_request", "journal_total"}

@@ -21,6 +21,7 @@ import sessiond
 from sessiond import v1
 from sessiond_server.jobs.offloading import OffloadJob
 from sessiond_server.operations import offloading
+from sessiond_server.sessions.guards import By
 from sessiond_server.store.database import Database
 from sessiond_server.store.keys import session_key
 from tests.rpc.api import Api, answering, calling, new, refused, said
@@ -37,12 +38,14 @@ def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
 
 
 def _offload(api: Api, id: str, **fields: Any) -> int:
+    if "before_seq" not in fields:
+        fields["all"] = True
     request = v1.OffloadMessagesRequest(session_id=id, **fields)
     return api.storage.OffloadMessages(request).offloaded_before_seq
 
 
 def _restore(api: Api, id: str) -> None:
-    api.storage.RestoreMessages(v1.RestoreMessagesRequest(session_id=id))
+    api.storage.RestoreMessages(v1.RestoreMessagesRequest(session_id=id, all=True))
 
 
 def _fetch(dsn: str, sql: str) -> list[asyncpg.Record]:
@@ -76,7 +79,7 @@ def test_P4_the_client_ids_of_offloaded_messages_are_known_for_ever(own: Api) ->
     assert _offload(own, id) == 5001
     for place in (0, 255, 256, 4095, 4096, 4999):
         ack = own.append(id, messages[place])
-        assert (ack.replayed, ack.first_seq, ack.next_seq) == (True, place + 1, 5001)
+        assert (ack.replayed, ack.first_seq, ack.version.next_seq) == (True, place + 1, 5001)
         request = v1.GetMessageRequest(session_id=id, client_id=f"m{place}")
         assert sessiond.text_of(own.messages.GetMessage(request).message) == f"message {place}"
         changed = said("other", client_id=f"m{place}")
@@ -347,7 +350,7 @@ def test_P4_a_replay_out_of_many_segments_is_known(small_segments: Api) -> None:
     api.append(id, *messages)
     assert _offload(api, id) == 101
     ack = api.append(id, *messages)
-    assert (ack.replayed, ack.first_seq, ack.next_seq) == (True, 1, 101)
+    assert (ack.replayed, ack.first_seq, ack.version.next_seq) == (True, 1, 101)
     some = [*messages[10:12], *messages[40:50]]
     changed = [*some[:-1], said("other", client_id=some[-1].client_id)]
     assert refused(partial(api.append, id, *changed)).reason == "CLIENT_ID_REUSED"
@@ -443,7 +446,7 @@ def _move(dsn: str, id: str, lock_timeout: float = 10) -> offloading.Moved:
         await database.open()
         key = session_key("default", id)
         moved = await offloading.offload_messages(
-            database, id, key, before_seq=0, keep_recent=1, author="", segment_messages=4
+            database, id, key, before_seq=None, keep_recent=1, by=By(), segment_messages=4
         )
         await database.close()
         return moved

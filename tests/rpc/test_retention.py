@@ -86,7 +86,7 @@ def prune(
     api: Api, wanted: v1.RetentionRule, *, dry: bool = False, page_size: int = 7
 ) -> list[v1.PrunedSession]:
     """All pages of a prune."""
-    request = v1.PruneSessionsRequest(rule=wanted, dry_run=dry, page_size=page_size)
+    request = v1.PruneSessionsRequest(rule=wanted, force=not dry, page_size=page_size)
     found: list[v1.PrunedSession] = []
     while True:
         page = api.retention.PruneSessions(request)
@@ -199,7 +199,9 @@ def _rule(chance: random.Random) -> v1.RetentionRule:
     return wanted
 
 
-def test_B_prune_deletes_what_the_rule_says_as_the_dry_run_told(own: Api, dsn: str) -> None:
+def test_B_prune_deletes_what_the_rule_says_as_it_was_told_without_force(
+    own: Api, dsn: str
+) -> None:
     chance = random.Random(4)
     there = [_make(own, dsn, chance) for _ in range(120)]
     for _ in range(25):
@@ -278,7 +280,7 @@ def test_a_sub_agent_that_goes_with_its_parent_is_counted_once(own: Api, dsn: st
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 7])
-def test_B_a_prune_that_detaches_children_deletes_them_as_the_dry_run_told(
+def test_B_a_prune_that_detaches_children_deletes_them_as_it_was_told_without_force(
     own: Api, dsn: str, page_size: int
 ) -> None:
     """Detached sub-agents and continuations, also of one another: what it changes itself is no use."""
@@ -385,13 +387,13 @@ def test_a_long_look_goes_on_where_it_was_cut(own: Api, dsn: str) -> None:
     )
     execute(
         dsn,
-        "INSERT INTO session_head SELECT bucket, session_key, 2, 1, 1, 1, 0, 0, 0, 0, create_time,"
+        "INSERT INTO session_head SELECT bucket, session_key, 2, 1, 1, 1, 0, 0, 0, 0, 0, create_time,"
         " create_time, 0, '', '', 'epoch', '', '', 'epoch' FROM session",
     )
     last = own.create(source="cli").id
     own.end(last)
     age(dsn, last, 40, 39, 38)
-    request = v1.PruneSessionsRequest(rule=rule(ended=20, sources=["cli"]))
+    request = v1.PruneSessionsRequest(rule=rule(ended=20, sources=["cli"]), force=True)
     pages: list[v1.PruneSessionsResponse] = []
     while not pages or request.page_token:
         pages.append(own.retention.PruneSessions(request))

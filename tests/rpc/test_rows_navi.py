@@ -67,7 +67,7 @@ def test_A_delta_save(navi: Client) -> None:
 def test_A_global_sequence_per_session_survives_offloading(navi: Client) -> None:
     session_id = navi.create_session().id
     navi.append(session_id, [said(f"{n}") for n in range(1, 11)])
-    navi.offload_messages(session_id)
+    navi.offload_messages(session_id, all_messages=True)
     assert navi.append(session_id, said("11")).first_seq == 11
     navi.clear_messages(session_id)
     assert navi.append(session_id, said("12")).first_seq == 12

@@ -187,5 +187,5 @@ def test_C_session_state(loop: Client) -> None:
     assert [it.tool_call.id for it in loop.list_open_tool_calls(session_id)] == ["b"]
     loop.rewind(session_id, 2)
     assert [it.tool_call.id for it in loop.list_open_tool_calls(session_id)] == ["a", "b"]
-    loop.revert_rewind(session_id)
+    loop.revert_rewind(session_id, newest=True)
     assert loop.get_session(session_id).open_tool_call_count == 1

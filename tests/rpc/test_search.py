@@ -228,7 +228,7 @@ def test_compacted_messages_are_found_and_rewound_ones_when_asked_for(api: Api) 
 
 def test_offloaded_messages_are_found_shown_and_indexed_anew(api: Api) -> None:
     id = told(api, *(f"teapot {n}" for n in range(1, 7)))
-    request = v1.OffloadMessagesRequest(session_id=id, keep_recent_messages=2)
+    request = v1.OffloadMessagesRequest(session_id=id, all=True, keep_recent_messages=2)
     assert api.storage.OffloadMessages(request).offloaded_before_seq == 5
     for _ in range(2):
         answer = api.search("teapot", session_id=id, context_before=1, context_after=1)

@@ -338,7 +338,7 @@ def test_the_etag_changes_with_facts_and_not_with_appends(api: Api) -> None:
     session = api.create()
     api.append(session.id, said())
     assert api.get(session.id).etag == session.etag
-    changed = api.update(session.id, "model", model="m", _etag=session.etag)
+    changed = api.update(session.id, "model", model="m", etag=session.etag)
     assert changed.etag != session.etag
     api.delete(session.id, etag=changed.etag)
     assert api.create(session.id).etag not in (session.etag, changed.etag)

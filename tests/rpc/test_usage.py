@@ -173,7 +173,7 @@ def test_P4_usage_on_an_append_counts_once(api: Api) -> None:
     assert api.get(id).usage.own.input_tokens == 50
     grown = [*messages, said(client_id="c")]
     assert refused(partial(api.append, id, *grown, usage=turn)).reason == "PARTIAL_REPLAY"
-    assert refused(partial(api.append, id, *grown[2:], usage=turn, expected_next_seq=9))
+    assert refused(partial(api.append, id, *grown[2:], usage=turn, guard=v1.WriteGuard(expected_next_seq=9)))
     assert api.get(id).usage.own.input_tokens == 50
     api.append(id, *grown, usage=turn, skip_known=True)
     own = api.get(id).usage.own
@@ -260,7 +260,7 @@ def test_P11_what_a_pruned_session_used_is_not_forgotten(api: Api) -> None:
     api.end(child)
     rule = v1.RetentionRule(sources=[source], include_subagents=True)
     rule.older_than.FromMicroseconds(1)
-    request = v1.PruneSessionsRequest(rule=rule)
+    request = v1.PruneSessionsRequest(rule=rule, force=True)
     pruned = list[str]()
     for _ in range(1000):
         page = api.retention.PruneSessions(request)

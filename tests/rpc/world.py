@@ -123,7 +123,7 @@ def make_world(channel: grpc.Channel) -> World:
     api.sessions.EndSession(v1.EndSessionRequest(session_id=ended, reason="over"))
     api.archive(archived)
     world.leased = leased
-    world.tokens += [api.lease(leased), api.plan(planned).lease_token]
+    world.tokens += [api.lease(leased), api.plan(planned).lease.token]
     _compacted(api, compacted)
     _rewound(api, rewound)
     api.messages.ClearMessages(v1.ClearMessagesRequest(session_id=cleared))

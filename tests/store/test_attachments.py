@@ -24,6 +24,7 @@ from sessiond_server.operations import attaching, creating, ending, forking
 from sessiond_server.operations.attaching import AttachmentLimits, NewAttachment, Uploading
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.importing_files import FileImport
+from sessiond_server.sessions.guards import UNGUARDED
 from sessiond_server.sessions.setups import NOTHING
 from sessiond_server.store import attachments
 from sessiond_server.store.attachments import AttachmentRow
@@ -78,7 +79,7 @@ async def fork(database: Database, session_id: str, fork_id: str) -> None:
 
 async def delete(database: Database, session_id: str) -> None:
     key = session_key(DEFAULT_TENANT, session_id)
-    await ending.delete(database, session_id, key, etag="", allow_missing=True)
+    await ending.delete(database, session_id, key, UNGUARDED, etag="", allow_missing=True)
 
 
 def uploading(
@@ -290,7 +291,7 @@ async def test_attachments_move_from_a_session_to_another(database: Database) ->
     contents = [random.Random(4).randbytes(600_000), b""]
     for content in contents:
         await upload(database, "from", content)
-    await ending.end(database, "to", target, "over")
+    await ending.end(database, "to", target, "over", UNGUARDED)
 
     async def move(row: AttachmentRow, sha256: bytes) -> bool:
         given = uploading(database, "to", row.attachment_id).new

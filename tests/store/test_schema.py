@@ -63,7 +63,7 @@ def test_P1_to_P8_on_every_version(
         plan = client.plan_compaction(session_id, max_context_messages=12).plan
         client.compact(session_id, plan.from_seq, plan.to_seq, "what happened before")
         client.rewind(session_id, len(dicts) - 2)
-        client.revert_rewind(session_id)
+        client.revert_rewind(session_id, newest=True)
         for seq in range(1, len(dicts) + 1):
             assert to_openai(client.get_context(session_id, as_of_seq=seq).messages) == dicts[:seq]
         fork = client.fork_session(session_id, len(dicts))

@@ -11,6 +11,7 @@ import pytest
 
 from sessiond_server.operations import creating, ending, facts, forking
 from sessiond_server.operations.creating import NewSession
+from sessiond_server.sessions.guards import UNGUARDED
 from sessiond_server.sessions.setups import Setup
 from sessiond_server.store import setups
 from sessiond_server.store.database import Database
@@ -76,7 +77,7 @@ async def change(database: Database, session_id: str, setup: Setup) -> None:
 
 async def delete(database: Database, session_id: str, tenant: str = DEFAULT_TENANT) -> None:
     key = session_key(tenant, session_id)
-    await ending.delete(database, session_id, key, etag="", allow_missing=True)
+    await ending.delete(database, session_id, key, UNGUARDED, etag="", allow_missing=True)
 
 
 async def test_equal_prompts_of_a_tenant_are_stored_once(database: Database) -> None:

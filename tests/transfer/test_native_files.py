@@ -57,7 +57,7 @@ def eventful(client: Client, name: str) -> str:
     client.append(id, [said("after")])
     client.rewind(id, 8)
     client.append(id, [said("again")])
-    client.revert_rewind(id)
+    client.revert_rewind(id, newest=True)
     client.update_messages(id, message_update(5, token_count=9))
     client.revert_compaction(id, 9)
     client.compact(id, 1, 2, "shorter")

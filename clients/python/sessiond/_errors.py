@@ -16,6 +16,7 @@ SessiondError
 │   ├── RewindNotFound
 │   ├── AttachmentNotFound
 │   ├── RetentionPolicyNotFound
+│   ├── ConsumerNotFound
 │   └── ReminderNotFound
 ├── AlreadyExists                ALREADY_EXISTS
 │   ├── SessionExists
@@ -27,6 +28,7 @@ SessiondError
 │   └── ReminderExists
 ├── Conflict                     ABORTED: somebody else was faster; read what is new, decide anew
 │   ├── NextSeqMismatch
+│   ├── RevisionMismatch
 │   ├── EtagMismatch
 │   ├── WriterLeaseLost
 │   ├── CompactionLeaseLost
@@ -218,6 +220,10 @@ class ParentNotFound(NotFound):
     """The parent named for a new session doesn't exist."""
 
 
+class ConsumerNotFound(NotFound):
+    """There is no such consumer that claims."""
+
+
 class RetentionPolicyNotFound(NotFound):
     """There is no retention policy of this name."""
 
@@ -284,6 +290,20 @@ class Conflict(SessiondError):
 
 class NextSeqMismatch(Conflict):
     """The history isn't where `expected_next_seq` said."""
+
+    @property
+    def next_seq(self) -> int | None:
+        """The session's actual next seq."""
+        return self._number("next_seq")
+
+
+class RevisionMismatch(Conflict):
+    """What the model sees isn't what `expected_revision` said."""
+
+    @property
+    def revision(self) -> int | None:
+        """The session's actual revision."""
+        return self._number("revision")
 
     @property
     def next_seq(self) -> int | None:
@@ -553,6 +573,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_TITLE_ALREADY_SET: TitleAlreadySet,
     ErrorReason.ERROR_REASON_ETAG_MISMATCH: EtagMismatch,
     ErrorReason.ERROR_REASON_NEXT_SEQ_MISMATCH: NextSeqMismatch,
+    ErrorReason.ERROR_REASON_REVISION_MISMATCH: RevisionMismatch,
     ErrorReason.ERROR_REASON_WRITER_LEASE_LOST: WriterLeaseLost,
     ErrorReason.ERROR_REASON_WRITER_LEASE_HELD: WriterLeaseHeld,
     ErrorReason.ERROR_REASON_CLIENT_ID_REUSED: ClientIdReused,
@@ -589,6 +610,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_TOO_MANY_TRANSFERS: TooManyTransfers,
     ErrorReason.ERROR_REASON_REQUEST_ID_REUSED: RequestIdReused,
     ErrorReason.ERROR_REASON_RETENTION_POLICY_NOT_FOUND: RetentionPolicyNotFound,
+    ErrorReason.ERROR_REASON_CONSUMER_NOT_FOUND: ConsumerNotFound,
     ErrorReason.ERROR_REASON_TOO_MANY_RETENTION_POLICIES: TooManyRetentionPolicies,
     ErrorReason.ERROR_REASON_SEARCH_DISABLED: SearchDisabled,
     ErrorReason.ERROR_REASON_SEARCH_TOO_COSTLY: SearchTooCostly,

@@ -22,8 +22,8 @@ class WriterLease:
     """What to give as `writer_token`."""
     epoch: int
     """The fencing number: grows with every acquisition in the session."""
-    next_seq: int
-    """The session's next seq when the lease was taken: read up to there before writing."""
+    version: v1.SessionVersion
+    """How far the session had come when the lease was taken: read up to there before writing."""
 
     def __init__(self, session_id: str, holder: str | None, lease_ttl: float) -> None:
         self.session_id = session_id
@@ -31,7 +31,7 @@ class WriterLease:
         self.lease_ttl = lease_ttl
         self.token = ""
         self.epoch = 0
-        self.next_seq = 0
+        self.version = v1.SessionVersion()
         self._lost = False
         self._good_until = 0.0
 
@@ -48,7 +48,7 @@ class WriterLease:
         return self.lease_ttl / 3
 
     def _taken(self, answer: v1.AcquireWriterResponse, asked: float) -> None:
-        self.token, self.epoch, self.next_seq = answer.writer_token, answer.epoch, answer.next_seq
+        self.token, self.epoch, self.version = answer.writer_token, answer.epoch, answer.version
         self._renewed(asked)
 
     def _renewed(self, asked: float) -> None:

@@ -11,6 +11,7 @@ from sessiond_server.config import Settings
 from sessiond_server.errors import SessionNotFound
 from sessiond_server.jobs.runner import Job
 from sessiond_server.operations import offloading
+from sessiond_server.sessions.guards import By
 from sessiond_server.store import heads, messages, offload
 from sessiond_server.store.database import Database
 from sessiond_server.store.keys import SessionKey
@@ -80,7 +81,7 @@ class OffloadJob:
                 due.key,
                 before_seq=before_seq,
                 keep_recent=0,
-                author=AUTHOR,
+                by=By(AUTHOR),
                 segment_messages=self.segment_messages,
             )
             if not moved.more:

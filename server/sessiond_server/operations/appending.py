@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from sessiond_server.errors import (
     ClientIdReused,
-    NextSeqMismatch,
     PartialReplay,
     SessionExists,
     SessionNotFound,
@@ -17,6 +16,7 @@ from sessiond_server.errors import (
 )
 from sessiond_server.operations import creating, gate
 from sessiond_server.operations.recording import TOO_LARGE, Recording
+from sessiond_server.sessions.guards import Guard
 from sessiond_server.store import appends, heads
 from sessiond_server.store.appends import Ack, Append, Known, MessageRow
 from sessiond_server.store.database import Connection, Database
@@ -57,26 +57,26 @@ class Appending:
         new = unknown_rows(append.rows, known, skip_known=append.skip_known)
         if not new:
             seqs = [known[row.client_id].seq for row in append.rows]
-            return Ack(seqs, head.next_seq, replayed=True, offloaded=head.has_offloaded)
+            return Ack(seqs, head.version, replayed=True, offloaded=head.has_offloaded)
         gate.check_open(append.session_id, head)
         now = await heads.now(connection)
-        gate.check_writer(append.session_id, head, append.writer_token, now)
-        if append.expected_next_seq not in (0, head.next_seq):
-            raise NextSeqMismatch(append.expected_next_seq, head.next_seq)
-        rest = Append(append.session_id, append.key, new, writer_token=append.writer_token)
+        token = append.guard.writer_token
+        gate.check_writer(append.session_id, head, token, now)
+        gate.check_expected(head, append.guard)
+        rest = Append(append.session_id, append.key, new, Guard(writer_token=token))
         stored = await appends.store(connection, [rest], looked=True)
         if not stored:
             raise WriterLeaseLost(append.session_id)  # it ended since the look above
         if append.usage is not None:
             await self._recording.count(
-                connection, append.key, [append.usage], now, appended_seq=stored[0]
+                connection, append.key, [append.usage], now, appended_seq=stored[0].first_seq
             )
-        following = itertools.count(stored[0])
+        following = itertools.count(stored[0].first_seq)
         seqs = [
             known[row.client_id].seq if row.client_id in known else next(following)
             for row in append.rows
         ]
-        return Ack(seqs, head.next_seq + len(new), replayed=False, offloaded=head.has_offloaded)
+        return Ack(seqs, stored[0].version, replayed=False, offloaded=head.has_offloaded)
 
 
 def unknown_rows(

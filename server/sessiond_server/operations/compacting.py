@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sessiond_server.errors import (
     ClientIdReused,
@@ -20,6 +21,7 @@ from sessiond_server.errors import (
 )
 from sessiond_server.operations import gate, hiding, reading
 from sessiond_server.sessions import planning
+from sessiond_server.sessions.guards import By, Guard, Version
 from sessiond_server.sessions.planning import Goal
 from sessiond_server.sessions.toolcalls import Item, ToolCalls
 from sessiond_server.sessions.visibility import Span, segments
@@ -33,6 +35,14 @@ from sessiond_server.store.keys import SessionKey
 _ALL = 2**31 - 1
 
 
+class CompactionLease(NamedTuple):
+    """A lease: the token to compact with, who holds it, and when it ends."""
+
+    token: str
+    holder: str
+    expire_time: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A plan, or why there is none; the lease, if one was taken."""
@@ -41,10 +51,9 @@ class Planned:
     message_count: int
     token_count: int
     reaches_goal: bool
-    next_seq: int
+    version: Version
     nothing: int = 0
-    lease_token: str = ""
-    expire_time: datetime | None = None
+    lease: CompactionLease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +67,10 @@ class Compact:
     summary: MessageRow
     tokens_before: int
     tokens_after: int
-    author: str
+    by: By
     model: str
     lease_token: str
-    expected_next_seq: int
-    writer_token: str
+    guard: Guard
 
 
 async def plan(
@@ -92,7 +100,7 @@ async def plan(
             return planned
         token = f"compaction-{secrets.token_urlsafe(18)}"
         expire_time = await heads.set_compactor(connection, key, token, holder, duration)
-        return replace(planned, lease_token=token, expire_time=expire_time)
+        return replace(planned, lease=CompactionLease(token, holder, expire_time))
 
     return await database.transact(work)
 
@@ -100,13 +108,13 @@ async def plan(
 def _planned(calls: ToolCalls, spans: Sequence[Span], goal: Goal, head: Head) -> Planned:
     found = planning.plan(calls, goal)
     if isinstance(found, int):
-        return Planned(None, 0, 0, False, head.next_seq, nothing=found)
+        return Planned(None, 0, 0, False, head.version, nothing=found)
     return Planned(
         (calls.items[found.first].position, _end(calls.items[found.last], spans)),
         found.last - found.first + 1,
         found.tokens,
         found.reaches_goal,
-        head.next_seq,
+        head.version,
     )
 
 
@@ -122,21 +130,29 @@ async def _outline(
     return context, ToolCalls(items, {call.seq for call in waiting})
 
 
-async def compact(database: Database, wanted: Compact) -> tuple[CompactionRow, bool, int]:
-    """Make a compaction; its record, whether it was there before, and the session's next seq."""
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """A compaction, how far the session has come, and whether the compaction stood so before."""
 
-    async def work(connection: Connection) -> tuple[CompactionRow, bool, int]:
+    row: CompactionRow
+    version: Version
+    replayed: bool = False
+
+
+async def compact(database: Database, wanted: Compact) -> Compacted:
+    """Make a compaction."""
+
+    async def work(connection: Connection) -> Compacted:
         head = await gate.lock(connection, wanted.session_id, wanted.key)
         replayed = await _replayed(connection, wanted, head)
         if replayed is not None:
-            return replayed, True, head.next_seq
+            return Compacted(replayed, head.version, replayed=True)
         now = await heads.now(connection)
         gate.check_open(wanted.session_id, head)
-        gate.check_writer(wanted.session_id, head, wanted.writer_token, now)
+        gate.check_writer(wanted.session_id, head, wanted.guard.writer_token, now)
         gate.check_compactor(wanted.session_id, head, wanted.lease_token, now)
-        gate.check_next_seq(head, wanted.expected_next_seq)
-        row = await _compact(connection, wanted, head)
-        return row, False, head.next_seq + 1
+        gate.check_expected(head, wanted.guard)
+        return await _compact(connection, wanted, head)
 
     return await database.transact(work)
 
@@ -153,7 +169,7 @@ async def _replayed(connection: Connection, wanted: Compact, head: Head) -> Comp
     return row
 
 
-async def _compact(connection: Connection, wanted: Compact, head: Head) -> CompactionRow:
+async def _compact(connection: Connection, wanted: Compact, head: Head) -> Compacted:
     if wanted.to_seq > head.last_seq:
         raise SeqOutOfRange("to_seq", wanted.to_seq, head.first_seq, head.next_seq)
     context, calls = await _outline(connection, wanted.session_id, wanted.key)
@@ -161,17 +177,16 @@ async def _compact(connection: Connection, wanted: Compact, head: Head) -> Compa
     _check_whole(calls, context.spans, first, last, wanted)
     replaced = calls.items[first : last + 1]
     summary_seq = head.next_seq
-    rest = Append(wanted.session_id, wanted.key, [wanted.summary], writer_token=wanted.writer_token)
+    token = Guard(writer_token=wanted.guard.writer_token)
+    rest = Append(wanted.session_id, wanted.key, [wanted.summary], token)
     if not await appends.store(connection, [rest], summary=True, looked=True):
         raise WriterLeaseLost(wanted.session_id)  # it ended since the look before
     span = Span(replaced[0].position, _end(replaced[-1], context.spans), summary_seq)
     await contexts.add_compacted_span(connection, wanted.key, span)
     await _record(connection, wanted, head, calls.items, replaced, span)
-    await heads.touch(connection, wanted.key)
     await changes.record(connection, wanted.key, changes.COMPACTED, reference=summary_seq)
-    row = await contexts.read_compaction(connection, wanted.key, summary_seq)
-    assert row is not None
-    return row
+    version = await heads.context_changed(connection, wanted.key)
+    return Compacted(await read(connection, wanted.key, summary_seq), version)
 
 
 async def _record(
@@ -194,7 +209,7 @@ async def _record(
             len(replaced),
             wanted.tokens_before or tokens,
             wanted.tokens_after or wanted.summary.token_count,
-            wanted.author,
+            *wanted.by,
             wanted.model,
         ),
     )
@@ -263,45 +278,49 @@ def _end(last: Item, spans: Sequence[Span]) -> int:
     return next(span.to_seq for span in spans if span.summary_seq == last.seq)
 
 
-async def revert(
-    database: Database,
-    session_id: str,
-    key: SessionKey,
-    summary_seq: int,
-    *,
-    expected_next_seq: int,
-    writer_token: str,
-) -> CompactionRow:
-    """Revert a compaction; its record."""
+async def read(connection: Connection, key: SessionKey, summary_seq: int) -> CompactionRow:
+    """A compaction. Raises `CompactionNotFound`."""
+    row = await contexts.read_compaction(connection, key, summary_seq)
+    if row is None:
+        raise CompactionNotFound(summary_seq)
+    return row
 
-    async def work(connection: Connection) -> CompactionRow:
+
+async def revert(
+    database: Database, session_id: str, key: SessionKey, summary_seq: int, guard: Guard
+) -> Compacted:
+    """Revert a compaction."""
+
+    async def work(connection: Connection) -> Compacted:
         head = await gate.lock(connection, session_id, key)
-        row = await contexts.read_compaction(connection, key, summary_seq)
-        if row is None:
-            raise CompactionNotFound(summary_seq)
+        row = await read(connection, key, summary_seq)
         if row.revert_time is not None:
-            return row
-        head = await gate.lock_for_change(
-            connection,
-            session_id,
-            key,
-            writer_token=writer_token,
-            expected_next_seq=expected_next_seq,
-        )
+            return Compacted(row, head.version, replayed=True)
+        await gate.check_change(connection, session_id, head, guard)
         await contexts.revert_compaction(connection, key, summary_seq, head.next_seq)
         await hiding.derive(connection, key, head, rewound_changed=False)
-        await heads.touch(connection, key)
         await changes.record(connection, key, changes.REVERTED, reference=summary_seq)
-        reverted = await contexts.read_compaction(connection, key, summary_seq)
-        assert reverted is not None
-        return reverted
+        version = await heads.context_changed(connection, key)
+        return Compacted(await read(connection, key, summary_seq), version)
 
     return await database.transact(work)
 
 
-async def release_compaction_lease(
-    database: Database, session_id: str, key: SessionKey, token: str
-) -> None:
+async def renew_lease(
+    database: Database, session_id: str, key: SessionKey, token: str, ttl: timedelta
+) -> CompactionLease:
+    """Make a living compaction lease last longer."""
+
+    async def work(connection: Connection) -> CompactionLease:
+        head = await gate.lock(connection, session_id, key)
+        gate.check_compactor(session_id, head, token, await heads.now(connection))
+        expire_time = await heads.renew_compactor(connection, key, ttl)
+        return CompactionLease(token, head.compactor_holder, expire_time)
+
+    return await database.transact(work)
+
+
+async def release_lease(database: Database, session_id: str, key: SessionKey, token: str) -> None:
     """Give up the compaction lease."""
 
     async def work(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sessiond_server.errors import ClaimLost, SeqOutOfRange, TooManyConsumers
+from sessiond_server.errors import ClaimLost, ConsumerNotFound, SeqOutOfRange, TooManyConsumers
 from sessiond_server.operations import gate
 from sessiond_server.store import consumers
 from sessiond_server.store.consumers import ConsumerKey, CursorRow, DueSession, Listed, Settled
@@ -115,11 +115,14 @@ async def claim(database: Database, wanted: Claiming) -> tuple[list[Claimed], bo
     return found, True
 
 
-async def forget(database: Database, key: ConsumerKey) -> bool:
+async def forget(database: Database, key: ConsumerKey, *, allow_missing: bool) -> bool:
     """Forget a consumer that claims; false if there is none."""
 
     async def work(connection: Connection) -> bool:
-        return await consumers.delete_consumer(connection, key)
+        deleted = await consumers.delete_consumer(connection, key)
+        if not deleted and not allow_missing:
+            raise ConsumerNotFound(key.consumer_id, key.owner)
+        return deleted
 
     return await database.transact(work)
 

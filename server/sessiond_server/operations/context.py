@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sessiond_server.errors import SeqOutOfRange, SessionNotFound
+from sessiond_server.sessions.guards import Version
 from sessiond_server.sessions.planning import LEADING_LIMIT, leading
 from sessiond_server.sessions.setups import Setup
 from sessiond_server.sessions.toolcalls import Item, suffix_start
@@ -41,7 +42,7 @@ class Selection:
     token_count: int
     omitted: int
     as_of_seq: int
-    next_seq: int
+    version: Version
     setup: Setup
     """What the session runs with, as of then."""
     border: int
@@ -70,7 +71,7 @@ async def select(connection: Connection, wanted: Wanted) -> Selection:
         tokens,
         totals[0] - count,
         wanted.as_of_seq or context.next_seq - 1,
-        context.next_seq,
+        context.version,
         await setups.as_of(connection, wanted.key, wanted.as_of_seq or None),
         context.border,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sessiond_server.errors import EtagMismatch, SessionNotFound
 from sessiond_server.operations import gate
+from sessiond_server.sessions.guards import Guard, Version
 from sessiond_server.store import changes, heads, sessions, usage
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import ACTIVE, ENDED
@@ -23,6 +24,8 @@ class Deleted:
     detached: int = 0
     moved: tuple[SessionKey, ...] = ()
     """The sessions of the trees whose roots these children are now: each is revised once."""
+    version: Version | None = None
+    """How far the session had come that was to be deleted; `None` if there was none."""
 
 
 async def read(
@@ -34,37 +37,51 @@ async def read(
     return row
 
 
-async def end(
-    database: Database, session_id: str, key: SessionKey, reason: str
-) -> tuple[SessionRow, bool]:
-    """End a session; how it stands or stood, and whether it is deleted, being ephemeral."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a session stands, or stood when it was deleted, and whether it stood so before."""
 
-    async def work(connection: Connection) -> tuple[SessionRow, bool]:
-        await gate.lock(connection, session_id, key)
+    row: SessionRow
+    replayed: bool
+    deleted: bool = False
+
+
+async def end(
+    database: Database, session_id: str, key: SessionKey, reason: str, guard: Guard
+) -> Ended:
+    """End a session; an ephemeral one is deleted."""
+
+    async def work(connection: Connection) -> Ended:
+        head = await gate.lock(connection, session_id, key)
         row = await read(connection, session_id, key)
+        ephemeral = row.parent_kind == SUBAGENT and row.lifecycle == EPHEMERAL
+        replayed = row.state == ENDED and not ephemeral
+        if not replayed:
+            await gate.check_guard(connection, session_id, head, guard)
         if row.state != ENDED:
             row.state, row.end_reason = ENDED, reason
             row.end_time = await heads.now(connection)
             await _store(connection, row)
             row = await read(connection, session_id, key)
-        ephemeral = row.parent_kind == SUBAGENT and row.lifecycle == EPHEMERAL
         if ephemeral:
             await _delete_tree(connection, row)
-        return row, ephemeral
+        return Ended(row, replayed, deleted=ephemeral)
 
     return await database.transact(work)
 
 
-async def reopen(database: Database, session_id: str, key: SessionKey) -> SessionRow:
+async def reopen(database: Database, session_id: str, key: SessionKey, guard: Guard) -> Ended:
     """Make a session active again and forget its end."""
 
-    async def work(connection: Connection) -> SessionRow:
-        await gate.lock(connection, session_id, key)
+    async def work(connection: Connection) -> Ended:
+        head = await gate.lock(connection, session_id, key)
         row = await read(connection, session_id, key)
-        if row.state != ACTIVE:
+        replayed = row.state == ACTIVE
+        if not replayed:
+            await gate.check_guard(connection, session_id, head, guard)
             row.state, row.end_reason, row.end_time = ACTIVE, "", None
             await _store(connection, row)
-        return await read(connection, session_id, key)
+        return Ended(await read(connection, session_id, key), replayed)
 
     return await database.transact(work)
 
@@ -76,19 +93,27 @@ async def _store(connection: Connection, row: SessionRow) -> None:
 
 
 async def delete(
-    database: Database, session_id: str, key: SessionKey, *, etag: str, allow_missing: bool
+    database: Database,
+    session_id: str,
+    key: SessionKey,
+    guard: Guard,
+    *,
+    etag: str,
+    allow_missing: bool,
 ) -> Deleted:
     """Delete a session and the descendants that go with it, for good (P11)."""
 
     async def work(connection: Connection) -> Deleted:
-        if await heads.lock(connection, key) is None:
+        head = await heads.lock(connection, key)
+        if head is None:
             if allow_missing:
                 return Deleted()
             raise SessionNotFound(session_id)
         row = await read(connection, session_id, key)
         if etag and etag != row.etag:
             raise EtagMismatch(row.etag)
-        return await _delete_tree(connection, row)
+        await gate.check_guard(connection, session_id, head, guard)
+        return replace(await _delete_tree(connection, row), version=head.version)
 
     return await database.transact(work)
 

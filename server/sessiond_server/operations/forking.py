@@ -29,28 +29,31 @@ class Fork:
     """Makes the new session from the forked one, what that ran with, and the last seq that both have."""
 
 
-async def fork(database: Database, wanted: Fork, *, max_spawn_depth: int) -> SessionRow:
-    """Fork a session; the new one."""
+async def fork(
+    database: Database, wanted: Fork, *, max_spawn_depth: int
+) -> tuple[SessionRow, bool]:
+    """Fork a session; the new one, and whether this made it."""
 
-    async def work(connection: Connection) -> SessionRow:
+    async def work(connection: Connection) -> tuple[SessionRow, bool]:
         head = await gate.lock(connection, wanted.session_id, wanted.key)
         source = await read(connection, wanted.session_id, wanted.key, full=True)
         setup = await setups.as_of(connection, wanted.key, wanted.at_seq or None)
         new = wanted.describe(source, setup, wanted.at_seq or head.last_seq)
         if await sessions.creation_request(connection, new.key) is not None:
             await creating.check_same_request(connection, new)
-            return await read(connection, new.session_id, new.key)
+            return await read(connection, new.session_id, new.key), False
         gate.check_next_seq(head, wanted.expected_next_seq)
         if wanted.at_seq and not head.first_seq <= wanted.at_seq <= head.last_seq:
             raise SeqOutOfRange("at_seq", wanted.at_seq, head.first_seq, head.next_seq)
-        if not await creating.create_missing(connection, new, max_spawn_depth=max_spawn_depth):
-            await creating.check_same_request(connection, new)
-        else:
+        made = await creating.create_missing(connection, new, max_spawn_depth=max_spawn_depth)
+        if made:
             await _copy(connection, wanted, new, head)
             if new.setup != setup:
                 next_seq = new.fork_seq + 1
                 await setups.put(connection, new.tenant, new.key, next_seq, new.setup)
-        return await read(connection, new.session_id, new.key)
+        else:
+            await creating.check_same_request(connection, new)
+        return await read(connection, new.session_id, new.key), made
 
     return await database.transact(work)
 

@@ -8,12 +8,14 @@ from sessiond_server.errors import (
     CompactionLeaseHeld,
     CompactionLeaseLost,
     NextSeqMismatch,
+    RevisionMismatch,
     SessionArchived,
     SessionEnded,
     SessionNotFound,
     WriterLeaseHeld,
     WriterLeaseLost,
 )
+from sessiond_server.sessions.guards import UNGUARDED, Guard
 from sessiond_server.store import heads
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import ARCHIVED, ENDED, Head
@@ -36,20 +38,20 @@ async def read(connection: Connection, session_id: str, key: SessionKey) -> Head
     return head
 
 
-async def lock_for_change(
-    connection: Connection,
-    session_id: str,
-    key: SessionKey,
-    *,
-    writer_token: str = "",
-    expected_next_seq: int = 0,
-) -> Head:
-    """The locked head of a session that the caller may change (P5)."""
-    head = await lock(connection, session_id, key)
+async def check_change(connection: Connection, session_id: str, head: Head, guard: Guard) -> None:
+    """Whether the caller may change the messages of a session that is locked (P5)."""
     check_open(session_id, head)
-    check_writer(session_id, head, writer_token, await heads.now(connection))
-    check_next_seq(head, expected_next_seq)
-    return head
+    check_writer(session_id, head, guard.writer_token, await heads.now(connection))
+    check_expected(head, guard)
+
+
+async def check_guard(connection: Connection, session_id: str, head: Head, guard: Guard) -> None:
+    """Whether a guard holds of a session that is locked, where no writer token is needed."""
+    if guard == UNGUARDED:
+        return
+    if guard.writer_token:
+        check_writer(session_id, head, guard.writer_token, await heads.now(connection))
+    check_expected(head, guard)
 
 
 def check_open(session_id: str, head: Head) -> None:
@@ -61,6 +63,12 @@ def check_state(session_id: str, state: int) -> None:
         raise SessionEnded(session_id)
     if state == ARCHIVED:
         raise SessionArchived(session_id)
+
+
+def check_expected(head: Head, guard: Guard) -> None:
+    check_next_seq(head, guard.expected_next_seq)
+    if guard.expected_revision not in (0, head.version.revision):
+        raise RevisionMismatch(guard.expected_revision, head.version.revision, head.next_seq)
 
 
 def check_next_seq(head: Head, expected: int) -> None:

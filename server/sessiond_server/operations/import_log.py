@@ -32,7 +32,7 @@ from sessiond_server.sessions.transfers import (
     UsageTurn,
 )
 from sessiond_server.sessions.visibility import PartialOverlap, hidden_spans
-from sessiond_server.store import changes, contexts, offloaded, setups, transfers
+from sessiond_server.store import changes, contexts, heads, offloaded, setups, transfers
 from sessiond_server.store.database import Connection
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
@@ -76,6 +76,7 @@ class LogImport:
         self._rewinds: dict[int, visibility.Rewind] = {}
         self._open_summary = 0
         self._unchecked = self._hidden = False
+        self._context_changes = 0
         self._rewound_from: int | None = None
         self._handlers: dict[type[Any], Callable[[Any], bool]] = {
             Message: self._message,
@@ -206,7 +207,9 @@ class LogImport:
         if not self._head.first_seq <= item.seq < self.next_seq:
             raise self._wrong("revision.seq", f"there is no message {item.seq}")
         self._now("revision.effective_seq", item.effective_seq)
+        number = self.next_change
         self._numbered("revision.change_no", item.change_no, group=True)
+        self._context_changes += self.next_change != number
         if any(r.seq == item.seq and r.change_no == item.change_no for r in self._revisions):
             raise self._wrong("revision.seq", f"message {item.seq} comes twice")
         self._revisions.append(item)
@@ -238,7 +241,7 @@ class LogImport:
         if not item.change_no:
             self._told(number, changes.COMPACTED, item.summary_seq, item.create_time)
         self._compactions[item.summary_seq] = visibility.Compaction(*_compaction_span(item))
-        self._unchecked = self._hidden = True
+        self._changes_hidden()
         return False
 
     def _compaction_revert(self, item: CompactionRevert) -> bool:
@@ -256,7 +259,7 @@ class LogImport:
         self._compactions[item.summary_seq] = known._replace(
             revert_effective_seq=item.effective_seq
         )
-        self._unchecked = self._hidden = True
+        self._changes_hidden()
         return False
 
     def _rewind(self, item: Rewind) -> bool:
@@ -277,8 +280,12 @@ class LogImport:
         self._changes_rewound(item.after_seq + 1)
         return False
 
-    def _changes_rewound(self, from_seq: int) -> None:
+    def _changes_hidden(self) -> None:
         self._unchecked = self._hidden = True
+        self._context_changes += 1
+
+    def _changes_rewound(self, from_seq: int) -> None:
+        self._changes_hidden()
         first = self._rewound_from
         self._rewound_from = from_seq if first is None else min(first, from_seq)
 
@@ -322,6 +329,7 @@ class LogImport:
                 "change.after_seq", f"must be {self.next_seq - 1} here, is {item.after_seq}"
             )
         self._numbered("change.change_no", item.change_no)
+        self._context_changes += item.kind == changes.CLEARED
         self._records.append(item)
         return False
 
@@ -349,6 +357,8 @@ class LogImport:
             await hiding.derive(connection, key, grown, rewound_changed=rewound)
         if self._hidden or self.next_change != head.next_change:
             await transfers.set_next_change(connection, key, self.next_change)
+        if self._context_changes:
+            await heads.count_context_changes(connection, key, self._context_changes)
 
     async def _check_offloaded(self) -> None:
         """Client ids of offloaded messages are taken too (P4)."""

@@ -37,6 +37,8 @@ class End:
 
     next_seq: int
     next_change: int
+    revision: int
+    """0 if it isn't given."""
     setup: Setup | None = None
 
 
@@ -207,4 +209,7 @@ async def _finish(connection: Connection, wanted: Wanted, log: LogImport, end: E
         )
     if end.next_change > log.next_change:
         await transfers.set_next_change(connection, wanted.new.key, end.next_change)
+    if end.revision:
+        changes_before = end.revision - end.next_seq
+        await transfers.restore_context_changes(connection, wanted.new.key, changes_before)
     await transfers.finish(connection, wanted.new.key, wanted.origin.activity_time)

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from sessiond_server.operations import gate
+from sessiond_server.sessions.guards import By
 from sessiond_server.sessions.visibility import rewound_spans
 from sessiond_server.store import changes, contexts, offload, segments
 from sessiond_server.store.database import Connection, Database
@@ -44,9 +45,9 @@ class _Wanted(NamedTuple):
 
     session_id: str
     key: SessionKey
-    before_seq: int
+    before_seq: int | None
     keep_recent: int
-    author: str
+    by: By
     segment_messages: int
 
 
@@ -93,15 +94,15 @@ async def offload_messages(
     session_id: str,
     key: SessionKey,
     *,
-    before_seq: int,
+    before_seq: int | None,
     keep_recent: int,
-    author: str,
+    by: By,
     segment_messages: int = segments.MESSAGES,
 ) -> Moved:
-    """Offload what lies before a seq (0 is everything) and isn't among the newest messages: up to the last
-    place before which every tool call is answered."""
+    """Offload what lies before a seq (`None` is everything) and isn't among the newest messages: up to the
+    last place before which every tool call is answered."""
 
-    wanted = _Wanted(session_id, key, before_seq, keep_recent, author, segment_messages)
+    wanted = _Wanted(session_id, key, before_seq, keep_recent, by, segment_messages)
 
     async def step() -> tuple[Head, int, bool]:
         return await _offload_some(database, wanted)
@@ -110,14 +111,14 @@ async def offload_messages(
 
 
 async def restore_messages(
-    database: Database, session_id: str, key: SessionKey, *, from_seq: int, author: str
+    database: Database, session_id: str, key: SessionKey, *, from_seq: int, by: By
 ) -> Moved:
     """Take messages from a seq on (0 is all) out of the segments, and those before them as far as tool calls
     or their segment bind them together."""
 
     async def step() -> tuple[Head, int, bool]:
         return await database.transact(
-            lambda connection: _restore_some(connection, session_id, key, from_seq, author)
+            lambda connection: _restore_some(connection, session_id, key, from_seq, by)
         )
 
     return await _repeatedly(step)
@@ -158,7 +159,7 @@ async def _replace(
         facts = await offload.facts(connection, wanted.key)
         if facts is None or not found.fits(facts[1], head):
             return None
-        return await _store(connection, head, made, wanted.author)
+        return await _store(connection, head, made, wanted.by)
 
     return await database.transact(store)
 
@@ -172,7 +173,7 @@ async def _offload_under_lock(database: Database, wanted: _Wanted) -> tuple[Head
         if not found.pieces:
             return head, 0, False
         made = await _made(found, segments.QUICK)
-        return await _store(connection, head, made, wanted.author), found.count, True
+        return await _store(connection, head, made, wanted.by), found.count, True
 
     return await database.transact(work)
 
@@ -183,7 +184,8 @@ async def _find(connection: Connection, wanted: _Wanted, most: int) -> _Found:
     head = await gate.read(connection, wanted.session_id, key)
     facts = await offload.facts(connection, key)
     assert facts is not None
-    end = min(wanted.before_seq or head.next_seq, head.next_seq - wanted.keep_recent)
+    last = head.next_seq if wanted.before_seq is None else wanted.before_seq
+    end = min(last, head.next_seq - wanted.keep_recent)
     _, rewinds = await contexts.history(connection, key)
     rewound = [(span.from_seq, span.to_seq) for span in rewound_spans(rewinds)]
     found: list[_Piece] = []
@@ -228,7 +230,7 @@ async def _made(found: _Found, level: int) -> list[Segment]:
     return made
 
 
-async def _store(connection: Connection, head: Head, made: list[Segment], author: str) -> Head:
+async def _store(connection: Connection, head: Head, made: list[Segment], by: By) -> Head:
     """Put segments in the place of their messages; the head then."""
     key = head.key
     for segment in made:
@@ -243,14 +245,14 @@ async def _store(connection: Connection, head: Head, made: list[Segment], author
         sum(len(segment.content) for segment in made),
     )
     await offload.record(
-        connection, head, restored=False, seqs=(first, end - 1), sizes=sizes, author=author
+        connection, head, restored=False, seqs=(first, end - 1), sizes=sizes, by=by
     )
     await changes.record(connection, key, changes.OFFLOADED, reference=head.next_change)
     return head.with_border(end)
 
 
 async def _restore_some(
-    connection: Connection, session_id: str, key: SessionKey, from_seq: int, author: str
+    connection: Connection, session_id: str, key: SessionKey, from_seq: int, by: By
 ) -> tuple[Head, int, bool]:
     """Restore the last segments, down to a place where the border may stand."""
     head = await gate.lock(connection, session_id, key)
@@ -267,7 +269,7 @@ async def _restore_some(
     found = [message for segment in restored for message in segment.messages]
     sizes = sum(len(m.payload) for m in found), sum(s.stored_bytes for s in restored)
     seqs = border, head.offloaded_before_seq - 1
-    await offload.record(connection, head, restored=True, seqs=seqs, sizes=sizes, author=author)
+    await offload.record(connection, head, restored=True, seqs=seqs, sizes=sizes, by=by)
     await changes.record(connection, key, changes.OFFLOADED, reference=head.next_change)
     after = head.with_border(left)
     return after, len(found), after.has_offloaded and from_seq < border
@@ -313,5 +315,5 @@ async def transact(
             moved = Moved(0, 0, more=True)
             while moved.more:
                 moved = await restore_messages(
-                    database, session_id, key, from_seq=needed.from_seq, author=""
+                    database, session_id, key, from_seq=needed.from_seq, by=By()
                 )

@@ -49,20 +49,21 @@ async def put(
 
 async def delete(
     database: Database, tenant: str, policy_id: str, *, etag: str, allow_missing: bool
-) -> None:
-    """End a policy: nothing more is deleted by it once this returns."""
+) -> bool:
+    """End a policy: nothing more is deleted by it once this returns. False if there is none."""
 
-    async def work(connection: Connection) -> None:
+    async def work(connection: Connection) -> bool:
         stored = await policies.lock(connection, tenant, policy_id)
         if stored is None:
             if allow_missing:
-                return
+                return False
             raise RetentionPolicyNotFound(policy_id)
         if etag and etag != stored.etag:
             raise EtagMismatch(stored.etag)
         await policies.delete(connection, tenant, policy_id)
+        return True
 
-    await database.transact(work)
+    return await database.transact(work)
 
 
 class _PolicyChanged(Stopped):

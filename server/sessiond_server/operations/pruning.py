@@ -80,9 +80,9 @@ class Done:
     def version(self, selected: Candidate) -> tuple[int, int, int]:
         """How a session stands if nobody else changed it."""
         key = selected.key
-        revision, change = self.moved[key], key in self.detached
+        moves, change = self.moved[key], key in self.detached
         return (
-            selected.revision + revision,
+            selected.fact_changes + moves,
             selected.next_seq,
             selected.next_change + change,
         )
@@ -167,7 +167,7 @@ async def prune(
         row = await sessions.read(connection, candidate.key) if head else None
         if head is None or row is None or row.incarnation != candidate.incarnation:
             return None
-        version = (row.revision, head.next_seq, head.next_change)
+        version = (row.fact_changes, head.next_seq, head.next_change)
         same = version == done.version(candidate)
         pruned, family = Pruned(row, KEPT_IN_USE, Deleted()), None
         if same and head.writer_expire_time <= await heads.now(connection):

@@ -16,6 +16,7 @@ from sessiond_server.errors import (
     WriterLeaseLost,
 )
 from sessiond_server.operations import gate, reading
+from sessiond_server.sessions.guards import Guard, Version
 from sessiond_server.store import appends, changes, heads, reminders
 from sessiond_server.store.appends import Append, MessageRow
 from sessiond_server.store.database import Connection, Database
@@ -259,47 +260,60 @@ class Completion:
     key: SessionKey
     reminder_id: str
     token: str
-    writer_token: str
+    guard: Guard
     message: Callable[[ReminderRow], MessageRow] | None
     """Makes the message to append, if one is."""
 
 
-async def complete(
-    database: Database, wanted: Completion
-) -> tuple[ReminderRow, datetime, bool, int]:
-    """Complete a claim; the reminder, the time, whether it was done before, and the seq that was appended."""
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A completed reminder, the time, the seq that its completion appended, how far the session has come, and
+    whether it was completed before."""
 
-    async def work(connection: Connection) -> tuple[ReminderRow, datetime, bool, int]:
+    row: ReminderRow
+    now: datetime
+    seq: int
+    version: Version
+    replayed: bool = False
+
+
+async def complete(database: Database, wanted: Completion) -> Completed:
+    """Complete a claim."""
+
+    async def work(connection: Connection) -> Completed:
         head, row = await _locked(connection, wanted.session_id, wanted.key, wanted.reminder_id)
         now = await heads.now(connection)
         if row.done_token == wanted.token:
-            return row, now, True, row.last_message_seq
+            return Completed(row, now, row.last_message_seq, head.version, replayed=True)
         if row.state != PENDING or row.claim_token != wanted.token:
             raise ClaimLost(wanted.session_id, wanted.reminder_id)
-        seq = 0
+        await gate.check_guard(connection, wanted.session_id, head, wanted.guard)
+        seq, version = 0, head.version
         if wanted.message is not None:
-            seq = await _append(connection, wanted, head, wanted.message(row), now)
-        return await _advance(connection, row, now, seq), now, False, seq
+            seq, version = await _append(connection, wanted, head, wanted.message(row), now)
+        return Completed(await _advance(connection, row, now, seq), now, seq, version)
 
     return await database.transact(work)
 
 
 async def _append(
     connection: Connection, wanted: Completion, head: Head, row: MessageRow, now: datetime
-) -> int:
-    """Append the message under the head's lock, unless the worker did so itself (P4); its seq."""
+) -> tuple[int, Version]:
+    """Append the message under the head's lock, unless the worker did so itself (P4); its seq, and how far
+    the session has come."""
     known = (await appends.known(connection, head, [row])).get(row.client_id)
     if known is not None:
         if not known.same:
             raise ClientIdReused(row.client_id, known.seq)
-        return known.seq
+        return known.seq, head.version
     gate.check_open(wanted.session_id, head)
-    gate.check_writer(wanted.session_id, head, wanted.writer_token, now)
-    append = Append(wanted.session_id, wanted.key, [row], writer_token=wanted.writer_token)
+    token = wanted.guard.writer_token
+    gate.check_writer(wanted.session_id, head, token, now)
+    append = Append(wanted.session_id, wanted.key, [row], Guard(writer_token=token))
     stored = await appends.store(connection, [append], looked=True)
     if not stored:
         raise WriterLeaseLost(wanted.session_id)  # it ended since the look above
-    return stored[0]
+    return stored[0].first_seq, stored[0].version
 
 
 async def _advance(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sessiond_server.errors import MessageNotFound, invalid
 from sessiond_server.operations import gate
 from sessiond_server.sessions import visibility
+from sessiond_server.sessions.guards import Guard, Version
 from sessiond_server.store import changes as changes_log
 from sessiond_server.store import contexts, heads, messages, offload, offloaded
 from sessiond_server.store.crossing import Row, column
@@ -29,39 +30,62 @@ class Change:
     revise: Callable[[int, bytes], Revision]
 
 
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What a call came to: the new versions of messages, and whether they were so before."""
+
+    messages: list[StoredMessage]
+    marks: Marks
+    version: Version
+    replayed: bool
+
+
 async def update(
     database: Database,
     session_id: str,
     key: SessionKey,
     changes: Sequence[Change],
+    guard: Guard,
     *,
-    writer_token: str,
     max_bytes: int,
-) -> tuple[list[StoredMessage], Marks]:
+) -> Updated:
     """Change messages, all or none; the new versions in the order of the changes."""
 
-    async def work(connection: Connection) -> tuple[list[StoredMessage], Marks]:
-        head = await gate.lock_for_change(connection, session_id, key, writer_token=writer_token)
-        seqs = [change.seq for change in changes]
-        current = await _current(connection, head, seqs, max_bytes)
-        for change in changes:
-            if change.seq not in current:
-                raise MessageNotFound(change.seq, head.first_seq, head.next_seq)
+    async def work(connection: Connection) -> Updated:
+        head = await gate.lock(connection, session_id, key)
+        current = await _current(connection, head, [change.seq for change in changes], max_bytes)
+        missing = next((change.seq for change in changes if change.seq not in current), None)
+        if missing is not None:
+            await gate.check_change(connection, session_id, head, guard)
+            raise MessageNotFound(missing, head.first_seq, head.next_seq)
         revisions = [
             change.revise(change.seq, column(current[change.seq], "payload")) for change in changes
         ]
         changed = [r for r in revisions if r.payload != column(current[r.seq], "payload")]
+        version = head.version
         if changed:
-            await _revise(connection, head, current, changed)
-            await _recount(connection, key)
-            await changes_log.record(
-                connection, key, changes_log.UPDATED, seqs=sorted(r.seq for r in changed)
-            )
-            await heads.touch(connection, key)
+            await gate.check_change(connection, session_id, head, guard)
+            version = await _change(connection, head, current, changed)
         stored = [_stored(revision, current[revision.seq]) for revision in revisions]
-        return stored, await messages.marks(connection, key, stored)
+        marks = await messages.marks(connection, key, stored)
+        return Updated(stored, marks, version, replayed=not changed)
 
     return await database.transact(work)
+
+
+async def _change(
+    connection: Connection,
+    head: Head,
+    current: Mapping[int, Row],
+    changed: Sequence[Revision],
+) -> Version:
+    """Store new versions; the session's version then."""
+    await _revise(connection, head, current, changed)
+    await _recount(connection, head.key)
+    await changes_log.record(
+        connection, head.key, changes_log.UPDATED, seqs=sorted(r.seq for r in changed)
+    )
+    return await heads.context_changed(connection, head.key)
 
 
 async def _current(

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from sessiond_server.errors import WriterLeaseLost
 from sessiond_server.operations import gate
+from sessiond_server.sessions.guards import Version
 from sessiond_server.store import heads
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
@@ -15,12 +16,12 @@ from sessiond_server.store.keys import SessionKey
 
 @dataclass(frozen=True, slots=True)
 class WriterLease:
-    """A lease: the token to write with, its fencing number, its end, and the session's next seq."""
+    """A lease: the token to write with, its fencing number, its end, and how far the session has come."""
 
     token: str
     epoch: int
     expire_time: datetime
-    next_seq: int
+    version: Version
 
 
 async def acquire(
@@ -34,7 +35,8 @@ async def acquire(
         if head.writer_holder != holder:
             gate.check_writer(session_id, head, "", await heads.now(connection))
         token = f"writer-{secrets.token_urlsafe(18)}"
-        return WriterLease(token, *await heads.set_writer(connection, key, token, holder, ttl))
+        epoch, expire_time = await heads.set_writer(connection, key, token, holder, ttl)
+        return WriterLease(token, epoch, expire_time, head.version)
 
     return await database.transact(work)
 

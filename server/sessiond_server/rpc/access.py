@@ -36,6 +36,7 @@ from sessiond_server.errors import (
     SessionNotFound,
 )
 from sessiond_server.rpc.policies import Policy
+from sessiond_server.sessions.guards import By
 from sessiond_server.store import api_keys
 from sessiond_server.store.api_keys import Grant, Owned
 from sessiond_server.store.database import Connection, Database
@@ -81,6 +82,11 @@ def tenant() -> str:
 def owner() -> str | None:
     """The owner to whom the caller is bound."""
     return _current().grant.owner
+
+
+def by(author: str) -> By:
+    """Who makes the call, for a record: in the caller's words, and by the id of the API key."""
+    return By(author, api_keys.id_of(_current().key))
 
 
 def key_of(session_id: str) -> SessionKey:

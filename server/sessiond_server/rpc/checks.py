@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sessiond.v1.guard_pb2 import WriteGuard
 from sessiond_server.errors import InvalidFields, Violation, invalid
 from sessiond_server.rpc import limits
+from sessiond_server.sessions.guards import UNGUARDED, Guard
+
+
+class Guarded(Protocol):
+    """A request with a guard."""
+
+    @property
+    def guard(self) -> WriteGuard: ...
+
+    def HasField(self, field_name: Literal["guard"], /) -> bool: ...
 
 
 class Checks:
@@ -78,6 +89,30 @@ class Checks:
             self.wrong(field, "is required")
         else:
             self.text(field, value)
+
+    def given(self, field: str, request: Message, hint: str) -> None:
+        """A field whose zero means something: it must be said."""
+        if not request.HasField(field):
+            self.wrong(field, f"is required: {hint}")
+
+    def chosen(self, which: str, request: Message, everything: str) -> None:
+        """A `oneof` in which a boolean stands for everything: one is chosen, and what is said is true."""
+        chosen = request.WhichOneof(which)
+        names = [field.name for field in request.DESCRIPTOR.oneofs_by_name[which].fields]
+        if chosen is None:
+            self.wrong(which, f"is required: {' or '.join(names)}")
+        elif chosen == everything and not getattr(request, everything):
+            self.wrong(everything, "must be true, or be left out")
+
+    def guard(self, request: Guarded) -> Guard:
+        """The guard of a request; left out, it expects nothing."""
+        if not request.HasField("guard"):
+            return UNGUARDED
+        given = request.guard
+        self.seq("guard.expected_next_seq", given.expected_next_seq)
+        self.seq("guard.expected_revision", given.expected_revision)
+        self.text("guard.writer_token", given.writer_token)
+        return Guard(given.expected_next_seq, given.expected_revision, given.writer_token)
 
     def note(self, field: str, value: str) -> None:
         """A longer text for people, of one or several lines."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sessiond.v1 import compaction_pb2, message_pb2
 from sessiond.v1 import compaction_service_pb2 as rpc
 from sessiond_server.operations import compacting, reading
+from sessiond_server.operations.compacting import CompactionLease
 from sessiond_server.rpc import access, checks, limits, messages_in, page_tokens, parts_in
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.guards_io import version_out
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions.planning import Goal
@@ -31,34 +34,30 @@ class CompactionServicer:
         goal = _goal(request)
         lease = None
         if request.acquire_lease:
-            given = request.HasField("lease_ttl")
-            default = limits.COMPACTION_LEASE_SECONDS
-            ttl = checks.lease_ttl(request.lease_ttl, given, default, "lease_ttl")
-            lease = (request.holder, ttl)
+            lease = (request.holder, _lease_ttl(request))
         key = access.key_of(session_id)
         planned = await compacting.plan(self.database, session_id, key, goal, lease)
-        answer = rpc.PlanCompactionResponse(
-            nothing_to_compact=planned.nothing,  # type: ignore[arg-type]
-            lease_token=planned.lease_token,
-            expire_time=optional_timestamp(planned.expire_time),
-        )
-        if planned.plan_range is not None:
+        answer = rpc.PlanCompactionResponse(version=version_out(planned.version))
+        if planned.lease is not None:
+            answer.lease.CopyFrom(_lease_out(planned.lease))
+        if planned.plan_range is None:
+            answer.nothing = planned.nothing  # type: ignore[assignment]
+        else:
             answer.plan.from_seq, answer.plan.to_seq = planned.plan_range
             answer.plan.message_count = planned.message_count
             answer.plan.token_count = planned.token_count
             answer.plan.reaches_goal = planned.reaches_goal
-            answer.plan.next_seq = planned.next_seq
         return answer
 
     async def CompactSession(
         self, request: rpc.CompactSessionRequest, _: Context
     ) -> rpc.CompactSessionResponse:
         session_id = checks.session_id(request.session_id)
-        row, replayed, next_seq = await compacting.compact(
-            self.database, _compact(request, session_id)
-        )
+        done = await compacting.compact(self.database, _compact(request, session_id))
         return rpc.CompactSessionResponse(
-            compaction=compaction_out(row), replayed=replayed, next_seq=next_seq
+            compaction=compaction_out(done.row),
+            version=version_out(done.version),
+            replayed=done.replayed,
         )
 
     async def RevertCompaction(
@@ -67,17 +66,26 @@ class CompactionServicer:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.seq("compaction_id", request.compaction_id, least=1)
-            check.seq("expected_next_seq", request.expected_next_seq)
-            check.text("writer_token", request.writer_token)
-        row = await compacting.revert(
-            self.database,
-            session_id,
-            access.key_of(session_id),
-            request.compaction_id,
-            expected_next_seq=request.expected_next_seq,
-            writer_token=request.writer_token,
+            guard = check.guard(request)
+        key = access.key_of(session_id)
+        done = await compacting.revert(self.database, session_id, key, request.compaction_id, guard)
+        return rpc.RevertCompactionResponse(
+            compaction=compaction_out(done.row),
+            version=version_out(done.version),
+            replayed=done.replayed,
         )
-        return rpc.RevertCompactionResponse(compaction=compaction_out(row))
+
+    async def GetCompaction(
+        self, request: rpc.GetCompactionRequest, _: Context
+    ) -> rpc.GetCompactionResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.seq("compaction_id", request.compaction_id, least=1)
+        key = access.key_of(session_id)
+        async with self.database.connection() as connection:
+            await reading.head_of(connection, session_id, key)
+            row = await compacting.read(connection, key, request.compaction_id)
+        return rpc.GetCompactionResponse(compaction=compaction_out(row))
 
     async def ListCompactions(
         self, request: rpc.ListCompactionsRequest, _: Context
@@ -97,6 +105,21 @@ class CompactionServicer:
             else "",
         )
 
+    async def RenewCompactionLease(
+        self, request: rpc.RenewCompactionLeaseRequest, _: Context
+    ) -> rpc.RenewCompactionLeaseResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.required("lease_token", request.lease_token)
+        lease = await compacting.renew_lease(
+            self.database,
+            session_id,
+            access.key_of(session_id),
+            request.lease_token,
+            _lease_ttl(request),
+        )
+        return rpc.RenewCompactionLeaseResponse(lease=_lease_out(lease))
+
     async def ReleaseCompactionLease(
         self, request: rpc.ReleaseCompactionLeaseRequest, _: Context
     ) -> rpc.ReleaseCompactionLeaseResponse:
@@ -104,10 +127,20 @@ class CompactionServicer:
         with Checks() as check:
             check.required("lease_token", request.lease_token)
         key = access.key_of(session_id)
-        await compacting.release_compaction_lease(
-            self.database, session_id, key, request.lease_token
-        )
+        await compacting.release_lease(self.database, session_id, key, request.lease_token)
         return rpc.ReleaseCompactionLeaseResponse()
+
+
+def _lease_ttl(request: rpc.PlanCompactionRequest | rpc.RenewCompactionLeaseRequest) -> timedelta:
+    given = request.HasField("lease_ttl")
+    default = limits.COMPACTION_LEASE_SECONDS
+    return checks.lease_ttl(request.lease_ttl, given, default, "lease_ttl")
+
+
+def _lease_out(lease: CompactionLease) -> rpc.CompactionLease:
+    return rpc.CompactionLease(
+        token=lease.token, holder=lease.holder, expire_time=timestamp(lease.expire_time)
+    )
 
 
 def _goal(request: rpc.PlanCompactionRequest) -> Goal:
@@ -152,8 +185,7 @@ def _compact(request: rpc.CompactSessionRequest, session_id: str) -> compacting.
         check.text("author", request.author)
         check.text("model", request.model)
         check.text("lease_token", request.lease_token)
-        check.text("writer_token", request.writer_token)
-        check.seq("expected_next_seq", request.expected_next_seq)
+        guard = check.guard(request)
     return compacting.Compact(
         session_id=session_id,
         key=access.key_of(session_id),
@@ -162,11 +194,10 @@ def _compact(request: rpc.CompactSessionRequest, session_id: str) -> compacting.
         summary=summary,
         tokens_before=request.tokens_before,
         tokens_after=request.tokens_after,
-        author=request.author,
+        by=access.by(request.author),
         model=request.model,
         lease_token=request.lease_token,
-        expected_next_seq=request.expected_next_seq,
-        writer_token=request.writer_token,
+        guard=guard,
     )
 
 
@@ -179,6 +210,7 @@ def compaction_out(row: CompactionRow) -> compaction_pb2.Compaction:
         tokens_before=row.tokens_before,
         tokens_after=row.tokens_after,
         author=row.author,
+        actor=row.actor,
         model=row.model,
         turn_index=row.turn_index,
         create_time=timestamp(row.create_time),

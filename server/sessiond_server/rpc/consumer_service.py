@@ -85,9 +85,10 @@ class ConsumerServicer:
             check.text("owner", request.owner)
         call = page_tokens.call_of("ListConsumers", request)
         consumer_id, _space, owner = page_tokens.after_text(request.page_token, call).partition(" ")
+        wanted = request.owner if request.HasField("owner") else None
         async with self.database.connection() as connection:
             rows = await stored.consumers(
-                connection, access.tenant(), request.owner, (owner, consumer_id), size + 1
+                connection, access.tenant(), wanted, (owner, consumer_id), size + 1
             )
         token = ""
         if len(rows) > size:
@@ -102,9 +103,11 @@ class ConsumerServicer:
     ) -> rpc.DeleteConsumerResponse:
         with Checks() as check:
             check.consumer_id("consumer_id", request.consumer_id)
+            check.given("owner", request, "empty for the one of all sessions")
             check.text("owner", request.owner)
         key = ConsumerKey.of(access.tenant(), request.owner, request.consumer_id)
-        return rpc.DeleteConsumerResponse(deleted=await consumers.forget(self.database, key))
+        deleted = await consumers.forget(self.database, key, allow_missing=request.allow_missing)
+        return rpc.DeleteConsumerResponse(deleted=deleted)
 
 
 def _named(session_id: str, consumer_id: str) -> str:

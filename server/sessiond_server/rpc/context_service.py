@@ -10,6 +10,7 @@ from sessiond_server.operations import context
 from sessiond_server.operations.context import Selection, Wanted
 from sessiond_server.rpc import access, checks, limits, messages_out
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.guards_io import version_out
 from sessiond_server.rpc.registry import Context
 from sessiond_server.store.database import Database
 
@@ -56,7 +57,7 @@ def _totals(selection: Selection) -> rpc.ContextTotals:
         token_count=selection.token_count,
         omitted_message_count=selection.omitted,
         as_of_seq=selection.as_of_seq,
-        next_seq=selection.next_seq,
+        version=version_out(selection.version),
         system_prompt=setup.system_prompt.decode(),
         model=setup.model,
         config=setup.config.decode(),

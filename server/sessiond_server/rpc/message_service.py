@@ -26,8 +26,10 @@ from sessiond_server.rpc import (
 )
 from sessiond_server.rpc.append_stream import AppendStreams
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.guards_io import version_out
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import optional_timestamp, timestamp
+from sessiond_server.sessions.guards import Guard
 from sessiond_server.store import contexts, messages
 from sessiond_server.store.appends import Ack, Append
 from sessiond_server.store.batcher import Batcher
@@ -162,18 +164,20 @@ class MessageServicer:
         self, request: rpc.UpdateMessagesRequest, _: Context
     ) -> rpc.UpdateMessagesResponse:
         session_id = checks.session_id(request.session_id)
-        changes = _changes(request)
-        stored, marks = await revising.update(
+        changes, guard = _changes(request)
+        updated = await revising.update(
             self.database,
             session_id,
             access.key_of(session_id),
             changes,
-            writer_token=request.writer_token,
+            guard,
             max_bytes=limits.UPDATED_BYTES,
         )
-        answer = rpc.UpdateMessagesResponse()
-        for message in stored:
-            decoded = messages_out.decoded(message, marks)
+        answer = rpc.UpdateMessagesResponse(
+            version=version_out(updated.version), replayed=updated.replayed
+        )
+        for message in updated.messages:
+            decoded = messages_out.decoded(message, updated.marks)
             for field in _LEFT_OUT:
                 decoded.ClearField(field)  # type: ignore[arg-type]
             answer.messages.append(decoded)
@@ -184,38 +188,51 @@ class MessageServicer:
     ) -> rpc.RewindSessionResponse:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
+            check.given("after_seq", request, "0 hides everything")
             check.seq("after_seq", request.after_seq)
-            check.seq("expected_next_seq", request.expected_next_seq)
-            check.text("writer_token", request.writer_token)
+            guard = check.guard(request)
             check.text("author", request.author)
-        row = await rewinding.rewind(
+        done = await rewinding.rewind(
             self.database,
             session_id,
             access.key_of(session_id),
             request.after_seq,
-            expected_next_seq=request.expected_next_seq,
-            writer_token=request.writer_token,
-            author=request.author,
+            guard,
+            access.by(request.author),
         )
-        return rpc.RewindSessionResponse(rewind=rewind_out(row))
+        return rpc.RewindSessionResponse(
+            rewind=rewind_out(done.row), version=version_out(done.version), replayed=done.replayed
+        )
 
     async def RevertRewind(
         self, request: rpc.RevertRewindRequest, _: Context
     ) -> rpc.RevertRewindResponse:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
-            check.seq("rewind_id", request.rewind_id)
-            check.seq("expected_next_seq", request.expected_next_seq)
-            check.text("writer_token", request.writer_token)
-        row = await rewinding.revert(
+            check.chosen("which", request, "newest")
+            if request.HasField("rewind_id"):
+                check.seq("rewind_id", request.rewind_id, least=1)
+            guard = check.guard(request)
+        done = await rewinding.revert(
             self.database,
             session_id,
             access.key_of(session_id),
-            request.rewind_id,
-            expected_next_seq=request.expected_next_seq,
-            writer_token=request.writer_token,
+            request.rewind_id if request.HasField("rewind_id") else None,
+            guard,
         )
-        return rpc.RevertRewindResponse(rewind=rewind_out(row))
+        return rpc.RevertRewindResponse(
+            rewind=rewind_out(done.row), version=version_out(done.version), replayed=done.replayed
+        )
+
+    async def GetRewind(self, request: rpc.GetRewindRequest, _: Context) -> rpc.GetRewindResponse:
+        session_id = checks.session_id(request.session_id)
+        with Checks() as check:
+            check.seq("rewind_id", request.rewind_id, least=1)
+        key = access.key_of(session_id)
+        async with self.database.connection() as connection:
+            await reading.head_of(connection, session_id, key)
+            row = await rewinding.read(connection, key, request.rewind_id)
+        return rpc.GetRewindResponse(rewind=rewind_out(row))
 
     async def ListRewinds(
         self, request: rpc.ListRewindsRequest, _: Context
@@ -240,18 +257,18 @@ class MessageServicer:
     ) -> rpc.ClearMessagesResponse:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
-            check.seq("expected_next_seq", request.expected_next_seq)
-            check.text("writer_token", request.writer_token)
-        head, attachments = await rewinding.clear(
+            guard = check.guard(request)
+        cleared = await rewinding.clear(
             self.database,
             session_id,
             access.key_of(session_id),
-            expected_next_seq=request.expected_next_seq,
-            writer_token=request.writer_token,
+            guard,
             delete_attachments=request.delete_attachments,
         )
         return rpc.ClearMessagesResponse(
-            message_count=head.message_count, next_seq=head.next_seq, attachment_count=attachments
+            message_count=cleared.messages,
+            version=version_out(cleared.version),
+            attachment_count=cleared.attachments,
         )
 
     async def ListOpenToolCalls(
@@ -295,10 +312,7 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
     """A checked append."""
     session_id = checks.session_id(request.session_id)
     check = Checks()
-    if request.expected_next_seq:
-        check.seq("expected_next_seq", request.expected_next_seq)
-    if request.writer_token:
-        check.text("writer_token", request.writer_token)
+    guard = check.guard(request)
     rows = messages_in.rows(request.messages, check)
     creation: NewSession | None = None
     if request.HasField("create_session"):
@@ -321,8 +335,7 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
         session_id,
         access.key_of(session_id),
         rows,
-        request.expected_next_seq,
-        request.writer_token,
+        guard,
         request.skip_known,
         creation,
         sum([len(row.payload) for row in rows]),
@@ -334,7 +347,7 @@ def acknowledgement(ack: Ack) -> rpc.AppendMessagesResponse:
     """The answer to an append."""
     first, last = ack.seqs[0], ack.seqs[-1]
     answer = rpc.AppendMessagesResponse(
-        first_seq=first, last_seq=last, next_seq=ack.next_seq, replayed=ack.replayed
+        first_seq=first, last_seq=last, version=version_out(ack.version), replayed=ack.replayed
     )
     if not isinstance(ack.seqs, range) and list(ack.seqs) != list(range(first, last + 1)):
         answer.seqs.extend(ack.seqs)
@@ -393,9 +406,9 @@ def _token(descending: bool, position: int | None, call: bytes) -> str:
     return "" if position is None else page_tokens.encode([descending, position], call)
 
 
-def _changes(request: rpc.UpdateMessagesRequest) -> list[revising.Change]:
+def _changes(request: rpc.UpdateMessagesRequest) -> tuple[list[revising.Change], Guard]:
     with Checks() as check:
-        check.text("writer_token", request.writer_token)
+        guard = check.guard(request)
         check.count("updates", len(request.updates), limits.CALL_MESSAGES, least=1)
         check.size("updates", request.ByteSize(), limits.CALL_BYTES)
         seen: set[int] = set()
@@ -409,7 +422,7 @@ def _changes(request: rpc.UpdateMessagesRequest) -> list[revising.Change]:
             paths = check.mask(f"{where}.update_mask", update.update_mask, UPDATABLE)
             messages_in.check_facts(update.message, f"{where}.message", check)
             changes.append(_change(update.message, paths, f"{where}.message"))
-    return changes
+    return changes, guard
 
 
 def _change(update: pb.Message, paths: frozenset[str], where: str) -> revising.Change:
@@ -445,6 +458,7 @@ def rewind_out(row: RewindRow) -> pb.Rewind:
         after_seq=row.after_seq,
         to_seq=row.to_seq,
         author=row.author,
+        actor=row.actor,
         create_time=timestamp(row.create_time),
         revert_time=optional_timestamp(row.revert_time),
     )

@@ -15,6 +15,7 @@ from sessiond_server.operations.due import DueAlarm
 from sessiond_server.operations.reminders import Claiming, Completion
 from sessiond_server.rpc import access, checks, limits, page_tokens, reminders_io
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.guards_io import version_out
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.reminders_io import reminder_out
 from sessiond_server.rpc.times import timestamp
@@ -134,10 +135,13 @@ class ReminderServicer:
     async def CompleteReminder(
         self, request: rpc.CompleteReminderRequest, _: Context
     ) -> rpc.CompleteReminderResponse:
-        row, now, replayed, seq = await reminders.complete(self.database, _completion(request))
+        completed = await reminders.complete(self.database, _completion(request))
         self.alarm.news(access.tenant())
         return rpc.CompleteReminderResponse(
-            reminder=reminder_out(row, now), replayed=replayed, message_seq=seq
+            reminder=reminder_out(completed.row, completed.now),
+            replayed=completed.replayed,
+            message_seq=completed.seq,
+            version=version_out(completed.version),
         )
 
     async def ExtendReminderClaim(
@@ -200,7 +204,7 @@ def _completion(request: rpc.CompleteReminderRequest) -> Completion:
     given = request.message if request.HasField("message") else None
     with Checks() as check:
         check.required("claim_token", request.claim_token)
-        check.text("writer_token", request.writer_token)
+        guard = check.guard(request)
         if given is not None:
             reminders_io.complete(given, "message", check)
     appended = request.append_message or given is not None
@@ -209,7 +213,7 @@ def _completion(request: rpc.CompleteReminderRequest) -> Completion:
         access.key_of(session_id),
         reminder_id,
         request.claim_token,
-        request.writer_token,
+        guard,
         (lambda row: reminders_io.message_row(row, given)) if appended else None,
     )
 

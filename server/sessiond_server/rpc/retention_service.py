@@ -37,14 +37,14 @@ class RetentionServicer:
             given = [it for it in times if it is not None]
             if given and not any(given):
                 check.wrong("policy.rule", "must have a time that is longer than nothing")
-            check.text("etag", request.etag)
+            check.text("policy.etag", policy.etag)
         row, created = await operations.put(
             self.database,
             access.tenant(),
             policy.id,
             policy.rule.SerializeToString(deterministic=True),
             dry_run=policy.dry_run,
-            etag=request.etag,
+            etag=policy.etag,
         )
         return rpc.SetRetentionPolicyResponse(policy=retention_io.policy_out(row), created=created)
 
@@ -74,14 +74,14 @@ class RetentionServicer:
         with Checks() as check:
             check.policy_id("policy_id", request.policy_id)
             check.text("etag", request.etag)
-        await operations.delete(
+        deleted = await operations.delete(
             self.database,
             access.tenant(),
             request.policy_id,
             etag=request.etag,
             allow_missing=request.allow_missing,
         )
-        return rpc.DeleteRetentionPolicyResponse()
+        return rpc.DeleteRetentionPolicyResponse(deleted=deleted)
 
     async def ListRetentionReports(
         self, request: rpc.ListRetentionReportsRequest, _: Context
@@ -111,7 +111,7 @@ class RetentionServicer:
             rule = retention_io.rule_in(request.rule, "rule", check)
         call = page_tokens.call_of("PruneSessions", request)
         after = retention_io.place(request.page_token, call) if request.page_token else FIRST
-        wanted = Pruning(access.tenant(), rule, request.dry_run, size)
+        wanted = Pruning(access.tenant(), rule, not request.force, size)
         found, following = await pruning.page(self.database, wanted, after)
         sessions, messages = retention_io.totals(found)
         return rpc.PruneSessionsResponse(

@@ -21,6 +21,7 @@ from sessiond_server.rpc import (
     sessions_io,
 )
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.guards_io import version_out
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.sessions.filters import SessionFilter
@@ -176,17 +177,28 @@ class SessionServicer:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.text("reason", request.reason)
+            guard = check.guard(request)
         key = access.key_of(session_id)
-        row, deleted = await ending.end(self.database, session_id, key, request.reason)
-        return rpc.EndSessionResponse(session=sessions_io.session_out(row), deleted=deleted)
+        ended = await ending.end(self.database, session_id, key, request.reason, guard)
+        return rpc.EndSessionResponse(
+            session=sessions_io.session_out(ended.row),
+            deleted=ended.deleted,
+            version=version_out(ended.row.version),
+            replayed=ended.replayed,
+        )
 
     async def ReopenSession(
         self, request: rpc.ReopenSessionRequest, _: Context
     ) -> rpc.ReopenSessionResponse:
         session_id = checks.session_id(request.session_id)
-        key = access.key_of(session_id)
-        row = await ending.reopen(self.database, session_id, key)
-        return rpc.ReopenSessionResponse(session=sessions_io.session_out(row))
+        with Checks() as check:
+            guard = check.guard(request)
+        reopened = await ending.reopen(self.database, session_id, access.key_of(session_id), guard)
+        return rpc.ReopenSessionResponse(
+            session=sessions_io.session_out(reopened.row),
+            version=version_out(reopened.row.version),
+            replayed=reopened.replayed,
+        )
 
     async def DeleteSession(
         self, request: rpc.DeleteSessionRequest, _: Context
@@ -194,10 +206,12 @@ class SessionServicer:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
             check.text("etag", request.etag)
+            guard = check.guard(request)
         deleted = await ending.delete(
             self.database,
             session_id,
             access.key_of(session_id),
+            guard,
             etag=request.etag,
             allow_missing=request.allow_missing,
         )
@@ -205,6 +219,8 @@ class SessionServicer:
             session_count=deleted.sessions,
             message_count=deleted.messages,
             detached_count=deleted.detached,
+            deleted=deleted.version is not None,
+            version=None if deleted.version is None else version_out(deleted.version),
         )
 
     async def ForkSession(
@@ -234,9 +250,11 @@ class SessionServicer:
             request.expected_next_seq,
             describe,
         )
-        row = await forking.fork(self.database, wanted, max_spawn_depth=self.max_spawn_depth)
+        row, created = await forking.fork(
+            self.database, wanted, max_spawn_depth=self.max_spawn_depth
+        )
         access.check_made(row.session_id, row.owner)
-        return rpc.ForkSessionResponse(session=sessions_io.session_out(row))
+        return rpc.ForkSessionResponse(session=sessions_io.session_out(row), created=created)
 
 
 def _filter(request: rpc.ListSessionsRequest) -> SessionFilter:
@@ -264,7 +282,7 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
     title = None
     with Checks() as check:
         paths = check.mask("update_mask", request.update_mask, UPDATABLE)
-        check.text("etag", request.etag)
+        check.text("session.etag", session.etag)
         sessions_io.check_facts(session, "session", check)
         if "title" in paths:
             check.enum("session.title_source", session.title_source, pb.TitleSource.values())
@@ -279,7 +297,7 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
     return facts.Update(
         session_id=session_id,
         key=access.key_of(session_id),
-        etag=request.etag,
+        etag=session.etag,
         title=title,
         pinned=session.pinned if "pinned" in paths else None,
         state=int(session.state) if "state" in paths else None,

@@ -162,6 +162,7 @@ def session_out(row: SessionRow) -> pb.Session:
         lifecycle=row.lifecycle,  # type: ignore[arg-type]
         next_seq=row.next_seq,
         first_seq=row.first_seq,
+        revision=row.version.revision,
         offloaded_before_seq=row.offloaded_before_seq,
         message_count=row.message_count,
         tool_call_count=row.tool_call_count,

@@ -33,16 +33,18 @@ class StorageServicer:
     ) -> rpc.OffloadMessagesResponse:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
-            check.seq("before_seq", request.before_seq)
+            check.chosen("which", request, "all")
+            if request.HasField("before_seq"):
+                check.seq("before_seq", request.before_seq, least=1)
             check.not_negative("keep_recent_messages", request.keep_recent_messages)
             check.text("author", request.author)
         moved = await offloading.offload_messages(
             self.database,
             session_id,
             access.key_of(session_id),
-            before_seq=request.before_seq,
+            before_seq=request.before_seq if request.HasField("before_seq") else None,
             keep_recent=request.keep_recent_messages,
-            author=request.author,
+            by=access.by(request.author),
             segment_messages=self.segment_messages,
         )
         return rpc.OffloadMessagesResponse(
@@ -54,14 +56,16 @@ class StorageServicer:
     ) -> rpc.RestoreMessagesResponse:
         session_id = checks.session_id(request.session_id)
         with Checks() as check:
-            check.seq("from_seq", request.from_seq)
+            check.chosen("which", request, "all")
+            if request.HasField("from_seq"):
+                check.seq("from_seq", request.from_seq, least=1)
             check.text("author", request.author)
         moved = await offloading.restore_messages(
             self.database,
             session_id,
             access.key_of(session_id),
             from_seq=request.from_seq,
-            author=request.author,
+            by=access.by(request.author),
         )
         return rpc.RestoreMessagesResponse(
             offloaded_before_seq=moved.border, message_count=moved.messages, more=moved.more
@@ -111,5 +115,6 @@ def offload_out(row: OffloadRow) -> storage_pb2.Offload:
         message_bytes=row.message_bytes,
         stored_bytes=row.stored_bytes,
         author=row.author,
+        actor=row.actor,
         create_time=timestamp(row.create_time),
     )

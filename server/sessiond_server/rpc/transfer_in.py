@@ -177,6 +177,7 @@ def _compaction(record: pb.TransferCompaction, where: str, check: Checks) -> Com
     check.seq(f"{where}.change_no", record.change_no)
     check.not_negative(f"{inside}.turn_index", facts.turn_index)
     check.text(f"{inside}.author", facts.author)
+    check.text(f"{inside}.actor", facts.actor)
     check.text(f"{inside}.model", facts.model)
     return Compaction(
         facts.id,
@@ -187,6 +188,7 @@ def _compaction(record: pb.TransferCompaction, where: str, check: Checks) -> Com
         facts.tokens_before,
         facts.tokens_after,
         facts.author,
+        facts.actor,
         facts.model,
         facts.turn_index,
         _time(facts.create_time, f"{inside}.create_time", check),
@@ -208,12 +210,14 @@ def _rewind(record: pb.TransferRewind, where: str, check: Checks) -> Rewind:
         check.seq(f"{inside}.{name}", getattr(facts, name))
     check.seq(f"{where}.effective_seq", record.effective_seq, least=1)
     check.text(f"{inside}.author", facts.author)
+    check.text(f"{inside}.actor", facts.actor)
     return Rewind(
         facts.id,
         facts.after_seq,
         facts.to_seq,
         record.effective_seq,
         facts.author,
+        facts.actor,
         _time(facts.create_time, f"{inside}.create_time", check),
     )
 
@@ -363,13 +367,16 @@ def end(record: pb.TransferEnd, where: str, message_count: int) -> End:
     with Checks() as check:
         check.seq(f"{where}.next_seq", record.next_seq)
         check.seq(f"{where}.next_change", record.next_change)
+        check.seq(f"{where}.revision", record.revision)
+        if 0 < record.revision < record.next_seq:
+            check.wrong(f"{where}.revision", f"must be {record.next_seq} or more, or left out")
         if record.gone:
             check.wrong(f"{where}.gone", "the session was gone when it was exported")
         if record.message_count != message_count:
             check.wrong(
                 f"{where}.message_count", f"is {record.message_count}, but {message_count} came"
             )
-    return End(record.next_seq, record.next_change)
+    return End(record.next_seq, record.next_change, record.revision)
 
 
 _ITEMS: dict[str, Callable[[Any, str, Checks], Item]] = {

@@ -52,6 +52,7 @@ def end(found: Exported, message_count: int, *, gone: bool) -> pb.TransferRecord
             message_count=message_count,
             next_seq=found.row.next_seq,
             next_change=found.next_change,
+            revision=found.row.version.revision,
             gone=gone,
         )
     )
@@ -113,6 +114,7 @@ def _rewind(found: Rewind) -> pb.TransferRecord:
         after_seq=found.after_seq,
         to_seq=found.to_seq,
         author=found.author,
+        actor=found.actor,
         create_time=timestamp(found.create_time),
     )
     return pb.TransferRecord(

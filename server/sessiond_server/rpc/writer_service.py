@@ -8,6 +8,7 @@ from sessiond.v1 import writer_service_pb2 as rpc
 from sessiond_server.operations import writers
 from sessiond_server.rpc import access, checks, limits
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.guards_io import version_out
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import timestamp
 from sessiond_server.store.database import Database
@@ -37,7 +38,7 @@ class WriterServicer:
             writer_token=lease.token,
             epoch=lease.epoch,
             expire_time=timestamp(lease.expire_time),
-            next_seq=lease.next_seq,
+            version=version_out(lease.version),
         )
 
     async def RenewWriter(

@@ -44,6 +44,7 @@ class Compaction(NamedTuple):
     tokens_before: int
     tokens_after: int
     author: str
+    actor: str
     model: str
     turn_index: int
     create_time: datetime
@@ -65,6 +66,7 @@ class Rewind(NamedTuple):
     to_seq: int
     effective_seq: int
     author: str
+    actor: str
     create_time: datetime
 
 

@@ -78,6 +78,11 @@ async def find(connection: Connection, key: str) -> Grant | None:
     return Grant(row["tenant"], row["owner"], frozenset(row["permissions"]))
 
 
+def id_of(key: str) -> str:
+    """The id of a key, which isn't secret; empty for no key."""
+    return key.partition("_")[2].partition("_")[0]
+
+
 async def list_all(connection: Connection) -> list[KeyRow]:
     rows: Sequence[asyncpg.Record] = await connection.fetch(query("list_api_keys"))
     return [KeyRow(**dict(row)) for row in rows]

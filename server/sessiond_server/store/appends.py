@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 import asyncpg
 
 from sessiond_server.errors import AppendTimeout
+from sessiond_server.sessions.guards import UNGUARDED, Guard, Version
 from sessiond_server.sessions.usage import Record
 from sessiond_server.store import offloaded
 from sessiond_server.store.database import Connection
@@ -62,10 +64,11 @@ def pack(token_count: int, role: int, kind: int, in_context: bool, in_transcript
 
 
 class Ack(NamedTuple):
-    """What an append came to: the seqs of its messages, and whether they were there before."""
+    """What an append came to: the seqs of its messages, how far the session had come right after it, and
+    whether they were there before."""
 
     seqs: Sequence[int]
-    next_seq: int
+    version: Version
     replayed: bool
     offloaded: bool = False
     """Whether the session is known to have offloaded messages."""
@@ -84,8 +87,7 @@ class Append:
     session_id: str
     key: SessionKey
     rows: list[MessageRow]
-    expected_next_seq: int = 0
-    writer_token: str = ""
+    guard: Guard = UNGUARDED
     skip_known: bool = False
     creation: object | None = None
     bytes: int = 0
@@ -100,6 +102,21 @@ class Append:
         if not self.begun and not self.answer.done():
             self.answer.set_exception(AppendTimeout(seconds))
 
+    @property
+    def expects(self) -> bool:
+        """Whether it depends on what was appended before."""
+        return bool(self.guard.expected_next_seq or self.guard.expected_revision)
+
+    @property
+    def expected(self) -> int:
+        """What it expects, as the statement takes it."""
+        return self.guard.expected_next_seq or -self.guard.expected_revision
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens it adds to the context."""
+        return sum([row.facts >> 16 for row in self.rows if row.facts & 2])
+
 
 def _future() -> asyncio.Future[Ack]:
     return asyncio.get_running_loop().create_future()
@@ -109,6 +126,13 @@ _LOOKS = "c.call_no <> ALL (SELECT m.call_no FROM met AS m)"
 QUERIES["append_messages_plain"] = QUERIES["append_messages"].replace(_LOOKS, "false")
 
 
+class Stored(NamedTuple):
+    """The seq of an append's first message, and how far the session had come right after its last one."""
+
+    first_seq: int
+    version: Version
+
+
 async def store(
     connection: Connection,
     appends: Sequence[Append],
@@ -116,11 +140,11 @@ async def store(
     summary: bool = False,
     looked: bool = False,
     offloads: bool = False,
-) -> dict[int, int]:
-    """Store the appends that are allowed; the first seq of each, by its place. An append whose place isn't
-    among them was left out whole, for instance because one of its client ids may be that of an offloaded
-    message, unless these are `looked` up already, under the session's lock. Without `offloads` those to
-    sessions with offloaded messages are left out, too.
+) -> dict[int, Stored]:
+    """Store the appends that are allowed, by their places. An append whose place isn't among them was left
+    out whole, for instance because one of its client ids may be that of an offloaded message, unless these
+    are `looked` up already, under the session's lock. Without `offloads` those to sessions with offloaded
+    messages are left out, too. None may expect both a seq and a revision.
 
     Raises asyncpg's `UniqueViolationError`, and stores nothing, when a session has one of the client ids.
     """
@@ -132,8 +156,8 @@ async def store(
         query("append_messages" if offloads else "append_messages_plain"),
         [append.key.bucket for append in appends],
         [append.key.key for append in appends],
-        [append.expected_next_seq for append in appends],
-        [append.writer_token for append in appends],
+        [append.expected for append in appends],
+        [append.guard.writer_token for append in appends],
         [owner_of(append.key) for append in appends],
         client_ids,
         [place << _CALL_NUMBER_SHIFT | fact for place, fact in zip(places, facts, strict=True)],
@@ -143,7 +167,23 @@ async def store(
         looked,
     )
     touch(*(append.key for append in appends))
-    return {row[0] - 1: row[1] for row in stored}
+    return _placed(appends, stored)
+
+
+def _placed(appends: Sequence[Append], allowed: Sequence[asyncpg.Record]) -> dict[int, Stored]:
+    """Where the appends stand that were allowed, each behind those of its session before it."""
+    found: dict[int, Stored] = {}
+    reached: dict[SessionKey, Version] = {}
+    for call_no, next_seq, context_changes, tokens in sorted(allowed, key=itemgetter(0)):
+        append = appends[call_no - 1]
+        before = reached.get(append.key)
+        if before is not None:
+            next_seq, _, tokens = before
+        after = next_seq + len(append.rows)
+        version = Version(after, after + context_changes, tokens + append.context_tokens)
+        reached[append.key] = version
+        found[call_no - 1] = Stored(next_seq, version)
+    return found
 
 
 async def with_known_messages(connection: Connection, appends: Sequence[Append]) -> set[int]:

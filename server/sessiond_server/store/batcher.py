@@ -18,7 +18,7 @@ import structlog
 
 from sessiond_server.errors import AppendQueueFull, DatabaseUnavailable, ShuttingDown
 from sessiond_server.sessions.usage import Record
-from sessiond_server.store.appends import Ack, Append, store, with_known_messages
+from sessiond_server.store.appends import Ack, Append, Stored, store, with_known_messages
 from sessiond_server.store.database import (
     ATTEMPTS,
     CONFLICTS,
@@ -141,19 +141,21 @@ class _Batch:
         earlier = self._seen.setdefault(append.key, set())
         if earlier is None:
             return False
-        if earlier and (append.expected_next_seq or not earlier.isdisjoint(ids)):
+        if earlier and (append.expects or not earlier.isdisjoint(ids)):
             return False
         earlier |= ids
-        if append.expected_next_seq or append.skip_known or not _adds(append):
+        if append.expects or append.skip_known or not _may_store(append):
             self._seen[append.key] = (
                 None  # left out, it would be applied behind what comes after it
             )
         return True
 
 
-def _adds(append: Append) -> bool:
-    """Whether its usage, if it has any, needs no look at what was recorded before."""
-    return append.usage is None or append.usage.adds
+def _may_store(append: Append) -> bool:
+    """Whether the statement can store it: its usage, if it has any, needs no look at what was recorded
+    before, and it doesn't expect both a seq and a revision."""
+    expects_both = append.guard.expected_next_seq and append.guard.expected_revision
+    return not expects_both and (append.usage is None or append.usage.adds)
 
 
 class _Crowd:
@@ -234,7 +236,7 @@ class _Lane:
                     await asyncio.sleep(wait)
 
     def _take(self) -> list[Append]:
-        """The next batch. In one batch a session has each client id once, an append that expects a seq
+        """The next batch. In one batch a session has each client id once, an append that expects something
         alone, and one that skips known messages last: what depends on an earlier append of the batch
         waits for the next."""
         batch = _Batch()
@@ -284,25 +286,25 @@ class _Lane:
                 self._begin_resolving(append)
             return
         for place, append in enumerate(batch):
-            first = stored.get(place)
-            if first is None:
+            found = stored.get(place)
+            if found is None:
                 self._begin_resolving(append)
             else:
-                last = first + len(append.rows) - 1
-                self._answer(append, Ack(range(first, last + 1), last + 1, replayed=False))
+                seqs = range(found.first_seq, found.version.next_seq)
+                self._answer(append, Ack(seqs, found.version, replayed=False))
         self._on_change([batch[place].key for place in stored])
 
-    async def _store(self, batch: list[Append]) -> dict[int, int]:
-        """The first seqs of what is stored, by its place in the batch; the rest needs a closer look."""
+    async def _store(self, batch: list[Append]) -> dict[int, Stored]:
+        """What is stored, by its place in the batch; the rest needs a closer look."""
         for attempt in range(ATTEMPTS):
             try:
                 connection = await self._connected()
-                left_out = {place for place, append in enumerate(batch) if not _adds(append)}
+                left_out = {place for place, append in enumerate(batch) if not _may_store(append)}
                 if asyncio.get_running_loop().time() < self._replays_until:
                     left_out |= await with_known_messages(connection, batch)
                 places = [place for place in range(len(batch)) if place not in left_out]
                 stored = await self._store_all(connection, [batch[place] for place in places])
-                return {places[place]: seq for place, seq in stored.items()}
+                return {places[place]: found for place, found in stored.items()}
             except asyncpg.UniqueViolationError:
                 self._replays_until = asyncio.get_running_loop().time() + REPLAYS
             except CONFLICTS:
@@ -312,7 +314,7 @@ class _Lane:
 
     async def _store_all(
         self, connection: asyncpg.Connection[asyncpg.Record], appends: list[Append]
-    ) -> dict[int, int]:
+    ) -> dict[int, Stored]:
         """Store appends that may be stored by the statement, with their usage."""
         if not appends:
             return {}
@@ -322,7 +324,7 @@ class _Lane:
         async with connection.transaction():
             stored = await store(connection, appends, offloads=offloads)
             used = [
-                (append.key, append.usage, stored[place])
+                (append.key, append.usage, stored[place].first_seq)
                 for place, append in enumerate(appends)
                 if append.usage is not None and place in stored
             ]

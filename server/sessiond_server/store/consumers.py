@@ -109,10 +109,10 @@ async def delete_consumer(connection: Connection, key: ConsumerKey) -> bool:
 
 
 async def consumers(
-    connection: Connection, tenant: str, owner: str, after: tuple[str, str], limit: int
+    connection: Connection, tenant: str, owner: str | None, after: tuple[str, str], limit: int
 ) -> list[ConsumerRow]:
-    """Consumers that claim, of a tenant or of an owner, by owner and name."""
-    if owner:
+    """Consumers that claim, all of a tenant (`None`) or those of an owner, by owner and name."""
+    if owner is not None:
         key = ConsumerKey.of(tenant, owner, after[1])
         rows = await connection.fetch(query("list_consumers_of_owner"), *key, limit)
     else:

@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from sessiond_server.sessions import visibility
+from sessiond_server.sessions.guards import By, Version
 from sessiond_server.sessions.toolcalls import Item
 from sessiond_server.sessions.visibility import Compaction, Rewind, Segment, Span
 from sessiond_server.store import crossing, offloaded
@@ -29,7 +30,13 @@ class ContextMap(NamedTuple):
     """Where the offloaded messages end."""
     message_count: int
     token_count: int
+    changes: int
+    """See `session_head.context_changes`."""
     spans: list[Span]
+
+    @property
+    def version(self) -> Version:
+        return Version(self.next_seq, self.next_seq + self.changes, self.token_count)
 
 
 async def context_map(connection: Connection, key: SessionKey) -> ContextMap | None:
@@ -43,6 +50,7 @@ async def context_map(connection: Connection, key: SessionKey) -> ContextMap | N
         row["offloaded_before_seq"],
         row["context_message_count"],
         row["context_token_count"],
+        row["context_changes"],
         [Span(*span) for span in row["spans"] or []],
     )
 
@@ -217,6 +225,7 @@ class CompactionRow:
     tokens_before: int
     tokens_after: int
     author: str
+    actor: str
     model: str
     turn_index: int
     create_time: datetime
@@ -237,6 +246,7 @@ class CompactionInsert:
     tokens_before: int
     tokens_after: int
     author: str
+    actor: str
     model: str
 
 
@@ -277,19 +287,20 @@ class RewindRow:
     to_seq: int
     effective_seq: int
     author: str
+    actor: str
     create_time: datetime
     revert_time: datetime | None
     revert_effective_seq: int | None
 
 
-async def insert_rewind(
-    connection: Connection, key: SessionKey, rewind: Rewind, author: str
-) -> None:
-    await connection.execute(query("insert_rewind"), *key, *rewind[:4], author)
+async def insert_rewind(connection: Connection, key: SessionKey, rewind: Rewind, by: By) -> None:
+    await connection.execute(query("insert_rewind"), *key, *rewind[:4], *by)
 
 
-async def read_rewind(connection: Connection, key: SessionKey, rewind_id: int) -> RewindRow | None:
-    """A rewind; 0 is the newest that isn't reverted."""
+async def read_rewind(
+    connection: Connection, key: SessionKey, rewind_id: int | None
+) -> RewindRow | None:
+    """A rewind; `None` is the newest that isn't reverted."""
     row = await connection.fetchrow(query("read_rewind"), *key, rewind_id)
     return None if row is None else known_columns(RewindRow, row)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from sessiond_server.sessions.guards import Version
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_of
 from sessiond_server.store.sql import query
@@ -29,6 +30,7 @@ class Head:
     tool_call_count: int
     context_message_count: int
     context_token_count: int
+    context_changes: int
     activity_time: datetime
     listed_time: datetime
     writer_epoch: int
@@ -43,6 +45,12 @@ class Head:
     @property
     def key(self) -> SessionKey:
         return SessionKey(self.bucket, self.session_key)
+
+    @property
+    def version(self) -> Version:
+        return Version(
+            self.next_seq, self.next_seq + self.context_changes, self.context_token_count
+        )
 
     @property
     def last_seq(self) -> int:
@@ -97,18 +105,25 @@ async def set_state(connection: Connection, key: SessionKey, state: int) -> None
     await connection.execute(query("set_head_state"), *key, state)
 
 
-async def touch(connection: Connection, key: SessionKey) -> None:
-    """Note an activity that isn't an append."""
-    await connection.execute(query("touch_session"), *key)
+async def context_changed(connection: Connection, key: SessionKey) -> Version:
+    """Note that the context was changed, which is an activity; the session's version then."""
+    row = await connection.fetchrow(query("context_changed"), *key)
+    assert row is not None
+    return Version(*row)
+
+
+async def count_context_changes(connection: Connection, key: SessionKey, count: int) -> None:
+    """Count changes of the context that are no activity."""
+    await connection.execute(query("count_context_changes"), *key, count)
 
 
 async def set_writer(
     connection: Connection, key: SessionKey, token: str, holder: str, ttl: timedelta
-) -> tuple[int, datetime, int]:
-    """Take the writer lease; its epoch, its end, and the session's next seq."""
+) -> tuple[int, datetime]:
+    """Take the writer lease; its epoch and its end."""
     row = await connection.fetchrow(query("set_writer"), *key, token, holder, ttl)
     assert row is not None
-    return row[0], row[1], row[2]
+    return row[0], row[1]
 
 
 async def renew_writer(connection: Connection, key: SessionKey, ttl: timedelta) -> datetime:
@@ -127,6 +142,11 @@ async def set_compactor(
     expire_time: datetime = await connection.fetchval(
         query("set_compactor"), *key, token, holder, ttl
     )
+    return expire_time
+
+
+async def renew_compactor(connection: Connection, key: SessionKey, ttl: timedelta) -> datetime:
+    expire_time: datetime = await connection.fetchval(query("renew_compactor"), *key, ttl)
     return expire_time
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
+from sessiond_server.sessions.guards import By
 from sessiond_server.store import offloaded, segments
 from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.heads import Head
@@ -292,6 +293,7 @@ class OffloadRow:
     message_bytes: int
     stored_bytes: int
     author: str
+    actor: str
     create_time: datetime
 
 
@@ -302,11 +304,11 @@ async def record(
     restored: bool,
     seqs: tuple[int, int],
     sizes: tuple[int, int],
-    author: str,
+    by: By,
 ) -> None:
     """Record a move of messages (first seq, last seq) and how many bytes they and their segments are."""
     await connection.execute(
-        query("insert_offload"), *head.key, head.next_change, restored, *seqs, *sizes, author
+        query("insert_offload"), *head.key, head.next_change, restored, *seqs, *sizes, *by
     )
 
 

@@ -32,7 +32,7 @@ class Candidate:
     key: SessionKey
     session_id: str
     incarnation: UUID
-    revision: int
+    fact_changes: int
     next_seq: int
     next_change: int
     place: PrunePlace
@@ -69,7 +69,7 @@ async def candidates(
             SessionKey(row["bucket"], row["session_key"]),
             row["session_id"],
             row["incarnation"],
-            row["revision"],
+            row["fact_changes"],
             row["next_seq"],
             row["next_change"],
             PrunePlace(after.pinned, row["create_time"], row["session_key"]),

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from sessiond_server.sessions.guards import Version
 from sessiond_server.sessions.setups import Setup
 from sessiond_server.store import attachments, offload, offloaded, search, setups
 from sessiond_server.store.database import Connection, known_columns
@@ -46,7 +47,7 @@ class SessionRow:
     spawn_depth: int
     lifecycle: int
     turn_index: int
-    revision: int
+    fact_changes: int
     create_request_id: str
     create_time: datetime
     update_time: datetime
@@ -64,6 +65,7 @@ class SessionRow:
     tool_call_count: int
     context_message_count: int
     context_token_count: int
+    context_changes: int
     activity_time: datetime
     offloaded_before_seq: int
     open_tool_call_count: int
@@ -83,7 +85,13 @@ class SessionRow:
     @property
     def etag(self) -> str:
         """Changes with every update of the facts."""
-        return f"{self.incarnation.hex[:12]}-{self.revision}"
+        return f"{self.incarnation.hex[:12]}-{self.fact_changes}"
+
+    @property
+    def version(self) -> Version:
+        return Version(
+            self.next_seq, self.next_seq + self.context_changes, self.context_token_count
+        )
 
 
 @dataclass(frozen=True, slots=True)

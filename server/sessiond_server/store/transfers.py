@@ -257,6 +257,11 @@ async def set_next_change(connection: Connection, key: SessionKey, number: int) 
     await connection.execute(query("set_next_change"), *key, number)
 
 
+async def restore_context_changes(connection: Connection, key: SessionKey, count: int) -> None:
+    """Let at least so many changes of the context have been: a revision never goes back."""
+    await connection.execute(query("restore_context_changes"), *key, count)
+
+
 async def finish(connection: Connection, key: SessionKey, activity_time: datetime) -> None:
     await connection.execute(query("finish_import"), *key, activity_time)
     await consumers.offer(connection, key)

@@ -36,7 +36,8 @@ def plan_compaction(
         holder: Who takes it, a name that nobody else uses. Left out, one is made up.
         lease_ttl: How long the lease lasts, in seconds: 1 s to 1 h, 2 min if left out.
 
-    Returns a `PlanCompactionResponse`: `plan` is absent when there is nothing to compact.
+    Returns a `PlanCompactionResponse`: `plan`, or why there is `nothing` to compact, the `lease`, if
+    one was taken, and the session's `version`.
 
     Raises:
         ValueError: Both goals are given.
@@ -47,7 +48,7 @@ def plan_compaction(
         if answer.HasField("plan"):
             plan = answer.plan
             client.compact(
-                "chat-1", plan.from_seq, plan.to_seq, summary, lease_token=answer.lease_token
+                "chat-1", plan.from_seq, plan.to_seq, summary, lease_token=answer.lease.token
             )
     """
     goal = values.given(
@@ -78,6 +79,7 @@ def compact(
     model: str = "",
     lease_token: str = "",
     expected_next_seq: int = 0,
+    expected_revision: int = 0,
     writer_token: str = "",
 ) -> v1.CompactSessionRequest:
     """Replaces a range of the context by a summary. The log stays as it is.
@@ -94,16 +96,18 @@ def compact(
         model: For the record: with which model. At most 256 characters.
         lease_token: The token of the compaction lease, if one is held; this ends the lease.
         expected_next_seq: If not 0, compact only if the session's next seq is this.
+        expected_revision: If not 0, compact only if the session's revision is this: what the model sees
+            is as it was.
         writer_token: The token of the writer lease, if one is held.
 
-    Returns a `CompactSessionResponse`: the compaction, whether it was there before, and the
-    session's next seq.
+    Returns a `CompactSessionResponse`: the compaction, the session's `version`, and whether the
+    compaction was there before.
 
     Raises:
         CompactionSplitsToolCall, CompactionOverlap: Not a safe range; see `nearest_range`.
         CompactionRangeEmpty: No message of the context stands in the range.
         CompactionLeaseHeld, CompactionLeaseLost: Another compactor is or was at work.
-        NextSeqMismatch: Somebody else wrote.
+        NextSeqMismatch, RevisionMismatch: Somebody else wrote.
     """
     request = v1.CompactSessionRequest(
         session_id=session_id,
@@ -115,8 +119,7 @@ def compact(
         author=author,
         model=model,
         lease_token=lease_token,
-        expected_next_seq=expected_next_seq,
-        writer_token=writer_token,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
     )
     request.summary.client_id = request.summary.client_id or uuid7()
     return request
@@ -124,28 +127,51 @@ def compact(
 
 @unary(
     _rpc("RevertCompaction", v1.RevertCompactionRequest, v1.RevertCompactionResponse),
-    lambda answer: answer.compaction,
+    whole,
 )
 def revert_compaction(
-    session_id: str, compaction_id: int, *, expected_next_seq: int = 0, writer_token: str = ""
+    session_id: str,
+    compaction_id: int,
+    *,
+    expected_next_seq: int = 0,
+    expected_revision: int = 0,
+    writer_token: str = "",
 ) -> v1.RevertCompactionRequest:
-    """Puts the replaced messages back in the place of the summary. Returns the `Compaction`.
+    """Puts the replaced messages back in the place of the summary.
 
     Args:
         session_id: The session's id.
         compaction_id: The compaction's id.
         expected_next_seq: If not 0, revert only if the session's next seq is this.
+        expected_revision: If not 0, revert only if the session's revision is this: what the model sees
+            is as it was.
         writer_token: The token of the writer lease, if one is held.
+
+    Returns a `RevertCompactionResponse`: the compaction, the session's `version`, and whether it was
+    reverted before.
 
     Raises:
         CompactionNotFound: The session has no compaction with this id.
+        NextSeqMismatch, RevisionMismatch: Somebody else wrote.
     """
     return v1.RevertCompactionRequest(
         session_id=session_id,
         compaction_id=compaction_id,
-        expected_next_seq=expected_next_seq,
-        writer_token=writer_token,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
     )
+
+
+@unary(
+    _rpc("GetCompaction", v1.GetCompactionRequest, v1.GetCompactionResponse),
+    lambda answer: answer.compaction,
+)
+def get_compaction(session_id: str, compaction_id: int) -> v1.GetCompactionRequest:
+    """Reads one compaction, reverted or not.
+
+    Raises:
+        CompactionNotFound: The session has no compaction with this id.
+    """
+    return v1.GetCompactionRequest(session_id=session_id, compaction_id=compaction_id)
 
 
 @paged(
@@ -164,6 +190,25 @@ def list_compactions(
     """
     return v1.ListCompactionsRequest(
         session_id=session_id, page_size=page_size, page_token=page_token
+    )
+
+
+@unary(
+    _rpc("RenewCompactionLease", v1.RenewCompactionLeaseRequest, v1.RenewCompactionLeaseResponse),
+    lambda answer: answer.lease,
+)
+def renew_compaction_lease(
+    session_id: str, lease_token: str, *, lease_ttl: float | timedelta | None = None
+) -> v1.RenewCompactionLeaseRequest:
+    """Makes a compaction lease last for `lease_ttl` seconds from now: 1 s to 1 h, 2 min if left out.
+
+    Returns the `CompactionLease`.
+
+    Raises:
+        CompactionLeaseLost: It is over.
+    """
+    return v1.RenewCompactionLeaseRequest(
+        session_id=session_id, lease_token=lease_token, lease_ttl=values.duration(lease_ttl)
     )
 
 

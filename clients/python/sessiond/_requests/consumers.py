@@ -117,25 +117,33 @@ def claim_sessions(
     _rpc("ListConsumers", v1.ListConsumersRequest, v1.ListConsumersResponse),
     lambda it: it.consumers,
 )
-def list_consumers(*, owner: str = "", page_size: int = 0) -> v1.ListConsumersRequest:
+def list_consumers(*, owner: str | None = None, page_size: int = 0) -> v1.ListConsumersRequest:
     """Lists the consumers that claim, by owner and id.
 
     Args:
-        owner: Only this owner's.
+        owner: Only this owner's; empty, only those of all sessions.
         page_size: How many to read at a time: 0 is 100, at most 1000.
     """
-    return v1.ListConsumersRequest(owner=owner, page_size=page_size)
+    return v1.ListConsumersRequest(page_size=page_size, **values.given(owner=owner))
 
 
 @unary(
     _rpc("DeleteConsumer", v1.DeleteConsumerRequest, v1.DeleteConsumerResponse),
     lambda it: it.deleted,
 )
-def delete_consumer(consumer_id: str, *, owner: str = "") -> v1.DeleteConsumerRequest:
+def delete_consumer(
+    consumer_id: str, *, owner: str, allow_missing: bool = False
+) -> v1.DeleteConsumerRequest:
     """Forgets a consumer that claims; whether there was one. Its cursors stay.
 
     Args:
         consumer_id: The consumer's id.
-        owner: Whose it is; left out, the one of all sessions.
+        owner: Whose it is; empty, the one of all sessions.
+        allow_missing: Whether to answer, instead of to raise, if there is no such consumer.
+
+    Raises:
+        ConsumerNotFound: There is no such consumer.
     """
-    return v1.DeleteConsumerRequest(consumer_id=consumer_id, owner=owner)
+    return v1.DeleteConsumerRequest(
+        consumer_id=consumer_id, owner=owner, allow_missing=allow_missing
+    )

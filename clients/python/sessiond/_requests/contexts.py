@@ -16,7 +16,8 @@ class Context:
     """What the model sees."""
 
     totals: v1.ContextTotals
-    """Counts, the system prompt, and `next_seq`: what to give as `expected_next_seq`."""
+    """Counts, the system prompt, and the session's `version`: its `revision` is what to give as
+    `expected_revision`."""
     messages: list[v1.Message]
     """The messages in the context's order: a summary stands where the range that it replaces stood."""
 

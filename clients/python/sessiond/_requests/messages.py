@@ -23,6 +23,7 @@ def append(
     messages: v1.Message | Iterable[v1.Message],
     *,
     expected_next_seq: int = 0,
+    expected_revision: int = 0,
     writer_token: str = "",
     create_session: v1.Session | None = None,
     skip_known: bool = False,
@@ -38,18 +39,20 @@ def append(
             gives ids of their own, for instance by `with_client_ids`, or may append twice.
         expected_next_seq: If not 0, append only if the first message would get this seq. A
             replay is answered as such before this is looked at.
+        expected_revision: If not 0, append only if the session's revision is this: what the model sees
+            is as it was.
         writer_token: The token of the writer lease, if one is held.
         create_session: If given, the session is made in the same transaction if it doesn't exist.
         skip_known: Whether messages that are stored already are skipped when others are new.
         usage: What the turn used, made by `usage_record`: it counts if the call adds a message.
 
-    Returns an `AppendMessagesResponse`: the first, the last and the session's next seq, and whether
-    all of it was stored before.
+    Returns an `AppendMessagesResponse`: the first and the last seq, the session's `version`, and
+    whether all of it was stored before.
 
     Raises:
         SessionNotFound: There is no such session, and `create_session` isn't given.
         SessionEnded, SessionArchived: It takes no messages.
-        NextSeqMismatch: Somebody else wrote; see its `next_seq`.
+        NextSeqMismatch, RevisionMismatch: Somebody else wrote; see its `next_seq`.
         WriterLeaseLost, WriterLeaseHeld: Another writer may write, this one may not.
         ClientIdReused: A message of other content has this client id.
         PartialReplay: Some of the messages are stored and some aren't.
@@ -58,8 +61,7 @@ def append(
     request = v1.AppendMessagesRequest(
         session_id=session_id,
         messages=values.one_or_many(messages, v1.Message),
-        expected_next_seq=expected_next_seq,
-        writer_token=writer_token,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
         create_session=create_session,
         skip_known=skip_known,
         usage=usage,
@@ -211,12 +213,14 @@ def message_update(
 
 @unary(
     _rpc("UpdateMessages", v1.UpdateMessagesRequest, v1.UpdateMessagesResponse),
-    lambda answer: list(answer.messages),
+    whole,
 )
 def update_messages(
     session_id: str,
     updates: v1.MessageUpdate | Iterable[v1.MessageUpdate],
     *,
+    expected_next_seq: int = 0,
+    expected_revision: int = 0,
     writer_token: str = "",
 ) -> v1.UpdateMessagesRequest:
     """Changes flags and late facts of messages, all or none. What they said stays: parts never change.
@@ -224,79 +228,112 @@ def update_messages(
     Args:
         session_id: The session's id.
         updates: One change or 1–1000, each of another message; `message_update` makes them.
+        expected_next_seq: If not 0, change them only if the session's next seq is this.
+        expected_revision: If not 0, change them only if the session's revision is this: what the model sees
+            is as it was.
         writer_token: The token of the writer lease, if one is held.
 
-    Returns the messages in the order of the updates, without `parts`, `extensions` and `metadata`.
+    Returns an `UpdateMessagesResponse`: the messages in the order of the updates, without `parts`,
+    `extensions` and `metadata`, the session's `version`, and whether they were so before.
 
     Raises:
         MessageNotFound: There is no message with one of the seqs.
+        NextSeqMismatch, RevisionMismatch: Somebody else wrote.
     """
     return v1.UpdateMessagesRequest(
         session_id=session_id,
         updates=values.one_or_many(updates, v1.MessageUpdate),
-        writer_token=writer_token,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
     )
 
 
 @unary(
     _rpc("RewindSession", v1.RewindSessionRequest, v1.RewindSessionResponse),
-    lambda answer: answer.rewind,
+    whole,
 )
 def rewind(
     session_id: str,
     after_seq: int,
     *,
     expected_next_seq: int = 0,
+    expected_revision: int = 0,
     writer_token: str = "",
     author: str = "",
 ) -> v1.RewindSessionRequest:
-    """Hides what came after a seq; nothing is deleted. Returns the `Rewind`.
+    """Hides what came after a seq; nothing is deleted.
 
     Args:
         session_id: The session's id.
         after_seq: The last seq that stays; 0 hides everything.
         expected_next_seq: If not 0, rewind only if the session's next seq is this.
+        expected_revision: If not 0, rewind only if the session's revision is this: what the model sees
+            is as it was.
         writer_token: The token of the writer lease, if one is held.
         author: Who rewinds, or why, for the record. At most 256 characters.
 
+    Returns a `RewindSessionResponse`: the rewind, the session's `version`, and whether it was there
+    before.
+
     Raises:
         NothingToRewind: No message stands after the seq.
-        NextSeqMismatch: Somebody else wrote.
+        NextSeqMismatch, RevisionMismatch: Somebody else wrote.
     """
     return v1.RewindSessionRequest(
         session_id=session_id,
         after_seq=after_seq,
-        expected_next_seq=expected_next_seq,
-        writer_token=writer_token,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
         author=author,
     )
 
 
 @unary(
     _rpc("RevertRewind", v1.RevertRewindRequest, v1.RevertRewindResponse),
-    lambda answer: answer.rewind,
+    whole,
 )
 def revert_rewind(
-    session_id: str, rewind_id: int = 0, *, expected_next_seq: int = 0, writer_token: str = ""
+    session_id: str,
+    rewind_id: int | None = None,
+    *,
+    newest: bool = False,
+    expected_next_seq: int = 0,
+    expected_revision: int = 0,
+    writer_token: str = "",
 ) -> v1.RevertRewindRequest:
-    """Brings back what a rewind hid. Returns the `Rewind`.
+    """Brings back what a rewind hid.
 
     Args:
         session_id: The session's id.
-        rewind_id: Which rewind; 0 is the newest that isn't reverted.
+        rewind_id: Which rewind.
+        newest: Instead, the newest that isn't reverted.
         expected_next_seq: If not 0, revert only if the session's next seq is this.
+        expected_revision: If not 0, revert only if the session's revision is this: what the model sees
+            is as it was.
         writer_token: The token of the writer lease, if one is held.
 
+    Returns a `RevertRewindResponse`: the rewind, the session's `version`, and whether it was reverted
+    before.
+
     Raises:
+        ValueError: Both or neither of `rewind_id` and `newest` are given.
         RewindNotFound: There is no such rewind.
         RewindNotRevertible: What it hid would stand partly in a compaction made later.
+        NextSeqMismatch, RevisionMismatch: Somebody else wrote.
     """
     return v1.RevertRewindRequest(
         session_id=session_id,
-        rewind_id=rewind_id,
-        expected_next_seq=expected_next_seq,
-        writer_token=writer_token,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
+        **values.exactly_one(rewind_id=rewind_id, newest=newest),
     )
+
+
+@unary(_rpc("GetRewind", v1.GetRewindRequest, v1.GetRewindResponse), lambda answer: answer.rewind)
+def get_rewind(session_id: str, rewind_id: int) -> v1.GetRewindRequest:
+    """Reads one rewind, reverted or not.
+
+    Raises:
+        RewindNotFound: There is no such rewind.
+    """
+    return v1.GetRewindRequest(session_id=session_id, rewind_id=rewind_id)
 
 
 @paged(
@@ -320,6 +357,7 @@ def clear_messages(
     session_id: str,
     *,
     expected_next_seq: int = 0,
+    expected_revision: int = 0,
     writer_token: str = "",
     delete_attachments: bool = False,
 ) -> v1.ClearMessagesRequest:
@@ -328,15 +366,19 @@ def clear_messages(
     Args:
         session_id: The session's id.
         expected_next_seq: If not 0, clear only if the session's next seq is this.
+        expected_revision: If not 0, clear only if the session's revision is this: what the model sees
+            is as it was.
         writer_token: The token of the writer lease, if one is held.
         delete_attachments: Whether the session's attachments go too.
 
-    Returns a `ClearMessagesResponse`: how many were removed, and the session's next seq.
+    Returns a `ClearMessagesResponse`: how many were removed, and the session's `version`.
+
+    Raises:
+        NextSeqMismatch, RevisionMismatch: Somebody else wrote.
     """
     return v1.ClearMessagesRequest(
         session_id=session_id,
-        expected_next_seq=expected_next_seq,
-        writer_token=writer_token,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
         delete_attachments=delete_attachments,
     )
 

@@ -205,6 +205,8 @@ def complete_reminder(
     *,
     append_message: bool = False,
     message: str | v1.Message | None = None,
+    expected_next_seq: int = 0,
+    expected_revision: int = 0,
     writer_token: str = "",
 ) -> v1.CompleteReminderRequest:
     """Says that a claimed reminder is done. Doing so again with the same token changes nothing.
@@ -215,23 +217,29 @@ def complete_reminder(
         claim_token: The claim's token.
         append_message: Whether to append the reminder's message to the session, in the same transaction.
         message: A message to append instead of the reminder's.
+        expected_next_seq: If not 0, complete it only if the session's next seq is this.
+        expected_revision: If not 0, complete it only if the session's revision is this: what the model sees
+            is as it was.
         writer_token: The token of the writer lease, if one is held.
 
-    Returns a `CompleteReminderResponse`: the reminder, whether it was completed so before, and the seq of the
-    message.
+    Returns a `CompleteReminderResponse`: the reminder, whether it was completed so before, the seq of the
+    message, and the session's `version`.
 
     Raises:
+        ValueError: Both `append_message` and `message` are given.
+        NextSeqMismatch, RevisionMismatch: Somebody wrote to the session.
         ClaimLost: Another worker has claimed it since, or it was cancelled or skipped.
         SessionEnded: The message can't be appended; nothing was done.
         WriterLeaseHeld: Likewise.
     """
+    appended = values.given(append_message=append_message or None, message=_message(message))
+    values.only_one(**appended)
     return v1.CompleteReminderRequest(
         session_id=session_id,
         reminder_id=reminder_id,
         claim_token=claim_token,
-        append_message=append_message,
-        message=_message(message),
-        writer_token=writer_token,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
+        **appended,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from sessiond import v1
-from sessiond._calls import Service, paged, unary, whole
+from sessiond._calls import Service, paged, unary
 from sessiond._requests import values
 from sessiond._requests.sessions import _state
 
@@ -102,8 +102,8 @@ def set_retention_policy(
         include_pinned=include_pinned,
         include_subagents=include_subagents,
     )
-    policy = v1.RetentionPolicy(id=policy_id, rule=rule, dry_run=dry_run)
-    return v1.SetRetentionPolicyRequest(policy=policy, etag=etag)
+    policy = v1.RetentionPolicy(id=policy_id, rule=rule, dry_run=dry_run, etag=etag)
+    return v1.SetRetentionPolicyRequest(policy=policy)
 
 
 @paged(
@@ -128,17 +128,17 @@ def list_retention_policies(
     _rpc(
         "DeleteRetentionPolicy", v1.DeleteRetentionPolicyRequest, v1.DeleteRetentionPolicyResponse
     ),
-    whole,
+    lambda answer: answer.deleted,
 )
 def delete_retention_policy(
     policy_id: str, *, etag: str = "", allow_missing: bool = False
 ) -> v1.DeleteRetentionPolicyRequest:
-    """Ends a retention policy: nothing more is deleted by it. Its reports stay.
+    """Ends a retention policy: nothing more is deleted by it; whether there was one. Its reports stay.
 
     Args:
         policy_id: The policy's id.
         etag: Delete it only if the policy still has this etag.
-        allow_missing: Whether a policy that doesn't exist is as good as deleted.
+        allow_missing: Whether to answer, instead of to raise, if there is no such policy.
 
     Raises:
         RetentionPolicyNotFound: There is no such policy.
@@ -174,7 +174,7 @@ def list_retention_reports(
 )
 def prune_sessions(
     *,
-    dry_run: bool,
+    force: bool = False,
     older_than: float | timedelta | None = None,
     idle_for: float | timedelta | None = None,
     ended_for: float | timedelta | None = None,
@@ -190,13 +190,13 @@ def prune_sessions(
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.PruneSessionsRequest:
-    """Deletes the sessions that have lived long enough, for good, and iterates over what became of them.
+    """Iterates over the sessions that have lived long enough, and with `force` deletes them for good.
 
     All that is given must hold, and at least one of the times must be given, in seconds. Pages are
     deleted as the iteration goes on: what isn't iterated over may stay.
 
     Args:
-        dry_run: Whether only to tell what would go.
+        force: Whether to delete them. Left out, it only tells what would go.
         older_than: Created at least so long ago.
         idle_for: Not written to for at least so long.
         ended_for: Ended at least so long ago.
@@ -229,7 +229,7 @@ def prune_sessions(
         include_subagents=include_subagents,
     )
     return v1.PruneSessionsRequest(
-        rule=rule, dry_run=dry_run, page_size=page_size, page_token=page_token
+        rule=rule, force=force, page_size=page_size, page_token=page_token
     )
 
 

@@ -257,9 +257,8 @@ def update_session(
     )
     source = enum_value(v1.TitleSource, "TITLE_SOURCE_", title_source)
     return v1.UpdateSessionRequest(
-        session=v1.Session(id=session_id, title_source=source, **changes),
+        session=v1.Session(id=session_id, title_source=source, etag=etag, **changes),
         update_mask=values.mask(changes),
-        etag=etag,
         title_only_if_unset=title_only_if_unset,
     )
 
@@ -276,30 +275,69 @@ def next_title(title: str, owner: str = "") -> v1.NextTitleRequest:
 
 
 @unary(_rpc("EndSession", v1.EndSessionRequest, v1.EndSessionResponse), whole)
-def end_session(session_id: str, reason: str = "") -> v1.EndSessionRequest:
+def end_session(
+    session_id: str,
+    reason: str = "",
+    *,
+    expected_next_seq: int = 0,
+    expected_revision: int = 0,
+    writer_token: str = "",
+) -> v1.EndSessionRequest:
     """Ends a session, which then takes no more messages. The first end wins.
 
     Args:
         session_id: The session's id.
         reason: Why. At most 256 characters.
+        expected_next_seq: If not 0, end it only if its next seq is this.
+        expected_revision: If not 0, end it only if its revision is this: what the model sees
+            is as it was.
+        writer_token: If given, end it only if this is the token of the writer lease.
 
-    Returns an `EndSessionResponse`: the session, and whether it was ephemeral and is deleted now.
+    Returns an `EndSessionResponse`: the session, whether it was ephemeral and is deleted now, its
+    `version`, and whether it had ended before.
+
+    Raises:
+        NextSeqMismatch, RevisionMismatch: Somebody wrote to it.
+        WriterLeaseLost: The token is no longer good.
     """
-    return v1.EndSessionRequest(session_id=session_id, reason=reason)
+    return v1.EndSessionRequest(
+        session_id=session_id,
+        reason=reason,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
+    )
 
 
 @unary(
     _rpc("ReopenSession", v1.ReopenSessionRequest, v1.ReopenSessionResponse),
-    lambda answer: answer.session,
+    whole,
 )
-def reopen_session(session_id: str) -> v1.ReopenSessionRequest:
-    """Makes an ended or archived session active again, and returns it."""
-    return v1.ReopenSessionRequest(session_id=session_id)
+def reopen_session(
+    session_id: str,
+    *,
+    expected_next_seq: int = 0,
+    expected_revision: int = 0,
+    writer_token: str = "",
+) -> v1.ReopenSessionRequest:
+    """Makes an ended or archived session active again.
+
+    The arguments are those of `end_session`. Returns a `ReopenSessionResponse`: the session, its
+    `version`, and whether it was active before.
+    """
+    return v1.ReopenSessionRequest(
+        session_id=session_id,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
+    )
 
 
 @unary(_rpc("DeleteSession", v1.DeleteSessionRequest, v1.DeleteSessionResponse), whole)
 def delete_session(
-    session_id: str, *, etag: str = "", allow_missing: bool = False
+    session_id: str,
+    *,
+    etag: str = "",
+    allow_missing: bool = False,
+    expected_next_seq: int = 0,
+    expected_revision: int = 0,
+    writer_token: str = "",
 ) -> v1.DeleteSessionRequest:
     """Deletes a session with all that belongs to it, for good.
 
@@ -309,11 +347,24 @@ def delete_session(
     Args:
         session_id: The session's id.
         etag: Delete it only if the session still has this etag.
-        allow_missing: Whether a session that doesn't exist is as good as deleted.
+        allow_missing: Whether to answer, instead of to raise, if there is no such session.
+        expected_next_seq: If not 0, delete it only if its next seq is this.
+        expected_revision: If not 0, delete it only if its revision is this: what the model sees
+            is as it was.
+        writer_token: If given, delete it only if this is the token of the writer lease.
 
-    Returns a `DeleteSessionResponse`, which counts what is gone.
+    Returns a `DeleteSessionResponse`: whether there was one, and how much is gone.
+
+    Raises:
+        EtagMismatch, NextSeqMismatch, RevisionMismatch: It changed.
+        WriterLeaseLost: The token is no longer good.
     """
-    return v1.DeleteSessionRequest(session_id=session_id, etag=etag, allow_missing=allow_missing)
+    return v1.DeleteSessionRequest(
+        session_id=session_id,
+        etag=etag,
+        allow_missing=allow_missing,
+        guard=values.guard(expected_next_seq, expected_revision, writer_token),
+    )
 
 
 @unary(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sessiond import v1
 from sessiond._calls import Service, paged, unary, whole
+from sessiond._requests import values
 
 _rpc = Service("sessiond.v1.StorageService").rpc
 
@@ -15,7 +16,12 @@ _rpc = Service("sessiond.v1.StorageService").rpc
     whole,
 )
 def offload_messages(
-    session_id: str, *, before_seq: int = 0, keep_recent_messages: int = 0, author: str = ""
+    session_id: str,
+    *,
+    before_seq: int | None = None,
+    all_messages: bool = False,
+    keep_recent_messages: int = 0,
+    author: str = "",
 ) -> v1.OffloadMessagesRequest:
     """Moves the beginning of the log into compressed segments. Nothing that can be read changes.
 
@@ -24,22 +30,24 @@ def offload_messages(
 
     Args:
         session_id: The session's id.
-        before_seq: Messages before this seq are offloaded; 0 is all.
+        before_seq: Messages before this seq are offloaded.
+        all_messages: Instead, all are.
         keep_recent_messages: How many of the newest messages stay as they are in any case.
         author: Who does it, for the record.
 
     Returns an `OffloadMessagesResponse`: which messages are offloaded now, how many this call moved,
     and whether there is `more` to offload by calling again.
 
+    Raises:
+        ValueError: Both or neither of `before_seq` and `all_messages` are given.
+
     Example:
-        while client.offload_messages("trip", keep_recent_messages=1000).more:
+        while client.offload_messages("trip", all_messages=True, keep_recent_messages=1000).more:
             pass
     """
+    which = values.exactly_one(before_seq=before_seq, all=all_messages)
     return v1.OffloadMessagesRequest(
-        session_id=session_id,
-        before_seq=before_seq,
-        keep_recent_messages=keep_recent_messages,
-        author=author,
+        session_id=session_id, keep_recent_messages=keep_recent_messages, author=author, **which
     )
 
 
@@ -48,19 +56,24 @@ def offload_messages(
     whole,
 )
 def restore_messages(
-    session_id: str, *, from_seq: int = 0, author: str = ""
+    session_id: str, *, from_seq: int | None = None, all_messages: bool = False, author: str = ""
 ) -> v1.RestoreMessagesRequest:
     """Moves offloaded messages back. Nobody needs to: what reaches into them does so by itself.
 
     Args:
         session_id: The session's id.
-        from_seq: Messages from this seq on are restored, with some before them; 0 is all.
+        from_seq: Messages from this seq on are restored, with some before them.
+        all_messages: Instead, all are.
         author: Who does it, for the record.
 
     Returns a `RestoreMessagesResponse`: which messages are offloaded now, how many this call moved,
     and whether there is `more` to restore by calling again.
+
+    Raises:
+        ValueError: Both or neither of `from_seq` and `all_messages` are given.
     """
-    return v1.RestoreMessagesRequest(session_id=session_id, from_seq=from_seq, author=author)
+    which = values.exactly_one(from_seq=from_seq, all=all_messages)
+    return v1.RestoreMessagesRequest(session_id=session_id, author=author, **which)
 
 
 @paged(

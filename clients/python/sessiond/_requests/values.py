@@ -100,6 +100,27 @@ def mask(changes: Mapping[str, object]) -> FieldMask:
     return FieldMask(paths=changes)
 
 
+def guard(
+    expected_next_seq: int, expected_revision: int, writer_token: str
+) -> v1.WriteGuard | None:
+    """The conditions of a write, if there are any."""
+    if not (expected_next_seq or expected_revision or writer_token):
+        return None
+    return v1.WriteGuard(
+        expected_next_seq=expected_next_seq,
+        expected_revision=expected_revision,
+        writer_token=writer_token,
+    )
+
+
+def exactly_one(**values: object) -> dict[str, Any]:
+    """The one argument that is given. Raises ValueError if none is, or several are."""
+    found = {name: value for name, value in given(**values).items() if value is not False}
+    if len(found) != 1:
+        raise ValueError(f"give one of {', '.join(values)}")
+    return found
+
+
 def only_one(**values: object) -> None:
     """Raises ValueError if more than one of the arguments is given."""
     names = list(given(**values))

@@ -26,7 +26,7 @@ def acquire_writer(
         lease_ttl: How long the lease lasts if it isn't renewed, in seconds: 1 s to 1 h, 30 s if left out.
 
     Returns an `AcquireWriterResponse`: the token, the fencing number, when it ends, and the
-    session's next seq, which the new writer must have read up to.
+    session's `version`, which the new writer must have read up to.
 
     Raises:
         WriterLeaseHeld: Another writer holds it; see its `holder` and `expire_time`.

@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 
 Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")]
+Whose = Annotated[str, typer.Option("--owner", help="Whose it is; '' is the one of all sessions.")]
 Seq = Annotated[int, typer.Argument(min=0, help="The last seq that it has worked on.")]
 Token = Annotated[str, typer.Option(help="The claim's token, from `consumer claim`.")]
 Back = Annotated[bool, typer.Option("--back", help="Let it go back: work on messages again.")]
@@ -100,7 +101,7 @@ def claim(
 @verb(app, "ls", "consumer ls", "consumer ls --owner ann")
 def ls(run: Run, owner: options.OnlyOwner = "", output: Output = Format.TABLE) -> None:
     """Lists the consumers that claim."""
-    found = run.client.list_consumers(owner=owner)
+    found = run.client.list_consumers(owner=owner or None)
     if output is not Format.TABLE:
         return write_all((plain(it) for it in found), output)
     rows = list(found)
@@ -110,8 +111,8 @@ def ls(run: Run, owner: options.OnlyOwner = "", output: Output = Format.TABLE) -
         run.console.print(line, soft_wrap=True)
 
 
-@verb(app, "rm", "consumer rm titles", "consumer rm titles --owner ann")
-def rm(run: Run, consumer: Consumer, owner: options.Owner = "") -> None:
+@verb(app, "rm", "consumer rm titles --owner ann", "consumer rm titles --owner ''")
+def rm(run: Run, consumer: Consumer, owner: Whose) -> None:
     """Forgets a consumer that claims no more, which makes room for another. Its cursors stay."""
-    if not run.client.delete_consumer(consumer, owner=owner):
+    if not run.client.delete_consumer(consumer, owner=owner, allow_missing=True):
         note("no such consumer")

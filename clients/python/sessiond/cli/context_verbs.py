@@ -43,6 +43,7 @@ def compact(
     author: options.Author = "sessionctl",
     model: options.ByModel = "",
     expect: options.Expect = 0,
+    expect_revision: options.ExpectRevision = 0,
     plan: options.Plan = False,
     max_context_tokens: options.GoalTokens = None,
     max_context_messages: options.GoalMessages = None,
@@ -73,6 +74,7 @@ def compact(
         author=author,
         model=model,
         expected_next_seq=expect,
+        expected_revision=expect_revision,
     )
     if output is not Format.TABLE:
         return write(plain(done), output)
@@ -108,7 +110,7 @@ def _show_plan(session_id: str, answer: v1.PlanCompactionResponse, output: Forma
     if output is not Format.TABLE:
         write(plain(answer), output)
     elif not answer.HasField("plan"):
-        reason = _WHY_NOTHING.get(answer.nothing_to_compact, "no safe range")
+        reason = _WHY_NOTHING.get(answer.nothing, "no safe range")
         print(f"nothing to compact: {reason}")
     else:
         plan = answer.plan
@@ -118,7 +120,7 @@ def _show_plan(session_id: str, answer: v1.PlanCompactionResponse, output: Forma
             end="",
         )
         print("" if plan.reaches_goal else "; this doesn't reach the goal, but nothing safe does")
-        range_ = f"{plan.from_seq} {plan.to_seq} --expect {plan.next_seq}"
+        range_ = f"{plan.from_seq} {plan.to_seq} --expect-revision {answer.version.revision}"
         note(f"to do it: sessionctl compact {session_id} {range_} --summary-file FILE")
 
 
@@ -144,7 +146,8 @@ def revert(
     done = run.client.revert_compaction(run.find(session).id, compaction_id)
     if output is not Format.TABLE:
         return write(plain(done), output)
-    print(f"{span(done.from_seq, done.to_seq)}: in the place of summary {done.id} again")
+    made = done.compaction
+    print(f"{span(made.from_seq, made.to_seq)}: in the place of summary {made.id} again")
 
 
 @verb(app, "rewind", "rewind trip 12", "rewind trip --revert", "rewind trip --list")
@@ -153,9 +156,10 @@ def rewind(
     session: SessionName,
     after_seq: options.AfterSeq = None,
     revert: options.Revert = False,
-    rewind_id: options.RewindId = 0,
+    rewind_id: options.RewindId = None,
     author: options.Author = "sessionctl",
     expect: options.Expect = 0,
+    expect_revision: options.ExpectRevision = 0,
     listing: options.ListThem = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -165,21 +169,36 @@ def rewind(
     found = run.find(session)
     if listing:
         return _list_rewinds(run, found.id, output)
+    done: v1.RewindSessionResponse | v1.RevertRewindResponse
     if after_seq is None:
-        done = _revert_rewind(run, found.id, rewind_id, expect)
+        done = _revert_rewind(run, found.id, rewind_id, expect, expect_revision)
     else:
-        done = run.client.rewind(found.id, after_seq, expected_next_seq=expect, author=author)
+        done = run.client.rewind(
+            found.id,
+            after_seq,
+            expected_next_seq=expect,
+            expected_revision=expect_revision,
+            author=author,
+        )
     if output is not Format.TABLE:
         return write(plain(done), output)
-    what = "brought back" if revert else "hid"
-    print(f"rewind {done.id} {what} {span(done.after_seq + 1, done.to_seq)}")
+    what, made = "brought back" if revert else "hid", done.rewind
+    print(f"rewind {made.id} {what} {span(made.after_seq + 1, made.to_seq)}")
 
 
-def _revert_rewind(run: Run, session_id: str, rewind_id: int, expect: int) -> v1.Rewind:
+def _revert_rewind(
+    run: Run, session_id: str, rewind_id: int | None, expect: int, expect_revision: int
+) -> v1.RevertRewindResponse:
     try:
-        return run.client.revert_rewind(session_id, rewind_id, expected_next_seq=expect)
+        return run.client.revert_rewind(
+            session_id,
+            rewind_id,
+            newest=rewind_id is None,
+            expected_next_seq=expect,
+            expected_revision=expect_revision,
+        )
     except sessiond.RewindNotFound as error:
-        if rewind_id:
+        if rewind_id is not None:
             raise
         raise Failure("there is no rewind to revert") from error
 

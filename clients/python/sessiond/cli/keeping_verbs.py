@@ -14,7 +14,7 @@ from sessiond.cli.filters import filter_of
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.retention import pruned_lines, pruned_total
 from sessiond.cli.render.stats import server_lines, sources_lines, stats_lines
-from sessiond.cli.terminal import Failure, Run, is_terminal, note
+from sessiond.cli.terminal import Run, note
 from sessiond.cli.verbs import Output, verb
 
 app = typer.Typer()
@@ -49,8 +49,8 @@ def stats(run: Run, owner: options.OfOwner = None, output: Output = Format.TABLE
 @verb(
     app,
     "prune",
-    "prune --dry-run --ended-for 30d --source telegram",
-    "prune --yes --older-than 52w --state active --state ended --idle-for 12w",
+    "prune --ended-for 30d --source telegram",
+    "prune --force --older-than 52w --state active --state ended --idle-for 12w",
 )
 def prune(
     run: Run,
@@ -65,14 +65,13 @@ def prune(
     label: options.OnlyLabels = None,
     include_pinned: options.WithPinned = False,
     include_subagents: options.WithSubagents = False,
-    dry_run: options.DryRun = False,
-    yes: options.Yes = False,
+    force: options.Force = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Deletes the sessions that have lived long enough, for good, with linked children.
+    """Shows which sessions have lived long enough, and with --force deletes them for good.
 
-    At least one of --older-than, --idle-for and --ended-for is needed; all that is given must hold.
-    Shows what would go and asks first, unless told not to by --yes.
+    Linked children go with them. At least one of --older-than, --idle-for and --ended-for is needed;
+    all that is given must hold.
     """
     if not (older_than or idle_for or ended_for):
         raise typer.BadParameter("give at least one of --older-than, --idle-for and --ended-for")
@@ -90,18 +89,9 @@ def prune(
         include_subagents,
     )
     rule["page_size"] = _MAX_PAGE
-    if dry_run or not yes:
-        would = list(run.client.prune_sessions(dry_run=True, **rule))
-        if would and not (dry_run or is_terminal()):
-            raise Failure(
-                f"prune {pruned_total(would)} for good, and there is no terminal to ask on: give --yes,"
-                " or --dry-run to see them"
-            )
-        _show(run, [would], output if dry_run else Format.TABLE)
-        if dry_run or not would:
-            return
-        typer.confirm("Delete these for good?", err=True, abort=True)
-    _show(run, _pruned(run, rule), output)
+    _show(run, _pruned(run, rule, force), output)
+    if not force:
+        note("nothing was deleted: --force deletes them")
 
 
 def rule_of(
@@ -133,11 +123,11 @@ def rule_of(
     }
 
 
-def _pruned(run: Run, rule: dict[str, Any]) -> Iterator[Sequence[v1.PrunedSession]]:
-    """Pages of what is deleted, each told before the next one is deleted."""
+def _pruned(run: Run, rule: dict[str, Any], force: bool) -> Iterator[Sequence[v1.PrunedSession]]:
+    """Pages of what fits. With `force` each is told before the next one is deleted."""
     token = ""
     while True:
-        page = run.client.prune_sessions_page(dry_run=False, page_token=token, **rule)
+        page = run.client.prune_sessions_page(force=force, page_token=token, **rule)
         yield page.sessions
         token = page.next_page_token
         if not token:

@@ -42,6 +42,7 @@ def append(
     call: options.AnsweredCall = "",
     client_id: options.ClientId = "",
     expect: options.Expect = 0,
+    expect_revision: options.ExpectRevision = 0,
     create: options.CreateSession = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -61,6 +62,7 @@ def append(
         session_id,
         messages,
         expected_next_seq=expect,
+        expected_revision=expect_revision,
         create_session=v1.Session(id=session_id, source="cli") if create else None,
     )
     if output is not Format.TABLE:

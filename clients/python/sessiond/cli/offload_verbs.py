@@ -24,8 +24,9 @@ app = typer.Typer()
 def offload(
     run: Run,
     session: SessionName,
-    before: options.OffloadBefore = 0,
-    keep: options.OffloadKeep = 0,
+    before: options.OffloadBefore = None,
+    keep: options.OffloadKeep = None,
+    every: options.AllMessages = False,
     author: options.Author = "sessionctl",
     listing: options.ListThem = False,
     output: Output = Format.TABLE,
@@ -34,12 +35,20 @@ def offload(
 
     Nothing that is shown changes. It ends before a tool call that waits for its result.
     """
+    if not listing and before is None and keep is None and not every:
+        raise typer.BadParameter("give --before, --keep or --all")
+    if every and (before is not None or keep is not None):
+        raise typer.BadParameter("give --all alone")
     found = run.find(session)
     if listing:
         return _list(run, found.id, output)
     done = _all(
         lambda: run.client.offload_messages(
-            found.id, before_seq=before, keep_recent_messages=keep, author=author
+            found.id,
+            before_seq=before,
+            all_messages=before is None,
+            keep_recent_messages=keep or 0,
+            author=author,
         )
     )
     if output is not Format.TABLE:
@@ -47,11 +56,12 @@ def offload(
     print(f"offloaded {count(done.message_count, 'message')}; {_border(done)}")
 
 
-@verb(app, "restore", "restore trip", "restore trip --from 4000")
+@verb(app, "restore", "restore trip --all", "restore trip --from 4000")
 def restore(
     run: Run,
     session: SessionName,
-    from_seq: options.RestoreFrom = 0,
+    from_seq: options.RestoreFrom = None,
+    every: options.AllMessages = False,
     author: options.Author = "sessionctl",
     output: Output = Format.TABLE,
 ) -> None:
@@ -59,8 +69,14 @@ def restore(
 
     Whole segments come back: with --from also the messages before it that are in one with it.
     """
+    if (from_seq is None) != every:
+        raise typer.BadParameter("give --from or --all")
     found = run.find(session)
-    done = _all(lambda: run.client.restore_messages(found.id, from_seq=from_seq, author=author))
+    done = _all(
+        lambda: run.client.restore_messages(
+            found.id, from_seq=from_seq, all_messages=every, author=author
+        )
+    )
     if output is not Format.TABLE:
         return write(plain(done), output)
     print(f"restored {count(done.message_count, 'message')}; {_border(done)}")

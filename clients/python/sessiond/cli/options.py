@@ -113,6 +113,7 @@ WithSubagents = Annotated[
     bool, typer.Option("--include-subagents", help="Sub-agents' sessions by themselves too.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")]
+Force = Annotated[bool, typer.Option("--force", help="Delete what is shown otherwise.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0 is all.")]
 
@@ -147,6 +148,9 @@ AnsweredCall = Annotated[str, typer.Option(help="For role tool: the id of the ca
 ClientId = Annotated[str, typer.Option(help="Makes the append safe to repeat.")]
 CreateSession = Annotated[bool, typer.Option("--create", help="Make the session if need be.")]
 Expect = Annotated[int, typer.Option(min=0, help="Refuse unless this is the next seq; 0: don't.")]
+ExpectRevision = Annotated[
+    int, typer.Option(min=0, help="Refuse unless this is the revision; 0: don't.")
+]
 
 # How to show messages
 FromSeq = Annotated[int, typer.Option("--from", min=0, help="Begin at this seq.")]
@@ -202,19 +206,22 @@ AfterSeq = Annotated[
     typer.Argument(metavar="[AFTER_SEQ]", min=0, help="The last seq that stays; 0 hides all."),
 ]
 Revert = Annotated[bool, typer.Option("--revert", help="Bring back what a rewind hid.")]
-RewindId = Annotated[int, typer.Option("--id", min=0, help="Which to revert; 0 is the newest.")]
+RewindId = Annotated[
+    int | None, typer.Option("--id", min=1, help="Which to revert; left out, the newest.")
+]
 
 # Storage
 OffloadBefore = Annotated[
-    int, typer.Option("--before", min=0, help="Messages before this seq; 0 is all.")
+    int | None, typer.Option("--before", min=1, help="Messages before this seq.")
 ]
-OffloadKeep = Annotated[int, typer.Option("--keep", min=0, help="How many of the newest stay.")]
+OffloadKeep = Annotated[
+    int | None, typer.Option("--keep", min=0, help="All but so many of the newest.")
+]
 RestoreFrom = Annotated[
-    int,
-    typer.Option(
-        "--from", min=0, help="From this seq on, in whole segments (about 256); 0 is all."
-    ),
+    int | None,
+    typer.Option("--from", min=1, help="From this seq on, in whole segments (about 256)."),
 ]
+AllMessages = Annotated[bool, typer.Option("--all", help="All messages.")]
 WithContinuations = Annotated[
     bool,
     typer.Option(

@@ -97,7 +97,7 @@ def try_policy(run: Run, policy_id: PolicyId, output: Output = Format.TABLE) -> 
     policy = _policy(run, policy_id)
     if policy is None:
         raise Failure(f"there is no retention policy {policy_id!r}")
-    found = run.client.prune_sessions(dry_run=True, rule=policy.rule)
+    found = run.client.prune_sessions(rule=policy.rule)
     _show_sessions(run, list(found), output)
 
 

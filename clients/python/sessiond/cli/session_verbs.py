@@ -160,7 +160,7 @@ def reopen(run: Run, session: SessionName, output: Output = Format.TABLE) -> Non
 
     It has nothing to do with `offload` and `restore`, which move messages of any session.
     """
-    _show_id(run.client.reopen_session(run.find(session).id), output)
+    _show_id(run.client.reopen_session(run.find(session).id).session, output)
 
 
 @verb(app, "fork", "fork 'Trip to Lisbon' --at 12 --title 'Trip to Porto'")

@@ -27,7 +27,10 @@ from sessiond.v1.call_error_pb2 import FieldViolation as FieldViolation
 from sessiond.v1.compaction_pb2 import Compaction as Compaction
 from sessiond.v1.compaction_service_pb2 import CompactSessionRequest as CompactSessionRequest
 from sessiond.v1.compaction_service_pb2 import CompactSessionResponse as CompactSessionResponse
+from sessiond.v1.compaction_service_pb2 import CompactionLease as CompactionLease
 from sessiond.v1.compaction_service_pb2 import CompactionPlan as CompactionPlan
+from sessiond.v1.compaction_service_pb2 import GetCompactionRequest as GetCompactionRequest
+from sessiond.v1.compaction_service_pb2 import GetCompactionResponse as GetCompactionResponse
 from sessiond.v1.compaction_service_pb2 import ListCompactionsRequest as ListCompactionsRequest
 from sessiond.v1.compaction_service_pb2 import ListCompactionsResponse as ListCompactionsResponse
 from sessiond.v1.compaction_service_pb2 import NothingToCompact as NothingToCompact
@@ -35,6 +38,8 @@ from sessiond.v1.compaction_service_pb2 import PlanCompactionRequest as PlanComp
 from sessiond.v1.compaction_service_pb2 import PlanCompactionResponse as PlanCompactionResponse
 from sessiond.v1.compaction_service_pb2 import ReleaseCompactionLeaseRequest as ReleaseCompactionLeaseRequest
 from sessiond.v1.compaction_service_pb2 import ReleaseCompactionLeaseResponse as ReleaseCompactionLeaseResponse
+from sessiond.v1.compaction_service_pb2 import RenewCompactionLeaseRequest as RenewCompactionLeaseRequest
+from sessiond.v1.compaction_service_pb2 import RenewCompactionLeaseResponse as RenewCompactionLeaseResponse
 from sessiond.v1.compaction_service_pb2 import RevertCompactionRequest as RevertCompactionRequest
 from sessiond.v1.compaction_service_pb2 import RevertCompactionResponse as RevertCompactionResponse
 from sessiond.v1.compaction_service_pb2_grpc import CompactionServiceServicer as CompactionServiceServicer
@@ -88,6 +93,8 @@ from sessiond.v1.feed_service_pb2 import WatchTarget as WatchTarget
 from sessiond.v1.feed_service_pb2_grpc import FeedServiceServicer as FeedServiceServicer
 from sessiond.v1.feed_service_pb2_grpc import FeedServiceStub as FeedServiceStub
 from sessiond.v1.feed_service_pb2_grpc import add_FeedServiceServicer_to_server as add_FeedServiceServicer_to_server
+from sessiond.v1.guard_pb2 import SessionVersion as SessionVersion
+from sessiond.v1.guard_pb2 import WriteGuard as WriteGuard
 from sessiond.v1.journal_pb2 import JournalRecord as JournalRecord
 from sessiond.v1.journal_service_pb2 import AppendJournalRequest as AppendJournalRequest
 from sessiond.v1.journal_service_pb2 import AppendJournalResponse as AppendJournalResponse
@@ -115,6 +122,8 @@ from sessiond.v1.message_service_pb2 import ClearMessagesRequest as ClearMessage
 from sessiond.v1.message_service_pb2 import ClearMessagesResponse as ClearMessagesResponse
 from sessiond.v1.message_service_pb2 import GetMessageRequest as GetMessageRequest
 from sessiond.v1.message_service_pb2 import GetMessageResponse as GetMessageResponse
+from sessiond.v1.message_service_pb2 import GetRewindRequest as GetRewindRequest
+from sessiond.v1.message_service_pb2 import GetRewindResponse as GetRewindResponse
 from sessiond.v1.message_service_pb2 import ListMessagesRequest as ListMessagesRequest
 from sessiond.v1.message_service_pb2 import ListMessagesResponse as ListMessagesResponse
 from sessiond.v1.message_service_pb2 import ListOpenToolCallsRequest as ListOpenToolCallsRequest

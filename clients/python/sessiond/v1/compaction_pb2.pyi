@@ -30,6 +30,7 @@ class Compaction(_message.Message):
     TOKENS_BEFORE_FIELD_NUMBER: _builtins.int
     TOKENS_AFTER_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TURN_INDEX_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -48,7 +49,9 @@ class Compaction(_message.Message):
     tokens_after: _builtins.int
     """How many tokens the summary takes."""
     author: _builtins.str
-    """Who compacted."""
+    """Who compacted, in the caller's words."""
+    actor: _builtins.str
+    """Who called: the id of the API key; empty if the server wants none. Set by the server."""
     model: _builtins.str
     """With which model."""
     turn_index: _builtins.int
@@ -75,6 +78,7 @@ class Compaction(_message.Message):
         tokens_before: _builtins.int = ...,
         tokens_after: _builtins.int = ...,
         author: _builtins.str = ...,
+        actor: _builtins.str = ...,
         model: _builtins.str = ...,
         turn_index: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -83,7 +87,7 @@ class Compaction(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "revert_time", b"revert_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time", b"create_time", "from_seq", b"from_seq", "id", b"id", "in_context", b"in_context", "message_count", b"message_count", "model", b"model", "revert_time", b"revert_time", "to_seq", b"to_seq", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before", "turn_index", b"turn_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "author", b"author", "create_time", b"create_time", "from_seq", b"from_seq", "id", b"id", "in_context", b"in_context", "message_count", b"message_count", "model", b"model", "revert_time", b"revert_time", "to_seq", b"to_seq", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before", "turn_index", b"turn_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

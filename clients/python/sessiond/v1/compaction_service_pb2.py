@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import compaction_pb2 as sessiond_dot_v1_dot_compaction__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/compaction_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\"\x81\x02\n\x15PlanCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x12max_context_tokens\x18\x02 \x01(\x03H\x00\x12\x1e\n\x14max_context_messages\x18\x03 \x01(\x03H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x1b\n\x13summary_token_count\x18\x05 \x01(\x05\x12\x15\n\racquire_lease\x18\x06 \x01(\x08\x12\x0e\n\x06holder\x18\x07 \x01(\t\x12,\n\tlease_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04goal\"\xc4\x01\n\x16PlanCompactionResponse\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.sessiond.v1.CompactionPlan\x12\x39\n\x12nothing_to_compact\x18\x02 \x01(\x0e\x32\x1d.sessiond.v1.NothingToCompact\x12\x13\n\x0blease_token\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x0e\x43ompactionPlan\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x03\x12\x0e\n\x06to_seq\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x12\x13\n\x0btoken_count\x18\x04 \x01(\x03\x12\x14\n\x0creaches_goal\x18\x05 \x01(\x08\x12\x10\n\x08next_seq\x18\x06 \x01(\x03\"\x86\x02\n\x15\x43ompactSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12%\n\x07summary\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Message\x12\x15\n\rtokens_before\x18\x05 \x01(\x03\x12\x14\n\x0ctokens_after\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x13\n\x0blease_token\x18\t \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\n \x01(\x03\x12\x14\n\x0cwriter_token\x18\x0b \x01(\t\"i\n\x16\x43ompactSessionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\"u\n\x17RevertCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rcompaction_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\"G\n\x18RevertCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\"S\n\x16ListCompactionsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x17ListCompactionsResponse\x12,\n\x0b\x63ompactions\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Compaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x1dReleaseCompactionLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\" \n\x1eReleaseCompactionLeaseResponse*\xa3\x01\n\x10NothingToCompact\x12\"\n\x1eNOTHING_TO_COMPACT_UNSPECIFIED\x10\x00\x12\"\n\x1eNOTHING_TO_COMPACT_WITHIN_GOAL\x10\x01\x12 \n\x1cNOTHING_TO_COMPACT_TOO_SHORT\x10\x02\x12%\n!NOTHING_TO_COMPACT_OPEN_TOOL_CALL\x10\x03\x32\xe0\x04\n\x11\x43ompactionService\x12j\n\x0ePlanCompaction\x12\".sessiond.v1.PlanCompactionRequest\x1a#.sessiond.v1.PlanCompactionResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x18\x12u\n\x0e\x43ompactSession\x12\".sessiond.v1.CompactSessionRequest\x1a#.sessiond.v1.CompactSessionResponse\"\x1a\x90\x02\x02\xaa\xd4\x18\x13\x08\x03\x10\x01\"\r\x03\x05\x06\x0f\x0e\r\x18\x19\x10\x13\x14\x15\x16\x12u\n\x10RevertCompaction\x12$.sessiond.v1.RevertCompactionRequest\x1a%.sessiond.v1.RevertCompactionResponse\"\x14\x90\x02\x02\xaa\xd4\x18\r\x08\x03\x10\x01\"\x07\x03\x05\x06\x0f\x0e\r\x17\x12m\n\x0fListCompactions\x12#.sessiond.v1.ListCompactionsRequest\x1a$.sessiond.v1.ListCompactionsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12\x81\x01\n\x16ReleaseCompactionLease\x12*.sessiond.v1.ReleaseCompactionLeaseRequest\x1a+.sessiond.v1.ReleaseCompactionLeaseResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/compaction_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\"\x81\x02\n\x15PlanCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x12max_context_tokens\x18\x02 \x01(\x03H\x00\x12\x1e\n\x14max_context_messages\x18\x03 \x01(\x03H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x1b\n\x13summary_token_count\x18\x05 \x01(\x05\x12\x15\n\racquire_lease\x18\x06 \x01(\x08\x12\x0e\n\x06holder\x18\x07 \x01(\t\x12,\n\tlease_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04goal\"\xdd\x01\n\x16PlanCompactionResponse\x12+\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.sessiond.v1.CompactionPlanH\x00\x12\x30\n\x07nothing\x18\x02 \x01(\x0e\x32\x1d.sessiond.v1.NothingToCompactH\x00\x12+\n\x05lease\x18\x03 \x01(\x0b\x32\x1c.sessiond.v1.CompactionLease\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersionB\t\n\x07outcome\"a\n\x0f\x43ompactionLease\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"t\n\x0e\x43ompactionPlan\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x03\x12\x0e\n\x06to_seq\x18\x02 \x01(\x03\x12\x15\n\rmessage_count\x18\x03 \x01(\x03\x12\x13\n\x0btoken_count\x18\x04 \x01(\x03\x12\x14\n\x0creaches_goal\x18\x05 \x01(\x08\"\xfd\x01\n\x15\x43ompactSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06to_seq\x18\x03 \x01(\x03\x12%\n\x07summary\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Message\x12\x15\n\rtokens_before\x18\x05 \x01(\x03\x12\x14\n\x0ctokens_after\x18\x06 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x13\n\x0blease_token\x18\t \x01(\t\x12&\n\x05guard\x18\n \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"\x85\x01\n\x16\x43ompactSessionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"l\n\x17RevertCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rcompaction_id\x18\x02 \x01(\x03\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"\x87\x01\n\x18RevertCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"A\n\x14GetCompactionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rcompaction_id\x18\x02 \x01(\x03\"D\n\x15GetCompactionResponse\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\"S\n\x16ListCompactionsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x17ListCompactionsResponse\x12,\n\x0b\x63ompactions\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Compaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x1bRenewCompactionLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"K\n\x1cRenewCompactionLeaseResponse\x12+\n\x05lease\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.CompactionLease\"H\n\x1dReleaseCompactionLeaseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\" \n\x1eReleaseCompactionLeaseResponse*\xa3\x01\n\x10NothingToCompact\x12\"\n\x1eNOTHING_TO_COMPACT_UNSPECIFIED\x10\x00\x12\"\n\x1eNOTHING_TO_COMPACT_WITHIN_GOAL\x10\x01\x12 \n\x1cNOTHING_TO_COMPACT_TOO_SHORT\x10\x02\x12%\n!NOTHING_TO_COMPACT_OPEN_TOOL_CALL\x10\x03\x32\xc9\x06\n\x11\x43ompactionService\x12j\n\x0ePlanCompaction\x12\".sessiond.v1.PlanCompactionRequest\x1a#.sessiond.v1.PlanCompactionResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x18\x12v\n\x0e\x43ompactSession\x12\".sessiond.v1.CompactSessionRequest\x1a#.sessiond.v1.CompactSessionResponse\"\x1b\x90\x02\x02\xaa\xd4\x18\x14\x08\x03\x10\x01\"\x0e\x03\x05\x06\x0f\x0e\r\x18\x19\x10\x13\x14\x15\x16<\x12v\n\x10RevertCompaction\x12$.sessiond.v1.RevertCompactionRequest\x1a%.sessiond.v1.RevertCompactionResponse\"\x15\x90\x02\x02\xaa\xd4\x18\x0e\x08\x03\x10\x01\"\x08\x03\x05\x06\x0f\x0e\r\x17<\x12g\n\rGetCompaction\x12!.sessiond.v1.GetCompactionRequest\x1a\".sessiond.v1.GetCompactionResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x17\x12m\n\x0fListCompactions\x12#.sessiond.v1.ListCompactionsRequest\x1a$.sessiond.v1.ListCompactionsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12|\n\x14RenewCompactionLease\x12(.sessiond.v1.RenewCompactionLeaseRequest\x1a).sessiond.v1.RenewCompactionLeaseResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x19\x12\x81\x01\n\x16ReleaseCompactionLease\x12*.sessiond.v1.ReleaseCompactionLeaseRequest\x1a+.sessiond.v1.ReleaseCompactionLeaseResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,37 +41,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPACTIONSERVICE'].methods_by_name['PlanCompaction']._loaded_options = None
   _globals['_COMPACTIONSERVICE'].methods_by_name['PlanCompaction']._serialized_options = b'\220\002\002\252\324\030\010\010\003\020\001\"\002\003\030'
   _globals['_COMPACTIONSERVICE'].methods_by_name['CompactSession']._loaded_options = None
-  _globals['_COMPACTIONSERVICE'].methods_by_name['CompactSession']._serialized_options = b'\220\002\002\252\324\030\023\010\003\020\001\"\r\003\005\006\017\016\r\030\031\020\023\024\025\026'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['CompactSession']._serialized_options = b'\220\002\002\252\324\030\024\010\003\020\001\"\016\003\005\006\017\016\r\030\031\020\023\024\025\026<'
   _globals['_COMPACTIONSERVICE'].methods_by_name['RevertCompaction']._loaded_options = None
-  _globals['_COMPACTIONSERVICE'].methods_by_name['RevertCompaction']._serialized_options = b'\220\002\002\252\324\030\r\010\003\020\001\"\007\003\005\006\017\016\r\027'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['RevertCompaction']._serialized_options = b'\220\002\002\252\324\030\016\010\003\020\001\"\010\003\005\006\017\016\r\027<'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['GetCompaction']._loaded_options = None
+  _globals['_COMPACTIONSERVICE'].methods_by_name['GetCompaction']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\003\027'
   _globals['_COMPACTIONSERVICE'].methods_by_name['ListCompactions']._loaded_options = None
   _globals['_COMPACTIONSERVICE'].methods_by_name['ListCompactions']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
+  _globals['_COMPACTIONSERVICE'].methods_by_name['RenewCompactionLease']._loaded_options = None
+  _globals['_COMPACTIONSERVICE'].methods_by_name['RenewCompactionLease']._serialized_options = b'\220\002\002\252\324\030\010\010\003\020\001\"\002\003\031'
   _globals['_COMPACTIONSERVICE'].methods_by_name['ReleaseCompactionLease']._loaded_options = None
   _globals['_COMPACTIONSERVICE'].methods_by_name['ReleaseCompactionLease']._serialized_options = b'\220\002\002\252\324\030\007\010\003\020\001\"\001\003'
-  _globals['_NOTHINGTOCOMPACT']._serialized_start=1654
-  _globals['_NOTHINGTOCOMPACT']._serialized_end=1817
-  _globals['_PLANCOMPACTIONREQUEST']._serialized_start=203
-  _globals['_PLANCOMPACTIONREQUEST']._serialized_end=460
-  _globals['_PLANCOMPACTIONRESPONSE']._serialized_start=463
-  _globals['_PLANCOMPACTIONRESPONSE']._serialized_end=659
-  _globals['_COMPACTIONPLAN']._serialized_start=662
-  _globals['_COMPACTIONPLAN']._serialized_end=796
-  _globals['_COMPACTSESSIONREQUEST']._serialized_start=799
-  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1061
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1063
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1168
-  _globals['_REVERTCOMPACTIONREQUEST']._serialized_start=1170
-  _globals['_REVERTCOMPACTIONREQUEST']._serialized_end=1287
-  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_start=1289
-  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_end=1360
-  _globals['_LISTCOMPACTIONSREQUEST']._serialized_start=1362
-  _globals['_LISTCOMPACTIONSREQUEST']._serialized_end=1445
-  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_start=1447
-  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_end=1543
-  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_start=1545
-  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_end=1617
-  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_start=1619
-  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_end=1651
-  _globals['_COMPACTIONSERVICE']._serialized_start=1820
-  _globals['_COMPACTIONSERVICE']._serialized_end=2428
+  _globals['_NOTHINGTOCOMPACT']._serialized_start=2192
+  _globals['_NOTHINGTOCOMPACT']._serialized_end=2355
+  _globals['_PLANCOMPACTIONREQUEST']._serialized_start=228
+  _globals['_PLANCOMPACTIONREQUEST']._serialized_end=485
+  _globals['_PLANCOMPACTIONRESPONSE']._serialized_start=488
+  _globals['_PLANCOMPACTIONRESPONSE']._serialized_end=709
+  _globals['_COMPACTIONLEASE']._serialized_start=711
+  _globals['_COMPACTIONLEASE']._serialized_end=808
+  _globals['_COMPACTIONPLAN']._serialized_start=810
+  _globals['_COMPACTIONPLAN']._serialized_end=926
+  _globals['_COMPACTSESSIONREQUEST']._serialized_start=929
+  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1182
+  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1185
+  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1318
+  _globals['_REVERTCOMPACTIONREQUEST']._serialized_start=1320
+  _globals['_REVERTCOMPACTIONREQUEST']._serialized_end=1428
+  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_start=1431
+  _globals['_REVERTCOMPACTIONRESPONSE']._serialized_end=1566
+  _globals['_GETCOMPACTIONREQUEST']._serialized_start=1568
+  _globals['_GETCOMPACTIONREQUEST']._serialized_end=1633
+  _globals['_GETCOMPACTIONRESPONSE']._serialized_start=1635
+  _globals['_GETCOMPACTIONRESPONSE']._serialized_end=1703
+  _globals['_LISTCOMPACTIONSREQUEST']._serialized_start=1705
+  _globals['_LISTCOMPACTIONSREQUEST']._serialized_end=1788
+  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_start=1790
+  _globals['_LISTCOMPACTIONSRESPONSE']._serialized_end=1886
+  _globals['_RENEWCOMPACTIONLEASEREQUEST']._serialized_start=1888
+  _globals['_RENEWCOMPACTIONLEASEREQUEST']._serialized_end=2004
+  _globals['_RENEWCOMPACTIONLEASERESPONSE']._serialized_start=2006
+  _globals['_RENEWCOMPACTIONLEASERESPONSE']._serialized_end=2081
+  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_start=2083
+  _globals['_RELEASECOMPACTIONLEASEREQUEST']._serialized_end=2155
+  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_start=2157
+  _globals['_RELEASECOMPACTIONLEASERESPONSE']._serialized_end=2189
+  _globals['_COMPACTIONSERVICE']._serialized_start=2358
+  _globals['_COMPACTIONSERVICE']._serialized_end=3199
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import compaction_pb2 as _compaction_pb2
+from sessiond.v1 import guard_pb2 as _guard_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 import builtins as _builtins
 import sys
@@ -124,36 +125,72 @@ class PlanCompactionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAN_FIELD_NUMBER: _builtins.int
-    NOTHING_TO_COMPACT_FIELD_NUMBER: _builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
-    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
-    nothing_to_compact: Global___NothingToCompact.ValueType
+    NOTHING_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    nothing: Global___NothingToCompact.ValueType
     """Why there is none."""
-    lease_token: _builtins.str
-    """The token of the lease, if one was taken."""
     @_builtins.property
     def plan(self) -> Global___CompactionPlan:
-        """The range; absent when there is nothing to compact."""
+        """The range."""
 
     @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends."""
+    def lease(self) -> Global___CompactionLease:
+        """The lease; absent if none was taken."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session had come when this was planned."""
 
     def __init__(
         self,
         *,
         plan: Global___CompactionPlan | None = ...,
-        nothing_to_compact: Global___NothingToCompact.ValueType = ...,
-        lease_token: _builtins.str = ...,
+        nothing: Global___NothingToCompact.ValueType = ...,
+        lease: Global___CompactionLease | None = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "nothing", b"nothing", "outcome", b"outcome", "plan", b"plan", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "nothing", b"nothing", "outcome", b"outcome", "plan", b"plan", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["plan", "nothing"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___PlanCompactionResponse: _TypeAlias = PlanCompactionResponse  # noqa: Y015
+
+@_typing.final
+class CompactionLease(_message.Message):
+    """CompactionLease says who may compact a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token to compact with. A capability: whoever has it can compact."""
+    holder: _builtins.str
+    """Who holds the lease."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends, by the database's clock."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        holder: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "lease_token", b"lease_token", "nothing_to_compact", b"nothing_to_compact", "plan", b"plan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "holder", b"holder", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PlanCompactionResponse: _TypeAlias = PlanCompactionResponse  # noqa: Y015
+Global___CompactionLease: _TypeAlias = CompactionLease  # noqa: Y015
 
 @_typing.final
 class CompactionPlan(_message.Message):
@@ -166,7 +203,6 @@ class CompactionPlan(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     REACHES_GOAL_FIELD_NUMBER: _builtins.int
-    NEXT_SEQ_FIELD_NUMBER: _builtins.int
     from_seq: _builtins.int
     """The first seq of the range."""
     to_seq: _builtins.int
@@ -179,8 +215,6 @@ class CompactionPlan(_message.Message):
     """The sum of their token counts."""
     reaches_goal: _builtins.bool
     """Whether compacting it reaches the goal. A plan that doesn't is the best there is."""
-    next_seq: _builtins.int
-    """The session's next seq when this was planned: what to give as `expected_next_seq`."""
     def __init__(
         self,
         *,
@@ -189,11 +223,10 @@ class CompactionPlan(_message.Message):
         message_count: _builtins.int = ...,
         token_count: _builtins.int = ...,
         reaches_goal: _builtins.bool = ...,
-        next_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_seq", b"from_seq", "message_count", b"message_count", "next_seq", b"next_seq", "reaches_goal", b"reaches_goal", "to_seq", b"to_seq", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_seq", b"from_seq", "message_count", b"message_count", "reaches_goal", b"reaches_goal", "to_seq", b"to_seq", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,8 +247,7 @@ class CompactSessionRequest(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
-    EXPECTED_NEXT_SEQ_FIELD_NUMBER: _builtins.int
-    WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     from_seq: _builtins.int
@@ -237,15 +269,15 @@ class CompactSessionRequest(_message.Message):
     longer good is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`; none while another holds it
     with `ERROR_REASON_COMPACTION_LEASE_HELD`.
     """
-    expected_next_seq: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless `next_seq` is this."""
-    writer_token: _builtins.str
-    """As in AppendMessagesRequest."""
     @_builtins.property
     def summary(self) -> _message_pb2.Message:
         """The summary. Its `client_id` makes the call safe to repeat. Left out, its `role` is
         `ROLE_SYSTEM`, its `kind` `MESSAGE_KIND_SUMMARY`. It can't hold tool calls or be a tool's result.
         """
+
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
 
     def __init__(
         self,
@@ -259,12 +291,11 @@ class CompactSessionRequest(_message.Message):
         author: _builtins.str = ...,
         model: _builtins.str = ...,
         lease_token: _builtins.str = ...,
-        expected_next_seq: _builtins.int = ...,
-        writer_token: _builtins.str = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "expected_next_seq", b"expected_next_seq", "from_seq", b"from_seq", "lease_token", b"lease_token", "model", b"model", "session_id", b"session_id", "summary", b"summary", "to_seq", b"to_seq", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "from_seq", b"from_seq", "guard", b"guard", "lease_token", b"lease_token", "model", b"model", "session_id", b"session_id", "summary", b"summary", "to_seq", b"to_seq", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,26 +308,28 @@ class CompactSessionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPACTION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
-    NEXT_SEQ_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """Whether it was there before, and nothing was added."""
-    next_seq: _builtins.int
-    """The session's next seq after this call."""
     @_builtins.property
     def compaction(self) -> _compaction_pb2.Compaction:
         """The compaction."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come with this call."""
 
     def __init__(
         self,
         *,
         compaction: _compaction_pb2.Compaction | None = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
         replayed: _builtins.bool = ...,
-        next_seq: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction", "next_seq", b"next_seq", "replayed", b"replayed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction", "replayed", b"replayed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,27 +343,25 @@ class RevertCompactionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     COMPACTION_ID_FIELD_NUMBER: _builtins.int
-    EXPECTED_NEXT_SEQ_FIELD_NUMBER: _builtins.int
-    WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     compaction_id: _builtins.int
     """The compaction's id."""
-    expected_next_seq: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless `next_seq` is this."""
-    writer_token: _builtins.str
-    """As in AppendMessagesRequest."""
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         compaction_id: _builtins.int = ...,
-        expected_next_seq: _builtins.int = ...,
-        writer_token: _builtins.str = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compaction_id", b"compaction_id", "expected_next_seq", b"expected_next_seq", "session_id", b"session_id", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compaction_id", b"compaction_id", "guard", b"guard", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,6 +370,66 @@ Global___RevertCompactionRequest: _TypeAlias = RevertCompactionRequest  # noqa: 
 @_typing.final
 class RevertCompactionResponse(_message.Message):
     """RevertCompactionResponse holds the reverted compaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPACTION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether it was reverted before, and nothing was changed."""
+    @_builtins.property
+    def compaction(self) -> _compaction_pb2.Compaction:
+        """The compaction."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come with this call."""
+
+    def __init__(
+        self,
+        *,
+        compaction: _compaction_pb2.Compaction | None = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compaction", b"compaction", "replayed", b"replayed", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertCompactionResponse: _TypeAlias = RevertCompactionResponse  # noqa: Y015
+
+@_typing.final
+class GetCompactionRequest(_message.Message):
+    """GetCompactionRequest names a compaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    COMPACTION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    compaction_id: _builtins.int
+    """The compaction's id."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        compaction_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compaction_id", b"compaction_id", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCompactionRequest: _TypeAlias = GetCompactionRequest  # noqa: Y015
+
+@_typing.final
+class GetCompactionResponse(_message.Message):
+    """GetCompactionResponse holds the compaction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -358,7 +449,7 @@ class RevertCompactionResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RevertCompactionResponse: _TypeAlias = RevertCompactionResponse  # noqa: Y015
+Global___GetCompactionResponse: _TypeAlias = GetCompactionResponse  # noqa: Y015
 
 @_typing.final
 class ListCompactionsRequest(_message.Message):
@@ -417,6 +508,62 @@ class ListCompactionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCompactionsResponse: _TypeAlias = ListCompactionsResponse  # noqa: Y015
+
+@_typing.final
+class RenewCompactionLeaseRequest(_message.Message):
+    """RenewCompactionLeaseRequest names a compaction lease."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    LEASE_TTL_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    lease_token: _builtins.str
+    """Its token, from PlanCompaction."""
+    @_builtins.property
+    def lease_ttl(self) -> _duration_pb2.Duration:
+        """How long it lasts from now: as in PlanCompactionRequest."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
+        lease_ttl: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_ttl", b"lease_ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_token", b"lease_token", "lease_ttl", b"lease_ttl", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCompactionLeaseRequest: _TypeAlias = RenewCompactionLeaseRequest  # noqa: Y015
+
+@_typing.final
+class RenewCompactionLeaseResponse(_message.Message):
+    """RenewCompactionLeaseResponse says how long the lease lasts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lease(self) -> Global___CompactionLease:
+        """The lease."""
+
+    def __init__(
+        self,
+        *,
+        lease: Global___CompactionLease | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCompactionLeaseResponse: _TypeAlias = RenewCompactionLeaseResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseCompactionLeaseRequest(_message.Message):

@@ -55,10 +55,20 @@ class CompactionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_compaction__service__pb2.RevertCompactionRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_compaction__service__pb2.RevertCompactionResponse.FromString,
                 _registered_method=True)
+        self.GetCompaction = channel.unary_unary(
+                '/sessiond.v1.CompactionService/GetCompaction',
+                request_serializer=sessiond_dot_v1_dot_compaction__service__pb2.GetCompactionRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_compaction__service__pb2.GetCompactionResponse.FromString,
+                _registered_method=True)
         self.ListCompactions = channel.unary_unary(
                 '/sessiond.v1.CompactionService/ListCompactions',
                 request_serializer=sessiond_dot_v1_dot_compaction__service__pb2.ListCompactionsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_compaction__service__pb2.ListCompactionsResponse.FromString,
+                _registered_method=True)
+        self.RenewCompactionLease = channel.unary_unary(
+                '/sessiond.v1.CompactionService/RenewCompactionLease',
+                request_serializer=sessiond_dot_v1_dot_compaction__service__pb2.RenewCompactionLeaseRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_compaction__service__pb2.RenewCompactionLeaseResponse.FromString,
                 _registered_method=True)
         self.ReleaseCompactionLease = channel.unary_unary(
                 '/sessiond.v1.CompactionService/ReleaseCompactionLease',
@@ -78,7 +88,8 @@ class CompactionServiceServicer(object):
 
     def PlanCompaction(self, request, context):
         """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-        is none. It costs a look at the context, without its contents.
+        is none. It costs a look at the context, without its contents. With `acquire_lease` it is refused with
+        `ERROR_REASON_COMPACTION_LEASE_HELD` while another holder has the lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +106,14 @@ class CompactionServiceServicer(object):
 
     def RevertCompaction(self, request, context):
         """RevertCompaction puts the replaced messages back in the place of the summary. Reverting it again
-        changes nothing.
+        is a replay and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCompaction(self, request, context):
+        """GetCompaction reads one compaction, reverted or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +121,14 @@ class CompactionServiceServicer(object):
 
     def ListCompactions(self, request, context):
         """ListCompactions lists a session's compactions, reverted ones too, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewCompactionLease(self, request, context):
+        """RenewCompactionLease makes a compaction lease last longer, for a summary that takes its time. One that is
+        over is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,10 +159,20 @@ def add_CompactionServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_compaction__service__pb2.RevertCompactionRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_compaction__service__pb2.RevertCompactionResponse.SerializeToString,
             ),
+            'GetCompaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCompaction,
+                    request_deserializer=sessiond_dot_v1_dot_compaction__service__pb2.GetCompactionRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_compaction__service__pb2.GetCompactionResponse.SerializeToString,
+            ),
             'ListCompactions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCompactions,
                     request_deserializer=sessiond_dot_v1_dot_compaction__service__pb2.ListCompactionsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_compaction__service__pb2.ListCompactionsResponse.SerializeToString,
+            ),
+            'RenewCompactionLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCompactionLease,
+                    request_deserializer=sessiond_dot_v1_dot_compaction__service__pb2.RenewCompactionLeaseRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_compaction__service__pb2.RenewCompactionLeaseResponse.SerializeToString,
             ),
             'ReleaseCompactionLease': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseCompactionLease,
@@ -242,6 +278,33 @@ class CompactionService(object):
             _registered_method=True)
 
     @staticmethod
+    def GetCompaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.CompactionService/GetCompaction',
+            sessiond_dot_v1_dot_compaction__service__pb2.GetCompactionRequest.SerializeToString,
+            sessiond_dot_v1_dot_compaction__service__pb2.GetCompactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListCompactions(request,
             target,
             options=(),
@@ -258,6 +321,33 @@ class CompactionService(object):
             '/sessiond.v1.CompactionService/ListCompactions',
             sessiond_dot_v1_dot_compaction__service__pb2.ListCompactionsRequest.SerializeToString,
             sessiond_dot_v1_dot_compaction__service__pb2.ListCompactionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCompactionLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.CompactionService/RenewCompactionLease',
+            sessiond_dot_v1_dot_compaction__service__pb2.RenewCompactionLeaseRequest.SerializeToString,
+            sessiond_dot_v1_dot_compaction__service__pb2.RenewCompactionLeaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,7 +41,8 @@ class CompactionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CompactionServiceAsyncStub: ...
     PlanCompaction: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.PlanCompactionRequest, _compaction_service_pb2.PlanCompactionResponse]
     """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-    is none. It costs a look at the context, without its contents.
+    is none. It costs a look at the context, without its contents. With `acquire_lease` it is refused with
+    `ERROR_REASON_COMPACTION_LEASE_HELD` while another holder has the lease.
     """
     CompactSession: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.CompactSessionRequest, _compaction_service_pb2.CompactSessionResponse]
     """CompactSession replaces a range of the context by a summary. It is refused, and changes nothing, when
@@ -50,10 +51,16 @@ class CompactionServiceStub:
     """
     RevertCompaction: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.RevertCompactionRequest, _compaction_service_pb2.RevertCompactionResponse]
     """RevertCompaction puts the replaced messages back in the place of the summary. Reverting it again
-    changes nothing.
+    is a replay and changes nothing.
     """
+    GetCompaction: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.GetCompactionRequest, _compaction_service_pb2.GetCompactionResponse]
+    """GetCompaction reads one compaction, reverted or not."""
     ListCompactions: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.ListCompactionsRequest, _compaction_service_pb2.ListCompactionsResponse]
     """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+    RenewCompactionLease: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.RenewCompactionLeaseRequest, _compaction_service_pb2.RenewCompactionLeaseResponse]
+    """RenewCompactionLease makes a compaction lease last longer, for a summary that takes its time. One that is
+    over is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`.
+    """
     ReleaseCompactionLease: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.ReleaseCompactionLeaseRequest, _compaction_service_pb2.ReleaseCompactionLeaseResponse]
     """ReleaseCompactionLease gives up a compaction lease. Releasing one that is over changes nothing."""
 
@@ -70,7 +77,8 @@ class CompactionServiceAsyncStub(CompactionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PlanCompaction: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.PlanCompactionRequest, _compaction_service_pb2.PlanCompactionResponse]  # type: ignore[assignment]
     """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-    is none. It costs a look at the context, without its contents.
+    is none. It costs a look at the context, without its contents. With `acquire_lease` it is refused with
+    `ERROR_REASON_COMPACTION_LEASE_HELD` while another holder has the lease.
     """
     CompactSession: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.CompactSessionRequest, _compaction_service_pb2.CompactSessionResponse]  # type: ignore[assignment]
     """CompactSession replaces a range of the context by a summary. It is refused, and changes nothing, when
@@ -79,10 +87,16 @@ class CompactionServiceAsyncStub(CompactionServiceStub):
     """
     RevertCompaction: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.RevertCompactionRequest, _compaction_service_pb2.RevertCompactionResponse]  # type: ignore[assignment]
     """RevertCompaction puts the replaced messages back in the place of the summary. Reverting it again
-    changes nothing.
+    is a replay and changes nothing.
     """
+    GetCompaction: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.GetCompactionRequest, _compaction_service_pb2.GetCompactionResponse]  # type: ignore[assignment]
+    """GetCompaction reads one compaction, reverted or not."""
     ListCompactions: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.ListCompactionsRequest, _compaction_service_pb2.ListCompactionsResponse]  # type: ignore[assignment]
     """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+    RenewCompactionLease: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.RenewCompactionLeaseRequest, _compaction_service_pb2.RenewCompactionLeaseResponse]  # type: ignore[assignment]
+    """RenewCompactionLease makes a compaction lease last longer, for a summary that takes its time. One that is
+    over is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`.
+    """
     ReleaseCompactionLease: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.ReleaseCompactionLeaseRequest, _compaction_service_pb2.ReleaseCompactionLeaseResponse]  # type: ignore[assignment]
     """ReleaseCompactionLease gives up a compaction lease. Releasing one that is over changes nothing."""
 
@@ -102,7 +116,8 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.PlanCompactionResponse, _abc.Awaitable[_compaction_service_pb2.PlanCompactionResponse]]:
         """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-        is none. It costs a look at the context, without its contents.
+        is none. It costs a look at the context, without its contents. With `acquire_lease` it is refused with
+        `ERROR_REASON_COMPACTION_LEASE_HELD` while another holder has the lease.
         """
 
     @_abc_1.abstractmethod
@@ -123,8 +138,16 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.RevertCompactionResponse, _abc.Awaitable[_compaction_service_pb2.RevertCompactionResponse]]:
         """RevertCompaction puts the replaced messages back in the place of the summary. Reverting it again
-        changes nothing.
+        is a replay and changes nothing.
         """
+
+    @_abc_1.abstractmethod
+    def GetCompaction(
+        self,
+        request: _compaction_service_pb2.GetCompactionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_compaction_service_pb2.GetCompactionResponse, _abc.Awaitable[_compaction_service_pb2.GetCompactionResponse]]:
+        """GetCompaction reads one compaction, reverted or not."""
 
     @_abc_1.abstractmethod
     def ListCompactions(
@@ -133,6 +156,16 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.ListCompactionsResponse, _abc.Awaitable[_compaction_service_pb2.ListCompactionsResponse]]:
         """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+
+    @_abc_1.abstractmethod
+    def RenewCompactionLease(
+        self,
+        request: _compaction_service_pb2.RenewCompactionLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_compaction_service_pb2.RenewCompactionLeaseResponse, _abc.Awaitable[_compaction_service_pb2.RenewCompactionLeaseResponse]]:
+        """RenewCompactionLease makes a compaction lease last longer, for a summary that takes its time. One that is
+        over is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`.
+        """
 
     @_abc_1.abstractmethod
     def ReleaseCompactionLease(

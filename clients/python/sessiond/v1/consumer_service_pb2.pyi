@@ -411,7 +411,7 @@ class ListConsumersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
-    """Only this owner's. Left out, those of all sessions, and of every owner."""
+    """Only this owner's; empty, only those of all sessions. Left out, all of them."""
     page_size: _builtins.int
     """How many consumers a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
     page_token: _builtins.str
@@ -419,15 +419,17 @@ class ListConsumersRequest(_message.Message):
     def __init__(
         self,
         *,
-        owner: _builtins.str = ...,
+        owner: _builtins.str | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "owner", b"owner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__owner: _TypeAlias = _typing.Literal["owner"]  # noqa: Y015
+    _WhichOneofArgType__owner: _TypeAlias = _typing.Literal["_owner", b"_owner"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__owner) -> _WhichOneofReturnType__owner | None: ...
 
 Global___ListConsumersRequest: _TypeAlias = ListConsumersRequest  # noqa: Y015
 
@@ -501,21 +503,27 @@ class DeleteConsumerRequest(_message.Message):
 
     CONSUMER_ID_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     consumer_id: _builtins.str
     """The consumer's id."""
     owner: _builtins.str
-    """Whose it is; left out, the one of all sessions."""
+    """Whose it is; empty, the one of all sessions. Required."""
+    allow_missing: _builtins.bool
+    """Whether to answer, instead of to refuse, if there is no such consumer, which makes retries safe."""
     def __init__(
         self,
         *,
         consumer_id: _builtins.str = ...,
-        owner: _builtins.str = ...,
+        owner: _builtins.str | None = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "owner", b"owner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_id", b"consumer_id", "owner", b"owner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "allow_missing", b"allow_missing", "consumer_id", b"consumer_id", "owner", b"owner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__owner: _TypeAlias = _typing.Literal["owner"]  # noqa: Y015
+    _WhichOneofArgType__owner: _TypeAlias = _typing.Literal["_owner", b"_owner"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__owner) -> _WhichOneofReturnType__owner | None: ...
 
 Global___DeleteConsumerRequest: _TypeAlias = DeleteConsumerRequest  # noqa: Y015
 

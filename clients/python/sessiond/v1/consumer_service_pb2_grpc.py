@@ -138,7 +138,8 @@ class ConsumerServiceServicer(object):
 
     def DeleteConsumer(self, request, context):
         """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its cursors stay with
-        their sessions: if it claims again, it begins with all sessions that hold messages past these.
+        their sessions: if it claims again, it begins with all sessions that hold messages past these. One that
+        doesn't exist is refused with `ERROR_REASON_CONSUMER_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

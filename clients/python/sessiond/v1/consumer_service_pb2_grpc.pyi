@@ -63,7 +63,8 @@ class ConsumerServiceStub:
     """ListConsumers lists the consumers that claim, by owner and id."""
     DeleteConsumer: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.DeleteConsumerRequest, _consumer_service_pb2.DeleteConsumerResponse]
     """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its cursors stay with
-    their sessions: if it claims again, it begins with all sessions that hold messages past these.
+    their sessions: if it claims again, it begins with all sessions that hold messages past these. One that
+    doesn't exist is refused with `ERROR_REASON_CONSUMER_NOT_FOUND`.
     """
 
 @_typing.type_check_only
@@ -101,7 +102,8 @@ class ConsumerServiceAsyncStub(ConsumerServiceStub):
     """ListConsumers lists the consumers that claim, by owner and id."""
     DeleteConsumer: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.DeleteConsumerRequest, _consumer_service_pb2.DeleteConsumerResponse]  # type: ignore[assignment]
     """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its cursors stay with
-    their sessions: if it claims again, it begins with all sessions that hold messages past these.
+    their sessions: if it claims again, it begins with all sessions that hold messages past these. One that
+    doesn't exist is refused with `ERROR_REASON_CONSUMER_NOT_FOUND`.
     """
 
 class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -172,7 +174,8 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.DeleteConsumerResponse, _abc.Awaitable[_consumer_service_pb2.DeleteConsumerResponse]]:
         """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its cursors stay with
-        their sessions: if it claims again, it begins with all sessions that hold messages past these.
+        their sessions: if it claims again, it begins with all sessions that hold messages past these. One that
+        doesn't exist is refused with `ERROR_REASON_CONSUMER_NOT_FOUND`.
         """
 
 def add_ConsumerServiceServicer_to_server(servicer: ConsumerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

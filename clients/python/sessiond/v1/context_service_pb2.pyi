@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from sessiond.v1 import guard_pb2 as _guard_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 import builtins as _builtins
 import sys
@@ -100,7 +101,7 @@ class ContextTotals(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     OMITTED_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     AS_OF_SEQ_FIELD_NUMBER: _builtins.int
-    NEXT_SEQ_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
@@ -112,14 +113,18 @@ class ContextTotals(_message.Message):
     """How many messages of the context were left out to keep within the limits."""
     as_of_seq: _builtins.int
     """The last seq that this answer takes into account."""
-    next_seq: _builtins.int
-    """The session's next seq when the context was read: what to give as `expected_next_seq`."""
     system_prompt: _builtins.str
     """The session's system prompt, as of `as_of_seq`."""
     model: _builtins.str
     """The model that it ran on, likewise."""
     config: _builtins.str
     """Its config, likewise."""
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session had come when the context was read, whatever it is read as of. Two answers to one
+        request with the same revision hold the same messages and the same system prompt.
+        """
+
     def __init__(
         self,
         *,
@@ -127,14 +132,14 @@ class ContextTotals(_message.Message):
         token_count: _builtins.int = ...,
         omitted_message_count: _builtins.int = ...,
         as_of_seq: _builtins.int = ...,
-        next_seq: _builtins.int = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
         system_prompt: _builtins.str = ...,
         model: _builtins.str = ...,
         config: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_seq", b"as_of_seq", "config", b"config", "message_count", b"message_count", "model", b"model", "next_seq", b"next_seq", "omitted_message_count", b"omitted_message_count", "system_prompt", b"system_prompt", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_seq", b"as_of_seq", "config", b"config", "message_count", b"message_count", "model", b"model", "omitted_message_count", b"omitted_message_count", "system_prompt", b"system_prompt", "token_count", b"token_count", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -102,7 +102,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_COMPACTION_LEASE_LOST: _ErrorReason.ValueType  # 25
     """The compaction lease ran out, was released, or another compactor holds it. Plan again."""
     ERROR_REASON_REWIND_NOT_FOUND: _ErrorReason.ValueType  # 26
-    """The session has no rewind with this id."""
+    """The session has no rewind with this id, or none that isn't reverted. `rewind_id` is 0 if the newest was
+    asked for.
+    """
     ERROR_REASON_REWIND_NOT_REVERTIBLE: _ErrorReason.ValueType  # 27
     """What the rewind hid can't come back, since a compaction made later stands where it stood, wholly or
     partly, or holds a result of a tool call in it: revert that one first.
@@ -217,6 +219,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The turn of an append of a stream didn't come within its `timeout`. Nothing was written. `seconds` is the
     timeout.
     """
+    ERROR_REASON_REVISION_MISMATCH: _ErrorReason.ValueType  # 60
+    """What the model sees isn't what the caller expected: somebody else wrote, or changed which messages are in
+    the context. Read it again and decide anew. `revision` and `next_seq` are the actual ones.
+    """
+    ERROR_REASON_CONSUMER_NOT_FOUND: _ErrorReason.ValueType  # 61
+    """There is no consumer of this id that claims, of this owner or of all sessions."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -308,7 +316,9 @@ ERROR_REASON_COMPACTION_LEASE_HELD: ErrorReason.ValueType  # 24
 ERROR_REASON_COMPACTION_LEASE_LOST: ErrorReason.ValueType  # 25
 """The compaction lease ran out, was released, or another compactor holds it. Plan again."""
 ERROR_REASON_REWIND_NOT_FOUND: ErrorReason.ValueType  # 26
-"""The session has no rewind with this id."""
+"""The session has no rewind with this id, or none that isn't reverted. `rewind_id` is 0 if the newest was
+asked for.
+"""
 ERROR_REASON_REWIND_NOT_REVERTIBLE: ErrorReason.ValueType  # 27
 """What the rewind hid can't come back, since a compaction made later stands where it stood, wholly or
 partly, or holds a result of a tool call in it: revert that one first.
@@ -423,4 +433,10 @@ ERROR_REASON_APPEND_TIMEOUT: ErrorReason.ValueType  # 59
 """The turn of an append of a stream didn't come within its `timeout`. Nothing was written. `seconds` is the
 timeout.
 """
+ERROR_REASON_REVISION_MISMATCH: ErrorReason.ValueType  # 60
+"""What the model sees isn't what the caller expected: somebody else wrote, or changed which messages are in
+the context. Read it again and decide anew. `revision` and `next_seq` are the actual ones.
+"""
+ERROR_REASON_CONSUMER_NOT_FOUND: ErrorReason.ValueType  # 61
+"""There is no consumer of this id that claims, of this owner or of all sessions."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

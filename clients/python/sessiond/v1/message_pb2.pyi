@@ -539,6 +539,7 @@ class Rewind(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     TO_SEQ_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REVERT_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.int
@@ -548,7 +549,9 @@ class Rewind(_message.Message):
     to_seq: _builtins.int
     """The last seq that it hid."""
     author: _builtins.str
-    """Who or why."""
+    """Who or why, in the caller's words."""
+    actor: _builtins.str
+    """Who called: the id of the API key; empty if the server wants none. Set by the server."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -564,12 +567,13 @@ class Rewind(_message.Message):
         after_seq: _builtins.int = ...,
         to_seq: _builtins.int = ...,
         author: _builtins.str = ...,
+        actor: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         revert_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "revert_time", b"revert_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "author", b"author", "create_time", b"create_time", "id", b"id", "revert_time", b"revert_time", "to_seq", b"to_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after_seq", b"after_seq", "author", b"author", "create_time", b"create_time", "id", b"id", "revert_time", b"revert_time", "to_seq", b"to_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,6 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import call_error_pb2 as sessiond_dot_v1_dot_call__error__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
@@ -33,7 +34,7 @@ from sessiond.v1 import sort_order_pb2 as sessiond_dot_v1_dot_sort__order__pb2
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/message_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/call_error.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/session.proto\x1a\x1csessiond/v1/sort_order.proto\x1a\x17sessiond/v1/usage.proto\"\xef\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12,\n\x0e\x63reate_session\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x12\n\nskip_known\x18\x06 \x01(\x08\x12\'\n\x05usage\x18\x07 \x01(\x0b\x32\x18.sessiond.v1.UsageRecord\"o\n\x16\x41ppendMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"C\n\x13\x41ppendStreamRequest\x12,\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.StreamedAppend\"\x92\x01\n\x0eStreamedAppend\x12\x32\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\".sessiond.v1.AppendMessagesRequest\x12\x0b\n\x03tag\x18\x02 \x01(\x03\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"B\n\x14\x41ppendStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.AppendResult\"\x83\x01\n\x0c\x41ppendResult\x12\x32\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32#.sessiond.v1.AppendMessagesResponseH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.sessiond.v1.CallErrorH\x00\x12\x0b\n\x03tag\x18\x03 \x01(\x03\x42\t\n\x07outcome\"\xf5\x02\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12%\n\x05order\x18\x05 \x01(\x0e\x32\x16.sessiond.v1.SortOrder\x12\x12\n\x08\x66rom_seq\x18\x06 \x01(\x03H\x00\x12\x30\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\naround_seq\x18\x08 \x01(\x03H\x00\x12 \n\x05roles\x18\t \x03(\x0e\x32\x11.sessiond.v1.Role\x12\'\n\x05kinds\x18\n \x03(\x0e\x32\x18.sessiond.v1.MessageKind\x12\r\n\x05types\x18\x0c \x03(\t\x12\x15\n\rcontinuations\x18\x0b \x01(\x08\x42\x07\n\x05start\"t\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1b\n\x13previous_page_token\x18\x03 \x01(\t\"V\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x03seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tclient_id\x18\x03 \x01(\tH\x00\x42\t\n\x07message\";\n\x12GetMessageResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\"n\n\x15UpdateMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.MessageUpdate\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\"g\n\rMessageUpdate\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x16UpdateMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\"~\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\"<\n\x15RewindSessionResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"m\n\x13RevertRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\trewind_id\x18\x02 \x01(\x03\x12\x19\n\x11\x65xpected_next_seq\x18\x03 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x04 \x01(\t\";\n\x14RevertRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"O\n\x12ListRewindsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListRewindsResponse\x12$\n\x07rewinds\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Rewind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x14\x43learMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_next_seq\x18\x02 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\x12\x1a\n\x12\x64\x65lete_attachments\x18\x04 \x01(\x08\"Z\n\x15\x43learMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\x12\x18\n\x10\x61ttachment_count\x18\x03 \x01(\x03\"U\n\x18ListOpenToolCallsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x19ListOpenToolCallsResponse\x12\x32\n\x0fopen_tool_calls\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.OpenToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0cOpenToolCall\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\ttool_call\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xd4\x08\n\x0eMessageService\x12v\n\x0e\x41ppendMessages\x12\".sessiond.v1.AppendMessagesRequest\x1a#.sessiond.v1.AppendMessagesResponse\"\x1b\x90\x02\x02\xaa\xd4\x18\x14\x08\x03\x10\x01\"\x0e\x03\x05\x06\x04\x08\t\n\r\x0f\x0e\x10\x11\x1d.\x12u\n\x0c\x41ppendStream\x12 .sessiond.v1.AppendStreamRequest\x1a!.sessiond.v1.AppendStreamResponse\"\x1c\x90\x02\x02\xaa\xd4\x18\x15\x08\x03\x10\x01\"\x0f\x03\x05\x06\x04\x08\t\n\r\x0f\x0e\x10\x11\x1d;.(\x01\x30\x01\x12\x64\n\x0cListMessages\x12 .sessiond.v1.ListMessagesRequest\x1a!.sessiond.v1.ListMessagesResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12^\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x1f.sessiond.v1.GetMessageResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x12\x12k\n\x0eUpdateMessages\x12\".sessiond.v1.UpdateMessagesRequest\x1a#.sessiond.v1.UpdateMessagesResponse\"\x10\xaa\xd4\x18\x0c\x08\x03\x10\x03\"\x06\x03\x05\x06\x0f\x0e\x12\x12j\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\"\x12\xaa\xd4\x18\x0e\x08\x03\x10\x03\"\x08\x03\x05\x06\x0f\x0e\r\x13\x1c\x12r\n\x0cRevertRewind\x12 .sessiond.v1.RevertRewindRequest\x1a!.sessiond.v1.RevertRewindResponse\"\x1d\xaa\xd4\x18\x19\x08\x03\x10\x02\x1a\trewind_id\"\x08\x03\x05\x06\x0f\x0e\r\x1a\x1b\x12\x61\n\x0bListRewinds\x12\x1f.sessiond.v1.ListRewindsRequest\x1a .sessiond.v1.ListRewindsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12h\n\rClearMessages\x12!.sessiond.v1.ClearMessagesRequest\x1a\".sessiond.v1.ClearMessagesResponse\"\x10\xaa\xd4\x18\x0c\x08\x03\x10\x03\"\x06\x03\x05\x06\x0f\x0e\r\x12s\n\x11ListOpenToolCalls\x12%.sessiond.v1.ListOpenToolCallsRequest\x1a&.sessiond.v1.ListOpenToolCallsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/message_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/call_error.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/session.proto\x1a\x1csessiond/v1/sort_order.proto\x1a\x17sessiond/v1/usage.proto\"\xe6\x01\n\x15\x41ppendMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\x12,\n\x0e\x63reate_session\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x12\n\nskip_known\x18\x05 \x01(\x08\x12\'\n\x05usage\x18\x06 \x01(\x0b\x32\x18.sessiond.v1.UsageRecord\"\x8b\x01\n\x16\x41ppendMessagesResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12,\n\x07version\x18\x03 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"C\n\x13\x41ppendStreamRequest\x12,\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.StreamedAppend\"\x92\x01\n\x0eStreamedAppend\x12\x32\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\".sessiond.v1.AppendMessagesRequest\x12\x0b\n\x03tag\x18\x02 \x01(\x03\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"B\n\x14\x41ppendStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.AppendResult\"\x83\x01\n\x0c\x41ppendResult\x12\x32\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32#.sessiond.v1.AppendMessagesResponseH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.sessiond.v1.CallErrorH\x00\x12\x0b\n\x03tag\x18\x03 \x01(\x03\x42\t\n\x07outcome\"\xf5\x02\n\x13ListMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.MessageView\x12%\n\x05order\x18\x05 \x01(\x0e\x32\x16.sessiond.v1.SortOrder\x12\x12\n\x08\x66rom_seq\x18\x06 \x01(\x03H\x00\x12\x30\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x14\n\naround_seq\x18\x08 \x01(\x03H\x00\x12 \n\x05roles\x18\t \x03(\x0e\x32\x11.sessiond.v1.Role\x12\'\n\x05kinds\x18\n \x03(\x0e\x32\x18.sessiond.v1.MessageKind\x12\r\n\x05types\x18\x0c \x03(\t\x12\x15\n\rcontinuations\x18\x0b \x01(\x08\x42\x07\n\x05start\"t\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x1b\n\x13previous_page_token\x18\x03 \x01(\t\"V\n\x11GetMessageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x03seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tclient_id\x18\x03 \x01(\tH\x00\x42\t\n\x07message\";\n\x12GetMessageResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\"\x80\x01\n\x15UpdateMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.MessageUpdate\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"g\n\rMessageUpdate\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x80\x01\n\x16UpdateMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Message\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x88\x01\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\tafter_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\tB\x0c\n\n_after_seq\"|\n\x15RewindSessionResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x81\x01\n\x13RevertRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\trewind_id\x18\x02 \x01(\x03H\x00\x12\x10\n\x06newest\x18\x03 \x01(\x08H\x00\x12&\n\x05guard\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.WriteGuardB\x07\n\x05which\"{\n\x14RevertRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"9\n\x10GetRewindRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\trewind_id\x18\x02 \x01(\x03\"8\n\x11GetRewindResponse\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\"O\n\x12ListRewindsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListRewindsResponse\x12$\n\x07rewinds\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Rewind\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x14\x43learMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x05guard\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\x12\x1a\n\x12\x64\x65lete_attachments\x18\x03 \x01(\x08\"v\n\x15\x43learMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x18\n\x10\x61ttachment_count\x18\x03 \x01(\x03\"U\n\x18ListOpenToolCallsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x19ListOpenToolCallsResponse\x12\x32\n\x0fopen_tool_calls\x18\x01 \x03(\x0b\x32\x19.sessiond.v1.OpenToolCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0cOpenToolCall\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12(\n\ttool_call\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.ToolCall\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xb8\t\n\x0eMessageService\x12w\n\x0e\x41ppendMessages\x12\".sessiond.v1.AppendMessagesRequest\x1a#.sessiond.v1.AppendMessagesResponse\"\x1c\x90\x02\x02\xaa\xd4\x18\x15\x08\x03\x10\x01\"\x0f\x03\x05\x06\x04\x08\t\n\r\x0f\x0e\x10\x11\x1d.<\x12v\n\x0c\x41ppendStream\x12 .sessiond.v1.AppendStreamRequest\x1a!.sessiond.v1.AppendStreamResponse\"\x1d\x90\x02\x02\xaa\xd4\x18\x16\x08\x03\x10\x01\"\x10\x03\x05\x06\x04\x08\t\n\r\x0f\x0e\x10\x11\x1d;.<(\x01\x30\x01\x12\x64\n\x0cListMessages\x12 .sessiond.v1.ListMessagesRequest\x1a!.sessiond.v1.ListMessagesResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12^\n\nGetMessage\x12\x1e.sessiond.v1.GetMessageRequest\x1a\x1f.sessiond.v1.GetMessageResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x12\x12m\n\x0eUpdateMessages\x12\".sessiond.v1.UpdateMessagesRequest\x1a#.sessiond.v1.UpdateMessagesResponse\"\x12\xaa\xd4\x18\x0e\x08\x03\x10\x03\"\x08\x03\x05\x06\x0f\x0e\x12\r<\x12k\n\rRewindSession\x12!.sessiond.v1.RewindSessionRequest\x1a\".sessiond.v1.RewindSessionResponse\"\x13\xaa\xd4\x18\x0f\x08\x03\x10\x03\"\t\x03\x05\x06\x0f\x0e\r\x13\x1c<\x12s\n\x0cRevertRewind\x12 .sessiond.v1.RevertRewindRequest\x1a!.sessiond.v1.RevertRewindResponse\"\x1e\xaa\xd4\x18\x1a\x08\x03\x10\x02\x1a\trewind_id\"\t\x03\x05\x06\x0f\x0e\r\x1a\x1b<\x12[\n\tGetRewind\x12\x1d.sessiond.v1.GetRewindRequest\x1a\x1e.sessiond.v1.GetRewindResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x1a\x12\x61\n\x0bListRewinds\x12\x1f.sessiond.v1.ListRewindsRequest\x1a .sessiond.v1.ListRewindsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12i\n\rClearMessages\x12!.sessiond.v1.ClearMessagesRequest\x1a\".sessiond.v1.ClearMessagesResponse\"\x11\xaa\xd4\x18\r\x08\x03\x10\x03\"\x07\x03\x05\x06\x0f\x0e\r<\x12s\n\x11ListOpenToolCalls\x12%.sessiond.v1.ListOpenToolCallsRequest\x1a&.sessiond.v1.ListOpenToolCallsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,73 +43,79 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
   _globals['_MESSAGESERVICE'].methods_by_name['AppendMessages']._loaded_options = None
-  _globals['_MESSAGESERVICE'].methods_by_name['AppendMessages']._serialized_options = b'\220\002\002\252\324\030\024\010\003\020\001\"\016\003\005\006\004\010\t\n\r\017\016\020\021\035.'
+  _globals['_MESSAGESERVICE'].methods_by_name['AppendMessages']._serialized_options = b'\220\002\002\252\324\030\025\010\003\020\001\"\017\003\005\006\004\010\t\n\r\017\016\020\021\035.<'
   _globals['_MESSAGESERVICE'].methods_by_name['AppendStream']._loaded_options = None
-  _globals['_MESSAGESERVICE'].methods_by_name['AppendStream']._serialized_options = b'\220\002\002\252\324\030\025\010\003\020\001\"\017\003\005\006\004\010\t\n\r\017\016\020\021\035;.'
+  _globals['_MESSAGESERVICE'].methods_by_name['AppendStream']._serialized_options = b'\220\002\002\252\324\030\026\010\003\020\001\"\020\003\005\006\004\010\t\n\r\017\016\020\021\035;.<'
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessages']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessages']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
   _globals['_MESSAGESERVICE'].methods_by_name['GetMessage']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['GetMessage']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\003\022'
   _globals['_MESSAGESERVICE'].methods_by_name['UpdateMessages']._loaded_options = None
-  _globals['_MESSAGESERVICE'].methods_by_name['UpdateMessages']._serialized_options = b'\252\324\030\014\010\003\020\003\"\006\003\005\006\017\016\022'
+  _globals['_MESSAGESERVICE'].methods_by_name['UpdateMessages']._serialized_options = b'\252\324\030\016\010\003\020\003\"\010\003\005\006\017\016\022\r<'
   _globals['_MESSAGESERVICE'].methods_by_name['RewindSession']._loaded_options = None
-  _globals['_MESSAGESERVICE'].methods_by_name['RewindSession']._serialized_options = b'\252\324\030\016\010\003\020\003\"\010\003\005\006\017\016\r\023\034'
+  _globals['_MESSAGESERVICE'].methods_by_name['RewindSession']._serialized_options = b'\252\324\030\017\010\003\020\003\"\t\003\005\006\017\016\r\023\034<'
   _globals['_MESSAGESERVICE'].methods_by_name['RevertRewind']._loaded_options = None
-  _globals['_MESSAGESERVICE'].methods_by_name['RevertRewind']._serialized_options = b'\252\324\030\031\010\003\020\002\032\trewind_id\"\010\003\005\006\017\016\r\032\033'
+  _globals['_MESSAGESERVICE'].methods_by_name['RevertRewind']._serialized_options = b'\252\324\030\032\010\003\020\002\032\trewind_id\"\t\003\005\006\017\016\r\032\033<'
+  _globals['_MESSAGESERVICE'].methods_by_name['GetRewind']._loaded_options = None
+  _globals['_MESSAGESERVICE'].methods_by_name['GetRewind']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\003\032'
   _globals['_MESSAGESERVICE'].methods_by_name['ListRewinds']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['ListRewinds']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
   _globals['_MESSAGESERVICE'].methods_by_name['ClearMessages']._loaded_options = None
-  _globals['_MESSAGESERVICE'].methods_by_name['ClearMessages']._serialized_options = b'\252\324\030\014\010\003\020\003\"\006\003\005\006\017\016\r'
+  _globals['_MESSAGESERVICE'].methods_by_name['ClearMessages']._serialized_options = b'\252\324\030\r\010\003\020\003\"\007\003\005\006\017\016\r<'
   _globals['_MESSAGESERVICE'].methods_by_name['ListOpenToolCalls']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['ListOpenToolCalls']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
-  _globals['_APPENDMESSAGESREQUEST']._serialized_start=316
-  _globals['_APPENDMESSAGESREQUEST']._serialized_end=555
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=557
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=668
-  _globals['_APPENDSTREAMREQUEST']._serialized_start=670
-  _globals['_APPENDSTREAMREQUEST']._serialized_end=737
-  _globals['_STREAMEDAPPEND']._serialized_start=740
-  _globals['_STREAMEDAPPEND']._serialized_end=886
-  _globals['_APPENDSTREAMRESPONSE']._serialized_start=888
-  _globals['_APPENDSTREAMRESPONSE']._serialized_end=954
-  _globals['_APPENDRESULT']._serialized_start=957
-  _globals['_APPENDRESULT']._serialized_end=1088
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=1091
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1464
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1466
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1582
-  _globals['_GETMESSAGEREQUEST']._serialized_start=1584
-  _globals['_GETMESSAGEREQUEST']._serialized_end=1670
-  _globals['_GETMESSAGERESPONSE']._serialized_start=1672
-  _globals['_GETMESSAGERESPONSE']._serialized_end=1731
-  _globals['_UPDATEMESSAGESREQUEST']._serialized_start=1733
-  _globals['_UPDATEMESSAGESREQUEST']._serialized_end=1843
-  _globals['_MESSAGEUPDATE']._serialized_start=1845
-  _globals['_MESSAGEUPDATE']._serialized_end=1948
-  _globals['_UPDATEMESSAGESRESPONSE']._serialized_start=1950
-  _globals['_UPDATEMESSAGESRESPONSE']._serialized_end=2014
-  _globals['_REWINDSESSIONREQUEST']._serialized_start=2016
-  _globals['_REWINDSESSIONREQUEST']._serialized_end=2142
-  _globals['_REWINDSESSIONRESPONSE']._serialized_start=2144
-  _globals['_REWINDSESSIONRESPONSE']._serialized_end=2204
-  _globals['_REVERTREWINDREQUEST']._serialized_start=2206
-  _globals['_REVERTREWINDREQUEST']._serialized_end=2315
-  _globals['_REVERTREWINDRESPONSE']._serialized_start=2317
-  _globals['_REVERTREWINDRESPONSE']._serialized_end=2376
-  _globals['_LISTREWINDSREQUEST']._serialized_start=2378
-  _globals['_LISTREWINDSREQUEST']._serialized_end=2457
-  _globals['_LISTREWINDSRESPONSE']._serialized_start=2459
-  _globals['_LISTREWINDSRESPONSE']._serialized_end=2543
-  _globals['_CLEARMESSAGESREQUEST']._serialized_start=2545
-  _globals['_CLEARMESSAGESREQUEST']._serialized_end=2664
-  _globals['_CLEARMESSAGESRESPONSE']._serialized_start=2666
-  _globals['_CLEARMESSAGESRESPONSE']._serialized_end=2756
-  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_start=2758
-  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_end=2843
-  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_start=2845
-  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_end=2949
-  _globals['_OPENTOOLCALL']._serialized_start=2951
-  _globals['_OPENTOOLCALL']._serialized_end=3069
-  _globals['_MESSAGESERVICE']._serialized_start=3072
-  _globals['_MESSAGESERVICE']._serialized_end=4180
+  _globals['_APPENDMESSAGESREQUEST']._serialized_start=341
+  _globals['_APPENDMESSAGESREQUEST']._serialized_end=571
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=574
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=713
+  _globals['_APPENDSTREAMREQUEST']._serialized_start=715
+  _globals['_APPENDSTREAMREQUEST']._serialized_end=782
+  _globals['_STREAMEDAPPEND']._serialized_start=785
+  _globals['_STREAMEDAPPEND']._serialized_end=931
+  _globals['_APPENDSTREAMRESPONSE']._serialized_start=933
+  _globals['_APPENDSTREAMRESPONSE']._serialized_end=999
+  _globals['_APPENDRESULT']._serialized_start=1002
+  _globals['_APPENDRESULT']._serialized_end=1133
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1136
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1509
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1511
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1627
+  _globals['_GETMESSAGEREQUEST']._serialized_start=1629
+  _globals['_GETMESSAGEREQUEST']._serialized_end=1715
+  _globals['_GETMESSAGERESPONSE']._serialized_start=1717
+  _globals['_GETMESSAGERESPONSE']._serialized_end=1776
+  _globals['_UPDATEMESSAGESREQUEST']._serialized_start=1779
+  _globals['_UPDATEMESSAGESREQUEST']._serialized_end=1907
+  _globals['_MESSAGEUPDATE']._serialized_start=1909
+  _globals['_MESSAGEUPDATE']._serialized_end=2012
+  _globals['_UPDATEMESSAGESRESPONSE']._serialized_start=2015
+  _globals['_UPDATEMESSAGESRESPONSE']._serialized_end=2143
+  _globals['_REWINDSESSIONREQUEST']._serialized_start=2146
+  _globals['_REWINDSESSIONREQUEST']._serialized_end=2282
+  _globals['_REWINDSESSIONRESPONSE']._serialized_start=2284
+  _globals['_REWINDSESSIONRESPONSE']._serialized_end=2408
+  _globals['_REVERTREWINDREQUEST']._serialized_start=2411
+  _globals['_REVERTREWINDREQUEST']._serialized_end=2540
+  _globals['_REVERTREWINDRESPONSE']._serialized_start=2542
+  _globals['_REVERTREWINDRESPONSE']._serialized_end=2665
+  _globals['_GETREWINDREQUEST']._serialized_start=2667
+  _globals['_GETREWINDREQUEST']._serialized_end=2724
+  _globals['_GETREWINDRESPONSE']._serialized_start=2726
+  _globals['_GETREWINDRESPONSE']._serialized_end=2782
+  _globals['_LISTREWINDSREQUEST']._serialized_start=2784
+  _globals['_LISTREWINDSREQUEST']._serialized_end=2863
+  _globals['_LISTREWINDSRESPONSE']._serialized_start=2865
+  _globals['_LISTREWINDSRESPONSE']._serialized_end=2949
+  _globals['_CLEARMESSAGESREQUEST']._serialized_start=2951
+  _globals['_CLEARMESSAGESREQUEST']._serialized_end=3061
+  _globals['_CLEARMESSAGESRESPONSE']._serialized_start=3063
+  _globals['_CLEARMESSAGESRESPONSE']._serialized_end=3181
+  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_start=3183
+  _globals['_LISTOPENTOOLCALLSREQUEST']._serialized_end=3268
+  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_start=3270
+  _globals['_LISTOPENTOOLCALLSRESPONSE']._serialized_end=3374
+  _globals['_OPENTOOLCALL']._serialized_start=3376
+  _globals['_OPENTOOLCALL']._serialized_end=3494
+  _globals['_MESSAGESERVICE']._serialized_start=3497
+  _globals['_MESSAGESERVICE']._serialized_end=4705
 # @@protoc_insertion_point(module_scope)

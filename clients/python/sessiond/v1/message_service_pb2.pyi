@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from sessiond.v1 import call_error_pb2 as _call_error_pb2
+from sessiond.v1 import guard_pb2 as _guard_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 from sessiond.v1 import sort_order_pb2 as _sort_order_pb2
@@ -34,22 +35,12 @@ class AppendMessagesRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
-    EXPECTED_NEXT_SEQ_FIELD_NUMBER: _builtins.int
-    WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     CREATE_SESSION_FIELD_NUMBER: _builtins.int
     SKIP_KNOWN_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
-    expected_next_seq: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless the first message would get this
-    seq. A replay is answered as such before this, a lease or the session's state is looked at (P4, P5).
-    """
-    writer_token: _builtins.str
-    """The token of the writer lease, if one is held. One that is no longer good is refused with
-    `ERROR_REASON_WRITER_LEASE_LOST`; none while another writer holds the lease with
-    `ERROR_REASON_WRITER_LEASE_HELD`.
-    """
     skip_known: _builtins.bool
     """Whether messages that are stored already are skipped when others of the call are new. Otherwise
     such a call is refused with `ERROR_REASON_PARTIAL_REPLAY`.
@@ -57,6 +48,12 @@ class AppendMessagesRequest(_message.Message):
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """The messages, 1–1000, at most 2 MiB encoded together."""
+
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to append; left out, under none. A replay is answered as such before this or the
+        session's state is looked at (P4, P5).
+        """
 
     @_builtins.property
     def create_session(self) -> _session_pb2.Session:
@@ -76,15 +73,14 @@ class AppendMessagesRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
-        expected_next_seq: _builtins.int = ...,
-        writer_token: _builtins.str = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
         create_session: _session_pb2.Session | None = ...,
         skip_known: _builtins.bool = ...,
         usage: _usage_pb2.UsageRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "guard", b"guard", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "expected_next_seq", b"expected_next_seq", "messages", b"messages", "session_id", b"session_id", "skip_known", b"skip_known", "usage", b"usage", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "guard", b"guard", "messages", b"messages", "session_id", b"session_id", "skip_known", b"skip_known", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -98,17 +94,19 @@ class AppendMessagesResponse(_message.Message):
 
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
-    NEXT_SEQ_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     SEQS_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
     """The seq of the first message of the call."""
     last_seq: _builtins.int
     """The seq of the last one."""
-    next_seq: _builtins.int
-    """The session's next seq after this append. In the answer to a replay, what it is now."""
     replayed: _builtins.bool
     """Whether all of the messages were stored before, and nothing was added."""
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session had come right after this append. In the answer to a replay, how far it is now."""
+
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The seq of each message in the order of the call, where they aren't `first_seq` to `last_seq`
@@ -120,13 +118,13 @@ class AppendMessagesResponse(_message.Message):
         *,
         first_seq: _builtins.int = ...,
         last_seq: _builtins.int = ...,
-        next_seq: _builtins.int = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
         replayed: _builtins.bool = ...,
         seqs: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_seq", b"first_seq", "last_seq", b"last_seq", "next_seq", b"next_seq", "replayed", b"replayed", "seqs", b"seqs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_seq", b"first_seq", "last_seq", b"last_seq", "replayed", b"replayed", "seqs", b"seqs", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -452,27 +450,29 @@ class UpdateMessagesRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
-    WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
-    writer_token: _builtins.str
-    """As in AppendMessagesRequest."""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageUpdate]:
         """The changes, 1–1000, each of another message, at most 2 MiB encoded together. A message is at most
         3 MiB after its change, and the messages are at most 32 MiB together.
         """
 
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         updates: _abc.Iterable[Global___MessageUpdate] | None = ...,
-        writer_token: _builtins.str = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "updates", b"updates", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "session_id", b"session_id", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,18 +517,28 @@ class UpdateMessagesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether all was as wanted before, and nothing was changed."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """The messages in the order of the updates, without `parts`, `extensions` and `metadata`."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come with this call."""
 
     def __init__(
         self,
         *,
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "replayed", b"replayed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -542,33 +552,33 @@ class RewindSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
-    EXPECTED_NEXT_SEQ_FIELD_NUMBER: _builtins.int
-    WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     after_seq: _builtins.int
-    """The last seq that stays; 0 hides everything."""
-    expected_next_seq: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless `next_seq` is this."""
-    writer_token: _builtins.str
-    """As in AppendMessagesRequest."""
+    """The last seq that stays; 0 hides everything. Required."""
     author: _builtins.str
     """Who rewinds, or why, for the record. At most 256 characters."""
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
-        after_seq: _builtins.int = ...,
-        expected_next_seq: _builtins.int = ...,
-        writer_token: _builtins.str = ...,
+        after_seq: _builtins.int | None = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
         author: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq", "guard", b"guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "author", b"author", "expected_next_seq", b"expected_next_seq", "session_id", b"session_id", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq", "after_seq", b"after_seq", "author", b"author", "guard", b"guard", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__after_seq: _TypeAlias = _typing.Literal["after_seq"]  # noqa: Y015
+    _WhichOneofArgType__after_seq: _TypeAlias = _typing.Literal["_after_seq", b"_after_seq"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_seq) -> _WhichOneofReturnType__after_seq | None: ...
 
 Global___RewindSessionRequest: _TypeAlias = RewindSessionRequest  # noqa: Y015
 
@@ -579,18 +589,28 @@ class RewindSessionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REWIND_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether it was there before, and nothing was changed."""
     @_builtins.property
     def rewind(self) -> _message_pb2.Rewind:
         """The rewind."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come with this call."""
 
     def __init__(
         self,
         *,
         rewind: _message_pb2.Rewind | None = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rewind", b"rewind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rewind", b"rewind", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rewind", b"rewind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replayed", b"replayed", "rewind", b"rewind", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -604,35 +624,101 @@ class RevertRewindRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REWIND_ID_FIELD_NUMBER: _builtins.int
-    EXPECTED_NEXT_SEQ_FIELD_NUMBER: _builtins.int
-    WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    NEWEST_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     rewind_id: _builtins.int
-    """The rewind's id; 0 is the newest that isn't reverted, which isn't safe to repeat."""
-    expected_next_seq: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless `next_seq` is this."""
-    writer_token: _builtins.str
-    """As in AppendMessagesRequest."""
+    """The one of this id."""
+    newest: _builtins.bool
+    """The newest that isn't reverted; must be true. Without a guard that isn't safe to repeat: the second
+    call reverts the next one.
+    """
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         rewind_id: _builtins.int = ...,
-        expected_next_seq: _builtins.int = ...,
-        writer_token: _builtins.str = ...,
+        newest: _builtins.bool = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "newest", b"newest", "rewind_id", b"rewind_id", "which", b"which"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_next_seq", b"expected_next_seq", "rewind_id", b"rewind_id", "session_id", b"session_id", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "newest", b"newest", "rewind_id", b"rewind_id", "session_id", b"session_id", "which", b"which"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["rewind_id", "newest"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
 
 Global___RevertRewindRequest: _TypeAlias = RevertRewindRequest  # noqa: Y015
 
 @_typing.final
 class RevertRewindResponse(_message.Message):
     """RevertRewindResponse holds the reverted rewind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REWIND_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether it was reverted before, and nothing was changed."""
+    @_builtins.property
+    def rewind(self) -> _message_pb2.Rewind:
+        """The rewind."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come with this call."""
+
+    def __init__(
+        self,
+        *,
+        rewind: _message_pb2.Rewind | None = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rewind", b"rewind", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replayed", b"replayed", "rewind", b"rewind", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertRewindResponse: _TypeAlias = RevertRewindResponse  # noqa: Y015
+
+@_typing.final
+class GetRewindRequest(_message.Message):
+    """GetRewindRequest names a rewind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REWIND_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    rewind_id: _builtins.int
+    """The rewind's id."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        rewind_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rewind_id", b"rewind_id", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRewindRequest: _TypeAlias = GetRewindRequest  # noqa: Y015
+
+@_typing.final
+class GetRewindResponse(_message.Message):
+    """GetRewindResponse holds the rewind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -652,7 +738,7 @@ class RevertRewindResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RevertRewindResponse: _TypeAlias = RevertRewindResponse  # noqa: Y015
+Global___GetRewindResponse: _TypeAlias = GetRewindResponse  # noqa: Y015
 
 @_typing.final
 class ListRewindsRequest(_message.Message):
@@ -719,28 +805,26 @@ class ClearMessagesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
-    EXPECTED_NEXT_SEQ_FIELD_NUMBER: _builtins.int
-    WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     DELETE_ATTACHMENTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
-    expected_next_seq: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless `next_seq` is this."""
-    writer_token: _builtins.str
-    """As in AppendMessagesRequest."""
     delete_attachments: _builtins.bool
     """Whether the session's attachments go with the messages. Otherwise they stay."""
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
-        expected_next_seq: _builtins.int = ...,
-        writer_token: _builtins.str = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
         delete_attachments: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_attachments", b"delete_attachments", "expected_next_seq", b"expected_next_seq", "session_id", b"session_id", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_attachments", b"delete_attachments", "guard", b"guard", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -753,24 +837,26 @@ class ClearMessagesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
-    NEXT_SEQ_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     ATTACHMENT_COUNT_FIELD_NUMBER: _builtins.int
     message_count: _builtins.int
     """How many messages were removed."""
-    next_seq: _builtins.int
-    """The seq that the next message will get."""
     attachment_count: _builtins.int
     """How many attachments were removed."""
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come with this call."""
+
     def __init__(
         self,
         *,
         message_count: _builtins.int = ...,
-        next_seq: _builtins.int = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
         attachment_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_count", b"attachment_count", "message_count", b"message_count", "next_seq", b"next_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_count", b"attachment_count", "message_count", b"message_count", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,9 +27,9 @@ if _version_not_supported:
 
 class MessageServiceStub(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     def __init__(self, channel):
@@ -73,6 +73,11 @@ class MessageServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.FromString,
                 _registered_method=True)
+        self.GetRewind = channel.unary_unary(
+                '/sessiond.v1.MessageService/GetRewind',
+                request_serializer=sessiond_dot_v1_dot_message__service__pb2.GetRewindRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_message__service__pb2.GetRewindResponse.FromString,
+                _registered_method=True)
         self.ListRewinds = channel.unary_unary(
                 '/sessiond.v1.MessageService/ListRewinds',
                 request_serializer=sessiond_dot_v1_dot_message__service__pb2.ListRewindsRequest.SerializeToString,
@@ -92,9 +97,9 @@ class MessageServiceStub(object):
 
 class MessageServiceServicer(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     def AppendMessages(self, request, context):
@@ -109,8 +114,8 @@ class MessageServiceServicer(object):
         """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
         AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
         order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-        append stops neither the stream nor the appends behind it: set `expected_next_seq` where they depend on
-        each other. Credentials are those of the stream.
+        append stops neither the stream nor the appends behind it: set a guard with `expected_next_seq` where they
+        depend on each other. Credentials are those of the stream.
 
         The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
         that another call holds count among these: a stream full of them waits until that call ends or the
@@ -147,7 +152,7 @@ class MessageServiceServicer(object):
     def UpdateMessages(self, request, context):
         """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
         change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`).
+        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,8 +161,8 @@ class MessageServiceServicer(object):
     def RewindSession(self, request, context):
         """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
         rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-        again what it was there. Rewinding again to the same seq when nothing came since returns the
-        rewind that is there.
+        again what it was there. Rewinding again to the same seq when nothing came since is a replay and
+        returns the rewind that is there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,7 +170,14 @@ class MessageServiceServicer(object):
 
     def RevertRewind(self, request, context):
         """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-        by its id, changes nothing.
+        by its id, is a replay and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRewind(self, request, context):
+        """GetRewind reads one rewind, reverted or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,6 +247,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.SerializeToString,
             ),
+            'GetRewind': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRewind,
+                    request_deserializer=sessiond_dot_v1_dot_message__service__pb2.GetRewindRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_message__service__pb2.GetRewindResponse.SerializeToString,
+            ),
             'ListRewinds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRewinds,
                     request_deserializer=sessiond_dot_v1_dot_message__service__pb2.ListRewindsRequest.FromString,
@@ -260,9 +277,9 @@ def add_MessageServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MessageService(object):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     @staticmethod
@@ -444,6 +461,33 @@ class MessageService(object):
             '/sessiond.v1.MessageService/RevertRewind',
             sessiond_dot_v1_dot_message__service__pb2.RevertRewindRequest.SerializeToString,
             sessiond_dot_v1_dot_message__service__pb2.RevertRewindResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRewind(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.MessageService/GetRewind',
+            sessiond_dot_v1_dot_message__service__pb2.GetRewindRequest.SerializeToString,
+            sessiond_dot_v1_dot_message__service__pb2.GetRewindResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,9 +28,9 @@ GRPC_VERSION: str
 
 class MessageServiceStub:
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     @_typing.overload
@@ -45,8 +45,8 @@ class MessageServiceStub:
     """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
     AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
     order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-    append stops neither the stream nor the appends behind it: set `expected_next_seq` where they depend on
-    each other. Credentials are those of the stream.
+    append stops neither the stream nor the appends behind it: set a guard with `expected_next_seq` where they
+    depend on each other. Credentials are those of the stream.
 
     The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
     that another call holds count among these: a stream full of them waits until that call ends or the
@@ -70,18 +70,20 @@ class MessageServiceStub:
     UpdateMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]
     """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
     change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`).
+    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
     rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-    again what it was there. Rewinding again to the same seq when nothing came since returns the
-    rewind that is there.
+    again what it was there. Rewinding again to the same seq when nothing came since is a replay and
+    returns the rewind that is there.
     """
     RevertRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RevertRewindRequest, _message_service_pb2.RevertRewindResponse]
     """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-    by its id, changes nothing.
+    by its id, is a replay and changes nothing.
     """
+    GetRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetRewindRequest, _message_service_pb2.GetRewindResponse]
+    """GetRewind reads one rewind, reverted or not."""
     ListRewinds: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]
     """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
     ClearMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]
@@ -99,9 +101,9 @@ class MessageServiceStub:
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -113,8 +115,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
     AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
     order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-    append stops neither the stream nor the appends behind it: set `expected_next_seq` where they depend on
-    each other. Credentials are those of the stream.
+    append stops neither the stream nor the appends behind it: set a guard with `expected_next_seq` where they
+    depend on each other. Credentials are those of the stream.
 
     The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
     that another call holds count among these: a stream full of them waits until that call ends or the
@@ -138,18 +140,20 @@ class MessageServiceAsyncStub(MessageServiceStub):
     UpdateMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]  # type: ignore[assignment]
     """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
     change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`).
+    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]  # type: ignore[assignment]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
     rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-    again what it was there. Rewinding again to the same seq when nothing came since returns the
-    rewind that is there.
+    again what it was there. Rewinding again to the same seq when nothing came since is a replay and
+    returns the rewind that is there.
     """
     RevertRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RevertRewindRequest, _message_service_pb2.RevertRewindResponse]  # type: ignore[assignment]
     """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-    by its id, changes nothing.
+    by its id, is a replay and changes nothing.
     """
+    GetRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetRewindRequest, _message_service_pb2.GetRewindResponse]  # type: ignore[assignment]
+    """GetRewind reads one rewind, reverted or not."""
     ListRewinds: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]  # type: ignore[assignment]
     """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
     ClearMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]  # type: ignore[assignment]
@@ -166,9 +170,9 @@ class MessageServiceAsyncStub(MessageServiceStub):
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one with `expected_next_seq`, refused if somebody else wrote in between; and one
-    with the token of a writer lease (WriterService.AcquireWriter). Until the lease ends, nobody else can
-    write.
+    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
+    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
+    lease ends, nobody else can write.
     """
 
     @_abc_1.abstractmethod
@@ -190,8 +194,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
         AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
         order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-        append stops neither the stream nor the appends behind it: set `expected_next_seq` where they depend on
-        each other. Credentials are those of the stream.
+        append stops neither the stream nor the appends behind it: set a guard with `expected_next_seq` where they
+        depend on each other. Credentials are those of the stream.
 
         The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
         that another call holds count among these: a stream full of them waits until that call ends or the
@@ -233,7 +237,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.UpdateMessagesResponse, _abc.Awaitable[_message_service_pb2.UpdateMessagesResponse]]:
         """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
         change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`).
+        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
         """
 
     @_abc_1.abstractmethod
@@ -244,8 +248,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.RewindSessionResponse, _abc.Awaitable[_message_service_pb2.RewindSessionResponse]]:
         """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
         rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-        again what it was there. Rewinding again to the same seq when nothing came since returns the
-        rewind that is there.
+        again what it was there. Rewinding again to the same seq when nothing came since is a replay and
+        returns the rewind that is there.
         """
 
     @_abc_1.abstractmethod
@@ -255,8 +259,16 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.RevertRewindResponse, _abc.Awaitable[_message_service_pb2.RevertRewindResponse]]:
         """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-        by its id, changes nothing.
+        by its id, is a replay and changes nothing.
         """
+
+    @_abc_1.abstractmethod
+    def GetRewind(
+        self,
+        request: _message_service_pb2.GetRewindRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.GetRewindResponse, _abc.Awaitable[_message_service_pb2.GetRewindResponse]]:
+        """GetRewind reads one rewind, reverted or not."""
 
     @_abc_1.abstractmethod
     def ListRewinds(

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from sessiond.v1 import guard_pb2 as _guard_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import reminder_pb2 as _reminder_pb2
 import builtins as _builtins
@@ -458,7 +459,7 @@ class CompleteReminderRequest(_message.Message):
     CLAIM_TOKEN_FIELD_NUMBER: _builtins.int
     APPEND_MESSAGE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    WRITER_TOKEN_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     reminder_id: _builtins.str
@@ -466,15 +467,17 @@ class CompleteReminderRequest(_message.Message):
     claim_token: _builtins.str
     """The claim's token."""
     append_message: _builtins.bool
-    """Whether to append the reminder's message to the session in the same transaction. A reminder without one
-    is refused then. What refuses an append refuses the completion: an ended session, a writer lease.
-    """
-    writer_token: _builtins.str
-    """As in AppendMessagesRequest, for the append."""
+    """The reminder's message. A reminder without one is refused then. False appends nothing."""
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """A message to append instead of the reminder's, which may be made when it is due; checked and completed
-        like that one.
+        """A message instead of the reminder's, which may be made when it is due; checked and completed like that
+        one.
+        """
+
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to complete it; left out, under none. Without an append a writer lease doesn't
+        bind the call.
         """
 
     def __init__(
@@ -485,13 +488,15 @@ class CompleteReminderRequest(_message.Message):
         claim_token: _builtins.str = ...,
         append_message: _builtins.bool = ...,
         message: _message_pb2.Message | None = ...,
-        writer_token: _builtins.str = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "append_message", b"append_message", "guard", b"guard", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_message", b"append_message", "claim_token", b"claim_token", "message", b"message", "reminder_id", b"reminder_id", "session_id", b"session_id", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append", b"append", "append_message", b"append_message", "claim_token", b"claim_token", "guard", b"guard", "message", b"message", "reminder_id", b"reminder_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_append: _TypeAlias = _typing.Literal["append_message", "message"]  # noqa: Y015
+    _WhichOneofArgType_append: _TypeAlias = _typing.Literal["append", b"append"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_append) -> _WhichOneofReturnType_append | None: ...
 
 Global___CompleteReminderRequest: _TypeAlias = CompleteReminderRequest  # noqa: Y015
 
@@ -504,6 +509,7 @@ class CompleteReminderResponse(_message.Message):
     REMINDER_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     MESSAGE_SEQ_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """Whether it was completed with this token before, and nothing was done."""
     message_seq: _builtins.int
@@ -512,16 +518,21 @@ class CompleteReminderResponse(_message.Message):
     def reminder(self) -> _reminder_pb2.Reminder:
         """The reminder."""
 
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come with this call."""
+
     def __init__(
         self,
         *,
         reminder: _reminder_pb2.Reminder | None = ...,
         replayed: _builtins.bool = ...,
         message_seq: _builtins.int = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reminder", b"reminder"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reminder", b"reminder", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_seq", b"message_seq", "reminder", b"reminder", "replayed", b"replayed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_seq", b"message_seq", "reminder", b"reminder", "replayed", b"replayed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

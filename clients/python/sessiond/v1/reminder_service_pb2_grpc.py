@@ -155,7 +155,7 @@ class ReminderServiceServicer(object):
     def CompleteReminder(self, request, context):
         """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
         token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
-        appended. Completing again with the same token changes nothing.
+        appended. Completing again with the same token is a replay and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -70,7 +70,7 @@ class ReminderServiceStub:
     CompleteReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.CompleteReminderRequest, _reminder_service_pb2.CompleteReminderResponse]
     """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
     token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
-    appended. Completing again with the same token changes nothing.
+    appended. Completing again with the same token is a replay and changes nothing.
     """
     ExtendReminderClaim: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.ExtendReminderClaimRequest, _reminder_service_pb2.ExtendReminderClaimResponse]
     """ExtendReminderClaim makes the lease of a claim last longer, or gives the claim up."""
@@ -117,7 +117,7 @@ class ReminderServiceAsyncStub(ReminderServiceStub):
     CompleteReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.CompleteReminderRequest, _reminder_service_pb2.CompleteReminderResponse]  # type: ignore[assignment]
     """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
     token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
-    appended. Completing again with the same token changes nothing.
+    appended. Completing again with the same token is a replay and changes nothing.
     """
     ExtendReminderClaim: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.ExtendReminderClaimRequest, _reminder_service_pb2.ExtendReminderClaimResponse]  # type: ignore[assignment]
     """ExtendReminderClaim makes the lease of a claim last longer, or gives the claim up."""
@@ -203,7 +203,7 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reminder_service_pb2.CompleteReminderResponse, _abc.Awaitable[_reminder_service_pb2.CompleteReminderResponse]]:
         """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
         token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
-        appended. Completing again with the same token changes nothing.
+        appended. Completing again with the same token is a replay and changes nothing.
         """
 
     @_abc_1.abstractmethod

@@ -33,7 +33,7 @@ class _PruneOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PruneOut
     PRUNE_OUTCOME_DELETED: _PruneOutcome.ValueType  # 1
     """It is deleted."""
     PRUNE_OUTCOME_WOULD_BE_DELETED: _PruneOutcome.ValueType  # 2
-    """It would be deleted, were it not a dry run."""
+    """It would be deleted, if the call had `force`, or the policy weren't a dry run."""
     PRUNE_OUTCOME_KEPT_IN_USE: _PruneOutcome.ValueType  # 3
     """It stays: it was changed or written to since it was found, or a writer holds a lease on it."""
     PRUNE_OUTCOME_KEPT_FOR_DESCENDANT: _PruneOutcome.ValueType  # 4
@@ -47,7 +47,7 @@ PRUNE_OUTCOME_UNSPECIFIED: PruneOutcome.ValueType  # 0
 PRUNE_OUTCOME_DELETED: PruneOutcome.ValueType  # 1
 """It is deleted."""
 PRUNE_OUTCOME_WOULD_BE_DELETED: PruneOutcome.ValueType  # 2
-"""It would be deleted, were it not a dry run."""
+"""It would be deleted, if the call had `force`, or the policy weren't a dry run."""
 PRUNE_OUTCOME_KEPT_IN_USE: PruneOutcome.ValueType  # 3
 """It stays: it was changed or written to since it was found, or a writer holds a lease on it."""
 PRUNE_OUTCOME_KEPT_FOR_DESCENDANT: PruneOutcome.ValueType  # 4
@@ -172,14 +172,16 @@ class RetentionPolicy(_message.Message):
     dry_run: _builtins.bool
     """Whether only to report what would go. Reports of such runs are of all that fits, each time."""
     etag: _builtins.str
-    """Changes with every change of the policy. Set by the server, like all times."""
+    """Changes with every change of the policy. In SetRetentionPolicy the one that it must still have; left out,
+    any or none.
+    """
     @_builtins.property
     def rule(self) -> Global___RetentionRule:
         """Which sessions may go. Required; at least one of its times must be longer than nothing."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When it was made. Set by the server, like all times."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:

@@ -26,12 +26,9 @@ class SetRetentionPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POLICY_FIELD_NUMBER: _builtins.int
-    ETAG_FIELD_NUMBER: _builtins.int
-    etag: _builtins.str
-    """If given, refuse with `ERROR_REASON_ETAG_MISMATCH` unless the policy has this etag."""
     @_builtins.property
     def policy(self) -> _retention_pb2.RetentionPolicy:
-        """The policy, as a whole. Fields set by the server are ignored. More than 100 policies are refused with
+        """The policy, as a whole. Its times are ignored. More than 100 policies are refused with
         `ERROR_REASON_TOO_MANY_RETENTION_POLICIES`.
         """
 
@@ -39,11 +36,10 @@ class SetRetentionPolicyRequest(_message.Message):
         self,
         *,
         policy: _retention_pb2.RetentionPolicy | None = ...,
-        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,7 +141,7 @@ class DeleteRetentionPolicyRequest(_message.Message):
     etag: _builtins.str
     """If given, refuse with `ERROR_REASON_ETAG_MISMATCH` unless the policy has this etag."""
     allow_missing: _builtins.bool
-    """Whether a policy that doesn't exist is as good as deleted, which makes retries safe."""
+    """Whether to answer, instead of to refuse, if there is no such policy, which makes retries safe."""
     def __init__(
         self,
         *,
@@ -163,16 +159,21 @@ Global___DeleteRetentionPolicyRequest: _TypeAlias = DeleteRetentionPolicyRequest
 
 @_typing.final
 class DeleteRetentionPolicyResponse(_message.Message):
-    """DeleteRetentionPolicyResponse says nothing more."""
+    """DeleteRetentionPolicyResponse says what became of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    DELETED_FIELD_NUMBER: _builtins.int
+    deleted: _builtins.bool
+    """Whether there was one."""
     def __init__(
         self,
+        *,
+        deleted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -243,11 +244,11 @@ class PruneSessionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RULE_FIELD_NUMBER: _builtins.int
-    DRY_RUN_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    dry_run: _builtins.bool
-    """Whether only to say what would go."""
+    force: _builtins.bool
+    """Whether to delete the sessions. Left out, the call only says what would go."""
     page_size: _builtins.int
     """How many sessions to delete at most, descendants not counted: 0 is 50, above 200 is 200, negative is
     refused.
@@ -264,13 +265,13 @@ class PruneSessionsRequest(_message.Message):
         self,
         *,
         rule: _retention_pb2.RetentionRule | None = ...,
-        dry_run: _builtins.bool = ...,
+        force: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "page_size", b"page_size", "page_token", b"page_token", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "page_size", b"page_size", "page_token", b"page_token", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,7 +295,7 @@ class PruneSessionsResponse(_message.Message):
     """How many messages these held."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_retention_pb2.PrunedSession]:
-        """The sessions that fitted the rule, the oldest first. In a dry run over several pages a sub-agent's
+        """The sessions that fitted the rule, the oldest first. Without `force` a sub-agent's
         session may be listed though its parent's is on an earlier page.
         """
 

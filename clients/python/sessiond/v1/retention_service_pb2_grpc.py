@@ -67,7 +67,8 @@ class RetentionServiceServicer(object):
     """
 
     def SetRetentionPolicy(self, request, context):
-        """SetRetentionPolicy makes a retention policy, or replaces the one of its id.
+        """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
+        is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,8 +96,8 @@ class RetentionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PruneSessions(self, request, context):
-        """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or
-        says which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call
+        """PruneSessions says which sessions fit a rule, the oldest first, and with `force` deletes them, each as
+        DeleteSession would. A session that is changed or written to meanwhile stays. NOTE cost: a call
         looks at 20,000 sessions and works for about 10 s at most; call it again with the token until there is
         none.
         """

@@ -34,7 +34,9 @@ class RetentionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RetentionServiceAsyncStub: ...
     SetRetentionPolicy: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.SetRetentionPolicyRequest, _retention_service_pb2.SetRetentionPolicyResponse]
-    """SetRetentionPolicy makes a retention policy, or replaces the one of its id."""
+    """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
+    is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
+    """
     ListRetentionPolicies: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionPoliciesRequest, _retention_service_pb2.ListRetentionPoliciesResponse]
     """ListRetentionPolicies lists the policies by id."""
     DeleteRetentionPolicy: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.DeleteRetentionPolicyRequest, _retention_service_pb2.DeleteRetentionPolicyResponse]
@@ -42,8 +44,8 @@ class RetentionServiceStub:
     ListRetentionReports: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionReportsRequest, _retention_service_pb2.ListRetentionReportsResponse]
     """ListRetentionReports lists what policies deleted, would have deleted or kept, the newest first."""
     PruneSessions: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.PruneSessionsRequest, _retention_service_pb2.PruneSessionsResponse]
-    """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or
-    says which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call
+    """PruneSessions says which sessions fit a rule, the oldest first, and with `force` deletes them, each as
+    DeleteSession would. A session that is changed or written to meanwhile stays. NOTE cost: a call
     looks at 20,000 sessions and works for about 10 s at most; call it again with the token until there is
     none.
     """
@@ -54,7 +56,9 @@ class RetentionServiceAsyncStub(RetentionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetRetentionPolicy: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.SetRetentionPolicyRequest, _retention_service_pb2.SetRetentionPolicyResponse]  # type: ignore[assignment]
-    """SetRetentionPolicy makes a retention policy, or replaces the one of its id."""
+    """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
+    is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
+    """
     ListRetentionPolicies: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionPoliciesRequest, _retention_service_pb2.ListRetentionPoliciesResponse]  # type: ignore[assignment]
     """ListRetentionPolicies lists the policies by id."""
     DeleteRetentionPolicy: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.DeleteRetentionPolicyRequest, _retention_service_pb2.DeleteRetentionPolicyResponse]  # type: ignore[assignment]
@@ -62,8 +66,8 @@ class RetentionServiceAsyncStub(RetentionServiceStub):
     ListRetentionReports: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionReportsRequest, _retention_service_pb2.ListRetentionReportsResponse]  # type: ignore[assignment]
     """ListRetentionReports lists what policies deleted, would have deleted or kept, the newest first."""
     PruneSessions: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.PruneSessionsRequest, _retention_service_pb2.PruneSessionsResponse]  # type: ignore[assignment]
-    """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or
-    says which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call
+    """PruneSessions says which sessions fit a rule, the oldest first, and with `force` deletes them, each as
+    DeleteSession would. A session that is changed or written to meanwhile stays. NOTE cost: a call
     looks at 20,000 sessions and works for about 10 s at most; call it again with the token until there is
     none.
     """
@@ -77,7 +81,9 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_service_pb2.SetRetentionPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.SetRetentionPolicyResponse, _abc.Awaitable[_retention_service_pb2.SetRetentionPolicyResponse]]:
-        """SetRetentionPolicy makes a retention policy, or replaces the one of its id."""
+        """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
+        is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
+        """
 
     @_abc_1.abstractmethod
     def ListRetentionPolicies(
@@ -109,8 +115,8 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_service_pb2.PruneSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.PruneSessionsResponse, _abc.Awaitable[_retention_service_pb2.PruneSessionsResponse]]:
-        """PruneSessions deletes the sessions that fit a rule, the oldest first, each as DeleteSession would, or
-        says which it would delete. A session that is changed or written to meanwhile stays. NOTE cost: a call
+        """PruneSessions says which sessions fit a rule, the oldest first, and with `force` deletes them, each as
+        DeleteSession would. A session that is changed or written to meanwhile stays. NOTE cost: a call
         looks at 20,000 sessions and works for about 10 s at most; call it again with the token until there is
         none.
         """

@@ -208,6 +208,7 @@ class Session(_message.Message):
     SPAWN_DEPTH_FIELD_NUMBER: _builtins.int
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
     CONTEXT_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
@@ -249,7 +250,9 @@ class Session(_message.Message):
     turn_index: _builtins.int
     """The agent's turn. Set by UpdateSession. Not negative."""
     etag: _builtins.str
-    """Changes with every update of the session's facts, not with appends; see UpdateSession."""
+    """Changes with every update of the session's facts, not with appends. In UpdateSession the one that they
+    must still have.
+    """
     incarnation: _builtins.str
     """The fields from here on are the server's: it ignores what a request holds in them, and whatever a
     newer client holds in 100–199.
@@ -270,6 +273,8 @@ class Session(_message.Message):
     """
     next_seq: _builtins.int
     """The seq that the next message will get."""
+    revision: _builtins.int
+    """Changes whenever what the model sees may have changed; see SessionVersion."""
     message_count: _builtins.int
     """How many messages the log holds, rewound ones and summaries included."""
     tool_call_count: _builtins.int
@@ -343,6 +348,7 @@ class Session(_message.Message):
         spawn_depth: _builtins.int = ...,
         first_seq: _builtins.int = ...,
         next_seq: _builtins.int = ...,
+        revision: _builtins.int = ...,
         message_count: _builtins.int = ...,
         tool_call_count: _builtins.int = ...,
         context_message_count: _builtins.int = ...,
@@ -356,7 +362,7 @@ class Session(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_activity_time", b"last_activity_time", "metadata", b"metadata", "parent", b"parent", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "offloaded_before_seq", b"offloaded_before_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "root_id", b"root_id", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "turn_index", b"turn_index", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "offloaded_before_seq", b"offloaded_before_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "revision", b"revision", "root_id", b"root_id", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "turn_index", b"turn_index", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

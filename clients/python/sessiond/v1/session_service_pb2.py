@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\"{\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12(\n\tif_exists\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.IfExists\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"O\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x04view\x18\x02 \x01(\x0e\x32\x18.sessiond.v1.SessionView\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"r\n\x15ResolveSessionRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0b\x65xact_title\x18\x03 \x01(\x08\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.SessionView\"?\n\x16ResolveSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"\xdf\x01\n\x13ListSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x0c\n\x04text\x18\x02 \x01(\t\x12+\n\x08order_by\x18\x03 \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.SessionView\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x12\n\nwith_total\x18\x07 \x01(\x08\"\x8e\x01\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.SessionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x1a\n\x12total_size_partial\x18\x04 \x01(\x08\"\x99\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x1b\n\x13title_only_if_unset\x18\x04 \x01(\x08\">\n\x15UpdateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"0\n\x10NextTitleRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\"\n\x11NextTitleResponse\x12\r\n\x05title\x18\x01 \x01(\t\"7\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"L\n\x12\x45ndSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\"*\n\x14ReopenSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\">\n\x15ReopenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"O\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"]\n\x15\x44\x65leteSessionResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x64\x65tached_count\x18\x03 \x01(\x03\"\x8b\x01\n\x12\x46orkSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61t_seq\x18\x02 \x01(\x03\x12\"\n\x04\x66ork\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x19\n\x11\x65xpected_next_seq\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"<\n\x13\x46orkSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session*O\n\x08IfExists\x12\x19\n\x15IF_EXISTS_UNSPECIFIED\x10\x00\x12\x12\n\x0eIF_EXISTS_FAIL\x10\x01\x12\x14\n\x10IF_EXISTS_RETURN\x10\x02*m\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSESSION_ORDER_LAST_ACTIVITY\x10\x01\x12\x1d\n\x19SESSION_ORDER_CREATE_TIME\x10\x02\x32\x92\x08\n\x0eSessionService\x12s\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\".sessiond.v1.CreateSessionResponse\"\x1b\xaa\xd4\x18\x17\x08\x03\x10\x02\x1a\nrequest_id\"\x05\x03\x04\x08\t\n\x12]\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x03\x12j\n\x0eResolveSession\x12\".sessiond.v1.ResolveSessionRequest\x1a#.sessiond.v1.ResolveSessionResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x07\x12\x66\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\"\x11\x90\x02\x01\xaa\xd4\x18\n\x08\x02\x10\x01\"\x04\x02\x03\x31\x32\x12h\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\".sessiond.v1.UpdateSessionResponse\"\x10\xaa\xd4\x18\x0c\x08\x03\x10\x03\"\x06\x03\x05\x08\x0c\n\x0b\x12W\n\tNextTitle\x12\x1d.sessiond.v1.NextTitleRequest\x1a\x1e.sessiond.v1.NextTitleResponse\"\x0b\x90\x02\x01\xaa\xd4\x18\x04\x08\x02\x10\x01\x12Z\n\nEndSession\x12\x1e.sessiond.v1.EndSessionRequest\x1a\x1f.sessiond.v1.EndSessionResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01\x03\x12\x63\n\rReopenSession\x12!.sessiond.v1.ReopenSessionRequest\x1a\".sessiond.v1.ReopenSessionResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01\x03\x12\x64\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\"\x0c\xaa\xd4\x18\x08\x08\x03\x10\x03\"\x02\x03\x0c\x12n\n\x0b\x46orkSession\x12\x1f.sessiond.v1.ForkSessionRequest\x1a .sessiond.v1.ForkSessionResponse\"\x1c\xaa\xd4\x18\x18\x08\x03\x10\x02\x1a\nrequest_id\"\x06\x03\x04\x08\n\r\x13\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/session_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\"{\n\x14\x43reateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12(\n\tif_exists\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.IfExists\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"O\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x04view\x18\x02 \x01(\x0e\x32\x18.sessiond.v1.SessionView\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"r\n\x15ResolveSessionRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0b\x65xact_title\x18\x03 \x01(\x08\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.SessionView\"?\n\x16ResolveSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"\xdf\x01\n\x13ListSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x0c\n\x04text\x18\x02 \x01(\t\x12+\n\x08order_by\x18\x03 \x01(\x0e\x32\x19.sessiond.v1.SessionOrder\x12&\n\x04view\x18\x04 \x01(\x0e\x32\x18.sessiond.v1.SessionView\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x12\n\nwith_total\x18\x07 \x01(\x08\"\x8e\x01\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.SessionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x1a\n\x12total_size_partial\x18\x04 \x01(\x08\"\x8b\x01\n\x14UpdateSessionRequest\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1b\n\x13title_only_if_unset\x18\x03 \x01(\x08\">\n\x15UpdateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\"0\n\x10NextTitleRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\"\n\x11NextTitleResponse\x12\r\n\x05title\x18\x01 \x01(\t\"_\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12&\n\x05guard\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"\x8c\x01\n\x12\x45ndSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\x12,\n\x07version\x18\x03 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x04 \x01(\x08\"R\n\x14ReopenSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x05guard\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"~\n\x15ReopenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"w\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12&\n\x05guard\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.WriteGuard\"\x9c\x01\n\x15\x44\x65leteSessionResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x64\x65tached_count\x18\x03 \x01(\x03\x12\x0f\n\x07\x64\x65leted\x18\x04 \x01(\x08\x12,\n\x07version\x18\x05 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"\x8b\x01\n\x12\x46orkSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61t_seq\x18\x02 \x01(\x03\x12\"\n\x04\x66ork\x18\x03 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x19\n\x11\x65xpected_next_seq\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"M\n\x13\x46orkSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08*O\n\x08IfExists\x12\x19\n\x15IF_EXISTS_UNSPECIFIED\x10\x00\x12\x12\n\x0eIF_EXISTS_FAIL\x10\x01\x12\x14\n\x10IF_EXISTS_RETURN\x10\x02*m\n\x0cSessionOrder\x12\x1d\n\x19SESSION_ORDER_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSESSION_ORDER_LAST_ACTIVITY\x10\x01\x12\x1d\n\x19SESSION_ORDER_CREATE_TIME\x10\x02\x32\x9b\x08\n\x0eSessionService\x12s\n\rCreateSession\x12!.sessiond.v1.CreateSessionRequest\x1a\".sessiond.v1.CreateSessionResponse\"\x1b\xaa\xd4\x18\x17\x08\x03\x10\x02\x1a\nrequest_id\"\x05\x03\x04\x08\t\n\x12]\n\nGetSession\x12\x1e.sessiond.v1.GetSessionRequest\x1a\x1f.sessiond.v1.GetSessionResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x03\x12j\n\x0eResolveSession\x12\".sessiond.v1.ResolveSessionRequest\x1a#.sessiond.v1.ResolveSessionResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x07\x12\x66\n\x0cListSessions\x12 .sessiond.v1.ListSessionsRequest\x1a!.sessiond.v1.ListSessionsResponse\"\x11\x90\x02\x01\xaa\xd4\x18\n\x08\x02\x10\x01\"\x04\x02\x03\x31\x32\x12h\n\rUpdateSession\x12!.sessiond.v1.UpdateSessionRequest\x1a\".sessiond.v1.UpdateSessionResponse\"\x10\xaa\xd4\x18\x0c\x08\x03\x10\x03\"\x06\x03\x05\x08\x0c\n\x0b\x12W\n\tNextTitle\x12\x1d.sessiond.v1.NextTitleRequest\x1a\x1e.sessiond.v1.NextTitleResponse\"\x0b\x90\x02\x01\xaa\xd4\x18\x04\x08\x02\x10\x01\x12]\n\nEndSession\x12\x1e.sessiond.v1.EndSessionRequest\x1a\x1f.sessiond.v1.EndSessionResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03\r<\x0e\x12\x66\n\rReopenSession\x12!.sessiond.v1.ReopenSessionRequest\x1a\".sessiond.v1.ReopenSessionResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03\r<\x0e\x12g\n\rDeleteSession\x12!.sessiond.v1.DeleteSessionRequest\x1a\".sessiond.v1.DeleteSessionResponse\"\x0f\xaa\xd4\x18\x0b\x08\x03\x10\x03\"\x05\x03\x0c\r<\x0e\x12n\n\x0b\x46orkSession\x12\x1f.sessiond.v1.ForkSessionRequest\x1a .sessiond.v1.ForkSessionResponse\"\x1c\xaa\xd4\x18\x18\x08\x03\x10\x02\x1a\nrequest_id\"\x06\x03\x04\x08\n\r\x13\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,57 +50,57 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['NextTitle']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['NextTitle']._serialized_options = b'\220\002\001\252\324\030\004\010\002\020\001'
   _globals['_SESSIONSERVICE'].methods_by_name['EndSession']._loaded_options = None
-  _globals['_SESSIONSERVICE'].methods_by_name['EndSession']._serialized_options = b'\252\324\030\007\010\003\020\003\"\001\003'
+  _globals['_SESSIONSERVICE'].methods_by_name['EndSession']._serialized_options = b'\252\324\030\n\010\003\020\003\"\004\003\r<\016'
   _globals['_SESSIONSERVICE'].methods_by_name['ReopenSession']._loaded_options = None
-  _globals['_SESSIONSERVICE'].methods_by_name['ReopenSession']._serialized_options = b'\252\324\030\007\010\003\020\003\"\001\003'
+  _globals['_SESSIONSERVICE'].methods_by_name['ReopenSession']._serialized_options = b'\252\324\030\n\010\003\020\003\"\004\003\r<\016'
   _globals['_SESSIONSERVICE'].methods_by_name['DeleteSession']._loaded_options = None
-  _globals['_SESSIONSERVICE'].methods_by_name['DeleteSession']._serialized_options = b'\252\324\030\010\010\003\020\003\"\002\003\014'
+  _globals['_SESSIONSERVICE'].methods_by_name['DeleteSession']._serialized_options = b'\252\324\030\013\010\003\020\003\"\005\003\014\r<\016'
   _globals['_SESSIONSERVICE'].methods_by_name['ForkSession']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['ForkSession']._serialized_options = b'\252\324\030\030\010\003\020\002\032\nrequest_id\"\006\003\004\010\n\r\023'
-  _globals['_IFEXISTS']._serialized_start=2001
-  _globals['_IFEXISTS']._serialized_end=2080
-  _globals['_SESSIONORDER']._serialized_start=2082
-  _globals['_SESSIONORDER']._serialized_end=2191
-  _globals['_CREATESESSIONREQUEST']._serialized_start=172
-  _globals['_CREATESESSIONREQUEST']._serialized_end=295
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=297
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=376
-  _globals['_GETSESSIONREQUEST']._serialized_start=378
-  _globals['_GETSESSIONREQUEST']._serialized_end=457
-  _globals['_GETSESSIONRESPONSE']._serialized_start=459
-  _globals['_GETSESSIONRESPONSE']._serialized_end=518
-  _globals['_RESOLVESESSIONREQUEST']._serialized_start=520
-  _globals['_RESOLVESESSIONREQUEST']._serialized_end=634
-  _globals['_RESOLVESESSIONRESPONSE']._serialized_start=636
-  _globals['_RESOLVESESSIONRESPONSE']._serialized_end=699
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=702
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=925
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=928
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1070
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=1073
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1226
-  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1228
-  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1290
-  _globals['_NEXTTITLEREQUEST']._serialized_start=1292
-  _globals['_NEXTTITLEREQUEST']._serialized_end=1340
-  _globals['_NEXTTITLERESPONSE']._serialized_start=1342
-  _globals['_NEXTTITLERESPONSE']._serialized_end=1376
-  _globals['_ENDSESSIONREQUEST']._serialized_start=1378
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1433
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1435
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1511
-  _globals['_REOPENSESSIONREQUEST']._serialized_start=1513
-  _globals['_REOPENSESSIONREQUEST']._serialized_end=1555
-  _globals['_REOPENSESSIONRESPONSE']._serialized_start=1557
-  _globals['_REOPENSESSIONRESPONSE']._serialized_end=1619
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1621
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1700
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1702
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1795
-  _globals['_FORKSESSIONREQUEST']._serialized_start=1798
-  _globals['_FORKSESSIONREQUEST']._serialized_end=1937
-  _globals['_FORKSESSIONRESPONSE']._serialized_start=1939
-  _globals['_FORKSESSIONRESPONSE']._serialized_end=1999
-  _globals['_SESSIONSERVICE']._serialized_start=2194
-  _globals['_SESSIONSERVICE']._serialized_end=3236
+  _globals['_IFEXISTS']._serialized_start=2342
+  _globals['_IFEXISTS']._serialized_end=2421
+  _globals['_SESSIONORDER']._serialized_start=2423
+  _globals['_SESSIONORDER']._serialized_end=2532
+  _globals['_CREATESESSIONREQUEST']._serialized_start=197
+  _globals['_CREATESESSIONREQUEST']._serialized_end=320
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=322
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=401
+  _globals['_GETSESSIONREQUEST']._serialized_start=403
+  _globals['_GETSESSIONREQUEST']._serialized_end=482
+  _globals['_GETSESSIONRESPONSE']._serialized_start=484
+  _globals['_GETSESSIONRESPONSE']._serialized_end=543
+  _globals['_RESOLVESESSIONREQUEST']._serialized_start=545
+  _globals['_RESOLVESESSIONREQUEST']._serialized_end=659
+  _globals['_RESOLVESESSIONRESPONSE']._serialized_start=661
+  _globals['_RESOLVESESSIONRESPONSE']._serialized_end=724
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=727
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=950
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=953
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1095
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=1098
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1237
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1239
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1301
+  _globals['_NEXTTITLEREQUEST']._serialized_start=1303
+  _globals['_NEXTTITLEREQUEST']._serialized_end=1351
+  _globals['_NEXTTITLERESPONSE']._serialized_start=1353
+  _globals['_NEXTTITLERESPONSE']._serialized_end=1387
+  _globals['_ENDSESSIONREQUEST']._serialized_start=1389
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1484
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1487
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1627
+  _globals['_REOPENSESSIONREQUEST']._serialized_start=1629
+  _globals['_REOPENSESSIONREQUEST']._serialized_end=1711
+  _globals['_REOPENSESSIONRESPONSE']._serialized_start=1713
+  _globals['_REOPENSESSIONRESPONSE']._serialized_end=1839
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1841
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1960
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1963
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=2119
+  _globals['_FORKSESSIONREQUEST']._serialized_start=2122
+  _globals['_FORKSESSIONREQUEST']._serialized_end=2261
+  _globals['_FORKSESSIONRESPONSE']._serialized_start=2263
+  _globals['_FORKSESSIONRESPONSE']._serialized_end=2340
+  _globals['_SESSIONSERVICE']._serialized_start=2535
+  _globals['_SESSIONSERVICE']._serialized_end=3586
 # @@protoc_insertion_point(module_scope)

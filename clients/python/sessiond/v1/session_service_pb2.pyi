@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import guard_pb2 as _guard_pb2
 from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
@@ -354,15 +355,14 @@ class UpdateSessionRequest(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
-    ETAG_FIELD_NUMBER: _builtins.int
     TITLE_ONLY_IF_UNSET_FIELD_NUMBER: _builtins.int
-    etag: _builtins.str
-    """If given, refuse with `ERROR_REASON_ETAG_MISMATCH` unless the session still has this etag."""
     title_only_if_unset: _builtins.bool
     """Set the title only if there is none; else refuse with `ERROR_REASON_TITLE_ALREADY_SET`."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session's id and the new values of the fields that the mask names."""
+        """The session's id and the new values of the fields that the mask names. With an `etag` it is refused with
+        `ERROR_REASON_ETAG_MISMATCH` unless the session still has that.
+        """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
@@ -376,12 +376,11 @@ class UpdateSessionRequest(_message.Message):
         *,
         session: _session_pb2.Session | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
-        etag: _builtins.str = ...,
         title_only_if_unset: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "session", b"session", "title_only_if_unset", b"title_only_if_unset", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "title_only_if_unset", b"title_only_if_unset", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,19 +466,25 @@ class EndSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     reason: _builtins.str
     """Why. At most 256 characters."""
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -493,21 +498,31 @@ class EndSessionResponse(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.bool
     """Whether it was ephemeral and is deleted now."""
+    replayed: _builtins.bool
+    """Whether it had ended before, and nothing was changed."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session as it stands, in the basic view, or as it was when it was deleted."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session had come."""
 
     def __init__(
         self,
         *,
         session: _session_pb2.Session | None = ...,
         deleted: _builtins.bool = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "replayed", b"replayed", "session", b"session", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -520,16 +535,22 @@ class ReopenSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -542,18 +563,28 @@ class ReopenSessionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether it was active before, and nothing was changed."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session, in the basic view."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come."""
 
     def __init__(
         self,
         *,
         session: _session_pb2.Session | None = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replayed", b"replayed", "session", b"session", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -568,22 +599,28 @@ class DeleteSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     etag: _builtins.str
     """If given, refuse with `ERROR_REASON_ETAG_MISMATCH` unless the session still has this etag."""
     allow_missing: _builtins.bool
-    """Whether a session that doesn't exist is as good as deleted, which makes retries safe."""
+    """Whether to answer, instead of to refuse, if there is no such session, which makes retries safe."""
+    @_builtins.property
+    def guard(self) -> _guard_pb2.WriteGuard:
+        """Under which conditions to write; left out, under none."""
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         etag: _builtins.str = ...,
         allow_missing: _builtins.bool = ...,
+        guard: _guard_pb2.WriteGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "guard", b"guard", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -598,22 +635,32 @@ class DeleteSessionResponse(_message.Message):
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     DETACHED_COUNT_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
     """How many sessions are deleted, descendants included."""
     message_count: _builtins.int
     """How many messages these held."""
     detached_count: _builtins.int
     """How many children lost their parent and stay."""
+    deleted: _builtins.bool
+    """Whether there was one."""
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session had come; absent if there was none."""
+
     def __init__(
         self,
         *,
         session_count: _builtins.int = ...,
         message_count: _builtins.int = ...,
         detached_count: _builtins.int = ...,
+        deleted: _builtins.bool = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detached_count", b"detached_count", "message_count", b"message_count", "session_count", b"session_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "detached_count", b"detached_count", "message_count", b"message_count", "session_count", b"session_count", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -674,6 +721,9 @@ class ForkSessionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    created: _builtins.bool
+    """Whether this call made it."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session, in the basic view."""
@@ -682,10 +732,11 @@ class ForkSessionResponse(_message.Message):
         self,
         *,
         session: _session_pb2.Session | None = ...,
+        created: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

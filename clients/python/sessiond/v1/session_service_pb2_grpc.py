@@ -144,8 +144,9 @@ class SessionServiceServicer(object):
 
     def EndSession(self, request, context):
         """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
-        them, until it is reopened. The first end wins; ending it again changes nothing. An ephemeral
-        sub-agent's session is deleted as it ends.
+        them, until it is reopened. The first end wins; ending it again is a replay and changes nothing. An
+        ephemeral sub-agent's session is deleted as it ends. It needs no writer lease, but a token that is
+        given must be good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +154,7 @@ class SessionServiceServicer(object):
 
     def ReopenSession(self, request, context):
         """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
-        changes nothing.
+        is a replay and changes nothing. It needs no writer lease, but a token that is given must be good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,7 +163,8 @@ class SessionServiceServicer(object):
     def DeleteSession(self, request, context):
         """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
         linked descendants go with it, detached children stay and have no parent then. Forks and
-        continuations stay too, whatever their lifecycle.
+        continuations stay too, whatever their lifecycle. It needs no writer lease, but a token that is given
+        must be good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

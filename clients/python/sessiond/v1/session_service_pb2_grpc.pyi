@@ -59,17 +59,19 @@ class SessionServiceStub:
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]
     """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
-    them, until it is reopened. The first end wins; ending it again changes nothing. An ephemeral
-    sub-agent's session is deleted as it ends.
+    them, until it is reopened. The first end wins; ending it again is a replay and changes nothing. An
+    ephemeral sub-agent's session is deleted as it ends. It needs no writer lease, but a token that is
+    given must be good.
     """
     ReopenSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ReopenSessionRequest, _session_service_pb2.ReopenSessionResponse]
     """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
-    changes nothing.
+    is a replay and changes nothing. It needs no writer lease, but a token that is given must be good.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
     """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
     linked descendants go with it, detached children stay and have no parent then. Forks and
-    continuations stay too, whatever their lifecycle.
+    continuations stay too, whatever their lifecycle. It needs no writer lease, but a token that is given
+    must be good.
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]
     """ForkSession makes a session that has the same history up to a seq: the same messages with the
@@ -109,17 +111,19 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]  # type: ignore[assignment]
     """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
-    them, until it is reopened. The first end wins; ending it again changes nothing. An ephemeral
-    sub-agent's session is deleted as it ends.
+    them, until it is reopened. The first end wins; ending it again is a replay and changes nothing. An
+    ephemeral sub-agent's session is deleted as it ends. It needs no writer lease, but a token that is
+    given must be good.
     """
     ReopenSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ReopenSessionRequest, _session_service_pb2.ReopenSessionResponse]  # type: ignore[assignment]
     """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
-    changes nothing.
+    is a replay and changes nothing. It needs no writer lease, but a token that is given must be good.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
     linked descendants go with it, detached children stay and have no parent then. Forks and
-    continuations stay too, whatever their lifecycle.
+    continuations stay too, whatever their lifecycle. It needs no writer lease, but a token that is given
+    must be good.
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
     """ForkSession makes a session that has the same history up to a seq: the same messages with the
@@ -198,8 +202,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.EndSessionResponse, _abc.Awaitable[_session_service_pb2.EndSessionResponse]]:
         """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
-        them, until it is reopened. The first end wins; ending it again changes nothing. An ephemeral
-        sub-agent's session is deleted as it ends.
+        them, until it is reopened. The first end wins; ending it again is a replay and changes nothing. An
+        ephemeral sub-agent's session is deleted as it ends. It needs no writer lease, but a token that is
+        given must be good.
         """
 
     @_abc_1.abstractmethod
@@ -209,7 +214,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ReopenSessionResponse, _abc.Awaitable[_session_service_pb2.ReopenSessionResponse]]:
         """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
-        changes nothing.
+        is a replay and changes nothing. It needs no writer lease, but a token that is given must be good.
         """
 
     @_abc_1.abstractmethod
@@ -220,7 +225,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
         """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
         linked descendants go with it, detached children stay and have no parent then. Forks and
-        continuations stay too, whatever their lifecycle.
+        continuations stay too, whatever their lifecycle. It needs no writer lease, but a token that is given
+        must be good.
         """
 
     @_abc_1.abstractmethod

@@ -30,6 +30,7 @@ class Offload(_message.Message):
     MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     STORED_BYTES_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Its id in the session: a number that grows."""
@@ -44,9 +45,11 @@ class Offload(_message.Message):
     stored_bytes: _builtins.int
     """How many bytes they take offloaded."""
     author: _builtins.str
-    """Who did it; `policy` if the service itself did, empty if it did for a rewind, for the revert of one,
-    or for an import of these.
+    """Who did it, in the caller's words; `policy` if the service itself did, empty if it did for a rewind, for
+    the revert of one, or for an import of these.
     """
+    actor: _builtins.str
+    """Who called: the id of the API key; empty if the server wants none, or did it by itself. Set by the server."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -61,11 +64,12 @@ class Offload(_message.Message):
         message_bytes: _builtins.int = ...,
         stored_bytes: _builtins.int = ...,
         author: _builtins.str = ...,
+        actor: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time", b"create_time", "from_seq", b"from_seq", "id", b"id", "message_bytes", b"message_bytes", "restored", b"restored", "stored_bytes", b"stored_bytes", "to_seq", b"to_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "author", b"author", "create_time", b"create_time", "from_seq", b"from_seq", "id", b"id", "message_bytes", b"message_bytes", "restored", b"restored", "stored_bytes", b"stored_bytes", "to_seq", b"to_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import storage_pb2 as sessiond_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/storage_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/storage.proto\"n\n\x16OffloadMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\nbefore_seq\x18\x02 \x01(\x03\x12\x1c\n\x14keep_recent_messages\x18\x03 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\"\\\n\x17OffloadMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"N\n\x16RestoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\"\\\n\x17RestoreMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"P\n\x13ListOffloadsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListOffloadsResponse\x12&\n\x08offloads\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Offload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x16ReindexSessionsRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"0\n\x17ReindexSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x32\xc4\x03\n\x0eStorageService\x12n\n\x0fOffloadMessages\x12#.sessiond.v1.OffloadMessagesRequest\x1a$.sessiond.v1.OffloadMessagesResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x0f\x13\x12m\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x13\x12\x64\n\x0cListOffloads\x12 .sessiond.v1.ListOffloadsRequest\x1a!.sessiond.v1.ListOffloadsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12m\n\x0fReindexSessions\x12#.sessiond.v1.ReindexSessionsRequest\x1a$.sessiond.v1.ReindexSessionsResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x04\x10\x01\"\x02\x03\x31\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/storage_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/storage.proto\"\x88\x01\n\x16OffloadMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\nbefore_seq\x18\x02 \x01(\x03H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\tB\x07\n\x05which\"\\\n\x17OffloadMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"h\n\x16RestoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\x08\x66rom_seq\x18\x02 \x01(\x03H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\tB\x07\n\x05which\"\\\n\x17RestoreMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"P\n\x13ListOffloadsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListOffloadsResponse\x12&\n\x08offloads\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Offload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x16ReindexSessionsRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"0\n\x17ReindexSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x32\xc4\x03\n\x0eStorageService\x12n\n\x0fOffloadMessages\x12#.sessiond.v1.OffloadMessagesRequest\x1a$.sessiond.v1.OffloadMessagesResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x0f\x13\x12m\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x13\x12\x64\n\x0cListOffloads\x12 .sessiond.v1.ListOffloadsRequest\x1a!.sessiond.v1.ListOffloadsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12m\n\x0fReindexSessions\x12#.sessiond.v1.ReindexSessionsRequest\x1a$.sessiond.v1.ReindexSessionsResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x04\x10\x01\"\x02\x03\x31\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,22 +42,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STORAGESERVICE'].methods_by_name['ListOffloads']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
   _globals['_STORAGESERVICE'].methods_by_name['ReindexSessions']._loaded_options = None
   _globals['_STORAGESERVICE'].methods_by_name['ReindexSessions']._serialized_options = b'\220\002\002\252\324\030\010\010\004\020\001\"\002\0031'
-  _globals['_OFFLOADMESSAGESREQUEST']._serialized_start=104
-  _globals['_OFFLOADMESSAGESREQUEST']._serialized_end=214
-  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_start=216
-  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_end=308
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=310
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=388
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=390
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=482
-  _globals['_LISTOFFLOADSREQUEST']._serialized_start=484
-  _globals['_LISTOFFLOADSREQUEST']._serialized_end=564
-  _globals['_LISTOFFLOADSRESPONSE']._serialized_start=566
-  _globals['_LISTOFFLOADSRESPONSE']._serialized_end=653
-  _globals['_REINDEXSESSIONSREQUEST']._serialized_start=655
-  _globals['_REINDEXSESSIONSREQUEST']._serialized_end=713
-  _globals['_REINDEXSESSIONSRESPONSE']._serialized_start=715
-  _globals['_REINDEXSESSIONSRESPONSE']._serialized_end=763
-  _globals['_STORAGESERVICE']._serialized_start=766
-  _globals['_STORAGESERVICE']._serialized_end=1218
+  _globals['_OFFLOADMESSAGESREQUEST']._serialized_start=105
+  _globals['_OFFLOADMESSAGESREQUEST']._serialized_end=241
+  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_start=243
+  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_end=335
+  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=337
+  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=441
+  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=443
+  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=535
+  _globals['_LISTOFFLOADSREQUEST']._serialized_start=537
+  _globals['_LISTOFFLOADSREQUEST']._serialized_end=617
+  _globals['_LISTOFFLOADSRESPONSE']._serialized_start=619
+  _globals['_LISTOFFLOADSRESPONSE']._serialized_end=706
+  _globals['_REINDEXSESSIONSREQUEST']._serialized_start=708
+  _globals['_REINDEXSESSIONSREQUEST']._serialized_end=766
+  _globals['_REINDEXSESSIONSRESPONSE']._serialized_start=768
+  _globals['_REINDEXSESSIONSRESPONSE']._serialized_end=816
+  _globals['_STORAGESERVICE']._serialized_start=819
+  _globals['_STORAGESERVICE']._serialized_end=1271
 # @@protoc_insertion_point(module_scope)

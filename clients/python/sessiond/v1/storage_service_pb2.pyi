@@ -27,12 +27,15 @@ class OffloadMessagesRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     BEFORE_SEQ_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
     KEEP_RECENT_MESSAGES_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     before_seq: _builtins.int
-    """Messages before this seq are offloaded; 0 is all. One beyond the end is the end."""
+    """Those before this seq. One beyond the end is the end."""
+    all: _builtins.bool
+    """All; must be true."""
     keep_recent_messages: _builtins.int
     """How many of the newest messages stay as they are in any case. Not negative."""
     author: _builtins.str
@@ -42,14 +45,17 @@ class OffloadMessagesRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         before_seq: _builtins.int = ...,
+        all: _builtins.bool = ...,
         keep_recent_messages: _builtins.int = ...,
         author: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "before_seq", b"before_seq", "which", b"which"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "before_seq", b"before_seq", "keep_recent_messages", b"keep_recent_messages", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "author", b"author", "before_seq", b"before_seq", "keep_recent_messages", b"keep_recent_messages", "session_id", b"session_id", "which", b"which"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["before_seq", "all"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
 
 Global___OffloadMessagesRequest: _TypeAlias = OffloadMessagesRequest  # noqa: Y015
 
@@ -93,13 +99,16 @@ class RestoreMessagesRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     FROM_SEQ_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     from_seq: _builtins.int
-    """Messages from this seq on are restored, and those before them that are in one segment with them, or that
-    a tool call and its result bind to them; 0 is all.
+    """Those from this seq on, and those before them that are in one segment with them, or that a tool call and
+    its result bind to them.
     """
+    all: _builtins.bool
+    """All; must be true."""
     author: _builtins.str
     """Who does it, for the record: at most 256 characters."""
     def __init__(
@@ -107,13 +116,16 @@ class RestoreMessagesRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         from_seq: _builtins.int = ...,
+        all: _builtins.bool = ...,
         author: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "from_seq", b"from_seq", "which", b"which"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "from_seq", b"from_seq", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "author", b"author", "from_seq", b"from_seq", "session_id", b"session_id", "which", b"which"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["from_seq", "all"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
 
 Global___RestoreMessagesRequest: _TypeAlias = RestoreMessagesRequest  # noqa: Y015
 

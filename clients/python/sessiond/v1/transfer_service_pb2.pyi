@@ -924,6 +924,7 @@ class TransferEnd(_message.Message):
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
     NEXT_CHANGE_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     message_count: _builtins.int
     """How many messages came; refused if it were others."""
     next_seq: _builtins.int
@@ -934,6 +935,10 @@ class TransferEnd(_message.Message):
     """In exports: the session was deleted or cleared while it was read: forget its records. Refused in
     imports.
     """
+    revision: _builtins.int
+    """The session's revision, which it has again when all is imported; not below `next_seq`. Left out, 1 for each
+    message and for each other record that changes what the model sees.
+    """
     def __init__(
         self,
         *,
@@ -941,10 +946,11 @@ class TransferEnd(_message.Message):
         next_seq: _builtins.int = ...,
         next_change: _builtins.int = ...,
         gone: _builtins.bool = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gone", b"gone", "message_count", b"message_count", "next_change", b"next_change", "next_seq", b"next_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gone", b"gone", "message_count", b"message_count", "next_change", b"next_change", "next_seq", b"next_seq", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/writer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"h\n\x14\x41\x63quireWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\"l\n\x12RenewWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x14ReleaseWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\"\x17\n\x15ReleaseWriterResponse2\xc7\x02\n\rWriterService\x12i\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\"\x11\x90\x02\x02\xaa\xd4\x18\n\x08\x03\x10\x01\"\x04\x03\x05\x06\x0f\x12\x63\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\"\x11\x90\x02\x02\xaa\xd4\x18\n\x08\x03\x10\x01\"\x04\x03\x05\x06\x0e\x12\x66\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/writer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/options.proto\"h\n\x14\x41\x63quireWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9b\x01\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"l\n\x12RenewWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x14ReleaseWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\"\x17\n\x15ReleaseWriterResponse2\xc7\x02\n\rWriterService\x12i\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\"\x11\x90\x02\x02\xaa\xd4\x18\n\x08\x03\x10\x01\"\x04\x03\x05\x06\x0f\x12\x63\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\"\x11\x90\x02\x02\xaa\xd4\x18\n\x08\x03\x10\x01\"\x04\x03\x05\x06\x0e\x12\x66\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,18 +42,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WRITERSERVICE'].methods_by_name['RenewWriter']._serialized_options = b'\220\002\002\252\324\030\n\010\003\020\001\"\004\003\005\006\016'
   _globals['_WRITERSERVICE'].methods_by_name['ReleaseWriter']._loaded_options = None
   _globals['_WRITERSERVICE'].methods_by_name['ReleaseWriter']._serialized_options = b'\220\002\002\252\324\030\007\010\003\020\001\"\001\003'
-  _globals['_ACQUIREWRITERREQUEST']._serialized_start=141
-  _globals['_ACQUIREWRITERREQUEST']._serialized_end=245
-  _globals['_ACQUIREWRITERRESPONSE']._serialized_start=247
-  _globals['_ACQUIREWRITERRESPONSE']._serialized_end=374
-  _globals['_RENEWWRITERREQUEST']._serialized_start=376
-  _globals['_RENEWWRITERREQUEST']._serialized_end=484
-  _globals['_RENEWWRITERRESPONSE']._serialized_start=486
-  _globals['_RENEWWRITERRESPONSE']._serialized_end=556
-  _globals['_RELEASEWRITERREQUEST']._serialized_start=558
-  _globals['_RELEASEWRITERREQUEST']._serialized_end=622
-  _globals['_RELEASEWRITERRESPONSE']._serialized_start=624
-  _globals['_RELEASEWRITERRESPONSE']._serialized_end=647
-  _globals['_WRITERSERVICE']._serialized_start=650
-  _globals['_WRITERSERVICE']._serialized_end=977
+  _globals['_ACQUIREWRITERREQUEST']._serialized_start=166
+  _globals['_ACQUIREWRITERREQUEST']._serialized_end=270
+  _globals['_ACQUIREWRITERRESPONSE']._serialized_start=273
+  _globals['_ACQUIREWRITERRESPONSE']._serialized_end=428
+  _globals['_RENEWWRITERREQUEST']._serialized_start=430
+  _globals['_RENEWWRITERREQUEST']._serialized_end=538
+  _globals['_RENEWWRITERRESPONSE']._serialized_start=540
+  _globals['_RENEWWRITERRESPONSE']._serialized_end=610
+  _globals['_RELEASEWRITERREQUEST']._serialized_start=612
+  _globals['_RELEASEWRITERREQUEST']._serialized_end=676
+  _globals['_RELEASEWRITERRESPONSE']._serialized_start=678
+  _globals['_RELEASEWRITERRESPONSE']._serialized_end=701
+  _globals['_WRITERSERVICE']._serialized_start=704
+  _globals['_WRITERSERVICE']._serialized_end=1031
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from sessiond.v1 import guard_pb2 as _guard_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -59,16 +60,18 @@ class AcquireWriterResponse(_message.Message):
     WRITER_TOKEN_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
-    NEXT_SEQ_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     writer_token: _builtins.str
     """The token to write with. A capability: whoever has it can write."""
     epoch: _builtins.int
     """The fencing number: grows with every acquisition in the session."""
-    next_seq: _builtins.int
-    """The session's next seq: what the new writer must have read up to."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the lease ends, by the database's clock."""
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come: what the new writer must have read up to."""
 
     def __init__(
         self,
@@ -76,11 +79,11 @@ class AcquireWriterResponse(_message.Message):
         writer_token: _builtins.str = ...,
         epoch: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
-        next_seq: _builtins.int = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "expire_time", b"expire_time", "next_seq", b"next_seq", "writer_token", b"writer_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "expire_time", b"expire_time", "version", b"version", "writer_token", b"writer_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,7 @@ CREATE TABLE session (
     spawn_depth integer NOT NULL,
     lifecycle smallint NOT NULL,
     turn_index integer NOT NULL,
-    revision bigint NOT NULL,
+    fact_changes bigint NOT NULL,
     create_request_id text COLLATE "C" NOT NULL,
     create_time timestamptz NOT NULL,
     update_time timestamptz NOT NULL,
@@ -154,7 +154,9 @@ CREATE TABLE session_title (
 CREATE INDEX session_title_series_idx ON session_title (tenant, series, number DESC);
 
 -- What appends change, apart from all that they don't. Every message before `offloaded_before_seq` is in a
--- segment, every other one in `message`; nothing is offloaded if it isn't above the first seq. No index on it
+-- segment, every other one in `message`; nothing is offloaded if it isn't above the first seq. A session's
+-- revision is `next_seq + context_changes`, the latter of which counts what changed the context without an
+-- append: an append raises the revision at no cost. No index on it
 -- but the key: its updates stay in their page (HOT).
 CREATE TABLE session_head (
     bucket smallint NOT NULL,
@@ -167,6 +169,7 @@ CREATE TABLE session_head (
     tool_call_count bigint NOT NULL,
     context_message_count bigint NOT NULL,
     context_token_count bigint NOT NULL,
+    context_changes bigint NOT NULL DEFAULT 0,
     activity_time timestamptz NOT NULL,
     listed_time timestamptz NOT NULL,
     writer_epoch bigint NOT NULL,

@@ -85,6 +85,7 @@ CREATE TABLE compaction (
     tokens_before bigint NOT NULL,
     tokens_after bigint NOT NULL,
     author text COLLATE "C" NOT NULL,
+    actor text COLLATE "C" NOT NULL,
     model text COLLATE "C" NOT NULL,
     turn_index integer NOT NULL,
     create_time timestamptz NOT NULL,
@@ -93,6 +94,7 @@ CREATE TABLE compaction (
     CONSTRAINT compaction_pkey PRIMARY KEY (bucket, session_key, summary_seq),
     CONSTRAINT compaction_range CHECK (from_seq <= to_seq AND to_seq < summary_seq),
     CONSTRAINT compaction_author_length CHECK (char_length(author) <= 256),
+    CONSTRAINT compaction_actor_length CHECK (char_length(actor) <= 256),
     CONSTRAINT compaction_model_length CHECK (char_length(model) <= 256)
 );
 
@@ -105,12 +107,14 @@ CREATE TABLE rewind (
     to_seq bigint NOT NULL,
     effective_seq bigint NOT NULL,
     author text COLLATE "C" NOT NULL,
+    actor text COLLATE "C" NOT NULL,
     create_time timestamptz NOT NULL,
     revert_time timestamptz,
     revert_effective_seq bigint,
     CONSTRAINT rewind_pkey PRIMARY KEY (bucket, session_key, rewind_id),
     CONSTRAINT rewind_range CHECK (after_seq < to_seq),
-    CONSTRAINT rewind_author_length CHECK (char_length(author) <= 256)
+    CONSTRAINT rewind_author_length CHECK (char_length(author) <= 256),
+    CONSTRAINT rewind_actor_length CHECK (char_length(actor) <= 256)
 );
 
 -- What compactions (kind 1) and rewinds (kind 2) hide now, derived from the two tables above so that
@@ -205,8 +209,10 @@ CREATE TABLE message_offload (
     message_bytes bigint NOT NULL,
     stored_bytes bigint NOT NULL,
     author text COLLATE "C" NOT NULL,
+    actor text COLLATE "C" NOT NULL,
     create_time timestamptz NOT NULL,
     CONSTRAINT message_offload_pkey PRIMARY KEY (bucket, session_key, offload_id),
     CONSTRAINT message_offload_range CHECK (from_seq <= to_seq),
-    CONSTRAINT message_offload_author_length CHECK (char_length(author) <= 256)
+    CONSTRAINT message_offload_author_length CHECK (char_length(author) <= 256),
+    CONSTRAINT message_offload_actor_length CHECK (char_length(actor) <= 256)
 );

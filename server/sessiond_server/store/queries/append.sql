@@ -1,5 +1,6 @@
 -- name: append_messages
--- The heart: one statement stores the calls that are allowed, and returns the first seq of each. Heads
+-- The heart: one statement stores the calls that are allowed, and returns how far the session of each had come
+-- before all of them. $3 is 0, the seq that a call expects, or the negative of a revision. Heads
 -- are locked in key order before anything is decided, since two batches would deadlock otherwise, and
 -- conditions are tested against the locked rows. A client id that the session has already violates its
 -- key: nothing is looked up for messages that are new, as nearly all are. What is left out or violates
@@ -8,9 +9,9 @@
 -- one may be there, and where the border has moved since this statement began, since it sees the segments of
 -- then. A variant leaves out all calls to sessions with offloaded messages, and so costs less to begin.
 WITH call AS MATERIALIZED (
-    SELECT bucket, session_key, expected_seq, writer_token, owner, call_no
+    SELECT bucket, session_key, expected, writer_token, owner, call_no
     FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[])
-        WITH ORDINALITY AS c (bucket, session_key, expected_seq, writer_token, owner, call_no)
+        WITH ORDINALITY AS c (bucket, session_key, expected, writer_token, owner, call_no)
 ),
 head AS MATERIALIZED (
     SELECT h.*
@@ -54,11 +55,13 @@ met AS MATERIALIZED (
         )
 ),
 allowed AS MATERIALIZED (
-    SELECT c.call_no, h.bucket, h.session_key, h.next_seq, h.activity_time
+    SELECT
+        c.call_no, h.bucket, h.session_key, h.next_seq, h.context_changes, h.context_token_count,
+        h.activity_time
     FROM call AS c
     JOIN head AS h USING (bucket, session_key)
     WHERE h.state = 1
-        AND (c.expected_seq = 0 OR c.expected_seq = h.next_seq)
+        AND c.expected IN (0, h.next_seq, -(h.next_seq + h.context_changes))
         AND (
             c.owner IS NULL
             OR c.owner = (
@@ -174,7 +177,7 @@ stored AS (
         $10::boolean, client_id, type, calls, results, payload
     FROM added
 )
-SELECT call_no, min(seq) FROM added GROUP BY call_no;
+SELECT call_no, next_seq, context_changes, context_token_count FROM allowed;
 
 -- name: calls_with_known_messages
 -- Which of these calls hold a message whose client id its session has. The order makes the index of

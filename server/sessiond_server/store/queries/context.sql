@@ -2,6 +2,7 @@
 -- What the context is made of, in one look: counters, and what is hidden in it now.
 SELECT
     h.first_seq, h.next_seq, h.offloaded_before_seq, h.context_message_count, h.context_token_count,
+    h.context_changes,
     (
         SELECT array_agg(ARRAY[p.from_seq, p.to_seq, coalesce(p.summary_seq, 0)] ORDER BY p.from_seq)
         FROM hidden_span AS p
@@ -189,9 +190,9 @@ JOIN message AS m
 -- The record of a compaction.
 INSERT INTO compaction (
     bucket, session_key, summary_seq, change_no, from_seq, to_seq, message_count, tokens_before,
-    tokens_after, author, model, turn_index, create_time
+    tokens_after, author, actor, model, turn_index, create_time
 )
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, s.turn_index, statement_timestamp()
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, s.turn_index, statement_timestamp()
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2;
 
@@ -258,16 +259,16 @@ WHERE bucket = $1 AND session_key = $2 AND summary_seq = $3;
 -- name: insert_rewind
 -- The record of a rewind.
 INSERT INTO rewind (
-    bucket, session_key, rewind_id, after_seq, to_seq, effective_seq, author, create_time
+    bucket, session_key, rewind_id, after_seq, to_seq, effective_seq, author, actor, create_time
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, statement_timestamp());
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, statement_timestamp());
 
 -- name: read_rewind
--- One rewind; 0 is the newest that isn't reverted.
+-- One rewind; null is the newest that isn't reverted.
 SELECT *
 FROM rewind
 WHERE bucket = $1 AND session_key = $2
-    AND CASE $3::bigint WHEN 0 THEN revert_time IS NULL ELSE rewind_id = $3 END
+    AND CASE WHEN $3::bigint IS NULL THEN revert_time IS NULL ELSE rewind_id = $3 END
 ORDER BY rewind_id DESC
 LIMIT 1;
 
@@ -318,7 +319,7 @@ UPDATE session_head
 SET writer_epoch = writer_epoch + 1, writer_token = $3, writer_holder = $4,
     writer_expire_time = clock_timestamp() + $5::interval
 WHERE bucket = $1 AND session_key = $2
-RETURNING writer_epoch, writer_expire_time, next_seq;
+RETURNING writer_epoch, writer_expire_time;
 
 -- name: renew_writer
 -- The same epoch for longer.
@@ -338,6 +339,13 @@ WHERE bucket = $1 AND session_key = $2 AND writer_token = $3;
 UPDATE session_head
 SET compactor_token = $3, compactor_holder = $4,
     compactor_expire_time = clock_timestamp() + $5::interval
+WHERE bucket = $1 AND session_key = $2
+RETURNING compactor_expire_time;
+
+-- name: renew_compactor
+-- The same token for longer.
+UPDATE session_head
+SET compactor_expire_time = clock_timestamp() + $3::interval
 WHERE bucket = $1 AND session_key = $2
 RETURNING compactor_expire_time;
 

@@ -267,9 +267,9 @@ WHERE bucket = $1 AND session_key = $2;
 -- The record of a move.
 INSERT INTO message_offload (
     bucket, session_key, offload_id, restored, from_seq, to_seq, message_bytes, stored_bytes, author,
-    create_time
+    actor, create_time
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, statement_timestamp());
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, statement_timestamp());
 
 -- name: read_offload
 -- One record.

@@ -12,7 +12,7 @@ WITH looked_at AS MATERIALIZED (
 ),
 fitting AS (
     SELECT
-        s.bucket, s.session_key, s.session_id, s.incarnation, s.revision, s.create_time, h.next_seq,
+        s.bucket, s.session_key, s.session_id, s.incarnation, s.fact_changes, s.create_time, h.next_seq,
         h.next_change
     FROM looked_at AS s
     JOIN session_head AS h USING (bucket, session_key)

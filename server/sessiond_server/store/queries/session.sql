@@ -29,7 +29,7 @@ WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
         title_source, pinned, state, end_reason, labels, metadata, parent_id, parent_kind,
-        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, fact_changes,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     VALUES (
@@ -56,7 +56,7 @@ RETURNING session_key;
 UPDATE session
 SET title = $3, title_source = $4, pinned = $5, state = $6, end_reason = $7,
     labels = $8::text::jsonb, metadata = coalesce($9, metadata), turn_index = $10, end_time = $11,
-    revision = revision + 1, update_time = statement_timestamp()
+    fact_changes = fact_changes + 1, update_time = statement_timestamp()
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: set_head_state
@@ -70,19 +70,30 @@ UPDATE session_head
 SET state = $3
 WHERE bucket = $1 AND session_key = $2;
 
--- name: touch_session
--- What isn't an append but counts as activity.
+-- name: context_changed
+-- What changes the context without being an append counts as activity.
 WITH head AS (
     UPDATE session_head
-    SET activity_time = greatest(activity_time, statement_timestamp()),
+    SET context_changes = context_changes + 1,
+        activity_time = greatest(activity_time, statement_timestamp()),
         listed_time = greatest(listed_time, statement_timestamp())
     WHERE bucket = $1 AND session_key = $2
-    RETURNING bucket, session_key, listed_time
+    RETURNING bucket, session_key, listed_time, next_seq, context_changes, context_token_count
+),
+listed AS (
+    UPDATE session AS s
+    SET listed_time = head.listed_time
+    FROM head
+    WHERE s.bucket = head.bucket AND s.session_key = head.session_key
 )
-UPDATE session AS s
-SET listed_time = head.listed_time
-FROM head
-WHERE s.bucket = head.bucket AND s.session_key = head.session_key;
+SELECT next_seq, next_seq + context_changes, context_token_count
+FROM head;
+
+-- name: count_context_changes
+-- Other changes of the context: of the prompt, and what is imported.
+UPDATE session_head
+SET context_changes = context_changes + $3
+WHERE bucket = $1 AND session_key = $2;
 
 -- name: claim_title
 -- One session of an owner at most gets a title.
@@ -147,7 +158,7 @@ WHERE bucket = $1 AND session_key = $2;
 -- name: revise_session
 -- That a fact was changed which another table has.
 UPDATE session
-SET revision = revision + 1, update_time = statement_timestamp()
+SET fact_changes = fact_changes + 1, update_time = statement_timestamp()
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: children
@@ -173,7 +184,7 @@ SET root_id = t.root_id,
     spawn_depth = s.spawn_depth - t.lift,
     parent_id = CASE WHEN s.session_id = t.root_id THEN NULL ELSE s.parent_id END,
     parent_kind = CASE WHEN s.session_id = t.root_id THEN 0 ELSE s.parent_kind END,
-    revision = s.revision + 1,
+    fact_changes = s.fact_changes + 1,
     update_time = statement_timestamp()
 FROM tree AS t
 WHERE s.bucket = t.bucket AND s.session_key = t.session_key
@@ -343,7 +354,7 @@ WHERE bucket = $1 AND session_key = $2;
 -- name: copy_session_rows
 -- A fork's history as it was right after message $5, or all of it as it stands when $5 is null. A message
 -- that was changed later is copied as it was then. What is offloaded of it is copied beforehand: $6 messages
--- with $7 tool calls.
+-- with $7 tool calls. Its changes are counted as an import of the fork counts them.
 WITH messages AS (
     INSERT INTO message (
         bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript,
@@ -365,7 +376,7 @@ WITH messages AS (
         LIMIT 1
     ) AS r ON true
     WHERE m.bucket = $1 AND m.session_key = $2 AND ($5::bigint IS NULL OR m.seq <= $5)
-    RETURNING in_context, token_count, tool_call_ids
+    RETURNING tool_call_ids
 ),
 results AS (
     INSERT INTO tool_result (bucket, session_key, tool_call_id, seq)
@@ -379,34 +390,45 @@ revisions AS (
         $3, $4, seq, change_no, effective_seq, token_count, kind, in_context, in_transcript, type, payload
     FROM message_revision
     WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR effective_seq <= $5)
+    RETURNING change_no
 ),
 compactions AS (
     INSERT INTO compaction
     SELECT
         $3, $4, summary_seq, change_no, from_seq, to_seq, message_count, tokens_before, tokens_after,
-        author, model, turn_index, create_time,
+        author, actor, model, turn_index, create_time,
         CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_time END,
         CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_effective_seq END
     FROM compaction
     WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR summary_seq <= $5)
+    RETURNING revert_time
 ),
 rewinds AS (
     INSERT INTO rewind
     SELECT
-        $3, $4, rewind_id, after_seq, to_seq, effective_seq, author, create_time,
+        $3, $4, rewind_id, after_seq, to_seq, effective_seq, author, actor, create_time,
         CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_time END,
         CASE WHEN $5::bigint IS NULL OR revert_effective_seq <= $5 THEN revert_effective_seq END
     FROM rewind
     WHERE bucket = $1 AND session_key = $2 AND ($5::bigint IS NULL OR effective_seq <= $5)
+    RETURNING revert_time
 ),
 total AS (
     SELECT count(*) AS messages, coalesce(sum(cardinality(tool_call_ids)), 0) AS calls
     FROM messages
+),
+changed AS (
+    SELECT count(*) + count(revert_time) AS changes FROM compactions
+    UNION ALL
+    SELECT count(*) + count(revert_time) FROM rewinds
+    UNION ALL
+    SELECT count(DISTINCT change_no) FROM revisions
 )
 UPDATE session_head AS h
 SET first_seq = o.first_seq,
     next_seq = coalesce($5 + 1, o.next_seq),
     next_change = o.next_change,
+    context_changes = (SELECT sum(changes) FROM changed),
     message_count = total.messages + $6::bigint,
     tool_call_count = total.calls + $7::bigint
 FROM total, session_head AS o

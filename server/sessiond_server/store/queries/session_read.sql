@@ -17,7 +17,7 @@ SELECT
         )
     END AS texts,
     h.first_seq, h.next_seq, h.message_count, h.tool_call_count, h.context_message_count,
-    h.context_token_count, h.activity_time, h.offloaded_before_seq,
+    h.context_token_count, h.context_changes, h.activity_time, h.offloaded_before_seq,
     (
         SELECT count(*)
         FROM waiting_tool_call AS w

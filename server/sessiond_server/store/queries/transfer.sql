@@ -129,7 +129,7 @@ WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
         title_source, pinned, state, end_reason, labels, metadata, parent_id, parent_kind,
-        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, fact_changes,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     VALUES (
@@ -270,9 +270,9 @@ FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], 
 -- A compaction as it was recorded elsewhere.
 INSERT INTO compaction (
     bucket, session_key, summary_seq, change_no, from_seq, to_seq, message_count, tokens_before,
-    tokens_after, author, model, turn_index, create_time
+    tokens_after, author, actor, model, turn_index, create_time
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
 -- name: import_compaction_revert
 -- A compaction counts no more.
@@ -283,9 +283,9 @@ WHERE bucket = $1 AND session_key = $2 AND summary_seq = $3;
 -- name: import_rewind
 -- A rewind as it was recorded elsewhere.
 INSERT INTO rewind (
-    bucket, session_key, rewind_id, after_seq, to_seq, effective_seq, author, create_time
+    bucket, session_key, rewind_id, after_seq, to_seq, effective_seq, author, actor, create_time
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: import_rewind_revert
 -- A rewind counts no more.
@@ -310,6 +310,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 -- The number of the next change.
 UPDATE session_head
 SET next_change = $3
+WHERE bucket = $1 AND session_key = $2;
+
+-- name: restore_context_changes
+-- As many changes of the context as there were elsewhere, or as there are.
+UPDATE session_head
+SET context_changes = greatest(context_changes, $3)
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: finish_import

@@ -43,7 +43,7 @@ def offloads_lines(
 
 def _offload(it: Offload, now: datetime) -> list[Text]:
     return _cells(
-        it.author,
+        _by(it.author, it.actor),
         str(it.id),
         "restored" if it.restored else "offloaded",
         span(it.from_seq, it.to_seq),
@@ -58,7 +58,7 @@ def _compaction(it: Compaction, now: datetime) -> list[Text]:
     if it.HasField("revert_time"):
         state = f"reverted {relative(it.revert_time, now)}"
     return _cells(
-        " ".join(word for word in (it.author, it.model) if word),
+        _by(it.author, it.model, it.actor),
         str(it.id),
         span(it.from_seq, it.to_seq),
         f"{it.message_count:,}",
@@ -71,12 +71,16 @@ def _compaction(it: Compaction, now: datetime) -> list[Text]:
 def _rewind(it: Rewind, now: datetime) -> list[Text]:
     reverted = it.HasField("revert_time")
     return _cells(
-        it.author,
+        _by(it.author, it.actor),
         str(it.id),
         span(it.after_seq + 1, it.to_seq),
         relative(it.create_time, now),
         f"reverted {relative(it.revert_time, now)}" if reverted else "in force",
     )
+
+
+def _by(*words: str) -> str:
+    return " ".join(word for word in words if word)
 
 
 def _cells(*texts: str) -> list[Text]:
