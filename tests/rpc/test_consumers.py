@@ -406,7 +406,7 @@ WITH made AS (
     INSERT INTO session
     SELECT
         (n % 1024)::smallint, gen_random_uuid(), tenant, 'made-' || n, incarnation, owner, source,
-        agent, '', title_source, n % 5 = 0, state, end_reason, labels, details, NULL, 0, '', 0,
+        agent, '', title_source, n % 5 = 0, state, end_reason, labels, metadata, NULL, 0, '', 0,
         'made-' || n, 0, lifecycle, 0, 1, '', create_time, update_time,
         listed_time - make_interval(secs => n / 700), NULL
     FROM session, generate_series(1, $1::integer) AS n
