@@ -8,7 +8,6 @@ from sessiond_server.errors import (
     CompactionLeaseHeld,
     CompactionLeaseLost,
     NextSeqMismatch,
-    SessionArchived,
     SessionEnded,
     SessionNotFound,
     WriterLeaseHeld,
@@ -16,7 +15,7 @@ from sessiond_server.errors import (
 )
 from sessiond_server.store import heads
 from sessiond_server.store.database import Connection
-from sessiond_server.store.heads import ARCHIVED, ENDED, Head
+from sessiond_server.store.heads import ENDED, Head
 from sessiond_server.store.keys import SessionKey
 
 
@@ -59,8 +58,6 @@ def check_open(session_id: str, head: Head) -> None:
 def check_state(session_id: str, state: int) -> None:
     if state == ENDED:
         raise SessionEnded(session_id)
-    if state == ARCHIVED:
-        raise SessionArchived(session_id)
 
 
 def check_next_seq(head: Head, expected: int) -> None:

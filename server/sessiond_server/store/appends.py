@@ -23,6 +23,10 @@ _ID_SEPARATOR, _SEPARATOR = "\x1f", "\x1e"
 """Between ids and behind lists of them in a parameter; ids and types hold no control characters."""
 
 
+Parent = tuple[str, int]
+"""The id of the session that one comes from, and in which way."""
+
+
 class MessageRow(NamedTuple):
     """A message as the statement takes it, in the order of its parameters.
 
@@ -88,6 +92,8 @@ class Append:
     writer_token: str = ""
     skip_known: bool = False
     creation: object | None = None
+    birth: str | None = None
+    """What the session must be, as the statement takes it apart; see `birth_of`."""
     bytes: int = 0
     usage: Record | None = None
     """What the turn used, counted in the transaction that stores its messages."""
@@ -99,6 +105,13 @@ class Append:
         """Refuse it, after it has waited for so long, unless it has begun."""
         if not self.begun and not self.answer.done():
             self.answer.set_exception(AppendTimeout(seconds))
+
+
+def birth_of(owner: str, source: str, agent: str, parent: Parent | None) -> str | None:
+    """Whose session it must be and where it must come from, in one text; what is empty may be anything."""
+    facts = [owner, source, agent]
+    facts.append("" if parent is None else f"{parent[1]} {parent[0]}")
+    return _ID_SEPARATOR.join(facts) if any(facts) else None
 
 
 def _future() -> asyncio.Future[Ack]:
@@ -134,7 +147,7 @@ async def store(
         [append.key.key for append in appends],
         [append.expected_next_seq for append in appends],
         [append.writer_token for append in appends],
-        [owner_of(append.key) for append in appends],
+        [append.birth or owner_of(append.key) for append in appends],
         client_ids,
         [place << _CALL_NUMBER_SHIFT | fact for place, fact in zip(places, facts, strict=True)],
         tools,

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/writer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"h\n\x14\x41\x63quireWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\"l\n\x12RenewWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x14ReleaseWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\"\x17\n\x15ReleaseWriterResponse2\xc7\x02\n\rWriterService\x12i\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\"\x11\x90\x02\x02\xaa\xd4\x18\n\x08\x03\x10\x01\"\x04\x03\x05\x06\x0f\x12\x63\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\"\x11\x90\x02\x02\xaa\xd4\x18\n\x08\x03\x10\x01\"\x04\x03\x05\x06\x0e\x12\x66\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/writer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"h\n\x14\x41\x63quireWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\"l\n\x12RenewWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x14ReleaseWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\"\x17\n\x15ReleaseWriterResponse2\xc5\x02\n\rWriterService\x12h\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x05\x0f\x12\x62\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x05\x0e\x12\x66\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,9 +36,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
   _globals['_WRITERSERVICE'].methods_by_name['AcquireWriter']._loaded_options = None
-  _globals['_WRITERSERVICE'].methods_by_name['AcquireWriter']._serialized_options = b'\220\002\002\252\324\030\n\010\003\020\001\"\004\003\005\006\017'
+  _globals['_WRITERSERVICE'].methods_by_name['AcquireWriter']._serialized_options = b'\220\002\002\252\324\030\t\010\003\020\001\"\003\003\005\017'
   _globals['_WRITERSERVICE'].methods_by_name['RenewWriter']._loaded_options = None
-  _globals['_WRITERSERVICE'].methods_by_name['RenewWriter']._serialized_options = b'\220\002\002\252\324\030\n\010\003\020\001\"\004\003\005\006\016'
+  _globals['_WRITERSERVICE'].methods_by_name['RenewWriter']._serialized_options = b'\220\002\002\252\324\030\t\010\003\020\001\"\003\003\005\016'
   _globals['_WRITERSERVICE'].methods_by_name['ReleaseWriter']._loaded_options = None
   _globals['_WRITERSERVICE'].methods_by_name['ReleaseWriter']._serialized_options = b'\220\002\002\252\324\030\007\010\003\020\001\"\001\003'
   _globals['_ACQUIREWRITERREQUEST']._serialized_start=141
@@ -54,5 +54,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASEWRITERRESPONSE']._serialized_start=624
   _globals['_RELEASEWRITERRESPONSE']._serialized_end=647
   _globals['_WRITERSERVICE']._serialized_start=650
-  _globals['_WRITERSERVICE']._serialized_end=977
+  _globals['_WRITERSERVICE']._serialized_end=975
 # @@protoc_insertion_point(module_scope)
