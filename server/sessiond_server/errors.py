@@ -104,12 +104,14 @@ class SessionEnded(Refused):
         )
 
 
-class SessionArchived(Refused):
-    reason = "SESSION_ARCHIVED"
+class SessionDiffers(Refused):
+    reason = "SESSION_DIFFERS"
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, field: str) -> None:
         super().__init__(
-            f"The session {session_id!r} is archived; reopen it first.", session_id=session_id
+            f"The session {session_id!r} exists already, with another {field}.",
+            session_id=session_id,
+            field=field,
         )
 
 

@@ -57,12 +57,21 @@ def test_ids_are_filled_in_so_that_retries_are_safe() -> None:
 
 def test_update_session_names_what_is_given() -> None:
     request = sessions.update_session.build(
-        "a", title="", pinned=False, state="archived", metadata={}, config="", etag="e"
+        "a", title="", pinned=False, archived=True, metadata={}, config="", etag="e"
     )
-    paths = ["title", "pinned", "state", "config", "metadata"]
+    paths = ["title", "pinned", "archived", "config", "metadata"]
     assert list(request.update_mask.paths) == paths
     assert request.session.id == "a"
     assert request.session.etag == "e"
+    request = sessions.update_session.build(
+        "a", set_labels={"a.b": "1"}, remove_labels=["c"], remove_metadata=["`"]
+    )
+    assert list(request.update_mask.paths) == ["labels.`a.b`", "labels.`c`", "metadata.````"]
+    assert dict(request.session.labels) == {"a.b": "1"}
+    with pytest.raises(ValueError, match="not both"):
+        sessions.update_session.build("a", labels={}, set_labels={"a": "1"})
+    with pytest.raises(ValueError, match="to set and to remove: a"):
+        sessions.update_session.build("a", set_labels={"a": "1"}, remove_labels=["a"])
     with pytest.raises(ValueError, match="nothing to change"):
         sessions.update_session.build("a", etag="e")
 

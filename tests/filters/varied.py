@@ -101,7 +101,7 @@ def make(api: Api, dsn: str, seed: int, count: int) -> list[Made]:
         api.reminder(made.id, type="wake")
         if made.ended:
             api.end(made.id)
-        elif made.archived:
+        if made.archived:
             api.archive(made.id)
     asyncio.run(_settle(dsn, there))
     return there
@@ -118,20 +118,20 @@ def _make(api: Api, chance: random.Random, there: list[Made]) -> Made:
     created = NOW - timedelta(minutes=chance.randrange(MINUTES)) + unlike
     listed = created + timedelta(minutes=chance.randrange(500))
     active = listed + timedelta(seconds=chance.randrange(60))
-    state = chance.choice(["active", "active", "ended", "archived"])
+    ended = chance.random() < 0.3
     made = Made(
         new(),
         chance.choice(OWNERS),
         chance.choice(SOURCES),
         chance.choice(AGENTS),
         {key: chance.choice("12") for key in ("a", "b") if chance.random() < 0.5},
-        state == "ended",
-        state == "archived",
+        ended,
+        chance.random() < 0.3,
         chance.random() < 0.2,
         created,
         listed,
         active,
-        active + timedelta(minutes=chance.randrange(500)) if state == "ended" else None,
+        active + timedelta(minutes=chance.randrange(500)) if ended else None,
         1,
         1000 + len(there),
     )

@@ -156,7 +156,7 @@ class Api:
 
     def archive(self, session_id: str) -> v1.Session:
         """Put a session away."""
-        return self.update(session_id, "state", state=v1.SessionState.SESSION_STATE_ARCHIVED)
+        return self.update(session_id, "archived", archived=True)
 
     def update(self, session_id: str, *paths: str, **fields: Any) -> v1.Session:
         """Change facts of a session: fields of it, and those of the request after an underscore."""

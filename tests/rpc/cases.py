@@ -82,21 +82,15 @@ def appending_to_an_ended_session(api: Api) -> Expected:
     return found, {"session_id": id}
 
 
-@case("SESSION_ENDED")
-def archiving_an_ended_session(api: Api) -> Expected:
-    id = api.create().id
-    api.end(id)
-    return refused(lambda: api.archive(id)), {"session_id": id}
-
-
-@case("SESSION_ARCHIVED")
-def appending_to_an_archived_session(api: Api) -> Expected:
-    id = api.create().id
-    api.archive(id)
-    found = refused(lambda: api.append(id, said()))
-    api.reopen(id)
-    api.append(id, said())
-    return found, {"session_id": id}
+@case("SESSION_DIFFERS")
+def creating_if_missing_with_another_source(api: Api) -> Expected:
+    id = api.create(source="cli").id
+    session = v1.Session(id=id, source="web")
+    request = v1.CreateSessionRequest(session=session, if_exists=v1.IfExists.IF_EXISTS_RETURN)
+    found = refused(lambda: api.sessions.CreateSession(request))
+    session.source = "cli"
+    assert api.append(id, said(), create_session=session).first_seq == 1
+    return found, {"session_id": id, "field": "source"}
 
 
 @case("SESSION_AMBIGUOUS")

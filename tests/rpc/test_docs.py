@@ -84,6 +84,8 @@ _LIMITS = {
     "ATTACHMENT_NAME": "name of an attachment",
     "ATTACHMENT_FRAME_BYTES": "bytes of a frame",
     "RECEIVE_BYTES": "a request",
+    "BATCH_SESSIONS": "sessions of a batch",
+    "MASK_PATHS": "paths of a mask",
     "SESSION_PAGE": "sessions of a page",
     "PRUNE_PAGE": "sessions of a prune",
     "MESSAGE_PAGE": "messages of a page",

@@ -274,20 +274,19 @@ def test_A_reminders_of_other_types_are_left_to_others(api: Api) -> None:
     assert sorted(it.reminder.type for it in api.claim(one, other)) == sorted((one, other))
 
 
-def test_A_reminders_rest_while_their_session_is_not_active(api: Api) -> None:
+def test_A_reminders_rest_while_their_session_has_ended(api: Api) -> None:
     kind = new("type")
     ended, archived = api.talk(), api.talk()
     reminders = [api.reminder(id, type=kind) for id in (ended, archived)]
     api.end(ended)
     api.archive(archived)
-    assert api.claim(kind) == []
-    assert all(api.get_reminder(it).paused for it in reminders)
+    assert [api.get_reminder(it).paused for it in reminders] == [True, False]
+    (claim,) = api.claim(kind)
+    assert claim.reminder.session_id == archived
     create = partial(api.reminder, ended, type=kind)
     assert refused(create).reason == "SESSION_ENDED"
     api.reopen(ended)
     assert [it.reminder.session_id for it in api.claim(kind)] == [ended]
-    api.reopen(archived)
-    (claim,) = api.claim(kind)
     api.end(archived)
     assert refused(partial(api.complete, claim, append_message=True)).reason == "SESSION_ENDED"
     assert api.complete(claim).reminder.state == COMPLETED

@@ -27,7 +27,7 @@ from sessiond_server.store.database import Database
 from tests.rpc.api import Api, new, refused, said
 from tests.support.processes import ServerProcess
 
-ACTIVE, ENDED, ARCHIVED = 1, 2, 3
+ACTIVE, ENDED = 1, 2
 _STATES = list(v1.SessionState.values())[1:]
 DELETED, WOULD, IN_USE, FOR_DESCENDANT = 1, 2, 3, 4
 EPHEMERAL = v1.Lifecycle.LIFECYCLE_EPHEMERAL
@@ -160,7 +160,7 @@ def _make(api: Api, dsn: str, chance: random.Random) -> Made:
     idle = chance.uniform(0.5, created)
     made = Made(
         new(),
-        chance.choice([ACTIVE, ENDED, ENDED, ARCHIVED]),
+        chance.choice([ACTIVE, ENDED, ENDED]),
         chance.choice(["cli", "web", ""]),
         chance.choice(["ann", "bob"]),
         chance.choice(["1", "2"]),
@@ -174,7 +174,7 @@ def _make(api: Api, dsn: str, chance: random.Random) -> Made:
     )
     if made.state == ENDED:
         api.end(made.id)
-    elif made.state == ARCHIVED:
+    if chance.random() < 0.2:
         api.archive(made.id)
     age(dsn, made.id, created, idle, made.ended)
     return made
@@ -186,7 +186,7 @@ def _rule(chance: random.Random) -> v1.RetentionRule:
     } or {"older": 0.0}
     wanted = rule(**times)
     if chance.random() < 0.5:
-        wanted.states.extend(chance.sample(_STATES, 2))
+        wanted.states.extend(chance.sample(_STATES, chance.randint(1, 2)))
     if chance.random() < 0.3:
         wanted.sources.extend(chance.sample(["cli", "web"], 1))
     if chance.random() < 0.3:

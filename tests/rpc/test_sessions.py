@@ -275,11 +275,23 @@ def test_the_first_end_wins(api: Api) -> None:
     assert api.end(id, "crashed").session.end_reason == "crashed"
 
 
-def test_an_archived_session_can_be_ended_and_reopened(api: Api) -> None:
-    id = api.create().id
-    assert api.archive(id).state == v1.SessionState.SESSION_STATE_ARCHIVED
-    assert api.end(id).session.state == ENDED
-    assert api.reopen(id).state == v1.SessionState.SESSION_STATE_ACTIVE
+def test_an_archived_session_is_only_left_out_of_lists(api: Api) -> None:
+    owner = new("owner")
+    id = api.create(owner=owner, archived=True).id
+    assert api.get(id).archived
+    assert ids(api, owner=owner) == []
+    assert api.append(id, said()).first_seq == 1
+    ended = api.end(id).session
+    assert (ended.state, ended.archived) == (ENDED, True)
+    assert refused(lambda: api.append(id, said())).reason == "SESSION_ENDED"
+    assert ids(api, owner=owner, archived=True, states=[ENDED]) == [id]
+    reopened = api.reopen(id)
+    assert (reopened.state, reopened.archived) == (v1.SessionState.SESSION_STATE_ACTIVE, True)
+    assert api.append(id, said()).first_seq == 2
+    api.end(id)
+    back = api.update(id, "archived")
+    assert (back.state, back.archived) == (ENDED, False)
+    assert ids(api, owner=owner) == [id]
 
 
 def test_P11_an_ephemeral_session_is_gone_when_it_ends(api: Api) -> None:

@@ -16,7 +16,7 @@ from tests.rpc.api import Api, calling, new, said
 from tests.support.data import airline
 from tests.support.processes import ServerProcess
 
-ACTIVE, ENDED, ARCHIVED = 1, 2, 3
+ACTIVE, ENDED = 1, 2
 
 
 @pytest.fixture
@@ -70,8 +70,7 @@ def test_B_counts_sessions_by_source_and_messages_by_session(own: Api) -> None:
     }
     assert {it.state: (it.session_count, it.message_count) for it in found.states} == {
         ENDED: (1, lengths[0]),
-        ARCHIVED: (1, lengths[1]),
-        ACTIVE: (2, lengths[2] + 2),
+        ACTIVE: (3, lengths[1] + lengths[2] + 2),
     }
     assert (found.session_count, found.subagent_session_count) == (4, 1)
     assert found.message_count == sum(lengths) + 2

@@ -173,7 +173,9 @@ def test_P4_usage_on_an_append_counts_once(api: Api) -> None:
     assert api.get(id).usage.own.input_tokens == 50
     grown = [*messages, said(client_id="c")]
     assert refused(partial(api.append, id, *grown, usage=turn)).reason == "PARTIAL_REPLAY"
-    assert refused(partial(api.append, id, *grown[2:], usage=turn, guard=v1.WriteGuard(expected_next_seq=9)))
+    assert refused(
+        partial(api.append, id, *grown[2:], usage=turn, guard=v1.WriteGuard(expected_next_seq=9))
+    )
     assert api.get(id).usage.own.input_tokens == 50
     api.append(id, *grown, usage=turn, skip_known=True)
     own = api.get(id).usage.own

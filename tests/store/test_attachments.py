@@ -67,7 +67,7 @@ async def create(database: Database, session_id: str) -> None:
 
 def described(session_id: str) -> NewSession:
     """A session without any facts."""
-    facts = ("", "", "", "", 0, False, "{}", b"", NOTHING, None, 0, "", 2, 0)
+    facts = ("", "", "", "", 0, False, False, "{}", b"", NOTHING, None, 0, "", 2, 0)
     return NewSession(DEFAULT_TENANT, session_id, *facts)
 
 

@@ -48,7 +48,7 @@ async def value(database: Database, text: str) -> int:
 
 def described(session_id: str, setup: Setup, tenant: str = DEFAULT_TENANT) -> NewSession:
     return NewSession(
-        tenant, session_id, "", "", "", "", 0, False, "{}", b"", setup, None, 0, "", 2, 0
+        tenant, session_id, "", "", "", "", 0, False, False, "{}", b"", setup, None, 0, "", 2, 0
     )
 
 
@@ -66,9 +66,9 @@ async def change(database: Database, session_id: str, setup: Setup) -> None:
         etag="",
         title=None,
         pinned=None,
-        state=None,
-        labels_json=None,
+        archived=None,
         turn_index=None,
+        change_labels=lambda labels: labels,
         change_metadata=lambda metadata: metadata,
         change_setup=lambda before: setup,
     )

@@ -213,12 +213,6 @@ def milliseconds(time: Any) -> int:
     return int(time.ToMicroseconds()) // 1000
 
 
-STATES = {
-    "active": v1.SessionState.SESSION_STATE_ACTIVE,
-    "archived": v1.SessionState.SESSION_STATE_ARCHIVED,
-}
-
-
 def check_power_loop_session(client: Client, row: sqlite3.Row) -> None:
     session = client.get_session(row["session_id"], view="full")
     assert session.system_prompt == row["system_prompt"]
@@ -227,7 +221,8 @@ def check_power_loop_session(client: Client, row: sqlite3.Row) -> None:
     metadata = MessageToDict(session.metadata)
     theirs = json.loads(row["metadata_json"])
     assert {key: metadata[key] for key in theirs} == theirs
-    assert session.state == STATES[row["status"]]
+    assert session.state == v1.SessionState.SESSION_STATE_ACTIVE
+    assert session.archived == (row["status"] == "archived")
     lifecycle = v1.Lifecycle.Name(session.lifecycle).removeprefix("LIFECYCLE_").lower()
     assert lifecycle == row["lifecycle"]
     assert session.HasField("parent") == (row["kind"] == "subagent")

@@ -250,6 +250,7 @@ class Client(_Caller):
 
     create_session = _unary(sessions.create_session)
     get_session = _unary(sessions.get_session)
+    batch_get_sessions = _unary(sessions.batch_get_sessions)
     resolve_session = _unary(sessions.resolve_session)
     list_sessions = _listed(sessions.list_sessions)
     list_sessions_page = _unary(sessions.list_sessions_page)
@@ -329,7 +330,7 @@ class Client(_Caller):
         It may take four seconds per MiB longer than the client's timeout.
 
         Raises:
-            SessionNotFound, SessionEnded, SessionArchived: There is none, or it takes none.
+            SessionNotFound, SessionEnded: There is none, or it takes none.
             AttachmentOverLimit: It is too large, or the session holds too many; see its metadata.
             AttachmentTypeRefused: It is an executable.
             AttachmentIdReused: An attachment of other bytes has this id.

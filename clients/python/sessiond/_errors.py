@@ -20,6 +20,7 @@ SessiondError
 │   └── ReminderNotFound
 ├── AlreadyExists                ALREADY_EXISTS
 │   ├── SessionExists
+│   ├── SessionDiffers
 │   ├── TitleTaken
 │   ├── ClientIdReused
 │   ├── AttachmentIdReused
@@ -36,7 +37,6 @@ SessiondError
 ├── PreconditionFailed           FAILED_PRECONDITION: not as things stand
 │   ├── HistoryDiverged
 │   ├── SessionEnded
-│   ├── SessionArchived
 │   ├── SessionAmbiguous
 │   ├── SpawnTooDeep
 │   ├── TitleAlreadySet
@@ -258,6 +258,16 @@ class SessionExists(AlreadyExists):
     """The session's id is in use."""
 
 
+class SessionDiffers(AlreadyExists):
+    """A session that was to be created if it is missing exists, with another owner, source, agent or
+    parent."""
+
+    @property
+    def field(self) -> str:
+        """Which of these differs."""
+        return self.metadata.get("field", "")
+
+
 class TitleTaken(AlreadyExists):
     """Another session of the owner has the title; `next_title` proposes a free one."""
 
@@ -348,10 +358,6 @@ class HistoryDiverged(PreconditionFailed):
 
 class SessionEnded(PreconditionFailed):
     """The session has ended; `reopen_session` makes it active."""
-
-
-class SessionArchived(PreconditionFailed):
-    """The session is archived; `reopen_session` makes it active."""
 
 
 class SessionAmbiguous(PreconditionFailed):
@@ -565,7 +571,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_SESSION_NOT_FOUND: SessionNotFound,
     ErrorReason.ERROR_REASON_SESSION_EXISTS: SessionExists,
     ErrorReason.ERROR_REASON_SESSION_ENDED: SessionEnded,
-    ErrorReason.ERROR_REASON_SESSION_ARCHIVED: SessionArchived,
+    ErrorReason.ERROR_REASON_SESSION_DIFFERS: SessionDiffers,
     ErrorReason.ERROR_REASON_SESSION_AMBIGUOUS: SessionAmbiguous,
     ErrorReason.ERROR_REASON_PARENT_NOT_FOUND: ParentNotFound,
     ErrorReason.ERROR_REASON_SPAWN_TOO_DEEP: SpawnTooDeep,

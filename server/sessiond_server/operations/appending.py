@@ -17,9 +17,10 @@ from sessiond_server.errors import (
 from sessiond_server.operations import creating, gate
 from sessiond_server.operations.recording import TOO_LARGE, Recording
 from sessiond_server.sessions.guards import Guard
-from sessiond_server.store import appends, heads
+from sessiond_server.store import appends, heads, sessions
 from sessiond_server.store.appends import Ack, Append, Known, MessageRow
 from sessiond_server.store.database import Connection, Database
+from sessiond_server.store.heads import Head
 from sessiond_server.store.usage import TooLarge
 
 
@@ -43,16 +44,7 @@ class Appending:
                 raise invalid("usage", TOO_LARGE) from error
 
     async def _resolve(self, connection: Connection, append: Append) -> Ack:
-        head = await heads.lock(connection, append.key)
-        if head is None:
-            if not isinstance(append.creation, creating.NewSession):
-                raise SessionNotFound(append.session_id)
-            await creating.create_missing(
-                connection, append.creation, max_spawn_depth=self._max_spawn_depth
-            )
-            head = await heads.lock(connection, append.key)
-            if head is None:
-                raise SessionExists(append.session_id)  # somebody else's
+        head = await self._locked(connection, append)
         known = await appends.known(connection, head, append.rows)
         new = unknown_rows(append.rows, known, skip_known=append.skip_known)
         if not new:
@@ -77,6 +69,26 @@ class Appending:
             for row in append.rows
         ]
         return Ack(seqs, stored[0].version, replayed=False, offloaded=head.has_offloaded)
+
+    async def _locked(self, connection: Connection, append: Append) -> Head:
+        """The locked session, made if it is missing and that is wanted."""
+        creation, made = append.creation, False
+        head = await heads.lock(connection, append.key)
+        if not isinstance(creation, creating.NewSession):
+            if head is None:
+                raise SessionNotFound(append.session_id)
+            return head
+        if head is None:
+            made = await creating.create_missing(
+                connection, creation, max_spawn_depth=self._max_spawn_depth
+            )
+            head = await heads.lock(connection, append.key)
+        row = None if head is None else await sessions.read(connection, append.key)
+        if head is None or row is None:
+            raise SessionExists(append.session_id)  # somebody else's
+        if not made:
+            creating.check_same(creation, row)
+        return head
 
 
 def unknown_rows(

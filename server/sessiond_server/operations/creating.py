@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from sessiond_server.errors import (
     ParentNotFound,
+    SessionDiffers,
     SessionExists,
     SpawnTooDeep,
     TitleTaken,
@@ -31,6 +32,7 @@ class NewSession:
     title: str
     title_source: int
     pinned: bool
+    archived: bool
     labels_json: str
     metadata: bytes
     setup: Setup
@@ -42,7 +44,7 @@ class NewSession:
     request_id: str = ""
     fork_seq: int = 0
     parent_owner: str | None = None
-    """Whose the parent must be; `None` is anybody's."""
+    """Whose the parent must be, and the session if there is one; `None` is anybody's."""
 
     @property
     def key(self) -> SessionKey:
@@ -61,9 +63,24 @@ async def create(
         row = await sessions.read(connection, new.key)
         if row is None:
             raise SessionExists(new.session_id)
+        if not made:
+            check_same(new, row)
         return row, made
 
     return await database.transact(work)
+
+
+def check_same(new: NewSession, row: SessionRow) -> None:
+    """A session that is there must be what the creation says of where it comes from. Raises `SessionDiffers`,
+    and `SessionExists` if it is somebody else's."""
+    if new.parent_owner not in (None, row.owner):
+        raise SessionExists(new.session_id)
+    for field in ("owner", "source", "agent"):
+        if getattr(new, field) not in ("", getattr(row, field)):
+            raise SessionDiffers(new.session_id, field)
+    parent = (new.parent_id, new.parent_kind)
+    if new.parent_id is not None and parent != (row.parent_id, row.parent_kind):
+        raise SessionDiffers(new.session_id, "parent")
 
 
 async def check_same_request(connection: Connection, new: NewSession) -> None:
@@ -125,6 +142,7 @@ def _insert(new: NewSession, parent: SessionRow | None, incarnation: UUID) -> Se
         title=new.title,
         title_source=new.title_source,
         pinned=new.pinned,
+        archived=new.archived,
         labels_json=new.labels_json,
         metadata=new.metadata,
         parent_id=new.parent_id,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sessiond_server.errors import EtagMismatch, SessionEnded, TitleAlreadySet, TitleTaken
+from sessiond_server.errors import EtagMismatch, TitleAlreadySet, TitleTaken
 from sessiond_server.operations import gate
 from sessiond_server.operations.ending import read
 from sessiond_server.sessions.setups import Setup
 from sessiond_server.sessions.titles import series
 from sessiond_server.store import changes, heads, sessions, setups
 from sessiond_server.store.database import Connection, Database
-from sessiond_server.store.heads import ENDED
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sessions import SessionRow
 
@@ -31,16 +30,17 @@ class Title:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Changes of a session's facts; `None` leaves a fact as it is."""
+    """Changes of a session's facts; `None` leaves a fact as it is. The functions raise `InvalidFields` if
+    what they make of stored facts breaks a limit."""
 
     session_id: str
     key: SessionKey
     etag: str
     title: Title | None
     pinned: bool | None
-    state: int | None
-    labels_json: str | None
+    archived: bool | None
     turn_index: int | None
+    change_labels: Callable[[str], str]
     change_metadata: Callable[[bytes], bytes]
     change_setup: Callable[[Setup], Setup]
 
@@ -53,15 +53,11 @@ async def update(database: Database, wanted: Update) -> SessionRow:
         row = await read(connection, wanted.session_id, wanted.key, full=True)
         if wanted.etag and wanted.etag != row.etag:
             raise EtagMismatch(row.etag)
-        if wanted.state is not None and wanted.state != row.state:
-            if row.state == ENDED:
-                raise SessionEnded(wanted.session_id)
-            row.state = wanted.state
-            await heads.set_state(connection, row.key, row.state)
         if wanted.title is not None:
             await _set_title(connection, row, wanted.title)
         row.pinned = row.pinned if wanted.pinned is None else wanted.pinned
-        row.labels_json = wanted.labels_json or row.labels_json
+        row.archived = row.archived if wanted.archived is None else wanted.archived
+        row.labels_json = wanted.change_labels(row.labels_json)
         row.turn_index = row.turn_index if wanted.turn_index is None else wanted.turn_index
         row.metadata = wanted.change_metadata(row.metadata or b"")
         await sessions.update(connection, row)

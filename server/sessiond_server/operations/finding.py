@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import asyncpg
 
@@ -43,6 +45,27 @@ async def resolve(
     if row is None:
         raise SessionNotFound(query)
     return row
+
+
+class Batch(NamedTuple):
+    """Sessions by their ids, the ids of which there is none, and those that would take too much memory."""
+
+    rows: dict[str, SessionRow]
+    missing: list[str]
+    remaining: list[str]
+
+
+async def batch(connection: Connection, keys: Mapping[str, SessionKey], *, full: bool) -> Batch:
+    """Several sessions at once."""
+    wanted = list(keys.values())
+    read = await sessions.within(connection, wanted, _FULL_BYTES) if full else wanted
+    there = {row.session_id: row for row in await sessions.read_all(connection, read, full=full)}
+    ids = list(keys)[: len(read)]
+    return Batch(
+        {id: there[id] for id in ids if id in there},
+        [id for id in ids if id not in there],
+        list(keys)[len(read) :],
+    )
 
 
 async def _by_title(

@@ -9,7 +9,6 @@ from sessiond_server.errors import (
     CompactionLeaseLost,
     NextSeqMismatch,
     RevisionMismatch,
-    SessionArchived,
     SessionEnded,
     SessionNotFound,
     WriterLeaseHeld,
@@ -18,7 +17,7 @@ from sessiond_server.errors import (
 from sessiond_server.sessions.guards import UNGUARDED, Guard
 from sessiond_server.store import heads
 from sessiond_server.store.database import Connection
-from sessiond_server.store.heads import ARCHIVED, ENDED, Head
+from sessiond_server.store.heads import ENDED, Head
 from sessiond_server.store.keys import SessionKey
 
 
@@ -61,8 +60,6 @@ def check_open(session_id: str, head: Head) -> None:
 def check_state(session_id: str, state: int) -> None:
     if state == ENDED:
         raise SessionEnded(session_id)
-    if state == ARCHIVED:
-        raise SessionArchived(session_id)
 
 
 def check_expected(head: Head, guard: Guard) -> None:

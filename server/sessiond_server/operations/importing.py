@@ -152,6 +152,7 @@ def _insert(new: NewSession, parent: SessionRow | None) -> SessionInsert:
         title=new.title,
         title_source=new.title_source,
         pinned=new.pinned,
+        archived=new.archived,
         labels_json=new.labels_json,
         metadata=new.metadata,
         parent_id=None if orphan else new.parent_id,
@@ -187,7 +188,7 @@ def _differs(row: SessionRow, wanted: Wanted) -> bool:
         or any(
             getattr(row, name) != getattr(new, name)
             for name in (
-                *("owner", "source", "agent", "title_source", "pinned", "parent_id"),
+                *("owner", "source", "agent", "title_source", "pinned", "archived", "parent_id"),
                 *("parent_kind", "lifecycle", "turn_index"),
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, Protocol
@@ -206,6 +207,22 @@ class Checks:
             self.text(where, key, limits.LABEL_KEY)
             self.text(where, value)
 
+    def mask_into_maps(
+        self, field: str, mask: FieldMask, allowed: Collection[str], maps: Collection[str]
+    ) -> tuple[frozenset[str], dict[str, set[str]]]:
+        """The paths of a mask, and the keys within maps that it names, by the map."""
+        self.count(field, len(mask.paths), limits.MASK_PATHS)
+        whole, keys = FieldMask(), {name: set[str]() for name in maps}
+        for path in mask.paths[: limits.MASK_PATHS]:
+            found = _INTO_MAP.fullmatch(path)
+            if found is not None and found[1] in maps:
+                keys[found[1]].add(found[2] or found[3].replace("``", "`"))
+            else:
+                whole.paths.append(path)
+        if whole.paths or not any(keys.values()):
+            return self.mask(field, whole, allowed), keys
+        return frozenset(), keys
+
     def mask(self, field: str, mask: FieldMask, allowed: Collection[str]) -> frozenset[str]:
         """The paths of a mask, each of them allowed and at least one."""
         paths = frozenset(mask.paths)
@@ -216,6 +233,10 @@ class Checks:
                 field, f"{path[:100]!r} can't be changed; one of {', '.join(sorted(allowed))}"
             )
         return paths
+
+
+_INTO_MAP = re.compile(r"([a-z_]+)\.(?:([A-Za-z0-9_-]+)|`((?:[^`]|``)*)`)", re.DOTALL)
+"""A path of a mask into a map: the field, and the key, quoted or not."""
 
 
 # A level of an object takes three messages of protobuf's encoding, each at least two bytes.

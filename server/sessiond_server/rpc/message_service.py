@@ -31,7 +31,7 @@ from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions.guards import Guard
 from sessiond_server.store import contexts, messages
-from sessiond_server.store.appends import Ack, Append
+from sessiond_server.store.appends import Ack, Append, birth_of
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.contexts import RewindRow
 from sessiond_server.store.database import Connection, Database
@@ -338,9 +338,16 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
         guard,
         request.skip_known,
         creation,
+        None if creation is None else _birth(creation),
         sum([len(row.payload) for row in rows]),
         usage,
     )
+
+
+def _birth(creation: NewSession) -> str | None:
+    parent = creation.parent_id and (creation.parent_id, creation.parent_kind)
+    owner = creation.owner or creation.parent_owner or ""
+    return birth_of(owner, creation.source, creation.agent, parent or None)
 
 
 def acknowledgement(ack: Ack) -> rpc.AppendMessagesResponse:

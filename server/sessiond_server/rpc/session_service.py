@@ -34,7 +34,7 @@ UPDATABLE = frozenset(
     {
         "title",
         "pinned",
-        "state",
+        "archived",
         "system_prompt",
         "model",
         "config",
@@ -43,7 +43,7 @@ UPDATABLE = frozenset(
         "turn_index",
     }
 )
-_STATES = frozenset({pb.SESSION_STATE_ACTIVE, pb.SESSION_STATE_ARCHIVED})
+_MAPS = frozenset({"labels", "metadata"})
 _VIEWS = frozenset(pb.SessionView.values())
 _FIRST_PLACE = ListPlace(True, datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
@@ -92,6 +92,29 @@ class SessionServicer:
         async with self.database.connection() as connection:
             row = await ending.read(connection, session_id, access.key_of(session_id), full=full)
         return rpc.GetSessionResponse(session=sessions_io.session_out(row))
+
+    async def BatchGetSessions(
+        self, request: rpc.BatchGetSessionsRequest, _: Context
+    ) -> rpc.BatchGetSessionsResponse:
+        with Checks() as check:
+            check.count("session_ids", len(request.session_ids), limits.BATCH_SESSIONS, least=1)
+            for place, session_id in enumerate(request.session_ids[: limits.BATCH_SESSIONS]):
+                check.session_id(f"session_ids[{place}]", session_id)
+            check.enum("view", request.view, _VIEWS)
+        keys = {session_id: access.key_of(session_id) for session_id in request.session_ids}
+        full = request.view == pb.SESSION_VIEW_FULL
+        async with self.database.connection() as connection:
+            found = await finding.batch(connection, keys, full=full)
+        answer, used = rpc.BatchGetSessionsResponse(missing_ids=found.missing), 0
+        for session_id, row in found.rows.items():
+            session = sessions_io.session_out(row)
+            used += session.ByteSize() + 16
+            if answer.remaining_ids or (answer.sessions and used > limits.PAGE_BYTES):
+                answer.remaining_ids.append(session_id)
+            else:
+                answer.sessions.append(session)
+        answer.remaining_ids.extend(found.remaining)
+        return answer
 
     async def ResolveSession(
         self, request: rpc.ResolveSessionRequest, _: Context
@@ -281,7 +304,7 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
     session_id = checks.session_id(session.id, "session.id")
     title = None
     with Checks() as check:
-        paths = check.mask("update_mask", request.update_mask, UPDATABLE)
+        paths, keys = check.mask_into_maps("update_mask", request.update_mask, UPDATABLE, _MAPS)
         check.text("session.etag", session.etag)
         sessions_io.check_facts(session, "session", check)
         if "title" in paths:
@@ -289,20 +312,17 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
             text = sessions_io.title_in(session.title, "session.title", check)
             source = session.title_source or pb.TITLE_SOURCE_PERSON
             title = facts.Title(text, source, request.title_only_if_unset)
-        if "state" in paths:
-            check.enum("session.state", session.state, _STATES)
     setup = sessions_io.setup_in(session)._asdict()
     changed = {name: value for name, value in setup.items() if name in paths}
-    metadata = session.metadata.SerializeToString(deterministic=True)
     return facts.Update(
         session_id=session_id,
         key=access.key_of(session_id),
         etag=session.etag,
         title=title,
         pinned=session.pinned if "pinned" in paths else None,
-        state=int(session.state) if "state" in paths else None,
-        labels_json=sessions_io.labels_json(session) if "labels" in paths else None,
+        archived=session.archived if "archived" in paths else None,
         turn_index=session.turn_index if "turn_index" in paths else None,
-        change_metadata=lambda stored: metadata if "metadata" in paths else stored,
+        change_labels=lambda stored: sessions_io.changed_labels(stored, session, paths, keys),
+        change_metadata=lambda stored: sessions_io.changed_metadata(stored, session, paths, keys),
         change_setup=lambda stored: stored._replace(**changed),
     )

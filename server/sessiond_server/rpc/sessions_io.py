@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from uuid import UUID
 
 import uuid_utils
 from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.struct_pb2 import Struct
 
 from sessiond.v1 import message_pb2
 from sessiond.v1 import session_pb2 as pb
@@ -75,6 +76,7 @@ def new_session(
         title=title,
         title_source=title_source(title, session.title_source),
         pinned=session.pinned,
+        archived=session.archived,
         labels_json=labels_json(session),
         metadata=session.metadata.SerializeToString(deterministic=True),
         setup=setup_in(session),
@@ -125,6 +127,38 @@ def labels_json(session: pb.Session) -> str:
     return json.dumps(dict(session.labels), sort_keys=True)
 
 
+def changed_labels(
+    stored: str, session: pb.Session, paths: Collection[str], keys: Mapping[str, Collection[str]]
+) -> str:
+    """Labels after an update of all or of some. Raises `InvalidFields`."""
+    if "labels" in paths:
+        return labels_json(session)
+    labels: dict[str, str] = json.loads(stored)
+    for key in keys["labels"]:
+        labels.pop(key, None)
+        if key in session.labels:
+            labels[key] = session.labels[key]
+    with Checks() as check:
+        check.count("session.labels", len(labels), limits.LABELS)
+    return json.dumps(labels, sort_keys=True)
+
+
+def changed_metadata(
+    stored: bytes, session: pb.Session, paths: Collection[str], keys: Mapping[str, Collection[str]]
+) -> bytes:
+    """Metadata after an update of all or of some. Raises `InvalidFields`."""
+    if "metadata" in paths:
+        return session.metadata.SerializeToString(deterministic=True)
+    metadata = Struct.FromString(stored)
+    for key in keys["metadata"]:
+        metadata.fields.pop(key, None)
+        if key in session.metadata.fields:
+            metadata.fields[key].CopyFrom(session.metadata.fields[key])
+    with Checks() as check:
+        check.struct("session.metadata", metadata)
+    return metadata.SerializeToString(deterministic=True)
+
+
 def setup_in(session: pb.Session | TransferSetup) -> Setup:
     return Setup(session.system_prompt.encode(), session.model, session.config.encode())
 
@@ -153,6 +187,7 @@ def session_out(row: SessionRow) -> pb.Session:
         title=row.title,
         title_source=row.title_source,  # type: ignore[arg-type]
         pinned=row.pinned,
+        archived=row.archived,
         state=row.state,  # type: ignore[arg-type]
         end_reason=row.end_reason,
         labels=json.loads(row.labels_json),
@@ -284,6 +319,7 @@ def fork_of(
         title=new.title,
         title_source=new.title_source,
         pinned=new.pinned,
+        archived=new.archived,
         labels_json=labels,
         metadata=new.metadata if fork.HasField("metadata") else source.metadata or b"",
         setup=setup._replace(**{k: v for k, v in new.setup._asdict().items() if v}),

@@ -25,6 +25,10 @@ _ID_SEPARATOR, _SEPARATOR = "\x1f", "\x1e"
 """Between ids and behind lists of them in a parameter; ids and types hold no control characters."""
 
 
+Parent = tuple[str, int]
+"""The id of the session that one comes from, and in which way."""
+
+
 class MessageRow(NamedTuple):
     """A message as the statement takes it, in the order of its parameters.
 
@@ -90,6 +94,8 @@ class Append:
     guard: Guard = UNGUARDED
     skip_known: bool = False
     creation: object | None = None
+    birth: str | None = None
+    """What the session must be, as the statement takes it apart; see `birth_of`."""
     bytes: int = 0
     usage: Record | None = None
     """What the turn used, counted in the transaction that stores its messages."""
@@ -116,6 +122,13 @@ class Append:
     def context_tokens(self) -> int:
         """How many tokens it adds to the context."""
         return sum([row.facts >> 16 for row in self.rows if row.facts & 2])
+
+
+def birth_of(owner: str, source: str, agent: str, parent: Parent | None) -> str | None:
+    """Whose session it must be and where it must come from, in one text; what is empty may be anything."""
+    facts = [owner, source, agent]
+    facts.append("" if parent is None else f"{parent[1]} {parent[0]}")
+    return _ID_SEPARATOR.join(facts) if any(facts) else None
 
 
 def _future() -> asyncio.Future[Ack]:
@@ -158,7 +171,7 @@ async def store(
         [append.key.key for append in appends],
         [append.expected for append in appends],
         [append.guard.writer_token for append in appends],
-        [owner_of(append.key) for append in appends],
+        [append.birth or owner_of(append.key) for append in appends],
         client_ids,
         [place << _CALL_NUMBER_SHIFT | fact for place, fact in zip(places, facts, strict=True)],
         tools,

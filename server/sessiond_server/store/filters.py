@@ -31,18 +31,18 @@ CONDITIONS = take_conditions("filter_")
 _TEMPLATES: dict[str, str] = {}
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
 _NUMBERED = re.compile(r"\$(\d+)")
-_STORED = {1: (ACTIVE, False), 2: (ENDED, False), 3: (ACTIVE, True)}
-"""What a stored state says: the state, and whether the session is archived."""
+_SLOTS = {1: (ACTIVE, False), 2: (ENDED, False), 3: (ACTIVE, True), 4: (ENDED, True)}
+"""The state of each slot, and whether the sessions there are archived."""
 
 
-def stored_states(wanted: SessionFilter) -> list[int] | None:
-    """The stored states that fit; `None` if all do."""
+def slots(wanted: SessionFilter) -> list[int] | None:
+    """The slots that fit; `None` if all do."""
     found = [
-        stored
-        for stored, (state, archived) in _STORED.items()
+        slot
+        for slot, (state, archived) in _SLOTS.items()
         if (not wanted.states or state in wanted.states) and wanted.archived in (None, archived)
     ]
-    return None if len(found) == len(_STORED) else found
+    return None if len(found) == len(_SLOTS) else found
 
 
 def parameters(wanted: SessionFilter) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def parameters(wanted: SessionFilter) -> dict[str, Any]:
     found = {
         "owner": wanted.owner,
         "exclude_sources": sorted(set(wanted.exclude_sources)) or None,
-        "states": stored_states(wanted),
+        "slots": slots(wanted),
         "labels": wanted.labels_json or None,
         "parent_id": wanted.parent_id or None,
         "subtree_of": wanted.subtree_of or None,

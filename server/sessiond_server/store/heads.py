@@ -12,7 +12,7 @@ from sessiond_server.store.database import Connection, known_columns
 from sessiond_server.store.keys import SessionKey, owner_of
 from sessiond_server.store.sql import query
 
-ACTIVE, ENDED, ARCHIVED = 1, 2, 3
+ACTIVE, ENDED = 1, 2
 """States of a session: the values of `sessiond.v1.SessionState`."""
 
 

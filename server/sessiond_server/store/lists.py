@@ -71,7 +71,7 @@ def _numbered(
     text = text.replace(":narrow", clauses(conditions & _NARROW))
     text = text.replace(":order_time", order).replace(":column", column)
     text = text.replace(":rows", str(rows)).replace(
-        ":cast", "smallint" if column == "state" else "text"
+        ":cast", "smallint" if column == "slot" else "text"
     )
     return _Query(*filters.numbered(text))
 
@@ -143,8 +143,8 @@ def _merging(
     for column in ("source", "agent"):
         if f"{column}s" in conditions:
             return column, given[f"{column}s"]
-    if {"no_subagents", "states"} <= conditions:
-        return "state", [str(state) for state in given["states"]]
+    if {"no_subagents", "slots"} <= conditions:
+        return "slot", [str(slot) for slot in given["slots"]]
     return "", []
 
 
@@ -203,7 +203,7 @@ def _variants() -> dict[str, str]:
             for names in (frozenset[str](), *(frozenset({it}) for it in everything), everything):
                 key = f"{name}_{order}_{'_'.join(sorted(names)) or 'plain'}"
                 found[key] = _numbered(name, order, names, "").text
-        for column in ("source", "agent", "state"):
+        for column in ("source", "agent", "slot"):
             merged = _numbered("list_sessions_merged", order, everything, column)
             found[f"list_sessions_by_{column}_{order}"] = merged.text
     return found

@@ -37,6 +37,7 @@ class SessionRow:
     title: str
     title_source: int
     pinned: bool
+    archived: bool
     state: int
     end_reason: str
     parent_id: str | None
@@ -109,6 +110,7 @@ class SessionInsert:
     title: str
     title_source: int
     pinned: bool
+    archived: bool
     labels_json: str
     metadata: bytes
     parent_id: str | None
@@ -152,6 +154,7 @@ async def update(connection: Connection, row: SessionRow) -> None:
         row.title,
         row.title_source,
         row.pinned,
+        row.archived,
         row.state,
         row.end_reason,
         row.labels_json,

@@ -168,7 +168,7 @@ async def insert_session(connection: Connection, new: SessionInsert, origin: Ori
     """Store a session as it was. Raises asyncpg's `UniqueViolationError` if somebody else just made it."""
     values = [getattr(new, name) for name in SessionInsert.__slots__]
     await connection.execute(
-        query("import_session"), *values[:11], *origin[:2], *values[11:], *origin[2:]
+        query("import_session"), *values[:12], *origin[:2], *values[12:], *origin[2:]
     )
 
 

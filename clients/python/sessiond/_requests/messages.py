@@ -51,7 +51,8 @@ def append(
 
     Raises:
         SessionNotFound: There is no such session, and `create_session` isn't given.
-        SessionEnded, SessionArchived: It takes no messages.
+        SessionEnded: It takes no messages.
+        SessionDiffers: `create_session` names another owner, source, agent or parent than it has.
         NextSeqMismatch, RevisionMismatch: Somebody else wrote; see its `next_seq`.
         WriterLeaseLost, WriterLeaseHeld: Another writer may write, this one may not.
         ClientIdReused: A message of other content has this client id.

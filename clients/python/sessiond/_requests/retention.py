@@ -8,7 +8,6 @@ from datetime import timedelta
 from sessiond import v1
 from sessiond._calls import Service, paged, unary
 from sessiond._requests import values
-from sessiond._requests.sessions import _state
 
 _rpc = Service("sessiond.v1.RetentionService").rpc
 
@@ -32,7 +31,7 @@ def retention_rule(
         older_than=values.duration(older_than),
         idle_for=values.duration(idle_for),
         ended_for=values.duration(ended_for),
-        states=[_state(state) for state in states],
+        states=[values.enum_value(v1.SessionState, "SESSION_STATE_", state) for state in states],
         sources=sources,
         exclude_sources=exclude_sources,
         owner=owner,
@@ -200,7 +199,7 @@ def prune_sessions(
         older_than: Created at least so long ago.
         idle_for: Not written to for at least so long.
         ended_for: Ended at least so long ago.
-        states: Only in these states, of `active`, `ended`, `archived`. Left out, only ended ones.
+        states: Only in these states, of `active`, `ended`. Left out, only ended ones.
         sources: Only of these sources. At most 64.
         exclude_sources: Not of these sources. At most 64.
         owner: Only this owner's.

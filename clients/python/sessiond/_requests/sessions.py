@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sessiond import v1
@@ -27,6 +27,7 @@ def create_session(
     title: str = "",
     title_source: values.TitleSource | None = None,
     pinned: bool = False,
+    archived: bool = False,
     system_prompt: str = "",
     model: str = "",
     config: str = "",
@@ -49,6 +50,7 @@ def create_session(
         title: At most 100 characters, unique among the owner's sessions; empty is none.
         title_source: `person` (the default) or `automatic`.
         pinned: Whether it stands first in lists.
+        archived: Whether lists leave it out unless asked for it.
         system_prompt: At most 512 KiB. Not a part of the log.
         model: The model that it runs on.
         config: JSON text of at most 64 KiB, kept as it is.
@@ -63,6 +65,8 @@ def create_session(
 
     Raises:
         SessionExists: The id is in use.
+        SessionDiffers: With `if_exists="return"`: the session that has the id has another owner, source,
+            agent or parent than is given.
         TitleTaken: Another session of the owner has the title.
         ParentNotFound: There is no such parent.
         SpawnTooDeep: The sub-agent would stand deeper than the server allows.
@@ -75,6 +79,7 @@ def create_session(
         title=title,
         title_source=enum_value(v1.TitleSource, "TITLE_SOURCE_", title_source),
         pinned=pinned,
+        archived=archived,
         system_prompt=system_prompt,
         model=model,
         config=config,
@@ -117,6 +122,24 @@ def get_session(session_id: str, *, view: values.SessionView | None = None) -> v
     """
     return v1.GetSessionRequest(
         session_id=session_id, view=enum_value(v1.SessionView, "SESSION_VIEW_", view)
+    )
+
+
+@unary(_rpc("BatchGetSessions", v1.BatchGetSessionsRequest, v1.BatchGetSessionsResponse), whole)
+def batch_get_sessions(
+    session_ids: Iterable[str], *, view: values.SessionView | None = None
+) -> v1.BatchGetSessionsRequest:
+    """Reads up to 100 sessions at once.
+
+    Args:
+        session_ids: Their ids.
+        view: `basic` (the default) without system prompt, config and metadata, or `full`.
+
+    Returns a `BatchGetSessionsResponse`: the sessions, the ids of which there is none, and those that
+    didn't fit an answer, to be asked for again.
+    """
+    return v1.BatchGetSessionsRequest(
+        session_ids=session_ids, view=enum_value(v1.SessionView, "SESSION_VIEW_", view)
     )
 
 
@@ -190,10 +213,6 @@ def list_sessions(
     )
 
 
-def _state(state: values.SessionState | None) -> v1.SessionState.ValueType:
-    return enum_value(v1.SessionState, "SESSION_STATE_", state)
-
-
 list_sessions_page = list_sessions.page(
     "list_sessions_page",
     """Reads one page of `list_sessions`, a `ListSessionsResponse`; takes the same arguments.""",
@@ -210,12 +229,16 @@ def update_session(
     title: str | None = None,
     title_source: values.TitleSource | None = None,
     pinned: bool | None = None,
-    state: values.SessionState | None = None,
+    archived: bool | None = None,
     system_prompt: str | None = None,
     model: str | None = None,
     config: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     labels: Mapping[str, str] | None = None,
+    set_metadata: Mapping[str, Any] | None = None,
+    remove_metadata: Iterable[str] = (),
+    set_labels: Mapping[str, str] | None = None,
+    remove_labels: Iterable[str] = (),
     turn_index: int | None = None,
     etag: str = "",
     title_only_if_unset: bool = False,
@@ -228,12 +251,16 @@ def update_session(
         title_source: Who sets it: `person` (the default) or `automatic`. An automatic title never
             replaces a person's.
         pinned: Whether it stands first in lists.
-        state: `active` or `archived`, of a session that hasn't ended.
+        archived: Whether lists leave it out unless asked for it.
         system_prompt: The new system prompt.
         model: The new model.
         config: The new configuration, JSON text.
         metadata: All of the new metadata; `{}` for none.
         labels: All of the new labels; `{}` for none.
+        set_metadata: Fields of the metadata to add or replace, where the others stay.
+        remove_metadata: Fields of the metadata to remove.
+        set_labels: Labels to add or replace, where the others stay.
+        remove_labels: Labels to remove.
         turn_index: The agent's turn.
         etag: Change it only if the session still has this etag.
         title_only_if_unset: Set the title only if there is none.
@@ -247,7 +274,7 @@ def update_session(
     changes = values.given(
         title=title,
         pinned=pinned,
-        state=None if state is None else _state(state),
+        archived=archived,
         system_prompt=system_prompt,
         model=model,
         config=config,
@@ -255,12 +282,31 @@ def update_session(
         labels=labels,
         turn_index=turn_index,
     )
+    into = _into("labels", set_labels, remove_labels, whole="labels" in changes)
+    into += _into("metadata", set_metadata, remove_metadata, whole="metadata" in changes)
+    mask = values.mask([*changes, *into])
+    if set_labels:
+        changes["labels"] = dict(set_labels)
+    if set_metadata:
+        changes["metadata"] = values.struct(set_metadata)
     source = enum_value(v1.TitleSource, "TITLE_SOURCE_", title_source)
     return v1.UpdateSessionRequest(
         session=v1.Session(id=session_id, title_source=source, etag=etag, **changes),
-        update_mask=values.mask(changes),
+        update_mask=mask,
         title_only_if_unset=title_only_if_unset,
     )
+
+
+def _into(
+    field: str, set: Mapping[str, Any] | None, remove: Iterable[str], *, whole: bool
+) -> list[str]:
+    """The paths of a mask to single keys of a map."""
+    keys = [*(set or {}), *remove]
+    if keys and whole:
+        raise ValueError(f"give all {field}, or single ones, not both")
+    if twice := sorted(key for key in keys if keys.count(key) > 1):
+        raise ValueError(f"{field} to set and to remove: {', '.join(twice)}")
+    return [f"{field}.`{key.replace('`', '``')}`" for key in keys]
 
 
 @unary(_rpc("NextTitle", v1.NextTitleRequest, v1.NextTitleResponse), lambda answer: answer.title)
@@ -318,7 +364,7 @@ def reopen_session(
     expected_revision: int = 0,
     writer_token: str = "",
 ) -> v1.ReopenSessionRequest:
-    """Makes an ended or archived session active again.
+    """Makes an ended session active again.
 
     The arguments are those of `end_session`. Returns a `ReopenSessionResponse`: the session, its
     `version`, and whether it was active before.

@@ -25,7 +25,7 @@ MessageKind: TypeAlias = v1.MessageKind.ValueType | Literal["normal", "summary",
 MessageView: TypeAlias = v1.MessageView.ValueType | Literal["transcript", "context", "all"]
 SortOrder: TypeAlias = v1.SortOrder.ValueType | Literal["ascending", "descending"]
 SearchOrder: TypeAlias = v1.SearchOrder.ValueType | Literal["relevance", "newest"]
-SessionState: TypeAlias = v1.SessionState.ValueType | Literal["active", "ended", "archived"]
+SessionState: TypeAlias = v1.SessionState.ValueType | Literal["active", "ended"]
 SessionOrder: TypeAlias = v1.SessionOrder.ValueType | Literal["last_activity", "create_time"]
 SessionView: TypeAlias = v1.SessionView.ValueType | Literal["basic", "full"]
 TitleSource: TypeAlias = v1.TitleSource.ValueType | Literal["person", "automatic"]
@@ -93,11 +93,12 @@ def given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def mask(changes: Mapping[str, object]) -> FieldMask:
+def mask(changes: Iterable[str]) -> FieldMask:
     """A mask of the fields that are given. Raises ValueError if there are none."""
-    if not changes:
+    paths = list(changes)
+    if not paths:
         raise ValueError("nothing to change")
-    return FieldMask(paths=changes)
+    return FieldMask(paths=paths)
 
 
 def guard(

@@ -143,6 +143,20 @@ def pin(
     _show_id(run.client.update_session(run.find(session).id, pinned=not off), output)
 
 
+@verb(app, "archive", "archive trip", "archive trip --off")
+def archive(
+    run: Run,
+    session: SessionName,
+    off: Annotated[bool, typer.Option("--off", help="Take it back.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Puts a session away: `ls` leaves it out, and shows it with --archived. It still takes messages.
+
+    It has nothing to do with `offload` and `restore`, which move messages of any session.
+    """
+    _show_id(run.client.update_session(run.find(session).id, archived=not off), output)
+
+
 @verb(app, "end", "end trip --reason done")
 def end(
     run: Run,
@@ -156,10 +170,7 @@ def end(
 
 @verb(app, "reopen", "reopen trip")
 def reopen(run: Run, session: SessionName, output: Output = Format.TABLE) -> None:
-    """Makes an ended session active again, or one that a program has put in the state archived.
-
-    It has nothing to do with `offload` and `restore`, which move messages of any session.
-    """
+    """Makes an ended session active again."""
     _show_id(run.client.reopen_session(run.find(session).id).session, output)
 
 

@@ -213,6 +213,8 @@ from sessiond.v1.session_pb2 import SessionView as SessionView
 from sessiond.v1.session_pb2 import TitleSource as TitleSource
 from sessiond.v1.session_filter_pb2 import SessionFilter as SessionFilter
 from sessiond.v1.session_filter_pb2 import TimeRange as TimeRange
+from sessiond.v1.session_service_pb2 import BatchGetSessionsRequest as BatchGetSessionsRequest
+from sessiond.v1.session_service_pb2 import BatchGetSessionsResponse as BatchGetSessionsResponse
 from sessiond.v1.session_service_pb2 import CreateSessionRequest as CreateSessionRequest
 from sessiond.v1.session_service_pb2 import CreateSessionResponse as CreateSessionResponse
 from sessiond.v1.session_service_pb2 import DeleteSessionRequest as DeleteSessionRequest

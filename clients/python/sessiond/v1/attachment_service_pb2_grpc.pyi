@@ -42,7 +42,7 @@ class AttachmentServiceStub:
     bytes, the last one says so. Nothing is stored until the last one; of an upload that breaks off,
     nothing stays. Repeating an upload with the same id and the same bytes returns what is stored;
     with other bytes it is refused with `ERROR_REASON_ATTACHMENT_ID_REUSED`. The same bytes are always
-    sent, though they may be stored already. A session that has ended or is archived takes none.
+    sent, though they may be stored already. A session that has ended takes none.
 
     Refused are, with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`, what is larger than the server's settings
     allow and more than a session may hold, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`
@@ -77,7 +77,7 @@ class AttachmentServiceAsyncStub(AttachmentServiceStub):
     bytes, the last one says so. Nothing is stored until the last one; of an upload that breaks off,
     nothing stays. Repeating an upload with the same id and the same bytes returns what is stored;
     with other bytes it is refused with `ERROR_REASON_ATTACHMENT_ID_REUSED`. The same bytes are always
-    sent, though they may be stored already. A session that has ended or is archived takes none.
+    sent, though they may be stored already. A session that has ended takes none.
 
     Refused are, with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`, what is larger than the server's settings
     allow and more than a session may hold, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`
@@ -115,7 +115,7 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
         bytes, the last one says so. Nothing is stored until the last one; of an upload that breaks off,
         nothing stays. Repeating an upload with the same id and the same bytes returns what is stored;
         with other bytes it is refused with `ERROR_REASON_ATTACHMENT_ID_REUSED`. The same bytes are always
-        sent, though they may be stored already. A session that has ended or is archived takes none.
+        sent, though they may be stored already. A session that has ended takes none.
 
         Refused are, with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`, what is larger than the server's settings
         allow and more than a session may hold, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`

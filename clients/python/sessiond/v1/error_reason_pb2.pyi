@@ -38,8 +38,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The id is in use. Choose another, or create with `IF_EXISTS_RETURN`."""
     ERROR_REASON_SESSION_ENDED: _ErrorReason.ValueType  # 5
     """The session has ended and takes no messages: reopen it first."""
-    ERROR_REASON_SESSION_ARCHIVED: _ErrorReason.ValueType  # 6
-    """The session is archived and takes no messages: reopen it first."""
+    ERROR_REASON_SESSION_DIFFERS: _ErrorReason.ValueType  # 6
+    """A session that was to be created unless it exists does exist, with another owner, source, agent or
+    parent than the request says: `field` is which. Nothing was done. Choose another id, or leave the field
+    out.
+    """
     ERROR_REASON_SESSION_AMBIGUOUS: _ErrorReason.ValueType  # 7
     """What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
     separated by commas; a `candidate_count` of 21 stands for more than 20.
@@ -252,8 +255,11 @@ ERROR_REASON_SESSION_EXISTS: ErrorReason.ValueType  # 4
 """The id is in use. Choose another, or create with `IF_EXISTS_RETURN`."""
 ERROR_REASON_SESSION_ENDED: ErrorReason.ValueType  # 5
 """The session has ended and takes no messages: reopen it first."""
-ERROR_REASON_SESSION_ARCHIVED: ErrorReason.ValueType  # 6
-"""The session is archived and takes no messages: reopen it first."""
+ERROR_REASON_SESSION_DIFFERS: ErrorReason.ValueType  # 6
+"""A session that was to be created unless it exists does exist, with another owner, source, agent or
+parent than the request says: `field` is which. Nothing was done. Choose another id, or leave the field
+out.
+"""
 ERROR_REASON_SESSION_AMBIGUOUS: ErrorReason.ValueType  # 7
 """What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
 separated by commas; a `candidate_count` of 21 stands for more than 20.

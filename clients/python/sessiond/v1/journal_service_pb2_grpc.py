@@ -57,7 +57,7 @@ class JournalServiceServicer(object):
 
     def AppendJournal(self, request, context):
         """AppendJournal appends records, all or none. With a `request_id` it is safe to repeat. A session that
-        has ended or is archived takes records too, and no writer lease is needed.
+        has ended takes records too, and no writer lease is needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

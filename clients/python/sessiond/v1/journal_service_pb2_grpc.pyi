@@ -38,7 +38,7 @@ class JournalServiceStub:
     def __new__(cls, channel: _aio.Channel) -> JournalServiceAsyncStub: ...
     AppendJournal: _grpc.UnaryUnaryMultiCallable[_journal_service_pb2.AppendJournalRequest, _journal_service_pb2.AppendJournalResponse]
     """AppendJournal appends records, all or none. With a `request_id` it is safe to repeat. A session that
-    has ended or is archived takes records too, and no writer lease is needed.
+    has ended takes records too, and no writer lease is needed.
     """
     ListJournal: _grpc.UnaryUnaryMultiCallable[_journal_service_pb2.ListJournalRequest, _journal_service_pb2.ListJournalResponse]
     """ListJournal pages through a session's records, in either direction. Where API keys are wanted, it
@@ -55,7 +55,7 @@ class JournalServiceAsyncStub(JournalServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AppendJournal: _aio.UnaryUnaryMultiCallable[_journal_service_pb2.AppendJournalRequest, _journal_service_pb2.AppendJournalResponse]  # type: ignore[assignment]
     """AppendJournal appends records, all or none. With a `request_id` it is safe to repeat. A session that
-    has ended or is archived takes records too, and no writer lease is needed.
+    has ended takes records too, and no writer lease is needed.
     """
     ListJournal: _aio.UnaryUnaryMultiCallable[_journal_service_pb2.ListJournalRequest, _journal_service_pb2.ListJournalResponse]  # type: ignore[assignment]
     """ListJournal pages through a session's records, in either direction. Where API keys are wanted, it
@@ -75,7 +75,7 @@ class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_journal_service_pb2.AppendJournalResponse, _abc.Awaitable[_journal_service_pb2.AppendJournalResponse]]:
         """AppendJournal appends records, all or none. With a `request_id` it is safe to repeat. A session that
-        has ended or is archived takes records too, and no writer lease is needed.
+        has ended takes records too, and no writer lease is needed.
         """
 
     @_abc_1.abstractmethod

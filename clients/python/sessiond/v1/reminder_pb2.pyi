@@ -121,7 +121,7 @@ class Reminder(_message.Message):
     state: Global___ReminderState.ValueType
     """Where it stands. This and all that follows is set by the server."""
     paused: _builtins.bool
-    """Whether it is pending, but paused because its session has ended or is archived."""
+    """Whether it is pending, but paused because its session has ended."""
     fired_count: _builtins.int
     """How often it was completed."""
     missed_count: _builtins.int

@@ -33,7 +33,7 @@ class ReminderServiceStub:
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
-    A reminder is paused while its session has ended or is archived: it isn't claimed. When the session is
+    A reminder is paused while its session has ended: it isn't claimed. When the session is
     reopened, a reminder that was due meanwhile is due at once. Deleting the session deletes its reminders,
     clearing its messages leaves them, and a fork has none.
 
@@ -83,7 +83,7 @@ class ReminderServiceAsyncStub(ReminderServiceStub):
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
-    A reminder is paused while its session has ended or is archived: it isn't claimed. When the session is
+    A reminder is paused while its session has ended: it isn't claimed. When the session is
     reopened, a reminder that was due meanwhile is due at once. Deleting the session deletes its reminders,
     clearing its messages leaves them, and a fork has none.
 
@@ -129,7 +129,7 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
-    A reminder is paused while its session has ended or is archived: it isn't claimed. When the session is
+    A reminder is paused while its session has ended: it isn't claimed. When the session is
     reopened, a reminder that was due meanwhile is due at once. Deleting the session deletes its reminders,
     clearing its messages leaves them, and a fork has none.
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/session.proto\x12\x0bsessiond.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/usage.proto\"\x97\x08\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12.\n\x0ctitle_source\x18\x06 \x01(\x0e\x32\x18.sessiond.v1.TitleSource\x12\x0e\n\x06pinned\x18\x07 \x01(\x08\x12\x15\n\rsystem_prompt\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x0e\n\x06\x63onfig\x18\x0b \x01(\t\x12)\n\x08metadata\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x06labels\x18\r \x03(\x0b\x32 .sessiond.v1.Session.LabelsEntry\x12*\n\x06parent\x18\x0e \x01(\x0b\x32\x1a.sessiond.v1.SessionParent\x12)\n\tlifecycle\x18\x0f \x01(\x0e\x32\x16.sessiond.v1.Lifecycle\x12\x12\n\nturn_index\x18\x10 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x11 \x01(\t\x12\x13\n\x0bincarnation\x18\x64 \x01(\t\x12(\n\x05state\x18\x65 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\x12\n\nend_reason\x18\x66 \x01(\t\x12,\n\x08\x65nd_time\x18g \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07root_id\x18h \x01(\t\x12\x13\n\x0bspawn_depth\x18i \x01(\x05\x12\x11\n\tfirst_seq\x18j \x01(\x03\x12\x10\n\x08next_seq\x18k \x01(\x03\x12\x10\n\x08revision\x18l \x01(\x03\x12\x15\n\rmessage_count\x18m \x01(\x03\x12\x17\n\x0ftool_call_count\x18n \x01(\x03\x12\x1d\n\x15\x63ontext_message_count\x18o \x01(\x03\x12\x1b\n\x13\x63ontext_token_count\x18p \x01(\x03\x12\x1c\n\x14open_tool_call_count\x18q \x01(\x03\x12(\n\x05usage\x18r \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\x12/\n\x0b\x63reate_time\x18s \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12last_activity_time\x18u \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14offloaded_before_seq\x18v \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\rSessionParent\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.sessiond.v1.ParentKind\x12\x1a\n\x12spawn_tool_call_id\x18\x03 \x01(\t\x12\x10\n\x08\x66ork_seq\x18\x04 \x01(\x03\"\xa9\x01\n\x0eSessionSummary\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07preview\x18\x02 \x01(\t\x12\x0f\n\x07opening\x18\x03 \x01(\t\x12\x39\n\x15pending_reminder_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hild_count\x18\x05 \x01(\x05*|\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x17\n\x13SESSION_STATE_ENDED\x10\x02\x12\x1a\n\x16SESSION_STATE_ARCHIVED\x10\x03*`\n\x0bTitleSource\x12\x1c\n\x18TITLE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13TITLE_SOURCE_PERSON\x10\x01\x12\x1a\n\x16TITLE_SOURCE_AUTOMATIC\x10\x02*w\n\nParentKind\x12\x1b\n\x17PARENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14PARENT_KIND_SUBAGENT\x10\x01\x12\x1c\n\x18PARENT_KIND_CONTINUATION\x10\x02\x12\x14\n\x10PARENT_KIND_FORK\x10\x03*m\n\tLifecycle\x12\x19\n\x15LIFECYCLE_UNSPECIFIED\x10\x00\x12\x17\n\x13LIFECYCLE_EPHEMERAL\x10\x01\x12\x14\n\x10LIFECYCLE_LINKED\x10\x02\x12\x16\n\x12LIFECYCLE_DETACHED\x10\x03*Z\n\x0bSessionView\x12\x1c\n\x18SESSION_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_VIEW_BASIC\x10\x01\x12\x15\n\x11SESSION_VIEW_FULL\x10\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/session.proto\x12\x0bsessiond.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/usage.proto\"\xa9\x08\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\r\n\x05\x61gent\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12.\n\x0ctitle_source\x18\x06 \x01(\x0e\x32\x18.sessiond.v1.TitleSource\x12\x0e\n\x06pinned\x18\x07 \x01(\x08\x12\x10\n\x08\x61rchived\x18\x08 \x01(\x08\x12\x15\n\rsystem_prompt\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x0e\n\x06\x63onfig\x18\x0b \x01(\t\x12)\n\x08metadata\x18\x0c \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x06labels\x18\r \x03(\x0b\x32 .sessiond.v1.Session.LabelsEntry\x12*\n\x06parent\x18\x0e \x01(\x0b\x32\x1a.sessiond.v1.SessionParent\x12)\n\tlifecycle\x18\x0f \x01(\x0e\x32\x16.sessiond.v1.Lifecycle\x12\x12\n\nturn_index\x18\x10 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x11 \x01(\t\x12\x13\n\x0bincarnation\x18\x64 \x01(\t\x12(\n\x05state\x18\x65 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\x12\n\nend_reason\x18\x66 \x01(\t\x12,\n\x08\x65nd_time\x18g \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07root_id\x18h \x01(\t\x12\x13\n\x0bspawn_depth\x18i \x01(\x05\x12\x11\n\tfirst_seq\x18j \x01(\x03\x12\x10\n\x08next_seq\x18k \x01(\x03\x12\x10\n\x08revision\x18l \x01(\x03\x12\x15\n\rmessage_count\x18m \x01(\x03\x12\x17\n\x0ftool_call_count\x18n \x01(\x03\x12\x1d\n\x15\x63ontext_message_count\x18o \x01(\x03\x12\x1b\n\x13\x63ontext_token_count\x18p \x01(\x03\x12\x1c\n\x14open_tool_call_count\x18q \x01(\x03\x12(\n\x05usage\x18r \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\x12/\n\x0b\x63reate_time\x18s \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12last_activity_time\x18u \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14offloaded_before_seq\x18v \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\rSessionParent\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.sessiond.v1.ParentKind\x12\x1a\n\x12spawn_tool_call_id\x18\x03 \x01(\t\x12\x10\n\x08\x66ork_seq\x18\x04 \x01(\x03\"\xa9\x01\n\x0eSessionSummary\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x0f\n\x07preview\x18\x02 \x01(\t\x12\x0f\n\x07opening\x18\x03 \x01(\t\x12\x39\n\x15pending_reminder_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hild_count\x18\x05 \x01(\x05*`\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x17\n\x13SESSION_STATE_ENDED\x10\x02*`\n\x0bTitleSource\x12\x1c\n\x18TITLE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13TITLE_SOURCE_PERSON\x10\x01\x12\x1a\n\x16TITLE_SOURCE_AUTOMATIC\x10\x02*w\n\nParentKind\x12\x1b\n\x17PARENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14PARENT_KIND_SUBAGENT\x10\x01\x12\x1c\n\x18PARENT_KIND_CONTINUATION\x10\x02\x12\x14\n\x10PARENT_KIND_FORK\x10\x03*m\n\tLifecycle\x12\x19\n\x15LIFECYCLE_UNSPECIFIED\x10\x00\x12\x17\n\x13LIFECYCLE_EPHEMERAL\x10\x01\x12\x14\n\x10LIFECYCLE_LINKED\x10\x02\x12\x16\n\x12LIFECYCLE_DETACHED\x10\x03*Z\n\x0bSessionView\x12\x1c\n\x18SESSION_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_VIEW_BASIC\x10\x01\x12\x15\n\x11SESSION_VIEW_FULL\x10\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,22 +37,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
   _globals['_SESSION_LABELSENTRY']._loaded_options = None
   _globals['_SESSION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SESSIONSTATE']._serialized_start=1466
-  _globals['_SESSIONSTATE']._serialized_end=1590
-  _globals['_TITLESOURCE']._serialized_start=1592
-  _globals['_TITLESOURCE']._serialized_end=1688
-  _globals['_PARENTKIND']._serialized_start=1690
-  _globals['_PARENTKIND']._serialized_end=1809
-  _globals['_LIFECYCLE']._serialized_start=1811
-  _globals['_LIFECYCLE']._serialized_end=1920
-  _globals['_SESSIONVIEW']._serialized_start=1922
-  _globals['_SESSIONVIEW']._serialized_end=2012
+  _globals['_SESSIONSTATE']._serialized_start=1484
+  _globals['_SESSIONSTATE']._serialized_end=1580
+  _globals['_TITLESOURCE']._serialized_start=1582
+  _globals['_TITLESOURCE']._serialized_end=1678
+  _globals['_PARENTKIND']._serialized_start=1680
+  _globals['_PARENTKIND']._serialized_end=1799
+  _globals['_LIFECYCLE']._serialized_start=1801
+  _globals['_LIFECYCLE']._serialized_end=1910
+  _globals['_SESSIONVIEW']._serialized_start=1912
+  _globals['_SESSIONVIEW']._serialized_end=2002
   _globals['_SESSION']._serialized_start=131
-  _globals['_SESSION']._serialized_end=1178
-  _globals['_SESSION_LABELSENTRY']._serialized_start=1133
-  _globals['_SESSION_LABELSENTRY']._serialized_end=1178
-  _globals['_SESSIONPARENT']._serialized_start=1180
-  _globals['_SESSIONPARENT']._serialized_end=1292
-  _globals['_SESSIONSUMMARY']._serialized_start=1295
-  _globals['_SESSIONSUMMARY']._serialized_end=1464
+  _globals['_SESSION']._serialized_end=1196
+  _globals['_SESSION_LABELSENTRY']._serialized_start=1151
+  _globals['_SESSION_LABELSENTRY']._serialized_end=1196
+  _globals['_SESSIONPARENT']._serialized_start=1198
+  _globals['_SESSIONPARENT']._serialized_end=1310
+  _globals['_SESSIONSUMMARY']._serialized_start=1313
+  _globals['_SESSIONSUMMARY']._serialized_end=1482
 # @@protoc_insertion_point(module_scope)

@@ -34,8 +34,6 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
     """It takes messages."""
     SESSION_STATE_ENDED: _SessionState.ValueType  # 2
     """It ended, and takes messages only after ReopenSession."""
-    SESSION_STATE_ARCHIVED: _SessionState.ValueType  # 3
-    """It was put away: like an ended one, and not listed unless asked for."""
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
     """SessionState is where a session stands."""
@@ -46,8 +44,6 @@ SESSION_STATE_ACTIVE: SessionState.ValueType  # 1
 """It takes messages."""
 SESSION_STATE_ENDED: SessionState.ValueType  # 2
 """It ended, and takes messages only after ReopenSession."""
-SESSION_STATE_ARCHIVED: SessionState.ValueType  # 3
-"""It was put away: like an ended one, and not listed unless asked for."""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 class _TitleSource:
@@ -191,6 +187,7 @@ class Session(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     TITLE_SOURCE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
@@ -237,6 +234,10 @@ class Session(_message.Message):
     """Who set the title; left out, a person. A person's title is never replaced by an automatic one."""
     pinned: _builtins.bool
     """Whether it stands first in lists."""
+    archived: _builtins.bool
+    """Whether people have put it away: then lists leave it out unless their filter says otherwise. It takes
+    messages, and ends, like any other.
+    """
     system_prompt: _builtins.str
     """The system prompt. At most 512 KiB. Not a part of the log or of any count."""
     model: _builtins.str
@@ -260,7 +261,7 @@ class Session(_message.Message):
     New when an id is used again after a deletion.
     """
     state: Global___SessionState.ValueType
-    """Its state. Changed by EndSession, ReopenSession and UpdateSession."""
+    """Its state. Changed by EndSession and ReopenSession."""
     end_reason: _builtins.str
     """Why it ended. Set by EndSession."""
     root_id: _builtins.str
@@ -331,6 +332,7 @@ class Session(_message.Message):
         title: _builtins.str = ...,
         title_source: Global___TitleSource.ValueType = ...,
         pinned: _builtins.bool = ...,
+        archived: _builtins.bool = ...,
         system_prompt: _builtins.str = ...,
         model: _builtins.str = ...,
         config: _builtins.str = ...,
@@ -362,7 +364,7 @@ class Session(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_activity_time", b"last_activity_time", "metadata", b"metadata", "parent", b"parent", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "offloaded_before_seq", b"offloaded_before_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "revision", b"revision", "root_id", b"root_id", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "turn_index", b"turn_index", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "archived", b"archived", "config", b"config", "context_message_count", b"context_message_count", "context_token_count", b"context_token_count", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "first_seq", b"first_seq", "id", b"id", "incarnation", b"incarnation", "labels", b"labels", "last_activity_time", b"last_activity_time", "lifecycle", b"lifecycle", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "next_seq", b"next_seq", "offloaded_before_seq", b"offloaded_before_seq", "open_tool_call_count", b"open_tool_call_count", "owner", b"owner", "parent", b"parent", "pinned", b"pinned", "revision", b"revision", "root_id", b"root_id", "source", b"source", "spawn_depth", b"spawn_depth", "state", b"state", "system_prompt", b"system_prompt", "title", b"title", "title_source", b"title_source", "tool_call_count", b"tool_call_count", "turn_index", b"turn_index", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

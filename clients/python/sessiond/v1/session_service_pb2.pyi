@@ -34,7 +34,10 @@ class _IfExistsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IfExists.Val
     IF_EXISTS_FAIL: _IfExists.ValueType  # 1
     """Refuse with `ERROR_REASON_SESSION_EXISTS`."""
     IF_EXISTS_RETURN: _IfExists.ValueType  # 2
-    """Return the session as it is and change nothing."""
+    """Return the session as it is and change nothing. If its owner, source, agent or parent isn't what the
+    request says it is refused with `ERROR_REASON_SESSION_DIFFERS`; what the request leaves out doesn't
+    differ.
+    """
 
 class IfExists(_IfExists, metaclass=_IfExistsEnumTypeWrapper):
     """IfExists is what to do when a session's id is in use."""
@@ -44,7 +47,10 @@ IF_EXISTS_UNSPECIFIED: IfExists.ValueType  # 0
 IF_EXISTS_FAIL: IfExists.ValueType  # 1
 """Refuse with `ERROR_REASON_SESSION_EXISTS`."""
 IF_EXISTS_RETURN: IfExists.ValueType  # 2
-"""Return the session as it is and change nothing."""
+"""Return the session as it is and change nothing. If its owner, source, agent or parent isn't what the
+request says it is refused with `ERROR_REASON_SESSION_DIFFERS`; what the request leaves out doesn't
+differ.
+"""
 Global___IfExists: _TypeAlias = IfExists  # noqa: Y015
 
 class _SessionOrder:
@@ -135,6 +141,72 @@ class CreateSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSessionResponse: _TypeAlias = CreateSessionResponse  # noqa: Y015
+
+@_typing.final
+class BatchGetSessionsRequest(_message.Message):
+    """BatchGetSessionsRequest names sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_IDS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    view: _session_pb2.SessionView.ValueType
+    """How much of each; left out it is basic."""
+    @_builtins.property
+    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids, 1–100. One that is there twice counts once."""
+
+    def __init__(
+        self,
+        *,
+        session_ids: _abc.Iterable[_builtins.str] | None = ...,
+        view: _session_pb2.SessionView.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_ids", b"session_ids", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetSessionsRequest: _TypeAlias = BatchGetSessionsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetSessionsResponse(_message.Message):
+    """BatchGetSessionsResponse holds the sessions that there are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    MISSING_IDS_FIELD_NUMBER: _builtins.int
+    REMAINING_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
+        """The sessions, in the order of the ids."""
+
+    @_builtins.property
+    def missing_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of which there is no session, or none that the caller may see, in their order."""
+
+    @_builtins.property
+    def remaining_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids, in their order, that didn't fit the answer of about 2 MiB: ask for these again. At least one
+        session fits.
+        """
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[_session_pb2.Session] | None = ...,
+        missing_ids: _abc.Iterable[_builtins.str] | None = ...,
+        remaining_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_ids", b"missing_ids", "remaining_ids", b"remaining_ids", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetSessionsResponse: _TypeAlias = BatchGetSessionsResponse  # noqa: Y015
 
 @_typing.final
 class GetSessionRequest(_message.Message):
@@ -366,9 +438,11 @@ class UpdateSessionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: of `title` (with `title_source`), `pinned`, `state` (active or archived, of a
-        session that hasn't ended), `system_prompt`, `model`, `config`, `metadata`, `labels`,
-        `turn_index`. Required; whole fields only.
+        """What to change: of `title` (with `title_source`), `pinned`, `archived`, `system_prompt`, `model`,
+        `config`, `metadata`, `labels`, `turn_index`. `labels.team` is one label, which is set, or removed if the
+        request's session hasn't got it; `metadata.x` is likewise one field of the metadata. A key that isn't of
+        `A-Z a-z 0-9 _ -` alone stands between backquotes, doubled within it: labels.`a.b`. The result must keep
+        the limits of the whole. Required; at most 200 paths.
         """
 
     def __init__(

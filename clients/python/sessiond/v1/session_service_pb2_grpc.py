@@ -46,6 +46,11 @@ class SessionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.GetSessionRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__service__pb2.GetSessionResponse.FromString,
                 _registered_method=True)
+        self.BatchGetSessions = channel.unary_unary(
+                '/sessiond.v1.SessionService/BatchGetSessions',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.BatchGetSessionsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.BatchGetSessionsResponse.FromString,
+                _registered_method=True)
         self.ResolveSession = channel.unary_unary(
                 '/sessiond.v1.SessionService/ResolveSession',
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.ResolveSessionRequest.SerializeToString,
@@ -107,6 +112,13 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetSessions(self, request, context):
+        """BatchGetSessions reads up to 100 sessions at once; those that don't exist are named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolveSession(self, request, context):
         """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
         the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
@@ -153,8 +165,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReopenSession(self, request, context):
-        """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
-        is a replay and changes nothing. It needs no writer lease, but a token that is given must be good.
+        """ReopenSession makes an ended session active and forgets its end. On an active one it is a replay and
+        changes nothing. It needs no writer lease, but a token that is given must be good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,6 +204,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetSession,
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.GetSessionRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__service__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'BatchGetSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetSessions,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.BatchGetSessionsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.BatchGetSessionsResponse.SerializeToString,
             ),
             'ResolveSession': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveSession,
@@ -290,6 +307,33 @@ class SessionService(object):
             '/sessiond.v1.SessionService/GetSession',
             sessiond_dot_v1_dot_session__service__pb2.GetSessionRequest.SerializeToString,
             sessiond_dot_v1_dot_session__service__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/BatchGetSessions',
+            sessiond_dot_v1_dot_session__service__pb2.BatchGetSessionsRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.BatchGetSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class SessionServiceStub:
     """CreateSession makes a session. With the same `request_id` it is safe to retry."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
+    BatchGetSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BatchGetSessionsRequest, _session_service_pb2.BatchGetSessionsResponse]
+    """BatchGetSessions reads up to 100 sessions at once; those that don't exist are named."""
     ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
     the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
@@ -64,8 +66,8 @@ class SessionServiceStub:
     given must be good.
     """
     ReopenSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ReopenSessionRequest, _session_service_pb2.ReopenSessionResponse]
-    """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
-    is a replay and changes nothing. It needs no writer lease, but a token that is given must be good.
+    """ReopenSession makes an ended session active and forgets its end. On an active one it is a replay and
+    changes nothing. It needs no writer lease, but a token that is given must be good.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
     """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
@@ -91,6 +93,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """CreateSession makes a session. With the same `request_id` it is safe to retry."""
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
+    BatchGetSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BatchGetSessionsRequest, _session_service_pb2.BatchGetSessionsResponse]  # type: ignore[assignment]
+    """BatchGetSessions reads up to 100 sessions at once; those that don't exist are named."""
     ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
     the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
@@ -116,8 +120,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     given must be good.
     """
     ReopenSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ReopenSessionRequest, _session_service_pb2.ReopenSessionResponse]  # type: ignore[assignment]
-    """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
-    is a replay and changes nothing. It needs no writer lease, but a token that is given must be good.
+    """ReopenSession makes an ended session active and forgets its end. On an active one it is a replay and
+    changes nothing. It needs no writer lease, but a token that is given must be good.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
@@ -152,6 +156,14 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetSessionResponse, _abc.Awaitable[_session_service_pb2.GetSessionResponse]]:
         """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
+
+    @_abc_1.abstractmethod
+    def BatchGetSessions(
+        self,
+        request: _session_service_pb2.BatchGetSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.BatchGetSessionsResponse, _abc.Awaitable[_session_service_pb2.BatchGetSessionsResponse]]:
+        """BatchGetSessions reads up to 100 sessions at once; those that don't exist are named."""
 
     @_abc_1.abstractmethod
     def ResolveSession(
@@ -213,8 +225,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ReopenSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ReopenSessionResponse, _abc.Awaitable[_session_service_pb2.ReopenSessionResponse]]:
-        """ReopenSession makes an ended or archived session active and forgets its end. On an active one it
-        is a replay and changes nothing. It needs no writer lease, but a token that is given must be good.
+        """ReopenSession makes an ended session active and forgets its end. On an active one it is a replay and
+        changes nothing. It needs no writer lease, but a token that is given must be good.
         """
 
     @_abc_1.abstractmethod

@@ -60,7 +60,7 @@ class UsageServiceServicer(object):
     def RecordUsage(self, request, context):
         """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
         repeat with the records' `request_id`s, and without them if every record sets its turn. A session
-        that has ended or is archived takes usage too, since costs may be known late, and no writer lease is
+        that has ended takes usage too, since costs may be known late, and no writer lease is
         needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

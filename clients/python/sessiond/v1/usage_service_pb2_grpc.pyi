@@ -40,7 +40,7 @@ class UsageServiceStub:
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.RecordUsageRequest, _usage_service_pb2.RecordUsageResponse]
     """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
     repeat with the records' `request_id`s, and without them if every record sets its turn. A session
-    that has ended or is archived takes usage too, since costs may be known late, and no writer lease is
+    that has ended takes usage too, since costs may be known late, and no writer lease is
     needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
     """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]
@@ -61,7 +61,7 @@ class UsageServiceAsyncStub(UsageServiceStub):
     RecordUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.RecordUsageRequest, _usage_service_pb2.RecordUsageResponse]  # type: ignore[assignment]
     """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
     repeat with the records' `request_id`s, and without them if every record sets its turn. A session
-    that has ended or is archived takes usage too, since costs may be known late, and no writer lease is
+    that has ended takes usage too, since costs may be known late, and no writer lease is
     needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]  # type: ignore[assignment]
@@ -85,7 +85,7 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_usage_service_pb2.RecordUsageResponse, _abc.Awaitable[_usage_service_pb2.RecordUsageResponse]]:
         """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
         repeat with the records' `request_id`s, and without them if every record sets its turn. A session
-        that has ended or is archived takes usage too, since costs may be known late, and no writer lease is
+        that has ended takes usage too, since costs may be known late, and no writer lease is
         needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
         """
 

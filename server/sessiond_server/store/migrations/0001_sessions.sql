@@ -19,6 +19,8 @@ CREATE TABLE session (
     title_source smallint NOT NULL,
     pinned boolean NOT NULL,
     state smallint NOT NULL,
+    archived boolean NOT NULL,
+    slot smallint NOT NULL GENERATED ALWAYS AS (state + CASE WHEN archived THEN 2 ELSE 0 END) STORED,
     end_reason text COLLATE "C" NOT NULL,
     labels jsonb NOT NULL,
     metadata bytea NOT NULL,
@@ -82,8 +84,9 @@ CREATE INDEX session_agent_listed_idx
     ON session (tenant, agent, pinned DESC, listed_time DESC, session_key DESC);
 
 -- Lists leave the sessions of sub-agents out unless asked for them, and there may be many more of these.
-CREATE INDEX session_state_listed_idx
-    ON session (tenant, state, pinned DESC, listed_time DESC, session_key DESC)
+-- A slot is a state and whether the session is archived. Lists of several are merged.
+CREATE INDEX session_slot_listed_idx
+    ON session (tenant, slot, pinned DESC, listed_time DESC, session_key DESC)
     WHERE parent_kind <> 1;
 CREATE INDEX session_owner_roots_idx
     ON session (tenant, owner, pinned DESC, listed_time DESC, session_key DESC)

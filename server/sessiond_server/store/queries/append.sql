@@ -4,14 +4,15 @@
 -- are locked in key order before anything is decided, since two batches would deadlock otherwise, and
 -- conditions are tested against the locked rows. A client id that the session has already violates its
 -- key: nothing is looked up for messages that are new, as nearly all are. What is left out or violates
--- is looked at one by one, see operations/appending.py. A call may be for the session of one owner alone.
+-- is looked at one by one, see operations/appending.py. A call may be for a session of some origin alone: what
+-- its birth says of owner, source, agent and parent must be so, if it isn't empty.
 -- Client ids of offloaded messages are looked up, unless $11 says that this is done: a call is left out where
 -- one may be there, and where the border has moved since this statement began, since it sees the segments of
 -- then. A variant leaves out all calls to sessions with offloaded messages, and so costs less to begin.
 WITH call AS MATERIALIZED (
-    SELECT bucket, session_key, expected, writer_token, owner, call_no
+    SELECT bucket, session_key, expected, writer_token, birth, call_no
     FROM unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[])
-        WITH ORDINALITY AS c (bucket, session_key, expected, writer_token, owner, call_no)
+        WITH ORDINALITY AS c (bucket, session_key, expected, writer_token, birth, call_no)
 ),
 head AS MATERIALIZED (
     SELECT h.*
@@ -63,11 +64,15 @@ allowed AS MATERIALIZED (
     WHERE h.state = 1
         AND c.expected IN (0, h.next_seq, -(h.next_seq + h.context_changes))
         AND (
-            c.owner IS NULL
-            OR c.owner = (
-                SELECT s.owner
+            c.birth IS NULL
+            OR EXISTS (
+                SELECT
                 FROM session AS s
                 WHERE s.bucket = h.bucket AND s.session_key = h.session_key
+                    AND split_part(c.birth, chr(31), 1) IN ('', s.owner)
+                    AND split_part(c.birth, chr(31), 2) IN ('', s.source)
+                    AND split_part(c.birth, chr(31), 3) IN ('', s.agent)
+                    AND split_part(c.birth, chr(31), 4) IN ('', s.parent_kind || ' ' || s.parent_id)
             )
         )
         AND CASE c.writer_token

@@ -23,9 +23,9 @@ s.agent = ANY(:agents::text[])
 -- One, for which lists have an index.
 s.agent = :agent
 
--- name: filter_states
--- As they are stored.
-s.state = ANY(:states::smallint[])
+-- name: filter_slots
+-- States, and whether archived; see the column.
+s.slot = ANY(:slots::smallint[])
 
 -- name: filter_labels
 -- All of them.

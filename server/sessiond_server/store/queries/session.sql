@@ -28,13 +28,13 @@ SELECT clock_timestamp();
 WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
-        title_source, pinned, state, end_reason, labels, metadata, parent_id, parent_kind,
+        title_source, pinned, archived, state, end_reason, labels, metadata, parent_id, parent_kind,
         spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, fact_changes,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     VALUES (
-        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, '', $12::text::jsonb, $13, $14, $15, $16, $17,
-        $18, $19, $20, $21, 1, $22, statement_timestamp(), statement_timestamp(), statement_timestamp(),
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1, '', $13::text::jsonb, $14, $15, $16, $17,
+        $18, $19, $20, $21, $22, 1, $23, statement_timestamp(), statement_timestamp(), statement_timestamp(),
         NULL
     )
     ON CONFLICT (bucket, session_key) DO NOTHING
@@ -54,8 +54,8 @@ RETURNING session_key;
 -- name: update_session
 -- The facts that can change, all at once, but for metadata that wasn't read; the caller holds the head's lock.
 UPDATE session
-SET title = $3, title_source = $4, pinned = $5, state = $6, end_reason = $7,
-    labels = $8::text::jsonb, metadata = coalesce($9, metadata), turn_index = $10, end_time = $11,
+SET title = $3, title_source = $4, pinned = $5, archived = $6, state = $7, end_reason = $8,
+    labels = $9::text::jsonb, metadata = coalesce($10, metadata), turn_index = $11, end_time = $12,
     fact_changes = fact_changes + 1, update_time = statement_timestamp()
 WHERE bucket = $1 AND session_key = $2;
 

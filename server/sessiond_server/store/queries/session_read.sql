@@ -2,7 +2,7 @@
 -- Facts and counters in one look; what is large only if $3 says so.
 SELECT
     s.bucket, s.session_key, s.tenant, s.session_id, s.incarnation, s.owner, s.source, s.agent, s.title,
-    s.title_source, s.pinned, s.state, s.end_reason, s.parent_id, s.parent_kind, s.spawn_tool_call_id,
+    s.title_source, s.pinned, s.archived, s.state, s.end_reason, s.parent_id, s.parent_kind, s.spawn_tool_call_id,
     s.fork_seq, s.root_id, s.spawn_depth, s.lifecycle, s.turn_index, s.fact_changes, s.create_request_id,
     s.create_time, s.update_time, s.listed_time, s.end_time,
     s.labels::text AS labels_json,

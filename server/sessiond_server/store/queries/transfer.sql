@@ -128,13 +128,14 @@ SELECT EXISTS (
 WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
-        title_source, pinned, state, end_reason, labels, metadata, parent_id, parent_kind,
+        title_source, pinned, archived, state, end_reason, labels, metadata, parent_id, parent_kind,
         spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, fact_changes,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     VALUES (
-        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::jsonb, $15, $16, $17, $18, $19,
-        $20, $21, $22, $23, 1, $24, $25, $26, least(greatest($25::timestamptz, $27::timestamptz), statement_timestamp()), $28
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::jsonb, $16, $17, $18, $19,
+        $20, $21, $22, $23, $24, 1, $25, $26, $27,
+        least(greatest($26::timestamptz, $28::timestamptz), statement_timestamp()), $29
     )
     RETURNING bucket, session_key, create_time, state, listed_time
 )
@@ -144,7 +145,7 @@ INSERT INTO session_head (
     writer_holder, writer_expire_time, compactor_token, compactor_holder, compactor_expire_time
 )
 SELECT
-    bucket, session_key, state, $29, $29, 1, 0, 0, 0, 0, least(create_time, statement_timestamp()), listed_time,
+    bucket, session_key, state, $30, $30, 1, 0, 0, 0, 0, least(create_time, statement_timestamp()), listed_time,
     0, '', '', 'epoch'::timestamptz, '', '', 'epoch'::timestamptz
 FROM made;
 

@@ -20,7 +20,7 @@ from sessiond.v1.session_pb2 import (
     SessionSummary,
 )
 
-_STATE_STYLES = {"active": "green", "ended": "yellow", "archived": "dim"}
+_STATE_STYLES = {"active": "green", "ended": "yellow"}
 _COLUMNS = ("SESSION", "ID", "SOURCE", "STATE", "MESSAGES", "ACTIVE")
 _MAX_SOURCE = 16
 _CUT_AT = 60
@@ -65,9 +65,10 @@ def header(session: Session, now: datetime | None = None) -> Iterator[Text]:
 
 
 def state(session: Session) -> Text:
-    """The state in its colour, with the reason of an end."""
+    """The state in its colour, and whether it is archived."""
     name = enum_name(SessionState.DESCRIPTOR, session.state or SESSION_STATE_ACTIVE)
-    return Text(f"● {name}", style=_STATE_STYLES.get(name, ""))
+    archived = ", archived" if session.archived else ""
+    return Text(f"● {name}{archived}", style=_STATE_STYLES.get(name, ""))
 
 
 def _facts(session: Session, now: datetime) -> Iterator[str]:

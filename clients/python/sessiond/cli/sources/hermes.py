@@ -211,8 +211,7 @@ class _Session:
         elif row.get("ended_at") is not None:
             extras.keep("ended_at", row["ended_at"])
         session.end_reason = extras.short("end_reason", row.get("end_reason"))
-        if row.get("archived"):
-            session.state = v1.SessionState.SESSION_STATE_ARCHIVED
+        session.archived = bool(row.get("archived"))
         last = max(created, self._clock.last or created, making.micros(ended or created))
         session.last_activity_time.CopyFrom(making.timestamp(last))
         session.update_time.CopyFrom(

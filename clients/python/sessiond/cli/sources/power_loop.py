@@ -35,7 +35,7 @@ _USAGE_COLUMNS = {
 _STATE_COLUMNS = {"session_id", "next_seq", "round_index", "last_compact_seq", "pending_json"}
 _STATES = {
     "active": v1.SessionState.SESSION_STATE_ACTIVE,
-    "archived": v1.SessionState.SESSION_STATE_ARCHIVED,
+    "archived": v1.SessionState.SESSION_STATE_ACTIVE,
     "ended": v1.SessionState.SESSION_STATE_ENDED,
 }
 _LIFECYCLES = {
@@ -234,6 +234,7 @@ class _Session:
         status = self._row.get("status")
         if status not in _STATES:
             self._extras.keep("status", status)
+        session.archived = status == "archived"
         session.state = _STATES.get(str(status), v1.SessionState.SESSION_STATE_ACTIVE)
         if session.state == v1.SessionState.SESSION_STATE_ENDED:
             session.end_time.CopyFrom(making.timestamp(updated))
