@@ -403,10 +403,15 @@ def test_P15_what_a_consumer_is_done_with_is_not_looked_at_again(place: Place) -
 
 _MANY = """
 WITH made AS (
-    INSERT INTO session
+    INSERT INTO session (
+        bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title, title_source,
+        pinned, archived, state, end_reason, labels, metadata, parent_id, parent_kind,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, fact_changes,
+        create_request_id, create_time, update_time, listed_time, end_time
+    )
     SELECT
         (n % 1024)::smallint, gen_random_uuid(), tenant, 'made-' || n, incarnation, owner, source,
-        agent, '', title_source, n % 5 = 0, state, end_reason, labels, metadata, NULL, 0, '', 0,
+        agent, '', title_source, n % 5 = 0, archived, state, end_reason, labels, metadata, NULL, 0, '', 0,
         'made-' || n, 0, lifecycle, 0, 1, '', create_time, update_time,
         listed_time - make_interval(secs => n / 700), NULL
     FROM session, generate_series(1, $1::integer) AS n
