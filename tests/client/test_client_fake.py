@@ -18,7 +18,12 @@ from sessiond import v1
 T = TypeVar("T")
 SERVICES = {
     service.name: service
-    for message in (v1.GetSessionRequest, v1.GetMessageRequest, v1.GetContextRequest)
+    for message in (
+        v1.GetSessionRequest,
+        v1.GetMessageRequest,
+        v1.GetContextRequest,
+        v1.AcquireWriterRequest,
+    )
     for service in message.DESCRIPTOR.file.services_by_name.values()
 }
 
