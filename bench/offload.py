@@ -22,7 +22,7 @@ from tests.support.data import airline_sessions
 
 _COPIES = 12
 
-_HOT = ("message", "open_tool_call")
+_HOT = ("message", "open_tool_call", "tool_result")
 _OFFLOADED = ("message_segment", "segment_dictionary", "message_offload")
 
 

@@ -461,7 +461,7 @@ def test_P6_what_is_offloaded_while_the_session_is_held_reads_the_same(
     monkeypatch.setattr(offloading, "_TRIES", 0)
     rows: list[v1.Message] = []
     for number in range(4):
-        ids = [f"{number}-{call}" for call in range(number * 3)]
+        ids = [f"{number}-{call}" for call in range(1 + number * 3)]
         rows += [said(), calling(*ids), *map(answering, ids), said()]
     id = own.talk(3, *rows)
     before = _listed(own, id)
