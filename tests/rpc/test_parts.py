@@ -104,6 +104,20 @@ def test_P4_what_is_the_server_s_to_say_is_dropped_from_requests_known_or_not(ap
     assert stored.SerializeToString() == plain.SerializeToString()
 
 
+def test_P10_an_import_loses_nothing_that_it_doesn_t_know(api: Api) -> None:
+    id = api.talk(1)
+    records = api.export(session_ids=[id])
+    whole = records[1].message.payload
+    api.delete(id)
+    records[1].message.payload = whole + _unknown(60)
+    (outcome,) = api.bring(*records)
+    assert outcome.error.reason == v1.ErrorReason.ERROR_REASON_UNKNOWN_FIELD
+    records[1].message.payload = whole + _unknown(150)
+    (outcome,) = api.bring(*records)
+    assert not outcome.HasField("error")
+    assert api.export(session_ids=[id])[1].message.payload == whole
+
+
 def listed(api: Api, id: str, *types: str, **fields: Any) -> list[int]:
     request = v1.ListMessagesRequest(session_id=id, types=types, page_size=2, **fields)
     found = list[int]()

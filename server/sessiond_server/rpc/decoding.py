@@ -55,9 +55,14 @@ def _known(request: type[Message], encoded: bytes) -> Message:
         return known
     whole = _decoded(request, encoded)
     if whole.ByteSize() != known.ByteSize():
-        for path, number in _unknown(whole, ""):
-            raise UnknownField(path, number)
+        check_known(whole, "")
     return known
+
+
+def check_known(message: Message, where: str) -> None:
+    """Raises `UnknownField` if a message that is at a path has a field which isn't known here."""
+    for path, number in _unknown(message, where):
+        raise UnknownField(path, number)
 
 
 def _unknown(message: Message, path: str) -> Iterator[tuple[str, int]]:

@@ -86,8 +86,8 @@ def row(message: pb.Message, where: str, checks: Checks) -> MessageRow:
 
 
 def _given(message: pb.Message) -> dict[FieldDescriptor, Any]:
-    """The fields that the caller has set; the others are cleared, be they known here or not."""
-    message.DiscardUnknownFields()
+    """The fields that the caller has set; those that are the server's to say are cleared. What isn't known
+    here is gone or refused already, see `rpc/decoding.py`."""
     given = dict(message.ListFields())
     if not given.keys() <= _GIVEN:
         for field in given.keys() - _GIVEN:

@@ -21,6 +21,7 @@ from sessiond_server.operations.importing_files import FileImport
 from sessiond_server.rpc import (
     attachments_io,
     checks,
+    decoding,
     limits,
     messages_in,
     sessions_io,
@@ -146,6 +147,9 @@ def _payload(payload: bytes, where: str, check: Checks, *, summary: bool) -> Mes
         return MessageRow("", 0, None, b"")
     whole = message.kind and (message.hidden_from_people or not summary)
     size = message.ByteSize()
+    message.DiscardUnknownFields()
+    if message.ByteSize() != size:
+        decoding.check_known(message_pb2.Message.FromString(payload), where)
     message.hidden_from_people |= summary
     row = messages_in.row(message, where, check)
     return row._replace(payload=payload) if whole and size == len(row.payload) else row
