@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import typer
 from rich.text import Text
 
-from sessiond import v1
+from sessiond import retention_rule, v1
 from sessiond.cli import arguments, options
-from sessiond.cli.filters import filter_of
+from sessiond.cli.filters import filter_of, rule_filter
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.retention import pruned_lines, pruned_total
 from sessiond.cli.render.stats import server_lines, sources_lines, stats_lines
@@ -49,8 +48,8 @@ def stats(run: Run, owner: options.OfOwner = None, output: Output = Format.TABLE
 @verb(
     app,
     "prune",
-    "prune --dry-run --ended-for 30d --source telegram",
-    "prune --yes --older-than 52w --state active --state ended --idle-for 12w",
+    "prune --dry-run --whole-tenant --ended-for 30d --source telegram",
+    "prune --yes --owner ann --older-than 52w --state active --state ended --idle-for 12w",
 )
 def prune(
     run: Run,
@@ -60,8 +59,9 @@ def prune(
     state: options.PruneStates = None,
     source: options.OnlySources = None,
     exclude_source: options.NotSources = None,
-    owner: options.OnlyOwner = "",
-    agent: options.OnlyAgent = "",
+    owner: options.OfOwner = None,
+    whole_tenant: options.WholeTenant = False,
+    agent: options.OnlyAgents = None,
     label: options.OnlyLabels = None,
     include_pinned: options.WithPinned = False,
     include_subagents: options.WithSubagents = False,
@@ -76,22 +76,25 @@ def prune(
     """
     if not (older_than or idle_for or ended_for):
         raise typer.BadParameter("give at least one of --older-than, --idle-for and --ended-for")
-    rule = rule_of(
-        older_than,
-        idle_for,
-        ended_for,
-        state,
-        source,
-        exclude_source,
-        owner,
-        agent,
-        label,
-        include_pinned,
-        include_subagents,
+    rule = retention_rule(
+        rule_filter(
+            run,
+            whole_tenant=whole_tenant,
+            owner=owner,
+            source=source,
+            exclude_source=exclude_source,
+            agent=agent,
+            state=state,
+            label=label,
+            subagents=include_subagents,
+        ),
+        older_than=arguments.optional_duration(older_than),
+        idle_for=arguments.optional_duration(idle_for),
+        ended_for=arguments.optional_duration(ended_for),
+        include_pinned=include_pinned,
     )
-    rule["page_size"] = _MAX_PAGE
     if dry_run or not yes:
-        would = list(run.client.prune_sessions(dry_run=True, **rule))
+        would = list(run.client.prune_sessions(rule, dry_run=True, page_size=_MAX_PAGE))
         if would and not (dry_run or is_terminal()):
             raise Failure(
                 f"prune {pruned_total(would)} for good, and there is no terminal to ask on: give --yes,"
@@ -104,40 +107,13 @@ def prune(
     _show(run, _pruned(run, rule), output)
 
 
-def rule_of(
-    older_than: str,
-    idle_for: str,
-    ended_for: str,
-    state: list[options.State] | None,
-    source: list[str] | None,
-    exclude_source: list[str] | None,
-    owner: str,
-    agent: str,
-    label: list[str] | None,
-    include_pinned: bool,
-    include_subagents: bool,
-) -> dict[str, Any]:
-    """A rule's options as the arguments of the client."""
-    return {
-        "older_than": arguments.optional_duration(older_than),
-        "idle_for": arguments.optional_duration(idle_for),
-        "ended_for": arguments.optional_duration(ended_for),
-        "states": [v1.SessionState.Value(f"SESSION_STATE_{it.name}") for it in state or ()],
-        "sources": source or (),
-        "exclude_sources": exclude_source or (),
-        "owner": owner,
-        "agent": agent,
-        "labels": arguments.labels(label),
-        "include_pinned": include_pinned,
-        "include_subagents": include_subagents,
-    }
-
-
-def _pruned(run: Run, rule: dict[str, Any]) -> Iterator[Sequence[v1.PrunedSession]]:
+def _pruned(run: Run, rule: v1.RetentionRule) -> Iterator[Sequence[v1.PrunedSession]]:
     """Pages of what is deleted, each told before the next one is deleted."""
     token = ""
     while True:
-        page = run.client.prune_sessions_page(dry_run=False, page_token=token, **rule)
+        page = run.client.prune_sessions_page(
+            rule, dry_run=False, page_size=_MAX_PAGE, page_token=token
+        )
         yield page.sessions
         token = page.next_page_token
         if not token:
