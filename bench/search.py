@@ -191,9 +191,12 @@ def _query(service: Service, where: str, owners: int) -> Callable[[], Awaitable[
 
     async def search_once() -> None:
         request = v1.SearchMessagesRequest(query=next(queries))
+        request.filter.include_subagents = True
         if where == "search_owner_ms":
-            request.owner = _owner(next(numbers))
-        elif where == "search_newest_ms":
+            request.filter.owner = _owner(next(numbers))
+        else:
+            request.filter.whole_tenant = True
+        if where == "search_newest_ms":
             request.order_by = v1.SearchOrder.SEARCH_ORDER_NEWEST
         answer = await v1.SearchServiceStub(service.channel).SearchMessages(request)
         assert answer.hits

@@ -130,7 +130,7 @@ def test_P12_an_owners_consumers_take_no_room_from_others_and_are_not_seen(keyed
         with pytest.raises(sessiond.PermissionDenied):
             two.delete_consumer("c7", owner=full)
     with keyed.client(keyed.service) as service:
-        service.claim_sessions("one-more")
+        service.claim_sessions("one-more", sessiond.session_filter(whole_tenant=True))
         assert {it.owner for it in service.list_consumers()} >= {"", full, other}
         assert service.delete_consumer("c7", owner=full)
 
@@ -228,11 +228,14 @@ def test_P12_the_usage_of_a_tree_is_that_of_the_owners_sessions_alone(keyed: Key
         for id, tokens in ((root, 1), (own, 10), (others, 100)):
             service.record_usage(id, sessiond.usage_record(input_tokens=tokens))
         for client, tokens in ((ada, 11), (service, 111)):
-            groups = list(client.list_usage(root, "session", include_descendants=True))
+            groups = list(client.list_usage(None, "session", subtree_of=root))
             assert sum(group.usage.input_tokens for group in groups) == tokens
             assert (others in {group.session_id for group in groups}) == (client is service)
+        everything = sessiond.session_filter(whole_tenant=True)
         with pytest.raises(sessiond.PermissionDenied):
-            ada.get_usage()
+            ada.get_usage(sessions=everything)
+        hers = sessiond.session_filter(include_subagents=True)
+        assert {it.owner for it in ada.list_usage(None, "owner", sessions=hers)} == {"ada"}
         with pytest.raises(sessiond.SessionNotFound):
             ada.get_usage(others)
 

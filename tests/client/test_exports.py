@@ -117,6 +117,7 @@ NAMES = ERRORS | {
     "channel_options",
     "from_openai",
     "message_update",
+    "retention_rule",
     "session_filter",
     "to_openai",
     "usage_record",

@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import sessiond
-from sessiond import Client
+from sessiond import Client, session_filter
 from sessiond.v1 import ReminderState
 from tests.support.processes import ServerProcess
 from tests.support.timeline import pass_time
 
 REMINDERS = 240
+EVERYTHING = session_filter(whole_tenant=True)
 HELLO = sessiond.message("user", "hello")
 
 
@@ -85,14 +86,18 @@ def test_A_reminders_are_served_once_whatever_is_killed(
             servers[0].kill()
             _wait(lambda: sum(len(it.claims) for it in workers) > REMINDERS // 2)
             workers[1].kill()
-            _wait(lambda: not list(client.list_reminders(state="pending", page_size=1)))
+            _wait(
+                lambda: (
+                    not list(client.list_reminders(filter=EVERYTHING, state="pending", page_size=1))
+                )
+            )
         finally:
             for worker in workers:
                 worker.kill()
         assert not servers[1].bugs()
         said = [sessiond.text_of(message) for id in ids for message in client.list_messages(id)]
         assert sorted(said) == sorted(f"say {number}" for number in range(REMINDERS))
-        reminders = list(client.list_reminders())
+        reminders = list(client.list_reminders(filter=EVERYTHING))
     assert {it.state for it in reminders} == {ReminderState.REMINDER_STATE_COMPLETED}
     assert {it.fired_count for it in reminders} == {1}
     _check_apart([claim for worker in workers for claim in worker.claims])
@@ -128,7 +133,7 @@ def test_A_stale_sessions_are_handed_to_one_worker_each(
         found: list[str] = []
         with Client(servers[number % 2].target) as client:
             while True:
-                answer = client.claim_sessions("memory", max_count=3, lease_ttl=600)
+                answer = client.claim_sessions("memory", EVERYTHING, max_count=3, lease_ttl=600)
                 for claimed in answer.sessions:
                     found.append(claimed.session_id)
                     seq = claimed.next_seq - 1

@@ -116,7 +116,7 @@ def test_P11_a_deletion_that_races_with_increments_loses_nothing(
         stop.set()
         for future in spending:
             future.result()
-    whole = apis[0].spent(root, include_descendants=True)
+    whole = apis[0].spent(subtree_of=root)
     assert len(counted) > 20
     _check(whole.total, counted)
     _check(apis[0].spent().total, counted)

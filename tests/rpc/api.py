@@ -17,6 +17,9 @@ from tests.rpc.refusals import Refusal, refusal
 ASSISTANT, TOOL, USER = v1.Role.ROLE_ASSISTANT, v1.Role.ROLE_TOOL, v1.Role.ROLE_USER
 
 
+EVERYTHING = v1.SessionFilter(whole_tenant=True, include_subagents=True)
+
+
 def new(prefix: str = "s") -> str:
     """An id that nobody else uses."""
     return f"{prefix}-{uuid4().hex}"
@@ -198,8 +201,13 @@ class Api:
         return self.usage.RecordUsage(v1.RecordUsageRequest(session_id=session_id, records=records))
 
     def spent(self, session_id: str = "", **fields: Any) -> v1.GetUsageResponse:
-        """What was used."""
-        return self.usage.GetUsage(v1.GetUsageRequest(session_id=session_id, **fields))
+        """What a session used; without one all that there were, unless the fields say of what."""
+        request = v1.GetUsageRequest(**fields)
+        if session_id:
+            request.session_id = session_id
+        elif request.WhichOneof("scope") is None:
+            request.sessions.CopyFrom(EVERYTHING)
+        return self.usage.GetUsage(request)
 
     def journal_records(
         self, session_id: str, *contents: bytes, request_id: str = "", **fields: Any
@@ -223,8 +231,13 @@ class Api:
         return self.compactions.PlanCompaction(request)
 
     def search(self, query: str, **fields: Any) -> v1.SearchMessagesResponse:
-        """A page of hits."""
-        return self.searches.SearchMessages(v1.SearchMessagesRequest(query=query, **fields))
+        """A page of hits; in all sessions unless fields of a filter, or of the request, say where."""
+        names = v1.SessionFilter.DESCRIPTOR.fields_by_name
+        wanted = v1.SessionFilter(**{name: fields.pop(name) for name in names if name in fields})
+        request = v1.SearchMessagesRequest(query=query, filter=wanted, **fields)
+        if not request.session_id:
+            request.filter.MergeFrom(EVERYTHING)
+        return self.searches.SearchMessages(request)
 
     def indexed(self, *session_ids: str) -> None:
         """Wait until sessions are indexed to their ends."""
@@ -252,7 +265,9 @@ class Api:
         self, *types: str, count: int = 100, ttl: float = 600, wait: float = 0, worker: str = "w"
     ) -> list[v1.ClaimedReminder]:
         """Claims of what is due, of these types."""
-        request = v1.ClaimRemindersRequest(holder=worker, max_count=count, types=types)
+        request = v1.ClaimRemindersRequest(
+            holder=worker, filter=EVERYTHING, max_count=count, types=types
+        )
         request.lease_ttl.FromMilliseconds(int(ttl * 1000))
         request.wait.FromMilliseconds(int(wait * 1000))
         return list(self.reminders.ClaimReminders(request).claims)

@@ -77,12 +77,18 @@ def _set(**fields: Any) -> v1.UpdateSessionRequest:
     )
 
 
+def _ruled(times: dict[str, Any]) -> v1.RetentionRule:
+    """A rule of these times, and fields of its filter."""
+    sessions = v1.SessionFilter(**{"whole_tenant": True, **times.pop("sessions", {})})
+    return v1.RetentionRule(sessions=sessions, **times)
+
+
 def _prune(**rule: Any) -> v1.PruneSessionsRequest:
-    return v1.PruneSessionsRequest(rule=v1.RetentionRule(**rule))
+    return v1.PruneSessionsRequest(rule=_ruled(rule))
 
 
 def _policy(name: str, **rule: Any) -> v1.SetRetentionPolicyRequest:
-    policy = v1.RetentionPolicy(id=name, rule=v1.RetentionRule(**rule))
+    policy = v1.RetentionPolicy(id=name, rule=_ruled(rule))
     return v1.SetRetentionPolicyRequest(policy=policy)
 
 
@@ -100,6 +106,8 @@ def _times(start: int, end: int) -> v1.TimeRange:
 
 
 _ALL = v1.SessionFilter(whole_tenant=True)
+_CHILDREN = v1.SessionFilter(parent_id="a b")
+_BY_TURN = v1.UsageGrouping.USAGE_GROUPING_TURN
 _DAY = Duration(seconds=86400)
 
 FIELDS: list[tuple[Message, str]] = [
@@ -160,10 +168,10 @@ FIELDS: list[tuple[Message, str]] = [
     (_filtered(owner="a", create_time=_times(7, 7)), "filter.create_time.end_time"),
     (_prune(), "rule"),
     (_prune(idle_for=Duration(seconds=-1)), "rule.idle_for"),
-    (_prune(older_than=_DAY, sources=["s"] * 65), "rule.sources"),
-    (_prune(older_than=_DAY, states=[_NO_STATE]), "rule.states[0]"),
-    (_prune(older_than=_DAY, labels={"": "v"}), "rule.labels['']"),
-    (_prune(older_than=_DAY, agent=_LONG), "rule.agent"),
+    (_prune(older_than=_DAY, sessions={"sources": ["s"] * 65}), "rule.sessions.sources"),
+    (_prune(older_than=_DAY, sessions={"states": [_NO_STATE]}), "rule.sessions.states[0]"),
+    (_prune(older_than=_DAY, sessions={"labels": {"": "v"}}), "rule.sessions.labels['']"),
+    (_prune(older_than=_DAY, sessions={"whole_tenant": False}), "rule.sessions"),
     (v1.PruneSessionsRequest(page_size=-1), "page_size"),
     (_policy("", older_than=_DAY), "policy.id"),
     (_policy("A b", older_than=_DAY), "policy.id"),
@@ -183,13 +191,35 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.SearchMessagesRequest(query="-\u0301 \u0301"), "query"),
     (v1.SearchMessagesRequest(query="a", page_size=-1), "page_size"),
     (v1.SearchMessagesRequest(query="a", session_id="a b"), "session_id"),
-    (v1.SearchMessagesRequest(query="a", session_id="s", subtree_of="s"), "subtree_of"),
-    (v1.SearchMessagesRequest(query="a", owner=_LONG), "owner"),
-    (v1.SearchMessagesRequest(query="a", sources=["s"] * 65), "sources"),
-    (v1.SearchMessagesRequest(query="a", roles=[v1.Role.ROLE_UNSPECIFIED]), "roles[0]"),
-    (v1.SearchMessagesRequest(query="a", start_time=Timestamp(nanos=-1)), "start_time"),
-    (v1.SearchMessagesRequest(query="a", context_after=6), "context_after"),
-    (v1.SearchMessagesRequest(query="a", snippet_characters=-1), "snippet_characters"),
+    (v1.SearchMessagesRequest(query="a"), "filter"),
+    (v1.SearchMessagesRequest(query="a", filter=v1.SessionFilter(owner=_LONG)), "filter.owner"),
+    (v1.ExportSessionsRequest(), "filter"),
+    (v1.ExportSessionsRequest(session_ids=["s"], filter=_CHILDREN), "filter.parent_id"),
+    (v1.ListRemindersRequest(), "filter"),
+    (v1.ListRemindersRequest(session_id="s", filter=_CHILDREN), "filter.parent_id"),
+    (v1.ClaimRemindersRequest(), "filter"),
+    (v1.ClaimSessionsRequest(consumer_id="c"), "filter"),
+    (v1.ClaimSessionsRequest(consumer_id="c", filter=v1.SessionFilter(owner="")), "filter.owner"),
+    (
+        v1.ClaimSessionsRequest(
+            consumer_id="c", filter=v1.SessionFilter(whole_tenant=True, sources=["s"])
+        ),
+        "filter.sources",
+    ),
+    (v1.GetUsageRequest(), "scope"),
+    (v1.GetUsageRequest(subtree_of=""), "subtree_of"),
+    (v1.GetUsageRequest(sessions=v1.SessionFilter()), "sessions"),
+    (v1.GetUsageRequest(subtree_of="s", group_by=_BY_TURN), "session_id"),
+    (
+        v1.SearchMessagesRequest(query="a", filter=_ALL, roles=[v1.Role.ROLE_UNSPECIFIED]),
+        "roles[0]",
+    ),
+    (
+        v1.SearchMessagesRequest(query="a", filter=_ALL, start_time=Timestamp(nanos=-1)),
+        "start_time",
+    ),
+    (v1.SearchMessagesRequest(query="a", filter=_ALL, context_after=6), "context_after"),
+    (v1.SearchMessagesRequest(query="a", filter=_ALL, snippet_characters=-1), "snippet_characters"),
     (v1.ReindexSessionsRequest(), "session_ids"),
     (v1.ReindexSessionsRequest(session_ids=["s"], all=True), "session_ids"),
     (v1.ReindexSessionsRequest(session_ids=["s", "a b"]), "session_ids[1]"),

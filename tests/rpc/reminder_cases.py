@@ -64,7 +64,9 @@ def more_consumers_of_an_owner_than_may_be(api: Api) -> Expected:
     owner = new("owner")
 
     def claim_of(consumer: str) -> None:
-        request = v1.ClaimSessionsRequest(consumer_id=consumer, owner=owner)
+        request = v1.ClaimSessionsRequest(
+            consumer_id=consumer, filter=v1.SessionFilter(owner=owner)
+        )
         api.consumers.ClaimSessions(request)
 
     for n in range(100):

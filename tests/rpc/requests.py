@@ -64,7 +64,12 @@ _LIKELY = {
     "sessiond.v1.DeleteConsumerRequest.consumer_id": 1.0,
     "sessiond.v1.DeleteConsumerRequest.owner": 1.0,
     "sessiond.v1.SearchMessagesRequest.query": 1.0,
-    "sessiond.v1.SearchMessagesRequest.subtree_of": 0.1,
+    "sessiond.v1.SessionFilter.whole_tenant": 0.9,
+    "sessiond.v1.SessionFilter.states": 0.1,
+    "sessiond.v1.SessionFilter.subtree_of": 0.1,
+    "sessiond.v1.SessionFilter.create_time": 0.1,
+    "sessiond.v1.SessionFilter.last_activity_time": 0.1,
+    "sessiond.v1.SessionFilter.end_time": 0.1,
     "sessiond.v1.SearchMessagesRequest.context_before": 0.1,
     "sessiond.v1.SearchMessagesRequest.context_after": 0.1,
     "sessiond.v1.SearchMessagesRequest.snippet_characters": 0.3,
@@ -187,9 +192,9 @@ class Requests:
         if method.name in _DESTRUCTIVE and self.random.random() < 0.96:
             request.session_id = _UNSURE  # type: ignore[attr-defined]
         if method.name == "PruneSessions":
-            request.rule.owner = "nobody"  # type: ignore[attr-defined]
+            request.rule.sessions.owner = "nobody"  # type: ignore[attr-defined]
         if method.name == "SetRetentionPolicy":
-            request.policy.rule.owner = "nobody"  # type: ignore[attr-defined]
+            request.policy.rule.sessions.owner = "nobody"  # type: ignore[attr-defined]
         if method.name in _LEASING and self.random.random() < 0.9:
             request.session_id = self.world.leased  # type: ignore[attr-defined]
         if "wait" in request.DESCRIPTOR.fields_by_name:

@@ -10,7 +10,8 @@ from tests.rpc.cases import Expected, case
 
 
 def _set(api: Api, name: str, etag: str = "") -> v1.RetentionPolicy:
-    rule = v1.RetentionRule(ended_for=Duration(seconds=10**9), owner="nobody")
+    nobody = v1.SessionFilter(owner="nobody")
+    rule = v1.RetentionRule(sessions=nobody, ended_for=Duration(seconds=10**9))
     policy = v1.RetentionPolicy(id=name, rule=rule, etag=etag)
     request = v1.SetRetentionPolicyRequest(policy=policy)
     return api.retention.SetRetentionPolicy(request).policy

@@ -39,7 +39,12 @@ class Place:
     def claim(
         self, consumer: str = "memory", *, idle: float = 30 * MINUTE, ttl: float = 600, **how: Any
     ) -> dict[str, v1.ClaimedSession]:
-        request = v1.ClaimSessionsRequest(consumer_id=consumer, **{"max_count": 100, **how})
+        owner, subagents = how.pop("owner", "") or None, how.pop("include_subagents", False)
+        wanted = v1.SessionFilter(
+            owner=owner, whole_tenant=owner is None, include_subagents=subagents
+        )
+        fields = {"max_count": 100, **how}
+        request = v1.ClaimSessionsRequest(consumer_id=consumer, filter=wanted, **fields)
         request.idle_for.FromMilliseconds(int(idle * 1000))
         request.lease_ttl.FromMilliseconds(int(ttl * 1000))
         answer = self.api.consumers.ClaimSessions(request)
@@ -182,7 +187,7 @@ def test_A_stale_sessions_of_sub_agents_and_owners(place: Place) -> None:
     place.wait(HOUR)
     assert set(place.claim(owner="ann")) == {mine}
     assert set(place.claim()) == {theirs}
-    assert set(place.claim(include_children=True)) == {child}
+    assert set(place.claim(include_subagents=True)) == {child}
 
 
 def test_A_stale_sessions_an_owners_consumer_and_the_tenants_of_one_name(place: Place) -> None:
@@ -432,7 +437,9 @@ def test_P15_more_sessions_than_a_look_holds_are_all_handed_out(place: Place) ->
     place.ask(_MANY, count, place.api.talk(1))
     place.wait(HOUR)
     found: list[str] = []
-    request = v1.ClaimSessionsRequest(consumer_id="all", max_count=100)
+    request = v1.ClaimSessionsRequest(
+        consumer_id="all", filter=v1.SessionFilter(whole_tenant=True), max_count=100
+    )
     more = True
     while more:
         answer = place.api.consumers.ClaimSessions(request)

@@ -294,7 +294,11 @@ def test_P6_a_compaction_and_a_rewind_are_read_by_their_ids(api: Api) -> None:
 def test_B_prune_only_says_what_would_go_unless_it_is_forced(api: Api) -> None:
     id, source = api.create(source=(source := new("source"))).id, source
     api.end(id)
-    request = v1.PruneSessionsRequest(rule=v1.RetentionRule(sources=[source], ended_for=Duration()))
+    request = v1.PruneSessionsRequest(
+        rule=v1.RetentionRule(
+            sessions=v1.SessionFilter(sources=[source], whole_tenant=True), ended_for=Duration()
+        )
+    )
     (would,) = api.retention.PruneSessions(request).sessions
     assert would.outcome == v1.PruneOutcome.PRUNE_OUTCOME_WOULD_BE_DELETED
     assert api.get(id).id == id
@@ -309,7 +313,9 @@ def test_deletions_say_whether_there_was_something(api: Api) -> None:
     assert api.delete(id).deleted
     missing = api.delete(id, allow_missing=True)
     assert (missing.deleted, missing.HasField("version")) == (False, False)
-    rule = v1.RetentionRule(ended_for=Duration(seconds=10**9), owner="nobody")
+    rule = v1.RetentionRule(
+        sessions=v1.SessionFilter(owner="nobody"), ended_for=Duration(seconds=10**9)
+    )
     made = v1.SetRetentionPolicyRequest(policy=v1.RetentionPolicy(id=policy, rule=rule))
     assert api.retention.SetRetentionPolicy(made).created
     gone = v1.DeleteRetentionPolicyRequest(policy_id=policy, allow_missing=True)

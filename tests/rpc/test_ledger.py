@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -25,6 +25,11 @@ SUBAGENT, CONTINUATION = v1.ParentKind.PARENT_KIND_SUBAGENT, v1.ParentKind.PAREN
 EPHEMERAL, LINKED, DETACHED = 1, 2, 3
 TURN = v1.UsageGrouping.USAGE_GROUPING_TURN
 DAY_AND_MODEL = v1.UsageGrouping.USAGE_GROUPING_DAY_AND_MODEL
+BY = {
+    v1.UsageGrouping.USAGE_GROUPING_OWNER: "owner",
+    v1.UsageGrouping.USAGE_GROUPING_AGENT: "agent",
+    v1.UsageGrouping.USAGE_GROUPING_SOURCE: "source",
+}
 DAYS = ["2025-12-31", "2026-01-01", "2026-01-02"]
 MODELS = ["", "a", "b"]
 DEPTH = 3
@@ -83,11 +88,20 @@ def spending() -> st.SearchStrategy[Spent]:
     )
 
 
+class Facts(NamedTuple):
+    """What is known of a session after it is deleted."""
+
+    owner: str
+    agent: str
+    source: str
+
+
 @dataclass
 class Node:
     """A session of the model."""
 
     id: str
+    facts: Facts
     parent: Node | None = None
     kind: int = 0
     lifecycle: int = LINKED
@@ -160,17 +174,21 @@ class World:
         self.nodes: list[Node] = []
         self.all: list[Spent] = []
         """What all that ever was has spent in the end: of sessions that are gone, what they left."""
+        self.gone: list[tuple[Facts, bool, Spent]] = []
+        """What sessions that are gone spent themselves, and whether they were sub-agents'."""
         self.create(None, 0, LINKED)
 
     def create(self, parent: Node | None, kind: int, lifecycle: int) -> None:
         if parent is not None and kind == SUBAGENT and parent.depth == DEPTH:
             return
-        node = Node(new(), parent, kind, lifecycle)
+        number = len(self.nodes) + len(self.gone)
+        facts = Facts(*(f"{self.tag}{number % few}" for few in (2, 3, 2)))
+        node = Node(new(), facts, parent, kind, lifecycle)
         if parent is None:
-            self.api.create(node.id)
+            self.api.create(node.id, **facts._asdict())
         else:
             origin = v1.SessionParent(id=parent.id, kind=kind)  # type: ignore[arg-type]
-            self.api.create(node.id, parent=origin, lifecycle=lifecycle)
+            self.api.create(node.id, parent=origin, lifecycle=lifecycle, **facts._asdict())
         self.nodes.append(node)
 
     def record(self, node: Node, spent: list[tuple[Spent, str]]) -> None:
@@ -223,6 +241,7 @@ class World:
                     child.parent, child.kind = None, 0
         for it in going:
             left = it.own + it.inherited
+            self.gone += [(it.facts, it.kind == SUBAGENT, spent) for spent in it.own]
             if heir is not None:
                 heir.inherited += left
             else:
@@ -236,13 +255,13 @@ class World:
 
     def fork(self, node: Node) -> None:
         fork = self.api.fork(node.id)
-        self.nodes.append(Node(fork.id, node, 3, LINKED, messages=set(node.messages)))
+        self.nodes.append(Node(fork.id, node.facts, node, 3, messages=set(node.messages)))
 
     def check(self) -> None:
         for node in self.nodes:
             own = self.api.spent(node.id, group_by=DAY_AND_MODEL)
             assert told(own.groups, self.tag) == sums(node.own)
-            whole = self.api.spent(node.id, group_by=DAY_AND_MODEL, include_descendants=True)
+            whole = self.api.spent(subtree_of=node.id, group_by=DAY_AND_MODEL)
             assert told(whole.groups, self.tag) == sums(self.subtree(node))
             session = self.api.get(node.id)
             assert session.usage.own == own.total
@@ -252,6 +271,33 @@ class World:
             } == by_turn(node.own)
         everything = self.all + [it for n in self.nodes for it in n.own + n.inherited]
         assert told(self.of_tenant(), self.tag) == sums(everything)
+        for subagents in (False, True):
+            self.check_filter(v1.SessionFilter(whole_tenant=True, include_subagents=subagents))
+            active = [v1.SessionState.SESSION_STATE_ACTIVE, v1.SessionState.SESSION_STATE_ENDED]
+            self.check_filter(
+                v1.SessionFilter(owner=f"{self.tag}1", include_subagents=subagents, states=active)
+            )
+
+    def check_filter(self, wanted: v1.SessionFilter) -> None:
+        """Sums of sessions that fit, and of those that are gone if they are known well enough to fit."""
+        wanted.sources.extend(f"{self.tag}{n}" for n in (0, 1))
+        known = [(it.facts, it.kind == SUBAGENT, spent) for it in self.nodes for spent in it.own]
+        if not wanted.states:
+            known += self.gone
+        fitting = [
+            (facts, spent)
+            for facts, subagent, spent in known
+            if (wanted.include_subagents or not subagent) and wanted.owner in ("", facts.owner)
+        ]
+        found = self.api.spent(sessions=wanted, group_by=DAY_AND_MODEL, page_size=1000)
+        assert told(found.groups, self.tag) == sums([spent for _, spent in fitting])
+        assert found.total.total_tokens == sum(spent.tokens for _, spent in fitting)
+        for grouping, name in BY.items():
+            groups = self.api.spent(sessions=wanted, group_by=grouping, page_size=1000).groups
+            expected: Counter[str] = Counter()
+            for facts, spent in fitting:
+                expected[getattr(facts, name)] += spent.tokens
+            assert {getattr(it, name): it.usage.total_tokens for it in groups} == expected
 
     def of_tenant(self) -> list[v1.UsageGroup]:
         found, token = list[v1.UsageGroup](), ""

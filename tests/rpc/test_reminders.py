@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 import sessiond
 from sessiond import Client, v1
-from tests.rpc.api import Api, new, refused, said
+from tests.rpc.api import EVERYTHING, Api, new, refused, said
 from tests.support.processes import ServerProcess
 
 PENDING = v1.ReminderState.REMINDER_STATE_PENDING
@@ -98,7 +98,13 @@ def test_A_reminders_are_listed_by_session_owner_and_state(api: Api) -> None:
 
     def ids(page_size: int = 1, **filters: object) -> list[str]:
         found: list[str] = []
-        request = v1.ListRemindersRequest(page_size=page_size, **filters)  # type: ignore[arg-type]
+        owner = filters.pop("owner", None)
+        wanted = v1.SessionFilter(owner=owner, whole_tenant=owner is None)  # type: ignore[arg-type]
+        request = v1.ListRemindersRequest(
+            page_size=page_size,
+            filter=wanted,
+            **filters,  # type: ignore[arg-type]
+        )
         while True:
             page = api.reminders.ListReminders(request)
             found += [it.id for it in page.reminders]
@@ -200,7 +206,7 @@ def test_A_reminders_wake_who_waits_for_them(api: Api) -> None:
     waiting.join(30)
     assert [it.reminder.id for it in found] == [reminder.id]
     assert api.claim(kind, wait=0.2) == []
-    request = v1.ClaimRemindersRequest(types=[kind], wait=Duration(seconds=60))
+    request = v1.ClaimRemindersRequest(filter=EVERYTHING, types=[kind], wait=Duration(seconds=60))
     assert not api.reminders.ClaimReminders(request, timeout=2).claims, "before the deadline"
 
 
@@ -388,7 +394,7 @@ def test_a_stop_does_not_wait_for_those_who_wait(start_server: object, dsn: str)
     server: ServerProcess = start_server(SESSIOND_DSN=dsn)  # type: ignore[operator]
     with grpc.insecure_channel(server.target) as channel:
         api = Api(channel)
-        request = v1.ClaimRemindersRequest(wait=Duration(seconds=60))
+        request = v1.ClaimRemindersRequest(filter=EVERYTHING, wait=Duration(seconds=60))
         call = api.reminders.ClaimReminders.future(request)
         api.append(api.talk(), said())
         time.sleep(0.3)

@@ -21,6 +21,7 @@ from sessiond_server.operations import policies as following_policies
 from sessiond_server.operations import pruning
 from sessiond_server.operations.pruning import FIRST, Done, Pruning
 from sessiond_server.rpc.retention_io import stored_rule
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.retention import Rule
 from sessiond_server.store import policies as policies_store
 from sessiond_server.store.database import Database
@@ -75,7 +76,10 @@ def rule(
     older: float | None = None, idle: float | None = None, ended: float | None = None, **rest: Any
 ) -> v1.RetentionRule:
     """A rule in days."""
-    made = v1.RetentionRule(**rest)
+    pinned = rest.pop("include_pinned", False)
+    everybody = "owner" not in rest
+    sessions = v1.SessionFilter(whole_tenant=everybody, **rest)
+    made = v1.RetentionRule(sessions=sessions, include_pinned=pinned)
     for field, days in (("older_than", older), ("idle_for", idle), ("ended_for", ended)):
         if days is not None:
             getattr(made, field).FromTimedelta(timedelta(days=days))
@@ -126,6 +130,7 @@ class Made:
 
     id: str
     state: int
+    archived: bool
     source: str
     owner: str
     label: str
@@ -141,16 +146,18 @@ class Made:
             least = getattr(wanted, field).ToTimedelta()
             return not wanted.HasField(field) or timedelta(days=days) >= least  # type: ignore[arg-type]
 
+        sessions = wanted.sessions
         return (
-            self.state in (wanted.states or [ENDED])
+            self.state in (sessions.states or [ENDED])
+            and (not sessions.HasField("archived") or sessions.archived == self.archived)
             and old_enough("older_than", self.created)
             and old_enough("idle_for", self.idle)
             and (not wanted.HasField("ended_for") or self.state == ENDED)
             and old_enough("ended_for", self.ended)
-            and (not wanted.sources or self.source in wanted.sources)
-            and self.source not in wanted.exclude_sources
-            and wanted.owner in ("", self.owner)
-            and (not wanted.labels or wanted.labels["k"] == self.label)
+            and (not sessions.sources or self.source in sessions.sources)
+            and self.source not in sessions.exclude_sources
+            and (not sessions.HasField("owner") or sessions.owner == self.owner)
+            and (not sessions.labels or sessions.labels["k"] == self.label)
             and (wanted.include_pinned or not self.pinned)
         )
 
@@ -161,6 +168,7 @@ def _make(api: Api, dsn: str, chance: random.Random) -> Made:
     made = Made(
         new(),
         chance.choice([ACTIVE, ENDED, ENDED]),
+        chance.random() < 0.2,
         chance.choice(["cli", "web", ""]),
         chance.choice(["ann", "bob"]),
         chance.choice(["1", "2"]),
@@ -174,7 +182,7 @@ def _make(api: Api, dsn: str, chance: random.Random) -> Made:
     )
     if made.state == ENDED:
         api.end(made.id)
-    if chance.random() < 0.2:
+    if made.archived:
         api.archive(made.id)
     age(dsn, made.id, created, idle, made.ended)
     return made
@@ -185,16 +193,19 @@ def _rule(chance: random.Random) -> v1.RetentionRule:
         name: chance.uniform(0, 60) for name in ("older", "idle", "ended") if chance.random() < 0.4
     } or {"older": 0.0}
     wanted = rule(**times)
+    sessions = wanted.sessions
     if chance.random() < 0.5:
-        wanted.states.extend(chance.sample(_STATES, chance.randint(1, 2)))
+        sessions.states.extend(chance.sample(_STATES, chance.randint(1, 2)))
     if chance.random() < 0.3:
-        wanted.sources.extend(chance.sample(["cli", "web"], 1))
+        sessions.archived = chance.random() < 0.5
     if chance.random() < 0.3:
-        wanted.exclude_sources.append("web")
+        sessions.sources.extend(chance.sample(["cli", "web"], 1))
     if chance.random() < 0.3:
-        wanted.owner = "ann"
+        sessions.exclude_sources.append("web")
     if chance.random() < 0.3:
-        wanted.labels["k"] = "1"
+        sessions.owner = "ann"
+    if chance.random() < 0.3:
+        sessions.labels["k"] = "1"
     wanted.include_pinned = chance.random() < 0.3
     return wanted
 
@@ -222,8 +233,16 @@ def test_B_prune_deletes_what_the_rule_says_as_it_was_told_without_force(
 
 
 def test_a_rule_needs_a_time(own: Api) -> None:
-    found = refused(lambda: prune(own, v1.RetentionRule(sources=["cli"])))
+    found = refused(lambda: prune(own, rule(sources=["cli"])))
     assert (found.reason, found.fields) == ("INVALID_FIELD", ["rule"])
+
+
+def test_a_rule_says_whose_sessions(own: Api) -> None:
+    wanted = rule(older=1)
+    for forgotten in (v1.SessionFilter(), v1.SessionFilter(include_subagents=True)):
+        wanted.sessions.CopyFrom(forgotten)
+        found = refused(lambda: prune(own, wanted))
+        assert (found.reason, found.fields) == ("INVALID_FIELD", ["rule.sessions"])
 
 
 # Families
@@ -323,19 +342,13 @@ def test_a_family_stays_for_one_of_its_members(own: Api, dsn: str, reason: str) 
 
 def _pruning(wanted: v1.RetentionRule) -> Pruning:
     made = Rule(
+        sessions=SessionFilter("default", states=(ACTIVE, ENDED), subagents=False),
         older_than=wanted.older_than.ToTimedelta(),
         idle_for=None,
         ended_for=None,
-        states=[ACTIVE, ENDED],
-        sources=None,
-        exclude_sources=None,
-        owner=None,
-        agent=None,
-        labels_json=None,
         include_pinned=False,
-        include_subagents=False,
     )
-    return Pruning("default", made, False, 50)
+    return Pruning(made, False, 50)
 
 
 def test_what_is_changed_between_selection_and_deletion_stays(own: Api, dsn: str) -> None:
@@ -540,7 +553,9 @@ def test_a_policy_that_is_deleted_while_it_is_followed_deletes_nothing_more(
                 (policy,) = await policies_store.every(connection)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(policies_store, "report", report)
-                await following_policies.follow(database, policy, stored_rule(policy.rule))
+                await following_policies.follow(
+                    database, policy, stored_rule(policy.tenant, policy.rule)
+                )
             await asyncio.gather(*others)
         finally:
             await database.close()

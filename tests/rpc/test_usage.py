@@ -216,14 +216,14 @@ def test_P11_the_usage_of_what_is_deleted_goes_to_where_it_came_from(api: Api) -
         api.spend(id, used(10**n, model="m", day="2026-01-31", cost=f"0.{n}1"))
 
     def subtree(id: str) -> v1.Usage:
-        return api.spent(id, include_descendants=True).total
+        return api.spent(subtree_of=id).total
 
     below, whole = subtree(middle), subtree(root)
     assert (below.input_tokens, whole.input_tokens) == (110, 1111)
     assert whole.costs[0].estimated == "0.64"
     assert api.end(low).deleted
     assert subtree(middle) == below
-    groups = api.spent(root, include_descendants=True, group_by=SESSION).groups
+    groups = api.spent(subtree_of=root, group_by=SESSION).groups
     assert {g.session_id: g.usage.input_tokens for g in groups} == {
         root: 1,
         middle: 110,
@@ -233,7 +233,7 @@ def test_P11_the_usage_of_what_is_deleted_goes_to_where_it_came_from(api: Api) -
     api.delete(beside)
     assert subtree(root) == whole
     assert api.spent(root).total.input_tokens == 1
-    by_day = api.spent(root, include_descendants=True, group_by=DAY_AND_MODEL).groups
+    by_day = api.spent(subtree_of=root, group_by=DAY_AND_MODEL).groups
     assert [(g.day, g.model, g.usage) for g in by_day] == [("2026-01-31", "m", whole)]
 
 
@@ -260,7 +260,8 @@ def test_P11_what_a_pruned_session_used_is_not_forgotten(api: Api) -> None:
     child = api.child(root, source=source).id
     api.spend(child, used(4))
     api.end(child)
-    rule = v1.RetentionRule(sources=[source], include_subagents=True)
+    gone = v1.SessionFilter(whole_tenant=True, sources=[source], include_subagents=True)
+    rule = v1.RetentionRule(sessions=gone)
     rule.older_than.FromMicroseconds(1)
     request = v1.PruneSessionsRequest(rule=rule, force=True)
     pruned = list[str]()
@@ -271,7 +272,7 @@ def test_P11_what_a_pruned_session_used_is_not_forgotten(api: Api) -> None:
         if not request.page_token:
             break
     assert pruned == [child]
-    assert api.spent(root, include_descendants=True).total.input_tokens == 4
+    assert api.spent(subtree_of=root).total.input_tokens == 4
 
 
 def test_B_compacting_clearing_and_forking_change_no_usage(api: Api) -> None:
@@ -280,7 +281,7 @@ def test_B_compacting_clearing_and_forking_change_no_usage(api: Api) -> None:
     api.compact(id, 1, 3)
     fork = api.fork(id).id
     assert not api.get(fork).HasField("usage")
-    assert api.spent(id, include_descendants=True).total.input_tokens == 5
+    assert api.spent(subtree_of=id).total.input_tokens == 5
     before = api.get(id).usage
     api.messages.ClearMessages(v1.ClearMessagesRequest(session_id=id))
     assert api.get(id).usage == before
@@ -295,8 +296,8 @@ def test_a_detached_child_takes_its_usage_along(api: Api) -> None:
     for id in (root, middle, stays):
         api.spend(id, used(1))
     api.delete(middle)
-    assert api.spent(root, include_descendants=True).total.input_tokens == 2
-    assert api.spent(stays, include_descendants=True).total.input_tokens == 1
+    assert api.spent(subtree_of=root).total.input_tokens == 2
+    assert api.spent(subtree_of=stays).total.input_tokens == 1
 
 
 def test_usage_is_recorded_of_ended_and_archived_sessions_and_without_a_lease(api: Api) -> None:
@@ -325,11 +326,12 @@ def test_groups_come_in_pages(api: Api, group_by: v1.UsageGrouping.ValueType, si
                 for cost in ("1", "")
             ),
         )
-    fields = {"group_by": group_by, "include_descendants": group_by != TURN}
-    whole = api.spent(root, **fields, page_size=1000)
+    scope = "session_id" if group_by == TURN else "subtree_of"
+    fields: dict[str, Any] = {"group_by": group_by, scope: root}
+    whole = api.spent(**fields, page_size=1000)
     found, token = list[v1.UsageGroup](), ""
     while True:
-        page = api.spent(root, **fields, page_size=size, page_token=token)
+        page = api.spent(**fields, page_size=size, page_token=token)
         assert len(page.groups) <= size
         assert page.total == whole.total
         found += page.groups

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from sessiond import v1
-from tests.rpc.api import Api, answering, calling, new, said
+from tests.rpc.api import EVERYTHING, Api, answering, calling, new, said
 
 
 @dataclass
@@ -71,9 +71,7 @@ def _pages(api: Api, world: World, id: str) -> None:
     around = api.messages.ListMessages(
         v1.ListMessagesRequest(session_id=id, page_size=2, around_seq=4)
     )
-    sessions = api.sessions.ListSessions(
-        v1.ListSessionsRequest(filter=v1.SessionFilter(whole_tenant=True), page_size=2)
-    )
+    sessions = api.sessions.ListSessions(v1.ListSessionsRequest(filter=EVERYTHING, page_size=2))
     calls = api.messages.ListOpenToolCalls(v1.ListOpenToolCallsRequest(session_id=id, page_size=1))
     world.page_tokens += [
         listed.next_page_token,
@@ -97,7 +95,7 @@ def _reminders(api: Api, world: World, id: str) -> None:
         world.tokens.append(claim.claim_token)
         if name == "done":
             api.complete(claim)
-    listed = api.reminders.ListReminders(v1.ListRemindersRequest(page_size=1))
+    listed = api.reminders.ListReminders(v1.ListRemindersRequest(filter=EVERYTHING, page_size=1))
     for consumer in ("memory", "titles"):
         mark = v1.SetCursorRequest(session_id=id, consumer_id=consumer, seq=1)
         api.consumers.SetCursor(mark)

@@ -31,7 +31,7 @@ from tests.support.processes import ServerProcess
 Start = Callable[..., ServerProcess]
 
 _SUBAGENT = v1.ParentKind.PARENT_KIND_SUBAGENT
-_EVERYTHING = v1.SessionFilter(whole_tenant=True)
+_EVERYTHING = v1.SessionFilter(whole_tenant=True, include_subagents=True)
 _REFUSED = (
     sessiond.InvalidRequest,
     sessiond.NotFound,
@@ -153,9 +153,9 @@ async def test_more_than_is_ranked_is_found_in_the_order_of_time(
         )
         expected = [(row[0], row[1]) for row in rows]
         wheres: list[tuple[dict[str, Any], set[str]]] = [
-            ({}, {"s0", "s1", "s2"}),
-            ({"owner": "ann"}, {"s0", "s1", "s2"}),
-            ({"subtree_of": "s1"}, {"s1", "s2"}),
+            ({"filter": _EVERYTHING}, {"s0", "s1", "s2"}),
+            ({"filter": v1.SessionFilter(owner="ann", include_subagents=True)}, {"s0", "s1", "s2"}),
+            ({"filter": v1.SessionFilter(subtree_of="s1")}, {"s1", "s2"}),
             ({"session_id": "s1"}, {"s1"}),
         ]
         for where, there in wheres:
@@ -196,11 +196,15 @@ async def test_what_is_old_is_found_though_there_is_much_of_it(
                 "s", [said(text) for _ in range(count)], create_session=v1.Session()
             )
     await entries.settled(connection)
-    best = await every(dsn, v1.SearchMessagesRequest(query="teapot", page_size=4))
+    best = await every(
+        dsn, v1.SearchMessagesRequest(query="teapot", filter=_EVERYTHING, page_size=4)
+    )
     assert len(best) == len(set(best)) == 10
     newest = v1.SearchOrder.SEARCH_ORDER_NEWEST
     for session_id in ("", "s"):
-        request = v1.SearchMessagesRequest(query="teapot", page_size=4, order_by=newest)
+        request = v1.SearchMessagesRequest(
+            query="teapot", filter=_EVERYTHING, page_size=4, order_by=newest
+        )
         request.session_id = session_id
         assert await every(dsn, request) == list(range(30, 0, -1))
 
@@ -222,7 +226,10 @@ async def test_B_the_newest_of_a_subtree_are_found_behind_a_session_that_was_bus
     await entries.settled(connection)
     newest = v1.SearchOrder.SEARCH_ORDER_NEWEST
     request = v1.SearchMessagesRequest(
-        query="teapot", page_size=4, order_by=newest, subtree_of="root"
+        query="teapot",
+        page_size=4,
+        order_by=newest,
+        filter=v1.SessionFilter(subtree_of="root"),
     )
     assert await every(dsn, request) == list(range(30, 0, -1))
 
@@ -342,16 +349,20 @@ async def test_P12_nobody_finds_what_is_anothers(
         "elsewhere": {"a teapot of else"},
     }
     for caller, client in clients.items():
-        wanted = None if caller == "ada" else _EVERYTHING
+        wanted = v1.SessionFilter(include_subagents=True) if caller == "ada" else _EVERYTHING
         for query in ("teapot", "teap*", "-bottle teapot", "teapot OR ada"):
-            hits = [hit async for hit in client.search_messages(query)]
+            hits = [hit async for hit in client.search_messages(query, wanted)]
             assert {hit.snippet.text for hit in hits} == sees[caller]
         below = [
-            hit.snippet.text async for hit in client.search_messages("teapot", subtree_of="root")
+            hit.snippet.text
+            async for hit in client.search_messages(
+                "teapot", sessiond.session_filter(subtree_of="root")
+            )
         ]
         assert set(below) == sees[caller] - {"a teapot of bob"}
         listed = [it.session.title async for it in client.list_sessions(wanted, text="teapot")]
-        assert set(listed) == {text.removeprefix("a ") for text in sees[caller]} - {"teapot below"}
+        titles = {text.removeprefix("a ") for text in sees[caller]} - {"teapot below"}
+        assert set(listed) - {""} == titles
     with pytest.raises(sessiond.SessionNotFound):
         await clients["ada"].search_messages_page("teapot", session_id="bobs")
     for client in clients.values():

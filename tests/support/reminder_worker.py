@@ -13,6 +13,7 @@ import time
 import sessiond
 
 TTL = 2.0
+EVERYTHING = sessiond.session_filter(whole_tenant=True)
 
 
 def main() -> None:
@@ -21,7 +22,9 @@ def main() -> None:
     with sessiond.Client(target, timeout=10) as client:
         while True:
             try:
-                claims = client.claim_reminders(name, max_count=3, wait=2, lease_ttl=TTL)
+                claims = client.claim_reminders(
+                    name, EVERYTHING, max_count=3, wait=2, lease_ttl=TTL
+                )
             except sessiond.SessiondError:
                 time.sleep(0.1)
                 continue

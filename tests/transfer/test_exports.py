@@ -68,7 +68,7 @@ def test_P12_an_id_that_became_somebody_elses_is_not_exported(keyed: Keyed) -> N
         for _ in range(20):
             service.append(root, said("x" * 1_900_000))
         service.create_session(child, owner="ada", parent_id=root, parent_kind="subagent")
-        request = v1.ExportSessionsRequest(subtree_of=root)
+        request = v1.ExportSessionsRequest(filter=v1.SessionFilter(subtree_of=root))
         stub = v1.TransferServiceStub(channel)
         export = SlowExport(stub.ExportSessions(request, metadata=ada))
         service.delete_session(child)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from sessiond import v1
-from tests.rpc.api import Api, new, refused, said
+from tests.rpc.api import EVERYTHING, Api, new, refused, said
 from tests.support.processes import ServerProcess
 
 Start = Callable[..., ServerProcess]
@@ -135,7 +135,7 @@ def test_A_a_session_of_a_time_to_come_is_active_now(own: Api) -> None:
     own.append(session.id, said())
     (message,) = own.log(session.id)
     assert message.create_time.ToDatetime(UTC) < soon - timedelta(hours=11)
-    claim = v1.ClaimSessionsRequest(consumer_id="memory")
+    claim = v1.ClaimSessionsRequest(consumer_id="memory", filter=EVERYTHING)
     claim.idle_for.FromSeconds(0)
     (claimed,) = own.consumers.ClaimSessions(claim).sessions
     assert claimed.session_id == session.id

@@ -65,6 +65,9 @@ def log(client: Client, session_id: str) -> list[v1.Message]:
     return list(client.list_messages(session_id, view="all", page_size=1000))
 
 
+EVERYTHING = session_filter(whole_tenant=True, include_subagents=True)
+
+
 def all_sessions(client: Client) -> list[str]:
     found: list[str] = []
     for archived in (False, True):
@@ -166,12 +169,12 @@ def test_D_import_of_a_hermes_store_brings_everything_and_twice_is_as_once(
     assert (first["sessions"], first["created"], first["added"]) == (30, 30, 756)
     with Client(store.target) as client:
         check_hermes(client)
-        total = client.get_usage().total
+        total = client.get_usage(sessions=EVERYTHING).total
         again = imported(store, "hermes", hermes())
         assert (again["created"], again["added"], again["known"]) == (0, 0, 756)
         assert (again["records_added"], again["facts_differ"]) == (0, 0)
         check_hermes(client)
-        assert client.get_usage().total == total
+        assert client.get_usage(sessions=EVERYTHING).total == total
         (spent,) = total.costs
         costs = rows(hermes(), "SELECT estimated_cost_usd FROM sessions")
         assert Decimal(spent.estimated) == sum(Decimal(repr(row[0])) for row in costs)
@@ -396,6 +399,9 @@ def test_D_import_that_was_killed_is_completed_by_the_next_one(
                 process.communicate(timeout=30)
             imported(store, "hermes", path)
             assert contents(client) == contents(reference)
-            assert client.get_usage().total == reference.get_usage().total
+            assert (
+                client.get_usage(sessions=EVERYTHING).total
+                == reference.get_usage(sessions=EVERYTHING).total
+            )
     finally:
         whole.stop()

@@ -109,6 +109,7 @@ from sessiond._messages import (
 from sessiond._requests.contexts import Context
 from sessiond._requests.filters import session_filter
 from sessiond._requests.messages import message_update, with_client_ids
+from sessiond._requests.retention import retention_rule
 from sessiond._requests.usage import usage_record
 from sessiond._stream import AppendStream
 from sessiond._stream_aio import AsyncAppendStream
@@ -222,6 +223,7 @@ __all__ = [
     "message_update",
     "reasoning",
     "reasoning_of",
+    "retention_rule",
     "session_filter",
     "text_of",
     "to_anthropic",

@@ -173,6 +173,7 @@ async def remove(connection: Connection, gone: Family) -> Deleted:
     heir = await sessions.parent(connection, gone.going[0])
     if heir is not None:
         await usage.inherit(connection, session_key(gone.tenant, heir), gone.going)
+    await usage.leave(connection, gone.going)
     messages = await sessions.delete(connection, gone.going)
     touch(*gone.going)
     return Deleted(len(gone.going), messages, len(gone.staying), tuple(moved))

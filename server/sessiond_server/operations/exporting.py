@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sessiond_server.errors import SessionNotFound
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.setups import Setup
 from sessiond_server.sessions.transfers import Kept, Reminder, parents_first
 from sessiond_server.store import heads, journal, sessions, setups, transfers
@@ -19,23 +20,13 @@ from sessiond_server.store.transfers import Records
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which sessions to export; `None` is any. To a caller that is bound to an owner, others aren't there."""
+    """Which sessions to export, of these ids or of any. To a caller that is bound to an owner, others aren't
+    there."""
 
-    tenant: str
+    filter: SessionFilter
     bound_to: str | None
     ids: list[str] | None
-    owner: str | None
-    sources: list[str] | None
-    subtree_of: str | None
     continuations: bool
-
-    def takes(self, row: SessionRow) -> bool:
-        """Whether a session is wanted: its id may have become that of another one since."""
-        return (
-            self.bound_to in (None, row.owner)
-            and self.owner in (None, row.owner)
-            and (self.sources is None or row.source in self.sources)
-        )
 
 
 async def select(database: Database, wanted: Selection) -> list[str]:
@@ -45,18 +36,13 @@ async def select(database: Database, wanted: Selection) -> list[str]:
         if ids is not None:
             await _check_there(connection, wanted, ids)
             if wanted.continuations:
-                ids = await transfers.continuations(connection, wanted.tenant, ids)
-        if wanted.subtree_of is not None:
-            await _check_there(connection, wanted, [wanted.subtree_of])
-            tree = await transfers.subtree(connection, wanted.tenant, wanted.subtree_of)
-            ids = tree if ids is None else sorted(set(ids) & set(tree))
-        return parents_first(
-            await transfers.selection(connection, wanted.tenant, ids, wanted.owner, wanted.sources)
-        )
+                ids = await transfers.continuations(connection, wanted.filter.tenant, ids)
+        return parents_first(await transfers.selection(connection, wanted.filter, ids))
 
 
 async def _check_there(connection: Connection, wanted: Selection, ids: Sequence[str]) -> None:
-    found = await transfers.selection(connection, wanted.tenant, ids, wanted.bound_to, None)
+    seen = SessionFilter(wanted.filter.tenant, wanted.bound_to)
+    found = await transfers.selection(connection, seen, ids)
     there = {row[0] for row in found}
     for session_id in ids:
         if session_id not in there:
@@ -83,12 +69,14 @@ class Exported(NamedTuple):
 
 
 async def look(database: Database, wanted: Selection, session_id: str) -> Exported | None:
-    """A session that was selected; `None` if it is gone, or another one that isn't wanted."""
-    key = session_key(wanted.tenant, session_id)
+    """A session that was selected; `None` if it is gone, or doesn't fit any more: its id may be that of
+    another one. What comes from which session isn't looked at again."""
+    key = session_key(wanted.filter.tenant, session_id)
+    still = replace(wanted.filter, subtree_of="")
     async with database.snapshot() as connection:
         row = await sessions.read(connection, key, full=True)
         head = await heads.read(connection, key)
-        if row is None or head is None or not wanted.takes(row):
+        if row is None or head is None or not await transfers.fits(connection, still, key):
             return None
         return Exported(
             row,

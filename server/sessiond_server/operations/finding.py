@@ -214,7 +214,7 @@ async def _having(
     """The sessions with a text, or, where these are many, what finds it in each."""
     found = await search.sessions_with(
         connection,
-        search.Filters.of(wanted.tenant, wanted.owner, text.query.tsquery),
+        search.Filters.of(SessionFilter(wanted.tenant, wanted.owner), text.query.tsquery),
         text.seconds,
         entries=_ENTRIES,
     )

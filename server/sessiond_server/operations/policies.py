@@ -107,7 +107,6 @@ async def follow(database: Database, policy: PolicyRow, rule: Rule) -> None:
         while place is not None:
             report = _Report(policy, UUID(bytes=uuid_utils.uuid7().bytes))
             wanted = Pruning(
-                policy.tenant,
                 rule,
                 policy.dry_run,
                 _REPORT_SESSIONS,
@@ -137,8 +136,8 @@ def _tell(policy: PolicyRow, report: _Report, found: list[Pruned]) -> None:
     )
 
 
-Decode = Callable[[bytes], Rule]
-"""Makes a rule of how it is stored."""
+Decode = Callable[[str, bytes], Rule]
+"""Makes a rule of its tenant and of how it is stored."""
 
 
 async def follow_all(database: Database, decode: Decode) -> None:
@@ -147,7 +146,7 @@ async def follow_all(database: Database, decode: Decode) -> None:
         found = await policies.every(connection)
     for policy in found:
         try:
-            await follow(database, policy, decode(policy.rule))
+            await follow(database, policy, decode(policy.tenant, policy.rule))
         except Exception as error:
             facts = {"tenant": policy.tenant, "policy": policy.policy_id}
             await failing.skip("retention policy not followed", error, **facts)

@@ -52,7 +52,6 @@ class Stopped(Exception):
 class Pruning:
     """One page of a rule's work."""
 
-    tenant: str
     rule: Rule
     dry_run: bool
     limit: int
@@ -102,7 +101,6 @@ async def select(connection: Connection, pruning: Pruning, after: PrunePlace) ->
     now = await heads.now(connection)
     found, following = await retention.candidates(
         connection,
-        pruning.tenant,
         pruning.rule,
         cutoffs(pruning.rule, now),
         after,

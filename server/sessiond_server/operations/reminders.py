@@ -16,6 +16,7 @@ from sessiond_server.errors import (
     WriterLeaseLost,
 )
 from sessiond_server.operations import gate, reading
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.guards import Guard, Version
 from sessiond_server.store import appends, changes, heads, reminders
 from sessiond_server.store.appends import Append, MessageRow
@@ -201,9 +202,8 @@ async def _skip(connection: Connection, row: ReminderRow, now: datetime) -> Remi
 class Claiming:
     """Who claims, what, how much, and for how long."""
 
-    tenant: str
+    sessions: SessionFilter
     holder: str
-    owner: str
     types: list[str]
     limit: int
     max_bytes: int
@@ -227,8 +227,7 @@ async def claim(database: Database, wanted: Claiming) -> list[Claimed]:
     async def work(connection: Connection) -> list[Claimed]:
         rows, now = await reminders.lock_due(
             connection,
-            wanted.tenant,
-            wanted.owner,
+            wanted.sessions,
             wanted.types,
             wanted.limit,
             wanted.max_bytes,

@@ -13,6 +13,7 @@ from sessiond_server.operations import reading
 from sessiond_server.operations.indexing import Read
 from sessiond_server.operations.reading import TRANSCRIPT, Reading
 from sessiond_server.sessions import passages
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.passages import Searched, Snippet
 from sessiond_server.sessions.queries import Query
 from sessiond_server.store import messages, search
@@ -26,23 +27,23 @@ RANKED = 2000
 """Messages that are ranked at most; of more, the newest are."""
 _WALKED = 50_000
 """Entries looked at for the newest, when more than these are found."""
-_SUBTREE = 10_000
+_FAMILY = 10_000
+"""Sessions of a parent or a subtree at most."""
 _REINDEXED = 1000
 """Sessions marked in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What to look for; `None` is any. See `SearchMessagesRequest`."""
+    """What to look for. See `SearchMessagesRequest`."""
 
     query: Query
-    tenant: str
+    sessions: SessionFilter
     session_id: str
-    """The session, or with `subtree` the root of the sessions, to search in; or none."""
+    """The session to search in; or none."""
     key: SessionKey | None
-    subtree: bool
     filters: Filters
-    """Without the sessions, which are looked up first."""
+    """Without the sessions of a family, which are looked up first."""
     page: PageOf
     around: int
     context: tuple[int, int]
@@ -80,13 +81,15 @@ async def search_messages(database: Database, wanted: Search, read: Read) -> Hit
     """A page of what is found."""
     async with database.connection() as connection:
         through = 0
-        if wanted.key is not None and not wanted.subtree:
+        if wanted.key is not None:
             indexed = await search.indexed_through(connection, wanted.key)
             if indexed is None:
                 raise SessionNotFound(wanted.session_id)
             through = indexed
         complete = await search.complete_time(connection)
         filters = await _within(connection, wanted)
+        if filters.session_keys == []:
+            return Hits([], None, False, through, complete)
         try:
             page, following, cut = await _page(connection, replace(wanted, filters=filters))
         except asyncpg.QueryCanceledError as error:
@@ -105,16 +108,17 @@ async def search_messages(database: Database, wanted: Search, read: Read) -> Hit
 
 async def _within(connection: Connection, wanted: Search) -> Filters:
     """The filters with the sessions that are meant."""
-    if wanted.key is None:
+    if wanted.key is not None:
+        return replace(wanted.filters, session_keys=[wanted.key])
+    sessions = wanted.sessions
+    if not (sessions.parent_id or sessions.subtree_of):
         return wanted.filters
-    keys = [wanted.key]
-    if wanted.subtree:
-        keys = await search.subtree(connection, wanted.tenant, wanted.key, _SUBTREE + 1)
-        if not keys:
-            raise SessionNotFound(wanted.session_id)
-        if len(keys) > _SUBTREE:
-            raise invalid("subtree_of", f"has more than {_SUBTREE} sessions")
-    return replace(wanted.filters, session_keys=keys)
+    keys = await search.family(connection, sessions, _FAMILY + 1)
+    if len(keys) > _FAMILY:
+        field = "subtree_of" if sessions.subtree_of else "parent_id"
+        raise invalid(f"filter.{field}", f"has more than {_FAMILY} sessions")
+    everything = SessionFilter(sessions.tenant)
+    return replace(wanted.filters, session_keys=keys, sessions=everything)
 
 
 async def _page(
@@ -161,7 +165,7 @@ async def _shown(
     connection: Connection, wanted: Search, page: Sequence[Found], read: Read
 ) -> list[Hit]:
     """The hits of what was found and is still there."""
-    names = await search.names(connection, wanted.tenant, {found.key for found in page})
+    names = await search.names(connection, wanted.sessions.tenant, {found.key for found in page})
     spots = [(found.key, found.place.seq) for found in page if found.key in names]
     hot = await search.messages_at(connection, spots)
     stored = dict(hot)

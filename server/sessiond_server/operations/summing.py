@@ -1,13 +1,21 @@
-"""Summing up usage: of a session, a session with all that comes from it, or the tenant."""
+"""Summing up usage: of a session, a session with all that comes from it, or sessions that fit a filter."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sessiond_server.errors import SessionNotFound
 from sessiond_server.store import heads, usage
 from sessiond_server.store.database import Connection
-from sessiond_server.store.usage import Grouping, GroupKey, Scope, Sums, Turn, TurnUsage
+from sessiond_server.store.usage import (
+    Grouping,
+    GroupKey,
+    OfSession,
+    Scope,
+    Sums,
+    Turn,
+    TurnUsage,
+)
 
 _ONE_GROUP = 1
 
@@ -23,12 +31,12 @@ class Summed:
 
 
 async def _check_scope(connection: Connection, scope: Scope) -> None:
-    if scope.key is not None and await heads.read(connection, scope.key) is None:
+    if isinstance(scope, OfSession) and await heads.read(connection, scope.key) is None:
         raise SessionNotFound(scope.session_id)
 
 
 async def _total(connection: Connection, scope: Scope, by: Grouping) -> Sums:
-    whole = Grouping(False, False, False, by.from_day, by.to_day)
+    whole = replace(by, by=frozenset())
     found = await usage.groups(connection, scope, whole, None, _ONE_GROUP)
     return found[0][1] if found else {}
 
@@ -50,11 +58,10 @@ async def by_group(
 
 
 async def by_turn(
-    connection: Connection, scope: Scope, by: Grouping, after: Turn, limit: int
+    connection: Connection, scope: OfSession, by: Grouping, after: Turn, limit: int
 ) -> Summed:
     """A page of a session's turns."""
     await _check_scope(connection, scope)
-    assert scope.key is not None
     days = (by.from_day, by.to_day)
     found, more = await usage.turn_page(connection, scope.key, days, after, limit)
     return Summed(await _total(connection, scope, by), [], found, more)

@@ -11,10 +11,13 @@ from sessiond_server.operations.consumers import Claimed, Claiming, Setting
 from sessiond_server.rpc import access, checks, limits, page_tokens
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.store import consumers as stored
 from sessiond_server.store.consumers import ConsumerKey, ConsumerRow, CursorRow
 from sessiond_server.store.database import Database
+
+_SERVES = frozenset({"owner", "include_subagents", "whole_tenant"})
 
 
 @dataclass(slots=True)
@@ -122,7 +125,11 @@ def _claiming(request: rpc.ClaimSessionsRequest) -> Claiming:
     with Checks() as check:
         check.consumer_id("consumer_id", request.consumer_id)
         check.text("holder", request.holder)
-        check.text("owner", request.owner)
+        wanted = filter_in(request.filter, "filter", check, serves=_SERVES)
+        if wanted.owner == "":
+            check.wrong(
+                "filter.owner", "must not be empty: consumers are an owner's or the tenant's"
+            )
         check.not_negative("max_count", request.max_count)
         if request.HasField("idle_for"):
             idle_for = check.span("idle_for", request.idle_for, limits.IDLE_SPAN_SECONDS)
@@ -130,14 +137,14 @@ def _claiming(request: rpc.ClaimSessionsRequest) -> Claiming:
     ttl = checks.lease_ttl(request.lease_ttl, request.HasField("lease_ttl"), default, "lease_ttl")
     one, most = limits.CLAIMS
     return Claiming(
-        tenant=access.tenant(),
+        tenant=wanted.tenant,
         consumer_id=request.consumer_id,
-        owner=request.owner,
+        owner=wanted.owner or "",
         holder=request.holder,
         idle_for=idle_for,
         limit=min(request.max_count or one, most),
         ttl=ttl,
-        children=request.include_children,
+        children=wanted.subagents,
         most_consumers=limits.CONSUMERS,
     )
 

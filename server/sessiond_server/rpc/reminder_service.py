@@ -18,6 +18,7 @@ from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.guards_io import version_out
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.reminders_io import reminder_out
+from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.times import timestamp
 from sessiond_server.store import reminders as stored
 from sessiond_server.store.database import Database
@@ -77,12 +78,13 @@ class ReminderServicer:
         with Checks() as check:
             if request.session_id:
                 check.session_id("session_id", request.session_id)
-            check.text("owner", request.owner)
+            named = bool(request.session_id)
+            sessions = filter_in(request.filter, "filter", check, named=named)
             check.enum("state", request.state, _STATES)
         call = page_tokens.call_of("ListReminders", request)
         after = _place(request.page_token, call) if request.page_token else _FIRST_PLACE
         key = access.key_of(request.session_id) if request.session_id else None
-        wanted = Listing(access.tenant(), key, request.owner, request.state)
+        wanted = Listing(key, sessions, request.state)
         async with self.database.connection() as connection:
             if key is not None:
                 await reading.head_of(connection, request.session_id, key)
@@ -127,7 +129,7 @@ class ReminderServicer:
             remaining = until - loop.time()
             if claims or remaining <= 0:
                 break
-            await self.alarm.wait(wanted.tenant, remaining)
+            await self.alarm.wait(wanted.sessions.tenant, remaining)
             if self.alarm.closed:
                 break
         return rpc.ClaimRemindersResponse(claims=map(reminders_io.claim_out, claims))
@@ -177,7 +179,7 @@ def _claiming(request: rpc.ClaimRemindersRequest) -> tuple[Claiming, float]:
     wait = timedelta()
     with Checks() as check:
         check.text("holder", request.holder)
-        check.text("owner", request.owner)
+        sessions = filter_in(request.filter, "filter", check)
         check.not_negative("max_count", request.max_count)
         check.count("types", len(request.types), limits.REMINDER_TYPES)
         for place, type in enumerate(request.types[: limits.REMINDER_TYPES]):
@@ -188,9 +190,8 @@ def _claiming(request: rpc.ClaimRemindersRequest) -> tuple[Claiming, float]:
     ttl = checks.lease_ttl(request.lease_ttl, request.HasField("lease_ttl"), default, "lease_ttl")
     one, most = limits.CLAIMS
     claiming = Claiming(
-        tenant=access.tenant(),
+        sessions=sessions,
         holder=request.holder,
-        owner=request.owner,
         types=list(dict.fromkeys(request.types)),
         limit=min(request.max_count or one, most),
         max_bytes=limits.PAGE_BYTES,

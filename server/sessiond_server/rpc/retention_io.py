@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -11,46 +11,35 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 
 from sessiond.v1 import retention_pb2 as pb
-from sessiond.v1 import session_pb2
 from sessiond_server.errors import PageTokenInvalid
 from sessiond_server.operations.pruning import Pruned
-from sessiond_server.rpc import limits, page_tokens
+from sessiond_server.rpc import page_tokens
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.times import optional_timestamp, timestamp
+from sessiond_server.sessions.filters import ENDED
 from sessiond_server.sessions.retention import Rule
 from sessiond_server.store.policies import PolicyRow, ReportedSession, ReportRow
 from sessiond_server.store.retention import PrunePlace
 
-_STATES = frozenset(session_pb2.SessionState.values()) - {session_pb2.SESSION_STATE_UNSPECIFIED}
 _Time = Literal["older_than", "idle_for", "ended_for"]
 _TIMES: tuple[_Time, ...] = ("older_than", "idle_for", "ended_for")
 
 
 def rule_in(rule: pb.RetentionRule, where: str, check: Checks) -> Rule:
     """A rule; `check` gets what is wrong with it."""
+    sessions = filter_in(rule.sessions, f"{where}.sessions", check)
     if not any(rule.HasField(field) for field in _TIMES):
         check.wrong(where, f"must have at least one of {', '.join(_TIMES)}")
     for time in _TIMES:
         if rule.HasField(time):
             check.duration(f"{where}.{time}", getattr(rule, time))
-    for field in ("owner", "agent"):
-        check.text(f"{where}.{field}", getattr(rule, field))
-    for field in ("sources", "exclude_sources"):
-        check.texts(f"{where}.{field}", getattr(rule, field), limits.SOURCES)
-    check.enums(f"{where}.states", rule.states, _STATES)
-    check.labels(f"{where}.labels", rule.labels.items(), len(rule.labels), limits.LABEL_FILTERS)
     return Rule(
+        sessions=replace(sessions, states=sessions.states or (ENDED,)),
         older_than=_time(rule, "older_than"),
         idle_for=_time(rule, "idle_for"),
         ended_for=_time(rule, "ended_for"),
-        states=[int(state) for state in rule.states] or [session_pb2.SESSION_STATE_ENDED],
-        sources=list(rule.sources) or None,
-        exclude_sources=list(rule.exclude_sources) or None,
-        owner=rule.owner or None,
-        agent=rule.agent or None,
-        labels_json=json.dumps(dict(rule.labels)) if rule.labels else None,
         include_pinned=rule.include_pinned,
-        include_subagents=rule.include_subagents,
     )
 
 
@@ -105,9 +94,10 @@ def place(token: str, call: bytes) -> PrunePlace:
     return found
 
 
-def stored_rule(encoded: bytes) -> Rule:
-    """A rule that was checked before it was stored."""
-    return rule_in(pb.RetentionRule.FromString(encoded), "rule", Checks())
+def stored_rule(tenant: str, encoded: bytes) -> Rule:
+    """A tenant's rule that was checked before it was stored."""
+    rule = rule_in(pb.RetentionRule.FromString(encoded), "rule", Checks())
+    return replace(rule, sessions=replace(rule.sessions, tenant=tenant))
 
 
 def policy_out(row: PolicyRow) -> pb.RetentionPolicy:

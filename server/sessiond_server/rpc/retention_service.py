@@ -111,7 +111,7 @@ class RetentionServicer:
             rule = retention_io.rule_in(request.rule, "rule", check)
         call = page_tokens.call_of("PruneSessions", request)
         after = retention_io.place(request.page_token, call) if request.page_token else FIRST
-        wanted = Pruning(access.tenant(), rule, not request.force, size)
+        wanted = Pruning(rule, not request.force, size)
         found, following = await pruning.page(self.database, wanted, after)
         sessions, messages = retention_io.totals(found)
         return rpc.PruneSessionsResponse(

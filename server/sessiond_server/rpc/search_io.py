@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from sessiond_server.errors import PageTokenInvalid
 from sessiond_server.operations.searching import Hit, Hits, Search
 from sessiond_server.rpc import access, checks, limits, messages_in, page_tokens, passages_in
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions import queries
 from sessiond_server.sessions.queries import Query, QueryRefused
@@ -36,30 +38,23 @@ def search_in(request: rpc.SearchMessagesRequest, timeout: float) -> Search:
     size = checks.page_size(request, limits.SEARCH_PAGE)
     with Checks() as check:
         query = query_in(request.query, "query", check)
+        named = request.session_id
+        wanted = filter_in(request.filter, "filter", check, named=bool(named))
         _check(request, check)
-    named = request.session_id or request.subtree_of
-    tenant = access.tenant()
     around, most = limits.SNIPPET
     call = page_tokens.call_of("SearchMessages", request)
     return Search(
         query=query,
-        tenant=tenant,
+        sessions=wanted,
         session_id=named,
         key=access.key_of(named) if named else None,
-        subtree=bool(request.subtree_of),
-        filters=Filters(
-            tsquery=query.tsquery,
-            rank_tsquery=query.rank_tsquery,
-            tenant=tenant,
-            owner=request.owner or None,
-            sources=list(request.sources) or None,
-            exclude_sources=list(request.exclude_sources) or None,
+        filters=replace(
+            Filters.of(wanted, query.tsquery, query.rank_tsquery),
             roles=[int(role) for role in request.roles] or None,
             start_time=checks.moment(request.start_time)
             if request.HasField("start_time")
             else None,
             end_time=checks.moment(request.end_time) if request.HasField("end_time") else None,
-            session_keys=None,
             include_rewound=request.include_rewound,
         ),
         page=PageOf(
@@ -74,21 +69,13 @@ def search_in(request: rpc.SearchMessagesRequest, timeout: float) -> Search:
 
 
 def _check(request: rpc.SearchMessagesRequest, check: Checks) -> None:
-    for field in ("session_id", "subtree_of"):
-        if getattr(request, field):
-            check.session_id(field, getattr(request, field))
-    if request.session_id and request.subtree_of:
-        check.wrong("subtree_of", "must be left out where session_id is given")
-    check.text("owner", request.owner)
-    for field in ("sources", "exclude_sources"):
-        check.count(field, len(getattr(request, field)), limits.SOURCES)
-        for place, source in enumerate(getattr(request, field)[: limits.SOURCES]):
-            check.text(f"{field}[{place}]", source)
+    if request.session_id:
+        check.session_id("session_id", request.session_id)
     check.count("roles", len(request.roles), len(messages_in.ROLES))
     for place, role in enumerate(request.roles[: len(messages_in.ROLES)]):
         check.enum(f"roles[{place}]", role, messages_in.ROLES)
     for field in ("start_time", "end_time"):
-        if request.HasField(field):  # type: ignore[arg-type]
+        if request.HasField(field):
             check.timestamp(field, getattr(request, field))
     check.enum("order_by", request.order_by, rpc.SearchOrder.values())
     for field in ("context_before", "context_after"):

@@ -14,6 +14,7 @@ from sessiond_server.rpc import access, limits, transfer_out
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.import_stream import ImportStream
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.streams import Slots
 from sessiond_server.sessions.transfers import Change, JournalRecord
 from sessiond_server.store.database import Database
@@ -89,20 +90,9 @@ def _selection(request: rpc.ExportSessionsRequest) -> Selection:
         check.count("session_ids", len(request.session_ids), limits.TRANSFER_IDS)
         for place, session_id in enumerate(request.session_ids[: limits.TRANSFER_IDS]):
             check.session_id(f"session_ids[{place}]", session_id)
-        check.text("owner", request.owner)
-        check.count("sources", len(request.sources), limits.SOURCES)
-        for place, source in enumerate(request.sources[: limits.SOURCES]):
-            check.text(f"sources[{place}]", source)
-        if request.subtree_of:
-            check.session_id("subtree_of", request.subtree_of)
-        if request.continuations and not request.session_ids:
+        named = bool(request.session_ids)
+        wanted = filter_in(request.filter, "filter", check, named=named)
+        if request.continuations and not named:
             check.wrong("continuations", "needs session_ids")
-    return Selection(
-        access.tenant(),
-        access.owner(),
-        list(request.session_ids) or None,
-        request.owner or None,
-        list(request.sources) or None,
-        request.subtree_of or None,
-        request.continuations,
-    )
+    ids = list(request.session_ids) or None
+    return Selection(wanted, access.owner(), ids, request.continuations)

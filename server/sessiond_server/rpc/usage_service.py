@@ -12,13 +12,31 @@ from sessiond_server.operations.summing import Summed
 from sessiond_server.rpc import access, checks, limits, page_tokens, usage_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.times import timestamp
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.store.database import Connection, Database
-from sessiond_server.store.usage import Grouping, GroupKey, Scope, Sums, Turn, TurnUsage
+from sessiond_server.store.usage import (
+    Grouping,
+    GroupKey,
+    OfSession,
+    Scope,
+    Sums,
+    Turn,
+    TurnUsage,
+)
 
-_BY_SESSION = frozenset({rpc.USAGE_GROUPING_SESSION})
-_BY_DAY = frozenset({rpc.USAGE_GROUPING_DAY, rpc.USAGE_GROUPING_DAY_AND_MODEL})
-_BY_MODEL = frozenset({rpc.USAGE_GROUPING_MODEL, rpc.USAGE_GROUPING_DAY_AND_MODEL})
+_GROUPS: dict[int, frozenset[str]] = {
+    rpc.USAGE_GROUPING_UNSPECIFIED: frozenset(),
+    rpc.USAGE_GROUPING_TURN: frozenset(),
+    rpc.USAGE_GROUPING_MODEL: frozenset({"model"}),
+    rpc.USAGE_GROUPING_DAY: frozenset({"day"}),
+    rpc.USAGE_GROUPING_DAY_AND_MODEL: frozenset({"day", "model"}),
+    rpc.USAGE_GROUPING_SESSION: frozenset({"session_id"}),
+    rpc.USAGE_GROUPING_OWNER: frozenset({"owner"}),
+    rpc.USAGE_GROUPING_AGENT: frozenset({"agent"}),
+    rpc.USAGE_GROUPING_SOURCE: frozenset({"source"}),
+}
 
 
 @dataclass(slots=True)
@@ -62,31 +80,33 @@ class UsageServicer:
 
 
 def _checked(request: rpc.GetUsageRequest) -> tuple[Scope, Grouping]:
-    by_turn = request.group_by == rpc.USAGE_GROUPING_TURN
     with Checks() as check:
-        if request.session_id:
-            check.session_id("session_id", request.session_id)
-        check.enum("group_by", request.group_by, rpc.UsageGrouping.values())
-        if not request.session_id and (by_turn or request.group_by in _BY_SESSION):
-            check.wrong("session_id", "is required for groups by turn or session")
-        if not request.session_id and request.include_descendants:
-            check.wrong("session_id", "is required to include descendants")
-        if by_turn and request.include_descendants:
-            check.wrong("include_descendants", "must be false for groups by turn")
+        scope = _scope(request, check)
+        check.enum("group_by", request.group_by, _GROUPS)
+        by_turn = request.group_by == rpc.USAGE_GROUPING_TURN
+        if by_turn and request.WhichOneof("scope") != "session_id":
+            check.wrong("session_id", "is required for groups by turn")
         grouping = Grouping(
-            request.group_by in _BY_SESSION,
-            request.group_by in _BY_DAY,
-            request.group_by in _BY_MODEL,
+            _GROUPS.get(request.group_by, frozenset()),
             check.day("from_day", request.from_day, date.min),
             check.day("to_day", request.to_day, date.max),
         )
         if grouping.from_day > grouping.to_day:
             check.wrong("to_day", "must not be before from_day")
-    key = access.key_of(request.session_id) if request.session_id else None
-    scope = Scope(
-        access.tenant(), access.owner(), request.session_id, key, request.include_descendants
-    )
     return scope, grouping
+
+
+def _scope(request: rpc.GetUsageRequest, check: Checks) -> Scope:
+    kind = request.WhichOneof("scope")
+    if kind in (None, "sessions"):
+        if kind is None:
+            check.wrong("scope", "is required: one of session_id, subtree_of, sessions")
+            return SessionFilter(access.tenant())
+        return filter_in(request.sessions, "sessions", check)
+    named = request.subtree_of if kind == "subtree_of" else request.session_id
+    check.session_id(kind, named)
+    key = access.key_of(named)
+    return OfSession(named, key, kind == "subtree_of", access.tenant(), access.owner())
 
 
 async def _summed(
@@ -98,7 +118,7 @@ async def _summed(
     call: bytes,
 ) -> Summed:
     token = request.page_token
-    if request.group_by == rpc.USAGE_GROUPING_TURN:
+    if request.group_by == rpc.USAGE_GROUPING_TURN and isinstance(scope, OfSession):
         after = Turn(-1, "")
         if token:
             index, model = page_tokens.decode(token, call, int, str)
@@ -106,16 +126,15 @@ async def _summed(
         return await summing.by_turn(connection, scope, by, after, size)
     place = None
     if token:
-        place = GroupKey(*map(str, page_tokens.decode(token, call, str, str, str)))
+        kinds = [str] * len(GroupKey._fields)
+        place = GroupKey(*map(str, page_tokens.decode(token, call, *kinds)))
     if request.group_by == rpc.USAGE_GROUPING_UNSPECIFIED:
         return await summing.total(connection, scope, by)
     return await summing.by_group(connection, scope, by, place, size)
 
 
 def _group(key: GroupKey, sums: Sums) -> rpc.UsageGroup:
-    return rpc.UsageGroup(
-        session_id=key.session_id, day=key.day, model=key.model, usage=usage_io.usage_out(sums)
-    )
+    return rpc.UsageGroup(**key._asdict(), usage=usage_io.usage_out(sums))
 
 
 def _turn(it: TurnUsage) -> rpc.UsageGroup:

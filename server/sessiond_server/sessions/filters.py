@@ -41,3 +41,15 @@ class SessionFilter:
     create_time: TimeRange = ANY_TIME
     last_activity_time: TimeRange = ANY_TIME
     end_time: TimeRange = ANY_TIME
+
+    @property
+    def fits_deleted(self) -> bool:
+        """Whether sessions that are deleted may fit: by no more than what is known of them still."""
+        return self == SessionFilter(
+            self.tenant,
+            self.owner,
+            self.sources,
+            self.exclude_sources,
+            self.agents,
+            subagents=self.subagents,
+        )

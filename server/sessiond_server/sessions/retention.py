@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sessiond_server.sessions.filters import SessionFilter
+
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -12,17 +14,11 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 class Rule:
     """Which sessions may go; `None` is any. See `sessiond.v1.RetentionRule`."""
 
+    sessions: SessionFilter
     older_than: timedelta | None
     idle_for: timedelta | None
     ended_for: timedelta | None
-    states: list[int]
-    sources: list[str] | None
-    exclude_sources: list[str] | None
-    owner: str | None
-    agent: str | None
-    labels_json: str | None
     include_pinned: bool
-    include_subagents: bool
 
 
 @dataclass(frozen=True, slots=True)

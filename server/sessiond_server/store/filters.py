@@ -1,7 +1,7 @@
 """Filters of sessions as conditions of SQL: `queries/filter.sql` has one for each field.
 
 A query about sessions `s` that says `:fits` gets the conditions of the fields that are given. Their
-parameters are numbered behind its own.
+parameters are numbered behind its own. One about rows of a session, `e`, says `:fits_of_e`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ def take_conditions(prefix: str) -> dict[str, str]:
 CONDITIONS = take_conditions("filter_")
 _TEMPLATES: dict[str, str] = {}
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")
+_OF_ROW = re.compile(r":fits_of_([a-z])\b")
+_BY_KEY = """AND EXISTS (
+    SELECT
+    FROM session AS s
+    WHERE s.bucket = {row}.bucket AND s.session_key = {row}.session_key {clauses}
+    OFFSET 0
+)"""
+"""Row by row, and after all other conditions: a join might be planned to begin with the sessions."""
 _NUMBERED = re.compile(r"\$(\d+)")
 _SLOTS = {1: (ACTIVE, False), 2: (ENDED, False), 3: (ACTIVE, True), 4: (ENDED, True)}
 """The state of each slot, and whether the sessions there are archived."""
@@ -84,10 +92,11 @@ def numbered(text: str, before: int = 0) -> tuple[str, list[str]]:
 
 
 @cache
-def _fitting(name: str, conditions: frozenset[str]) -> tuple[str, list[str]]:
-    text = _TEMPLATES[name]
+def _fitting(text: str, conditions: frozenset[str]) -> tuple[str, list[str]]:
     before = max(int(found) for found in _NUMBERED.findall(text))
     clauses = " ".join(f"AND {CONDITIONS[it]}" for it in sorted(conditions))
+    by_key = _BY_KEY if clauses else ""
+    text = _OF_ROW.sub(lambda it: by_key.format(row=it[1], clauses=clauses), text)
     return numbered(text.replace(":fits", clauses), before)
 
 
@@ -95,16 +104,16 @@ def fitting(name: str, wanted: SessionFilter, *values: object) -> tuple[str, lis
     """A query's text with the filter's conditions, and its parameters behind the given ones."""
     conditions = parameters(wanted)
     given = {**conditions, "tenant": wanted.tenant}
-    text, names = _fitting(name, frozenset(conditions))
+    text, names = _fitting(_TEMPLATES[name], frozenset(conditions))
     return text, [*values, *(given[name] for name in names)]
 
 
-def add_template(name: str, text: str) -> None:
-    """Make a text that says `:fits` known. Without conditions and with all it is one of the queries, for the
-    test that prepares every one."""
-    _TEMPLATES[name] = uncommented(text)
-    QUERIES[f"{name}_of_all"] = _fitting(name, frozenset())[0]
-    QUERIES[f"{name}_of_some"] = _fitting(name, frozenset(CONDITIONS))[0]
+def add_template(name: str, text: str, conditions: frozenset[str] = frozenset(CONDITIONS)) -> None:
+    """Make a text known that says `:fits` for these conditions. Without any and with all it is one of the
+    queries, for the test that prepares every one."""
+    _TEMPLATES[name] = text = uncommented(text)
+    QUERIES[f"{name}_of_all"] = _fitting(text, frozenset())[0]
+    QUERIES[f"{name}_of_some"] = _fitting(text, conditions)[0]
 
 
 def take_template(name: str) -> str:

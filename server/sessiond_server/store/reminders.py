@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
-
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.reminders import Schedule
 from sessiond_server.store.database import Connection, known_columns
+from sessiond_server.store.filters import fitting
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sessions import SessionRow
 from sessiond_server.store.sql import query
@@ -135,20 +135,22 @@ async def update(connection: Connection, row: ReminderRow) -> ReminderRow:
 
 async def lock_due(
     connection: Connection,
-    tenant: str,
-    owner: str,
+    wanted: SessionFilter,
     types: Sequence[str],
     limit: int,
     max_bytes: int,
 ) -> tuple[list[ReminderRow], datetime | None]:
-    """Reminders that are due and that nobody else locks, of so many bytes at most, and the time."""
-    if owner:
-        sql = query("due_reminders_of_owner")
-        found = await connection.fetch(sql, tenant, limit, owner, list(types) or None)
+    """Reminders of sessions that fit which are due and which nobody else locks, of so many bytes at most, and
+    the time."""
+    rest, tenant = replace(wanted, owner=None), wanted.tenant
+    if wanted.owner is not None:
+        kinds = list(types) or None
+        sql, values = fitting("due_reminders_of_owner", rest, tenant, limit, wanted.owner, kinds)
     elif types:
-        found = await connection.fetch(query("due_reminders_of_types"), tenant, limit, list(types))
+        sql, values = fitting("due_reminders_of_types", rest, tenant, limit, list(types))
     else:
-        found = await connection.fetch(query("due_reminders"), tenant, limit)
+        sql, values = fitting("due_reminders", rest, tenant, limit)
+    found = await connection.fetch(sql, *values)
     rows: list[ReminderRow] = []
     size = 0
     for record in found:
@@ -209,11 +211,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Which reminders to list; empty is any."""
+    """Which reminders to list: of a session or of any, of those that fit, and in a state or (0) in any."""
 
-    tenant: str
     key: SessionKey | None
-    owner: str
+    sessions: SessionFilter
     state: int
 
 
@@ -223,16 +224,18 @@ async def page(
     """A page, the time of the look, and whether there is more."""
     states = (wanted.state, wanted.state) if wanted.state else (PENDING, CANCELLED)
     end = (limit + 1, max_bytes)
-    rows: list[asyncpg.Record]
+    owner, tenant = wanted.sessions.owner, wanted.sessions.tenant
+    rest = replace(wanted.sessions, owner=None)
     if wanted.key is not None:
         place = (after.state, after.due_time, after.reminder_id)
-        sql = query("list_reminders_of_session")
-        rows = await connection.fetch(sql, *wanted.key, *states, wanted.owner, *place, *end)
-    elif wanted.owner:
-        sql = query("list_reminders_of_owner")
-        rows = await connection.fetch(sql, wanted.tenant, wanted.owner, *states, *after, *end)
+        name, sessions = "list_reminders_of_session", wanted.sessions
+        sql, values = fitting(name, sessions, *wanted.key, *states, *place, *end)
+    elif owner is not None:
+        name = "list_reminders_of_owner"
+        sql, values = fitting(name, rest, tenant, owner, *states, *after, *end)
     else:
-        rows = await connection.fetch(query("list_reminders"), wanted.tenant, *states, *after, *end)
+        sql, values = fitting("list_reminders", rest, tenant, *states, *after, *end)
+    rows = await connection.fetch(sql, *values)
     if not rows:
         return [], None, False
     found = [known_columns(ReminderRow, row) for row in rows[:limit]]

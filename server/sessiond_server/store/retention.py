@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sessiond_server.sessions.retention import Cutoffs, Rule
 from sessiond_server.store.database import Connection
+from sessiond_server.store.filters import fitting
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sql import query
 
@@ -40,7 +41,6 @@ class Candidate:
 
 async def candidates(
     connection: Connection,
-    tenant: str,
     rule: Rule,
     cutoffs: Cutoffs,
     after: PrunePlace,
@@ -48,22 +48,10 @@ async def candidates(
 ) -> tuple[list[Candidate], PrunePlace | None]:
     """The next sessions that fit a rule, and where to look on, if there are more to look at among the
     pinned ones, or among the others."""
-    rows = await connection.fetch(
-        query("prune_candidates"),
-        tenant,
-        *after,
-        cutoffs.created,
-        rule.states,
-        rule.sources,
-        rule.exclude_sources,
-        rule.owner,
-        rule.agent,
-        rule.labels_json,
-        rule.include_subagents,
-        cutoffs.active,
-        cutoffs.ended,
-        limit,
-    )
+    times = (cutoffs.created, cutoffs.active, cutoffs.ended)
+    given = (rule.sessions.tenant, *after, *times, limit)
+    text, values = fitting("prune_candidates", rule.sessions, *given)
+    rows = await connection.fetch(text, *values)
     found = [
         Candidate(
             SessionKey(row["bucket"], row["session_key"]),

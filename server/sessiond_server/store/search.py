@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
-
 from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.passages import ENTRY_VERSION
 from sessiond_server.store.database import Connection, known_columns
-from sessiond_server.store.filters import fitting
+from sessiond_server.store.filters import add_template, fitting, take_template
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Marks, StoredMessage
 from sessiond_server.store.sql import QUERIES, query
@@ -233,17 +231,15 @@ async def sessions_after(
     return [SessionKey(r[0], r[1]) for r in rows], rows[-1][2] if rows else ""
 
 
-async def subtree(
-    connection: Connection, tenant: str, key: SessionKey, limit: int
-) -> list[SessionKey]:
-    """A session and its descendants."""
-    rows = await connection.fetch(query("subtree_keys"), *key, tenant, limit)
-    return [SessionKey(r[0], r[1]) for r in rows]
+async def family(connection: Connection, wanted: SessionFilter, limit: int) -> list[SessionKey]:
+    """Sessions that fit a filter by parent or subtree."""
+    text, values = fitting("keys_of_family", wanted, wanted.tenant, limit)
+    return [SessionKey(r[0], r[1]) for r in await connection.fetch(text, *values)]
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What to look for, in the order of the statements' parameters; `None` is any."""
+    """What to look for; `None` is any. All but `sessions` are in the order of the statements' parameters."""
 
     tsquery: str
     rank_tsquery: str
@@ -256,12 +252,32 @@ class Filters:
     end_time: datetime | None
     session_keys: list[SessionKey] | None
     include_rewound: bool
+    sessions: SessionFilter
+    """What else must hold of the sessions, which their entries don't tell."""
 
     @classmethod
-    def of(cls, tenant: str, owner: str | None, tsquery: str) -> Filters:
-        """Everything of a tenant, or of an owner."""
-        nothing = (None, None, None, None, None, None)
-        return cls(tsquery, tsquery, tenant, owner, *nothing, include_rewound=False)
+    def of(cls, wanted: SessionFilter, tsquery: str, rank_tsquery: str = "") -> Filters:
+        """Everything in the sessions that fit."""
+        told = SessionFilter(wanted.tenant)
+        return cls(
+            tsquery,
+            rank_tsquery or tsquery,
+            wanted.tenant,
+            wanted.owner,
+            list(wanted.sources) or None,
+            list(wanted.exclude_sources) or None,
+            None,
+            None,
+            None,
+            None,
+            include_rewound=False,
+            sessions=replace(
+                wanted,
+                owner=told.owner,
+                sources=told.sources,
+                exclude_sources=told.exclude_sources,
+            ),
+        )
 
     @property
     def scoped(self) -> str:
@@ -337,18 +353,18 @@ class Candidates(NamedTuple):
 
 def _variant(entries: str, *, ordered: bool) -> str:
     order = "ORDER BY e.create_time DESC, e.session_key DESC, e.seq DESC" if ordered else ""
-    text = QUERIES["search_entries"].replace(":entries", entries).replace(":order\n", f"{order}\n")
+    text = _ENTRIES.replace(":entries", entries).replace(":order\n", f"{order}\n")
     return text.replace(":ordered", "true" if ordered else "false")
 
 
-QUERIES |= {
-    "search_all": _variant("search_entry", ordered=False),
-    "search_many": _variant(QUERIES["many_entries"], ordered=True),
-    "search_newest": _variant(QUERIES["newest_entries"], ordered=True),
-    "search_newest_of_sessions": _variant(QUERIES["newest_entries_of_sessions"], ordered=True),
-}
-for _part in ("search_entries", "many_entries", "newest_entries", "newest_entries_of_sessions"):
-    del QUERIES[_part]
+_ENTRIES = take_template("search_entries")
+add_template("search_all", _variant("search_entry", ordered=False))
+for _name, _part in (
+    ("search_many", "many_entries"),
+    ("search_newest", "newest_entries"),
+    ("search_newest_of_sessions", "newest_entries_of_sessions"),
+):
+    add_template(_name, _variant(QUERIES.pop(_part), ordered=True))
 
 
 async def _settings(connection: Connection, seconds: float, *, by_words: bool) -> None:
@@ -362,9 +378,8 @@ async def find(
 ) -> Candidates:
     """A page of what is found, unless there are `candidates` or more: then only that. In a transaction."""
     await _settings(connection, seconds, by_words=True)
-    return _candidates(
-        await connection.fetch(query("search_all"), *_page_values(filters, page, candidates))
-    )
+    values = _page_values(filters, page, candidates)
+    return await _read(connection, "search_all", filters, values)
 
 
 async def find_many(
@@ -379,7 +394,7 @@ async def find_many(
     """A page of the newest of what is found, of so many entries at most as come first. In a transaction."""
     await _settings(connection, seconds, by_words=True)
     values = _page_values(filters, page, candidates)
-    return _candidates(await connection.fetch(query("search_many"), *values, entries))
+    return await _read(connection, "search_many", filters, [*values, entries])
 
 
 async def find_newest(
@@ -398,19 +413,20 @@ async def find_newest(
     before = _before(filters, page)
     keys = filters.session_keys
     if keys is None:
-        rows = await connection.fetch(query("search_newest"), *values, entries)
+        found = await _read(connection, "search_newest", filters, [*values, entries])
         scope = (query("newest_walked"), filters.tenant, filters.owner)
     else:
         entries = max(entries // len(keys), _LEAST_OF_SESSION)
         buckets = [key.bucket for key in keys]
-        rows = await connection.fetch(query("search_newest_of_sessions"), *values, entries, buckets)
+        values += [entries, buckets]
+        found = await _read(connection, "search_newest_of_sessions", filters, values)
         scope = (query("newest_walked_of_sessions"), *_columns(keys))  # type: ignore[assignment]
     last = await connection.fetchrow(*scope, *before, entries)
     if last is None or (
         filters.start_time is not None and last["create_time"] < filters.start_time
     ):
-        return _candidates(rows), None
-    return _candidates(rows), Place(*last)
+        return found, None
+    return found, Place(*last)
 
 
 def _before(filters: Filters, page: PageOf) -> Place:
@@ -425,14 +441,18 @@ def _page_values(filters: Filters, page: PageOf, candidates: int) -> list[object
 
 
 def _values(filters: Filters) -> list[object]:
-    values = [getattr(filters, name) for name in Filters.__slots__]
-    values[0] = filters.scoped
+    values = {name: getattr(filters, name) for name in Filters.__slots__ if name != "sessions"}
+    values["tsquery"] = filters.scoped
     if filters.session_keys is not None:
-        values[Filters.__slots__.index("session_keys")] = [key.key for key in filters.session_keys]
-    return values
+        values["session_keys"] = [key.key for key in filters.session_keys]
+    return list(values.values())
 
 
-def _candidates(rows: Sequence[asyncpg.Record]) -> Candidates:
+async def _read(
+    connection: Connection, name: str, filters: Filters, values: list[object]
+) -> Candidates:
+    text, parameters = fitting(name, filters.sessions, *values)
+    rows = await connection.fetch(text, *parameters)
     found = [
         Found(SessionKey(r[1], r[2]), Place(r[4], r[2], r[3]), r[5])
         for r in rows

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.transfers import (
     BillingFacts,
     Change,
@@ -32,6 +33,7 @@ from sessiond_server.store import changes as changes_log
 from sessiond_server.store import consumers, crossing, offloaded, usage
 from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
+from sessiond_server.store.filters import fitting
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import StoredMessage
 from sessiond_server.store.sessions import SessionInsert
@@ -41,30 +43,22 @@ _PREFETCH = 1000
 
 
 async def selection(
-    connection: Connection,
-    tenant: str,
-    ids: Sequence[str] | None,
-    owner: str | None,
-    sources: Sequence[str] | None,
+    connection: Connection, wanted: SessionFilter, ids: Sequence[str] | None
 ) -> list[tuple[str, str | None]]:
-    """Sessions with their parents; `None` is any."""
-    rows = await connection.fetch(
-        query("transfer_selection"),
-        tenant,
-        None if ids is None else list(ids),
-        owner,
-        None if sources is None else list(sources),
-    )
-    return [(row[0], row[1]) for row in rows]
+    """Sessions that fit, with their parents; of these ids, or of any."""
+    given = None if ids is None else list(ids)
+    text, values = fitting("transfer_selection", wanted, wanted.tenant, given)
+    return [(row[0], row[1]) for row in await connection.fetch(text, *values)]
+
+
+async def fits(connection: Connection, wanted: SessionFilter, key: SessionKey) -> bool:
+    """Whether a session fits."""
+    text, values = fitting("transfer_fits", wanted, *key)
+    return bool(await connection.fetchval(text, *values))
 
 
 async def continuations(connection: Connection, tenant: str, ids: Sequence[str]) -> list[str]:
     rows = await connection.fetch(query("transfer_continuations"), tenant, list(ids))
-    return [row[0] for row in rows]
-
-
-async def subtree(connection: Connection, tenant: str, session_id: str) -> list[str]:
-    rows = await connection.fetch(query("transfer_subtree"), tenant, session_id)
     return [row[0] for row in rows]
 
 

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
+from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.usage import Amounts, Changes, TurnKey, TurnSum
+from sessiond_server.store import filters
 from sessiond_server.store.database import Connection
 from sessiond_server.store.keys import SessionKey
-from sessiond_server.store.sql import query
+from sessiond_server.store.sql import QUERIES, query
 
 TooLarge = asyncpg.NumericValueOutOfRangeError
 """Raised when a sum would be more than the database's integers hold."""
@@ -59,6 +61,12 @@ async def inherit(connection: Connection, heir: SessionKey, gone: Sequence[Sessi
     await connection.execute(query("inherit_usage"), *heir, buckets, uuids)
 
 
+async def leave(connection: Connection, gone: Sequence[SessionKey]) -> None:
+    """Keep what sessions used themselves that are about to be deleted and are locked."""
+    keys = [key.bucket for key in gone], [key.key for key in gone]
+    await connection.execute(query("leave_usage"), *keys)
+
+
 async def billing(
     connection: Connection, keys: Iterable[SessionKey]
 ) -> dict[SessionKey, tuple[str, ...]]:
@@ -74,53 +82,82 @@ async def store_billing(connection: Connection, key: SessionKey, facts: Iterable
 class GroupKey(NamedTuple):
     """What a group is of; empty where it isn't summed up by that."""
 
-    session_id: str
-    day: str
-    model: str
+    session_id: str = ""
+    owner: str = ""
+    source: str = ""
+    agent: str = ""
+    day: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """By what to sum up, and on which days."""
+    """By what to sum up, of the fields of `GroupKey`, and on which days."""
 
-    by_session: bool
-    by_day: bool
-    by_model: bool
+    by: frozenset[str]
     from_day: date
     to_day: date
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose usage: a session's, with or without what comes from it, or else the tenant's."""
+class OfSession:
+    """What a session used, with or without what comes from it, of an owner's sessions if one is named."""
 
+    session_id: str
+    key: SessionKey
+    subtree: bool
     tenant: str
     owner: str | None
-    """Only of this owner's sessions, if one is named."""
-    session_id: str
-    key: SessionKey | None
-    descendants: bool
 
+
+Scope = OfSession | SessionFilter
+"""Whose usage: a session's, or that of the sessions that fit."""
 
 Sums = Mapping[str, Amounts]
 """What was used by currency, '' without costs."""
+
+_SUMS = ", ".join(f"u.{name}" for name in ("day", "model", "currency", *Amounts._fields))
+_KNOWN_OF_DELETED = frozenset(
+    {"owner", "sources", "source", "exclude_sources", "agents", "agent", "no_subagents"}
+)
+"""Conditions on what is known of sessions that are deleted."""
+
+
+def _compose() -> None:
+    groups = QUERIES.pop("usage_groups")
+    for name in ("used_by_session", "used_by_subtree", "used_by_tenant"):
+        QUERIES[name] = groups.replace(":used", QUERIES.pop(name))
+    some, deleted = (
+        filters.take_template(name).replace(":sums", _SUMS)
+        for name in ("used_by_some", "used_by_deleted")
+    )
+    filters.add_template("used_by_some", groups.replace(":used", some))
+    both = groups.replace(":used", f"{some} UNION ALL {deleted}")
+    filters.add_template("used_by_some_and_deleted", both, _KNOWN_OF_DELETED)
+
+
+_compose()
 
 
 async def groups(
     connection: Connection, scope: Scope, by: Grouping, after: GroupKey | None, limit: int
 ) -> list[tuple[GroupKey, Sums]]:
     """The next groups behind a place."""
-    place = after or (None, None, None)
-    values = (by.by_session, by.by_day, by.by_model, by.from_day, by.to_day, *place, limit)
-    if scope.key is None:
-        rows = await connection.fetch(query("usage_of_tenant"), *values, scope.tenant)
-    elif scope.descendants:
-        name = query("usage_of_subtree")
-        rows = await connection.fetch(name, *values, *scope.key, scope.tenant, scope.owner)
+    place = after or (None,) * len(GroupKey._fields)
+    grouped = (name in by.by for name in GroupKey._fields)
+    values = [*grouped, by.from_day, by.to_day, *place, limit]
+    if isinstance(scope, OfSession):
+        values += scope.key
+        name = query("used_by_subtree" if scope.subtree else "used_by_session")
+        values += [scope.tenant, scope.owner] if scope.subtree else []
+    elif scope == SessionFilter(scope.tenant) and by.by <= {"day", "model"}:
+        name = query("used_by_tenant")
+        values.append(scope.tenant)
     else:
-        name = query("usage_of_session")
-        rows = await connection.fetch(name, *values, *scope.key, scope.session_id)
-    return _by_currency((GroupKey(*row[:3]), row[3], Amounts(*row[4:16])) for row in rows)
+        template = "used_by_some_and_deleted" if scope.fits_deleted else "used_by_some"
+        name, values = filters.fitting(template, scope, *values, scope.tenant)
+    rows = await connection.fetch(name, *values)
+    return _by_currency((GroupKey(*row[:6]), row[6], Amounts(*row[7:19])) for row in rows)
 
 
 def _by_currency(rows: Iterable[tuple[_Key, str, Amounts]]) -> list[tuple[_Key, Sums]]:

@@ -71,24 +71,23 @@ def list_cursors(session_id: str, *, page_size: int = 0) -> v1.ListCursorsReques
 @unary(_rpc("ClaimSessions", v1.ClaimSessionsRequest, v1.ClaimSessionsResponse), whole)
 def claim_sessions(
     consumer_id: str,
+    filter: v1.SessionFilter | None = None,
     *,
     idle_for: float | timedelta | None = None,
     max_count: int = 1,
     lease_ttl: float | timedelta | None = None,
     holder: str = "",
-    include_children: bool = False,
-    owner: str = "",
 ) -> v1.ClaimSessionsRequest:
     """Claims sessions that nobody has written to for a while, with messages past the consumer's cursor.
 
     Args:
         consumer_id: The consumer's id: 1–128 printable ASCII characters without spaces.
+        filter: Whose sessions: a `session_filter` with `owner`, who has consumers of his own, or
+            `whole_tenant`, and `include_subagents`. Required, but with an API key that is bound to an owner.
         idle_for: For how long, in seconds; 30 min if left out.
         max_count: How many at most, up to 100.
         lease_ttl: How long the claims last, in seconds: 1 s to 1 h, 5 min if left out.
         holder: Who claims, for those who look at the cursor.
-        include_children: Whether to claim the sessions of sub-agents as well.
-        owner: Only this owner's sessions. Each owner has consumers of its own.
 
     Raises:
         TooManyConsumers: There are 100 others; `delete_consumer` forgets one.
@@ -96,7 +95,8 @@ def claim_sessions(
     Returns a `ClaimSessionsResponse`: the sessions, and whether there may be more.
 
     Example:
-        for claimed in client.claim_sessions("memory", max_count=10).sessions:
+        everybody = sessiond.session_filter(whole_tenant=True)
+        for claimed in client.claim_sessions("memory", everybody, max_count=10).sessions:
             remember(client.list_messages(claimed.session_id, from_seq=claimed.cursor_seq + 1))
             client.set_cursor(
                 claimed.session_id, "memory", claimed.next_seq - 1, claim_token=claimed.claim_token
@@ -108,8 +108,7 @@ def claim_sessions(
         max_count=max_count,
         lease_ttl=values.duration(lease_ttl),
         holder=holder,
-        include_children=include_children,
-        owner=owner,
+        filter=filter,
     )
 
 

@@ -92,8 +92,8 @@ def get_reminder(session_id: str, reminder_id: str) -> v1.GetReminderRequest:
 )
 def list_reminders(
     session_id: str = "",
+    filter: v1.SessionFilter | None = None,
     *,
-    owner: str = "",
     state: values.ReminderState | None = None,
     page_size: int = 0,
 ) -> v1.ListRemindersRequest:
@@ -101,13 +101,14 @@ def list_reminders(
 
     Args:
         session_id: Only of this session.
-        owner: Only of this owner's sessions.
+        filter: Only of these sessions: a `session_filter`. Required without `session_id`, but with an API key
+            that is bound to an owner.
         state: Only in this state: `pending`, `completed`, `cancelled`.
         page_size: How many to read at a time: 0 is 100, at most 1000.
     """
     return v1.ListRemindersRequest(
         session_id=session_id,
-        owner=owner,
+        filter=filter,
         state=values.enum_value(v1.ReminderState, "REMINDER_STATE_", state),
         page_size=page_size,
     )
@@ -159,28 +160,30 @@ def skip_reminder(
 )
 def claim_reminders(
     holder: str = "",
+    filter: v1.SessionFilter | None = None,
     *,
     max_count: int = 1,
     wait: float | timedelta = 0,
     lease_ttl: float | timedelta | None = None,
     types: Sequence[str] = (),
-    owner: str = "",
 ) -> v1.ClaimRemindersRequest:
     """Claims reminders that are due: nobody else gets them until the lease ends.
 
     Args:
         holder: Who claims, for those who look at the reminder.
+        filter: Only reminders of these sessions: a `session_filter`. Required, but with an API key that is
+            bound to an owner.
         max_count: How many at most, up to 100.
         wait: How long to wait for one, in seconds, up to 60; less than the client's timeout.
         lease_ttl: How long the claims last, in seconds: 1 s to 1 h, 1 min if left out.
         types: Only reminders of these types.
-        owner: Only reminders of this owner's sessions.
 
     Returns a list of `ClaimedReminder`s, empty if none was due.
 
     Example:
+        everybody = sessiond.session_filter(whole_tenant=True, include_subagents=True)
         while True:
-            for claim in client.claim_reminders("worker-1", wait=20):
+            for claim in client.claim_reminders("worker-1", everybody, wait=20):
                 reminder = claim.reminder
                 client.complete_reminder(
                     reminder.session_id, reminder.id, claim.claim_token, append_message=True
@@ -193,7 +196,7 @@ def claim_reminders(
         wait=values.duration(wait),
         lease_ttl=values.duration(lease_ttl),
         types=types,
-        owner=owner,
+        filter=filter,
     )
 
 

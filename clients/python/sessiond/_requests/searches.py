@@ -19,12 +19,9 @@ _rpc = Service("sessiond.v1.SearchService").rpc
 )
 def search_messages(
     query: str,
+    filter: v1.SessionFilter | None = None,
     *,
     session_id: str = "",
-    subtree_of: str = "",
-    owner: str = "",
-    sources: Iterable[str] = (),
-    exclude_sources: Iterable[str] = (),
     roles: Iterable[values.Role] = (),
     start_time: datetime | None = None,
     end_time: datetime | None = None,
@@ -36,19 +33,17 @@ def search_messages(
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.SearchMessagesRequest:
-    """Iterates over the messages that have these words, in any session.
+    """Iterates over the messages that have these words.
 
     `refund paris` finds messages that have both words, `"refund policy"` the two in a row,
     `refund OR voucher` either, `refund -paris` those without the second, `refun*` words that begin so.
-    All filters must hold. Messages are indexed about a second after they are appended.
+    All that is given must hold. Messages are indexed about a second after they are appended.
 
     Args:
         query: What to look for; any text will do that has a letter or a digit. At most 1000 characters.
+        filter: Only in these sessions: a `session_filter`. Required without `session_id`, but with an API key
+            that is bound to an owner.
         session_id: Only in this session.
-        subtree_of: Only in this session and its descendants.
-        owner: Only in sessions of this owner.
-        sources: Only in sessions of these sources. At most 64.
-        exclude_sources: Not in sessions of these sources. At most 64.
         roles: Only messages in these roles, of `system`, `developer`, `user`, `assistant`, `tool`.
         start_time: Only messages appended at this time or later. It has a time zone.
         end_time: Only messages appended before this time. It has a time zone.
@@ -70,10 +65,7 @@ def search_messages(
     return v1.SearchMessagesRequest(
         query=query,
         session_id=session_id,
-        subtree_of=subtree_of,
-        owner=owner,
-        sources=sources,
-        exclude_sources=exclude_sources,
+        filter=filter,
         roles=[enum_value(v1.Role, "ROLE_", role) for role in roles],
         start_time=values.timestamp(start_time),
         end_time=values.timestamp(end_time),

@@ -21,37 +21,33 @@ def _records(answers: Sequence[v1.ExportSessionsResponse]) -> list[v1.TransferRe
 @streamed(_rpc("ExportSessions", v1.ExportSessionsRequest, v1.ExportSessionsResponse), _records)
 def export_sessions(
     session_ids: Sequence[str] = (),
+    filter: v1.SessionFilter | None = None,
     *,
-    owner: str = "",
-    sources: Sequence[str] = (),
-    subtree_of: str = "",
     continuations: bool = False,
 ) -> v1.ExportSessionsRequest:
-    """Iterates over the `TransferRecord`s of sessions, parents first; of all sessions if nothing is given.
+    """Iterates over the `TransferRecord`s of sessions, parents first.
 
     The records of a session come together, from its `session` to its `end`. One whose `end` says `gone`
     was deleted or cleared while it was read: forget its records. It may take as long as it takes.
 
     Args:
         session_ids: These sessions, at most 1000.
-        owner: Only this owner's.
-        sources: Only from these sources, at most 64.
-        subtree_of: Only this session and its descendants.
+        filter: Only these sessions: a `session_filter`. Required without `session_ids`, but with an API key
+            that is bound to an owner.
         continuations: Also the sessions that `session_ids` continue, and those that continue them.
 
     Raises:
         SessionNotFound: One of the sessions doesn't exist.
 
     Example:
+        everything = sessiond.session_filter(whole_tenant=True, include_subagents=True)
         with sessiond.Client("old:7443") as old, sessiond.Client("new:7443") as new:
-            for progress in new.import_sessions(old.export_sessions()):
+            for progress in new.import_sessions(old.export_sessions(filter=everything)):
                 print([outcome.session_id for outcome in progress.outcomes])
     """
     return v1.ExportSessionsRequest(
         session_ids=session_ids,
-        owner=owner,
-        sources=sources,
-        subtree_of=subtree_of,
+        filter=filter,
         continuations=continuations,
     )
 

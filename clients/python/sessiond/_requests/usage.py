@@ -134,22 +134,27 @@ def record_usage(
 
 @paged(_rpc("GetUsage", v1.GetUsageRequest, v1.GetUsageResponse), lambda page: page.groups)
 def list_usage(
-    session_id: str = "",
+    session_id: str | None = None,
     group_by: values.UsageGrouping | None = None,
     *,
-    include_descendants: bool = False,
+    subtree_of: str | None = None,
+    sessions: v1.SessionFilter | None = None,
     from_day: date | str = "",
     to_day: date | str = "",
     page_size: int = 0,
     page_token: str = "",
 ) -> v1.GetUsageRequest:
-    """Iterates over what was used by turn, model, day or session, as `UsageGroup`s.
+    """Iterates over what was used by turn, model, day, session, owner, agent or source, as `UsageGroup`s.
+
+    One of `session_id`, `subtree_of` and `sessions` says of what.
 
     Args:
-        session_id: The session's id. Left out, all that was ever used, by deleted sessions too.
-        group_by: `turn` (with the model; of one session), `model`, `day`, `day_and_model` or
-            `session`. Left out there is only the total; see `get_usage`.
-        include_descendants: Whether to add what sessions that come from it used, deleted ones too.
+        session_id: What this session used itself.
+        group_by: `turn` (with the model; of one session), `model`, `day`, `day_and_model`, `session`,
+            `owner`, `agent` or `source`. Left out there is only the total; see `get_usage`.
+        subtree_of: What this session and all that come from it used, deleted ones too.
+        sessions: What the sessions used that fit a `session_filter`. All that was ever used, by deleted
+            sessions too, is `session_filter(whole_tenant=True, include_subagents=True)`.
         from_day: Only this day (UTC) or later: a date, or a text such as `2026-01-31`.
         to_day: Only this day or earlier.
         page_size: Groups a page: 0 is 100, at most 1000.
@@ -158,9 +163,9 @@ def list_usage(
     Raises:
         SessionNotFound: There is no such session.
     """
+    values.only_one(session_id=session_id, subtree_of=subtree_of, sessions=sessions)
     return v1.GetUsageRequest(
-        session_id=session_id,
-        include_descendants=include_descendants,
+        **values.given(session_id=session_id, subtree_of=subtree_of, sessions=sessions),
         group_by=enum_value(v1.UsageGrouping, "USAGE_GROUPING_", group_by),
         from_day=str(from_day),
         to_day=str(to_day),

@@ -33,7 +33,8 @@ ParentKind: TypeAlias = v1.ParentKind.ValueType | Literal["subagent", "continuat
 Lifecycle: TypeAlias = v1.Lifecycle.ValueType | Literal["ephemeral", "linked", "detached"]
 Disposition: TypeAlias = v1.Disposition.ValueType | Literal["inline", "attachment"]
 UsageGrouping: TypeAlias = (
-    v1.UsageGrouping.ValueType | Literal["turn", "model", "day", "day_and_model", "session"]
+    v1.UsageGrouping.ValueType
+    | Literal["turn", "model", "day", "day_and_model", "session", "owner", "agent", "source"]
 )
 ReminderState: TypeAlias = v1.ReminderState.ValueType | Literal["pending", "completed", "cancelled"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sessiond.cli import arguments, options
+from sessiond.cli.filters import filter_of
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.reminders import claimed_lines, consumers_lines, cursors_lines
 from sessiond.cli.terminal import Run, note
@@ -19,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+ConsumersOf = Annotated[str, typer.Option("--owner", help="Only this owner's.")]
 Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")]
 Whose = Annotated[str, typer.Option("--owner", help="Whose it is; '' is the one of all sessions.")]
 Seq = Annotated[int, typer.Argument(min=0, help="The last seq that it has worked on.")]
@@ -28,7 +30,7 @@ Idle = Annotated[str, typer.Option(help="Only sessions without activity for so l
 Count = Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="At most so many.")]
 Lease = Annotated[str, typer.Option(help="How long the claims last.")]
 Holder = Annotated[str, typer.Option(help="Who claims, for those who look.")]
-Children = Annotated[bool, typer.Option("--children", help="With sub-agents' sessions.")]
+Subagents = Annotated[bool, typer.Option("--include-subagents", help="With sub-agents' sessions.")]
 
 
 @verb(app, "cursors", "consumer cursors trip")
@@ -76,19 +78,18 @@ def claim(
     limit: Count = 1,
     lease_ttl: Lease = "5min",
     holder: Holder = "sessionctl",
-    children: Children = False,
-    owner: options.OnlyOwner = "",
+    subagents: Subagents = False,
+    owner: options.OfOwner = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Claims idle sessions with messages past a consumer's cursor, each for this caller alone."""
     answer = run.client.claim_sessions(
         consumer,
+        filter_of(run, owner=owner, subagents=subagents),
         idle_for=arguments.duration(idle),
         max_count=limit,
         lease_ttl=arguments.duration(lease_ttl),
         holder=holder,
-        include_children=children,
-        owner=owner,
     )
     if output is not Format.TABLE:
         return write_all((plain(it) for it in answer.sessions), output)
@@ -99,7 +100,7 @@ def claim(
 
 
 @verb(app, "ls", "consumer ls", "consumer ls --owner ann")
-def ls(run: Run, owner: options.OnlyOwner = "", output: Output = Format.TABLE) -> None:
+def ls(run: Run, owner: ConsumersOf = "", output: Output = Format.TABLE) -> None:
     """Lists the consumers that claim."""
     found = run.client.list_consumers(owner=owner or None)
     if output is not Format.TABLE:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
+
+import typer
 
 from sessiond import v1
 from sessiond._requests.filters import session_filter
@@ -43,3 +46,11 @@ def filter_of(
         include_subagents=subagents,
         whole_tenant=unscoped and everybody and not run.bound,
     )
+
+
+def rule_filter(run: Run, *, whole_tenant: bool, **fields: Any) -> v1.SessionFilter:
+    """The filter of what deletes: nothing that is forgotten means everybody's. A usage error if nothing says
+    whose sessions."""
+    if fields["owner"] is None and not whole_tenant and not run.bound:
+        raise typer.BadParameter("say whose sessions: give --owner or --whole-tenant")
+    return filter_of(run, everybody=whole_tenant, **fields)

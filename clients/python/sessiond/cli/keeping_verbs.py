@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import typer
 from rich.text import Text
 
-from sessiond import v1
+from sessiond import retention_rule, v1
 from sessiond.cli import arguments, options
-from sessiond.cli.filters import filter_of
+from sessiond.cli.filters import filter_of, rule_filter
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.retention import pruned_lines, pruned_total
 from sessiond.cli.render.stats import server_lines, sources_lines, stats_lines
@@ -49,8 +48,8 @@ def stats(run: Run, owner: options.OfOwner = None, output: Output = Format.TABLE
 @verb(
     app,
     "prune",
-    "prune --ended-for 30d --source telegram",
-    "prune --force --older-than 52w --state active --state ended --idle-for 12w",
+    "prune --whole-tenant --ended-for 30d --source telegram",
+    "prune --force --owner ann --older-than 52w --state active --state ended --idle-for 12w",
 )
 def prune(
     run: Run,
@@ -60,8 +59,9 @@ def prune(
     state: options.PruneStates = None,
     source: options.OnlySources = None,
     exclude_source: options.NotSources = None,
-    owner: options.OnlyOwner = "",
-    agent: options.OnlyAgent = "",
+    owner: options.OfOwner = None,
+    whole_tenant: options.WholeTenant = False,
+    agent: options.OnlyAgents = None,
     label: options.OnlyLabels = None,
     include_pinned: options.WithPinned = False,
     include_subagents: options.WithSubagents = False,
@@ -75,59 +75,35 @@ def prune(
     """
     if not (older_than or idle_for or ended_for):
         raise typer.BadParameter("give at least one of --older-than, --idle-for and --ended-for")
-    rule = rule_of(
-        older_than,
-        idle_for,
-        ended_for,
-        state,
-        source,
-        exclude_source,
-        owner,
-        agent,
-        label,
-        include_pinned,
-        include_subagents,
+    rule = retention_rule(
+        rule_filter(
+            run,
+            whole_tenant=whole_tenant,
+            owner=owner,
+            source=source,
+            exclude_source=exclude_source,
+            agent=agent,
+            state=state,
+            label=label,
+            subagents=include_subagents,
+        ),
+        older_than=arguments.optional_duration(older_than),
+        idle_for=arguments.optional_duration(idle_for),
+        ended_for=arguments.optional_duration(ended_for),
+        include_pinned=include_pinned,
     )
-    rule["page_size"] = _MAX_PAGE
     _show(run, _pruned(run, rule, force), output)
     if not force:
         note("nothing was deleted: --force deletes them")
 
 
-def rule_of(
-    older_than: str,
-    idle_for: str,
-    ended_for: str,
-    state: list[options.State] | None,
-    source: list[str] | None,
-    exclude_source: list[str] | None,
-    owner: str,
-    agent: str,
-    label: list[str] | None,
-    include_pinned: bool,
-    include_subagents: bool,
-) -> dict[str, Any]:
-    """A rule's options as the arguments of the client."""
-    return {
-        "older_than": arguments.optional_duration(older_than),
-        "idle_for": arguments.optional_duration(idle_for),
-        "ended_for": arguments.optional_duration(ended_for),
-        "states": [v1.SessionState.Value(f"SESSION_STATE_{it.name}") for it in state or ()],
-        "sources": source or (),
-        "exclude_sources": exclude_source or (),
-        "owner": owner,
-        "agent": agent,
-        "labels": arguments.labels(label),
-        "include_pinned": include_pinned,
-        "include_subagents": include_subagents,
-    }
-
-
-def _pruned(run: Run, rule: dict[str, Any], force: bool) -> Iterator[Sequence[v1.PrunedSession]]:
+def _pruned(run: Run, rule: v1.RetentionRule, force: bool) -> Iterator[Sequence[v1.PrunedSession]]:
     """Pages of what fits. With `force` each is told before the next one is deleted."""
     token = ""
     while True:
-        page = run.client.prune_sessions_page(force=force, page_token=token, **rule)
+        page = run.client.prune_sessions_page(
+            rule, force=force, page_size=_MAX_PAGE, page_token=token
+        )
         yield page.sessions
         token = page.next_page_token
         if not token:

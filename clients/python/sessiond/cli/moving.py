@@ -15,12 +15,14 @@ from typing import Any, BinaryIO
 
 from sessiond import Client, session_filter, v1
 from sessiond.cli import native_files
+from sessiond.cli.filters import filter_of
 from sessiond.cli.openai_files import FormatError, decompressed
 from sessiond.cli.patience import Patience
 from sessiond.cli.sources import sqlite_file
 from sessiond.cli.sources.hermes import HermesReader
 from sessiond.cli.sources.making import Report
 from sessiond.cli.sources.power_loop import PowerLoopReader
+from sessiond.cli.terminal import Run
 
 _IN_MEMORY = 8 << 20
 
@@ -167,14 +169,15 @@ def other_store(kind: str, name: str, moved: Moved) -> Iterator[tuple[Make, int]
 
 
 def export_native(
-    client: Client, ids: Sequence[str], stream: BinaryIO, *, continuations: bool
+    run: Run, ids: Sequence[str], stream: BinaryIO, *, continuations: bool
 ) -> Iterator[str]:
     """Writes sessions to a stream; yields each id when it is written. One that is gone by its turn, or
     goes while it is read, is left out."""
     writer = native_files.Writer(stream)
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as waiting:
         id = ""
-        for record in client.export_sessions(ids, continuations=continuations):
+        wanted = None if ids else filter_of(run, subagents=True)
+        for record in run.client.export_sessions(ids, wanted, continuations=continuations):
             kind = record.WhichOneof("record")
             if kind == "session":
                 id = record.session.session.id

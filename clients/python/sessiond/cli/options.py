@@ -83,13 +83,14 @@ IfMissing = Annotated[
 ]
 
 # Which sessions
-OnlyOwner = Annotated[str, typer.Option(help="Only this owner's.")]
 OfOwner = Annotated[
     str | None, typer.Option(help="Only this owner's; empty: those without.", show_default=False)
 ]
+WholeTenant = Annotated[
+    bool, typer.Option("--whole-tenant", help="Everybody's, where no owner is given.")
+]
 OnlySources = Annotated[list[str] | None, typer.Option(help="Only of this source; repeatable.")]
 NotSources = Annotated[list[str] | None, typer.Option(help="Not of this source; repeatable.")]
-OnlyAgent = Annotated[str, typer.Option(help="Only of this agent.")]
 OnlyAgents = Annotated[
     list[str] | None, typer.Option("--agent", help="Only of this agent; repeatable.")
 ]

@@ -11,6 +11,7 @@ import typer
 
 from sessiond import v1
 from sessiond.cli import arguments, options
+from sessiond.cli.filters import filter_of
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.prose import count
 from sessiond.cli.render.reminders import claims_lines, reminder_lines, reminders_lines
@@ -118,7 +119,7 @@ def _when(text: str) -> datetime | timedelta:
 def ls(
     run: Run,
     session: OnlySession = "",
-    owner: options.OnlyOwner = "",
+    owner: options.OfOwner = None,
     state: InState = options.ReminderState.PENDING,
     limit: options.Limit = 50,
     output: Output = Format.TABLE,
@@ -127,8 +128,9 @@ def ls(
     wanted = (
         None if state is options.ReminderState.ANY else v1.ReminderState.Value(_STATE + state.name)
     )
+    sessions = filter_of(run, owner=owner, subagents=True, everybody=not session)
     found = run.client.list_reminders(
-        run.find(session).id if session else "", owner=owner, state=wanted
+        run.find(session).id if session else "", sessions, state=wanted
     )
     if output is not Format.TABLE:
         return write_all((plain(it) for it in islice(found, limit or None)), output)
@@ -172,18 +174,18 @@ def claim(
     wait: Wait = "0s",
     lease_ttl: Lease = "1min",
     types: OnlyTypes = None,
-    owner: options.OnlyOwner = "",
+    owner: options.OfOwner = None,
     holder: Holder = "sessionctl",
     output: Output = Format.TABLE,
 ) -> None:
     """Claims what is due: nobody else gets it until the lease ends. `reminder done` completes it."""
     claims = run.client.claim_reminders(
         holder,
+        filter_of(run, owner=owner, subagents=True),
         max_count=limit,
         wait=arguments.duration(wait),
         lease_ttl=arguments.duration(lease_ttl),
         types=types or (),
-        owner=owner,
     )
     if output is not Format.TABLE:
         return write_all((plain(it) for it in claims), output)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sessiond import v1
-from sessiond.cli import options
-from sessiond.cli.keeping_verbs import rule_of
+from sessiond import retention_rule, v1
+from sessiond.cli import arguments, options
+from sessiond.cli.filters import rule_filter
 from sessiond.cli.output import Format, plain, write_all
 from sessiond.cli.render.retention import (
     policies_lines,
@@ -24,7 +24,9 @@ from sessiond.cli.verbs import Output, unwrapped, verb
 app = typer.Typer(
     no_args_is_help=True,
     help="Policies by which the service deletes sessions that have lived long enough.",
-    epilog=unwrapped("Example: $ sessionctl retention set old-chats --ended-for 30d --dry-run"),
+    epilog=unwrapped(
+        "Example: $ sessionctl retention set old-chats --whole-tenant --ended-for 30d --dry-run"
+    ),
     rich_markup_mode="rich",
 )
 
@@ -34,8 +36,8 @@ PolicyId = Annotated[str, typer.Argument(metavar="ID", help="The policy's id.")]
 @verb(
     app,
     "set",
-    "retention set old-chats --ended-for 30d --source telegram --dry-run",
-    "retention set idle --idle-for 52w --state active --state ended",
+    "retention set old-chats --whole-tenant --ended-for 30d --source telegram --dry-run",
+    "retention set idle --owner ann --idle-for 52w --state active --state ended",
 )
 def set_policy(
     run: Run,
@@ -46,8 +48,9 @@ def set_policy(
     state: options.PruneStates = None,
     source: options.OnlySources = None,
     exclude_source: options.NotSources = None,
-    owner: options.OnlyOwner = "",
-    agent: options.OnlyAgent = "",
+    owner: options.OfOwner = None,
+    whole_tenant: options.WholeTenant = False,
+    agent: options.OnlyAgents = None,
     label: options.OnlyLabels = None,
     include_pinned: options.WithPinned = False,
     include_subagents: options.WithSubagents = False,
@@ -60,21 +63,25 @@ def set_policy(
     SESSIOND_RETENTION_INTERVAL seconds, an hour unless it is set: `retention try` shows at once what
     a policy would delete, `retention reports` what became of it after a run.
     """
-    rule = rule_of(
-        older_than,
-        idle_for,
-        ended_for,
-        state,
-        source,
-        exclude_source,
-        owner,
-        agent,
-        label,
-        include_pinned,
-        include_subagents,
+    rule = retention_rule(
+        rule_filter(
+            run,
+            whole_tenant=whole_tenant,
+            owner=owner,
+            source=source,
+            exclude_source=exclude_source,
+            agent=agent,
+            state=state,
+            label=label,
+            subagents=include_subagents,
+        ),
+        older_than=arguments.optional_duration(older_than),
+        idle_for=arguments.optional_duration(idle_for),
+        ended_for=arguments.optional_duration(ended_for),
+        include_pinned=include_pinned,
     )
     before = _policy(run, policy_id)
-    policy = run.client.set_retention_policy(policy_id, dry_run=dry_run, **rule)
+    policy = run.client.set_retention_policy(policy_id, rule, dry_run=dry_run)
     _show(run, [policy], output)
     if before is not None:
         note(f"replaces: {rule_text(before.rule)}{' (dry run)' if before.dry_run else ''}")
@@ -97,7 +104,7 @@ def try_policy(run: Run, policy_id: PolicyId, output: Output = Format.TABLE) -> 
     policy = _policy(run, policy_id)
     if policy is None:
         raise Failure(f"there is no retention policy {policy_id!r}")
-    found = run.client.prune_sessions(rule=policy.rule)
+    found = run.client.prune_sessions(policy.rule)
     _show_sessions(run, list(found), output)
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from sessiond import v1
 from sessiond.cli import arguments, options
+from sessiond.cli.filters import filter_of
 from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.hits import hit_lines
 from sessiond.cli.render.prose import count
@@ -34,9 +35,11 @@ def search(
     query: options.Query,
     session: options.InSession = "",
     subtree_of: options.InSubtree = "",
-    owner: options.OnlyOwner = "",
+    owner: options.OfOwner = None,
     source: options.OnlySources = None,
     exclude_source: options.NotSources = None,
+    agent: options.OnlyAgents = None,
+    label: options.OnlyLabels = None,
     role: options.OnlyRoles = None,
     within: options.Within = "",
     newest: options.NewestFirst = False,
@@ -51,13 +54,21 @@ def search(
     query may begin with a minus. `show SESSION --from SEQ` shows a hit among the others.
     """
     age = arguments.optional_duration(within)
+    wanted = filter_of(
+        run,
+        owner=owner,
+        source=source,
+        exclude_source=exclude_source,
+        agent=agent,
+        label=label,
+        subtree=subtree_of,
+        subagents=True,
+        everybody=not session,
+    )
     hits = run.client.search_messages(
         query,
+        wanted,
         session_id=run.find(session).id if session else "",
-        subtree_of=run.find(subtree_of).id if subtree_of else "",
-        owner=owner,
-        sources=source or (),
-        exclude_sources=exclude_source or (),
         roles=[v1.Role.Value(f"ROLE_{it.name}") for it in role or ()],
         start_time=_ago(age),
         order_by="newest" if newest else "relevance",
@@ -66,11 +77,11 @@ def search(
         context_after=context,
         page_size=min(limit or _MAX_PAGE, _MAX_PAGE),
     )
-    wanted = islice(hits, limit or None)
+    shown = islice(hits, limit or None)
     if output is not Format.TABLE:
-        return write_all((plain(hit) for hit in wanted), output)
+        return write_all((plain(hit) for hit in shown), output)
     found = 0
-    for found, hit in enumerate(wanted, 1):
+    for found, hit in enumerate(shown, 1):
         if found > 1:
             run.console.print(Text())
         for line in hit_lines(hit):

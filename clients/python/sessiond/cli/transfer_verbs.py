@@ -232,9 +232,7 @@ def _export_native(
     if continuations and not ids:
         raise typer.BadParameter("--continuations needs the names of sessions")
     with destination(file) as stream:
-        written = sum(
-            1 for _ in export_native(run.client, ids, stream, continuations=continuations)
-        )
+        written = sum(1 for _ in export_native(run, ids, stream, continuations=continuations))
     if file:
         note(f"{count(written, 'session')} in {file}")
 

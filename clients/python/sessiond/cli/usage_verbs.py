@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sessiond import usage_record, v1
 from sessiond.cli import arguments, options
+from sessiond.cli.filters import filter_of
 from sessiond.cli.output import Format, Json, plain, write, write_all
 from sessiond.cli.render.usage import records_lines, usage_lines, usage_summary
 from sessiond.cli.terminal import Failure, Run, note
@@ -27,6 +28,9 @@ class Grouping(StrEnum):
     DAY = "day"
     DAY_AND_MODEL = "day-and-model"
     SESSION = "session"
+    OWNER = "owner"
+    AGENT = "agent"
+    SOURCE = "source"
 
 
 _COLUMNS: dict[Grouping | None, tuple[str, ...]] = {
@@ -36,6 +40,9 @@ _COLUMNS: dict[Grouping | None, tuple[str, ...]] = {
     Grouping.DAY: ("DAY",),
     Grouping.DAY_AND_MODEL: ("DAY", "MODEL"),
     Grouping.SESSION: ("SESSION",),
+    Grouping.OWNER: ("OWNER",),
+    Grouping.AGENT: ("AGENT",),
+    Grouping.SOURCE: ("SOURCE",),
 }
 _PAGE = 1000
 _GROUPINGS: dict[Grouping, v1.UsageGrouping.ValueType] = {
@@ -72,6 +79,7 @@ Raw = Annotated[
     "usage trip --by model",
     "usage trip --subtree --by session",
     "usage --by day --from 2026-01-01 -o json | jq .total.costs",
+    "usage --by owner --source telegram",
 )
 def usage(
     run: Run,
@@ -80,6 +88,9 @@ def usage(
     ] = None,
     by: By = None,
     subtree: Subtree = False,
+    owner: options.OfOwner = None,
+    source: options.OnlySources = None,
+    agent: options.OnlyAgents = None,
     from_day: FromDay = "",
     to_day: ToDay = "",
     output: Output = Format.TABLE,
@@ -87,12 +98,11 @@ def usage(
     """Shows what calls of models used and cost: of a session, its subtree, or all there ever were."""
     found, groups = None, list[v1.UsageGroup]()
     token, first = "", True
-    session_id = run.find(session).id if session is not None else ""
+    scope = _scope(run, session, subtree, owner=owner, source=source, agent=agent)
     while first or token:
         page = run.client.get_usage(
-            session_id,
-            None if by is None else _GROUPINGS[by],
-            include_descendants=subtree,
+            group_by=None if by is None else _GROUPINGS[by],
+            **scope,
             from_day=from_day,
             to_day=to_day,
             page_size=_PAGE,
@@ -103,6 +113,17 @@ def usage(
         token = page.next_page_token
     assert found is not None
     _show_usage(run, found.total, groups, by, output)
+
+
+def _scope(run: Run, session: str | None, subtree: bool, **fields: Any) -> dict[str, Any]:
+    """Of what, as the client's arguments."""
+    if session is None:
+        if subtree:
+            raise typer.BadParameter("--subtree is about a session")
+        return {"sessions": filter_of(run, **fields, subagents=True)}
+    if any(it is not None for it in fields.values()):
+        raise typer.BadParameter("--owner, --source and --agent are about all sessions")
+    return {"subtree_of" if subtree else "session_id": run.find(session).id}
 
 
 def _show_usage(

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
+from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/consumer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"\xc2\x01\n\x06\x43ursor\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06holder\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x10SetCursorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x13\n\x0b\x63laim_token\x18\x04 \x01(\t\x12\x16\n\x0e\x61llow_decrease\x18\x05 \x01(\x08\"8\n\x11SetCursorResponse\x12#\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Cursor\";\n\x10GetCursorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\"8\n\x11GetCursorResponse\x12#\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Cursor\"O\n\x12ListCursorsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListCursorsResponse\x12$\n\x07\x63ursors\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Cursor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd2\x01\n\x14\x43laimSessionsRequest\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12+\n\x08idle_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_count\x18\x03 \x01(\x05\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12\x18\n\x10include_children\x18\x06 \x01(\x08\x12\r\n\x05owner\x18\x07 \x01(\t\"T\n\x15\x43laimSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.ClaimedSession\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\x96\x02\n\x0e\x43laimedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncursor_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x13\n\x0b\x63laim_token\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\r\n\x05title\x18\n \x01(\t\x12\x36\n\x12last_activity_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x14ListConsumersRequest\x12\x12\n\x05owner\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\tB\x08\n\x06_owner\"Z\n\x15ListConsumersResponse\x12(\n\tconsumers\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Consumer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x08\x43onsumer\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12-\n\tscan_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x15\x44\x65leteConsumerRequest\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x12\n\x05owner\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x42\x08\n\x06_owner\")\n\x16\x44\x65leteConsumerResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\x32\xe1\x04\n\x0f\x43onsumerService\x12Z\n\tSetCursor\x12\x1d.sessiond.v1.SetCursorRequest\x1a\x1e.sessiond.v1.SetCursorResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03\x13\x38\x39\x12Z\n\tGetCursor\x12\x1d.sessiond.v1.GetCursorRequest\x1a\x1e.sessiond.v1.GetCursorResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x03\x12\x61\n\x0bListCursors\x12\x1f.sessiond.v1.ListCursorsRequest\x1a .sessiond.v1.ListCursorsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12\x63\n\rClaimSessions\x12!.sessiond.v1.ClaimSessionsRequest\x1a\".sessiond.v1.ClaimSessionsResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01\x39\x12\x66\n\rListConsumers\x12!.sessiond.v1.ListConsumersRequest\x1a\".sessiond.v1.ListConsumersResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x02\x12\x66\n\x0e\x44\x65leteConsumer\x12\".sessiond.v1.DeleteConsumerRequest\x1a#.sessiond.v1.DeleteConsumerResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01=B|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/consumer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a sessiond/v1/session_filter.proto\"\xc2\x01\n\x06\x43ursor\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06holder\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x10SetCursorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x13\n\x0b\x63laim_token\x18\x04 \x01(\t\x12\x16\n\x0e\x61llow_decrease\x18\x05 \x01(\x08\"8\n\x11SetCursorResponse\x12#\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Cursor\";\n\x10GetCursorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\"8\n\x11GetCursorResponse\x12#\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Cursor\"O\n\x12ListCursorsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListCursorsResponse\x12$\n\x07\x63ursors\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Cursor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd5\x01\n\x14\x43laimSessionsRequest\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12+\n\x08idle_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_count\x18\x03 \x01(\x05\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12*\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\"T\n\x15\x43laimSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.ClaimedSession\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\x96\x02\n\x0e\x43laimedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncursor_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x13\n\x0b\x63laim_token\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\r\n\x05title\x18\n \x01(\t\x12\x36\n\x12last_activity_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x14ListConsumersRequest\x12\x12\n\x05owner\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\tB\x08\n\x06_owner\"Z\n\x15ListConsumersResponse\x12(\n\tconsumers\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Consumer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x08\x43onsumer\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12-\n\tscan_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x15\x44\x65leteConsumerRequest\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x12\n\x05owner\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x42\x08\n\x06_owner\")\n\x16\x44\x65leteConsumerResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\x32\xe1\x04\n\x0f\x43onsumerService\x12Z\n\tSetCursor\x12\x1d.sessiond.v1.SetCursorRequest\x1a\x1e.sessiond.v1.SetCursorResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03\x13\x38\x39\x12Z\n\tGetCursor\x12\x1d.sessiond.v1.GetCursorRequest\x1a\x1e.sessiond.v1.GetCursorResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x03\x12\x61\n\x0bListCursors\x12\x1f.sessiond.v1.ListCursorsRequest\x1a .sessiond.v1.ListCursorsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12\x63\n\rClaimSessions\x12!.sessiond.v1.ClaimSessionsRequest\x1a\".sessiond.v1.ClaimSessionsResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01\x39\x12\x66\n\rListConsumers\x12!.sessiond.v1.ListConsumersRequest\x1a\".sessiond.v1.ListConsumersResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x02\x12\x66\n\x0e\x44\x65leteConsumer\x12\".sessiond.v1.DeleteConsumerRequest\x1a#.sessiond.v1.DeleteConsumerResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01=B|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,36 +48,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSUMERSERVICE'].methods_by_name['ListConsumers']._serialized_options = b'\220\002\001\252\324\030\007\010\002\020\001\"\001\002'
   _globals['_CONSUMERSERVICE'].methods_by_name['DeleteConsumer']._loaded_options = None
   _globals['_CONSUMERSERVICE'].methods_by_name['DeleteConsumer']._serialized_options = b'\252\324\030\007\010\003\020\003\"\001='
-  _globals['_CURSOR']._serialized_start=144
-  _globals['_CURSOR']._serialized_end=338
-  _globals['_SETCURSORREQUEST']._serialized_start=340
-  _globals['_SETCURSORREQUEST']._serialized_end=457
-  _globals['_SETCURSORRESPONSE']._serialized_start=459
-  _globals['_SETCURSORRESPONSE']._serialized_end=515
-  _globals['_GETCURSORREQUEST']._serialized_start=517
-  _globals['_GETCURSORREQUEST']._serialized_end=576
-  _globals['_GETCURSORRESPONSE']._serialized_start=578
-  _globals['_GETCURSORRESPONSE']._serialized_end=634
-  _globals['_LISTCURSORSREQUEST']._serialized_start=636
-  _globals['_LISTCURSORSREQUEST']._serialized_end=715
-  _globals['_LISTCURSORSRESPONSE']._serialized_start=717
-  _globals['_LISTCURSORSRESPONSE']._serialized_end=801
-  _globals['_CLAIMSESSIONSREQUEST']._serialized_start=804
-  _globals['_CLAIMSESSIONSREQUEST']._serialized_end=1014
-  _globals['_CLAIMSESSIONSRESPONSE']._serialized_start=1016
-  _globals['_CLAIMSESSIONSRESPONSE']._serialized_end=1100
-  _globals['_CLAIMEDSESSION']._serialized_start=1103
-  _globals['_CLAIMEDSESSION']._serialized_end=1381
-  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1383
-  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1474
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1476
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1566
-  _globals['_CONSUMER']._serialized_start=1568
-  _globals['_CONSUMER']._serialized_end=1652
-  _globals['_DELETECONSUMERREQUEST']._serialized_start=1654
-  _globals['_DELETECONSUMERREQUEST']._serialized_end=1751
-  _globals['_DELETECONSUMERRESPONSE']._serialized_start=1753
-  _globals['_DELETECONSUMERRESPONSE']._serialized_end=1794
-  _globals['_CONSUMERSERVICE']._serialized_start=1797
-  _globals['_CONSUMERSERVICE']._serialized_end=2406
+  _globals['_CURSOR']._serialized_start=178
+  _globals['_CURSOR']._serialized_end=372
+  _globals['_SETCURSORREQUEST']._serialized_start=374
+  _globals['_SETCURSORREQUEST']._serialized_end=491
+  _globals['_SETCURSORRESPONSE']._serialized_start=493
+  _globals['_SETCURSORRESPONSE']._serialized_end=549
+  _globals['_GETCURSORREQUEST']._serialized_start=551
+  _globals['_GETCURSORREQUEST']._serialized_end=610
+  _globals['_GETCURSORRESPONSE']._serialized_start=612
+  _globals['_GETCURSORRESPONSE']._serialized_end=668
+  _globals['_LISTCURSORSREQUEST']._serialized_start=670
+  _globals['_LISTCURSORSREQUEST']._serialized_end=749
+  _globals['_LISTCURSORSRESPONSE']._serialized_start=751
+  _globals['_LISTCURSORSRESPONSE']._serialized_end=835
+  _globals['_CLAIMSESSIONSREQUEST']._serialized_start=838
+  _globals['_CLAIMSESSIONSREQUEST']._serialized_end=1051
+  _globals['_CLAIMSESSIONSRESPONSE']._serialized_start=1053
+  _globals['_CLAIMSESSIONSRESPONSE']._serialized_end=1137
+  _globals['_CLAIMEDSESSION']._serialized_start=1140
+  _globals['_CLAIMEDSESSION']._serialized_end=1418
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1420
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1511
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1513
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1603
+  _globals['_CONSUMER']._serialized_start=1605
+  _globals['_CONSUMER']._serialized_end=1689
+  _globals['_DELETECONSUMERREQUEST']._serialized_start=1691
+  _globals['_DELETECONSUMERREQUEST']._serialized_end=1788
+  _globals['_DELETECONSUMERRESPONSE']._serialized_start=1790
+  _globals['_DELETECONSUMERRESPONSE']._serialized_end=1831
+  _globals['_CONSUMERSERVICE']._serialized_start=1834
+  _globals['_CONSUMERSERVICE']._serialized_end=2443
 # @@protoc_insertion_point(module_scope)

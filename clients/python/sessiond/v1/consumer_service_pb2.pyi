@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -259,8 +260,7 @@ class ClaimSessionsRequest(_message.Message):
     MAX_COUNT_FIELD_NUMBER: _builtins.int
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     HOLDER_FIELD_NUMBER: _builtins.int
-    INCLUDE_CHILDREN_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     consumer_id: _builtins.str
     """The consumer's id: 1–128 printable ASCII characters without spaces. An owner has at most 100 that claim,
     and so has the tenant for all sessions; one more is refused with `ERROR_REASON_TOO_MANY_CONSUMERS`. A
@@ -270,10 +270,6 @@ class ClaimSessionsRequest(_message.Message):
     """How many to claim at most: 0 is 1, above 100 is 100, negative is refused."""
     holder: _builtins.str
     """Who claims, for those who look at the cursor. At most 256 characters."""
-    include_children: _builtins.bool
-    """Whether to claim the sessions of sub-agents as well."""
-    owner: _builtins.str
-    """Only this owner's sessions: the consumer is the owner's."""
     @_builtins.property
     def idle_for(self) -> _duration_pb2.Duration:
         """How long nobody has written to a session, 0 to 3650 days; left out, 30 min. Between calls of one
@@ -284,6 +280,12 @@ class ClaimSessionsRequest(_message.Message):
     def lease_ttl(self) -> _duration_pb2.Duration:
         """How long the claims last unless a cursor is set before: 1 s to 1 h, 5 min if left out."""
 
+    @_builtins.property
+    def filter(self) -> _session_filter_pb2.SessionFilter:
+        """Of whom: `owner`, whose consumer it is then, or `whole_tenant`; and `include_subagents`. Required. What
+        waits for a consumer is kept by these, so that all other fields are refused, and so is an empty owner.
+        """
+
     def __init__(
         self,
         *,
@@ -292,12 +294,11 @@ class ClaimSessionsRequest(_message.Message):
         max_count: _builtins.int = ...,
         lease_ttl: _duration_pb2.Duration | None = ...,
         holder: _builtins.str = ...,
-        include_children: _builtins.bool = ...,
-        owner: _builtins.str = ...,
+        filter: _session_filter_pb2.SessionFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_for", b"idle_for", "lease_ttl", b"lease_ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "idle_for", b"idle_for", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_id", b"consumer_id", "holder", b"holder", "idle_for", b"idle_for", "include_children", b"include_children", "lease_ttl", b"lease_ttl", "max_count", b"max_count", "owner", b"owner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_id", b"consumer_id", "filter", b"filter", "holder", b"holder", "idle_for", b"idle_for", "lease_ttl", b"lease_ttl", "max_count", b"max_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,9 +28,10 @@ from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import reminder_pb2 as sessiond_dot_v1_dot_reminder__pb2
+from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/reminder_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a\x1asessiond/v1/reminder.proto\"\x97\x01\n\x15\x43reateReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08reminder\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0freplace_pending\x18\x04 \x01(\x08\"j\n\x16\x43reateReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x16\n\x0ereplaced_count\x18\x03 \x01(\x05\"=\n\x12GetReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\">\n\x13GetReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\x8b\x01\n\x14ListRemindersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.ReminderState\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Z\n\x15ListRemindersResponse\x12(\n\treminders\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Reminder\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x15\x43\x61ncelReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\"A\n\x16\x43\x61ncelReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"p\n\x13SkipReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x30\n\x0ctrigger_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\x14SkipReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\xaf\x01\n\x15\x43laimRemindersRequest\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x11\n\tmax_count\x18\x02 \x01(\x05\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05types\x18\x05 \x03(\t\x12\r\n\x05owner\x18\x06 \x01(\t\"F\n\x16\x43laimRemindersResponse\x12,\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.ClaimedReminder\"\xa7\x01\n\x0f\x43laimedReminder\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x13\n\x0b\x63laim_token\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmissed_count\x18\x04 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\"\xcc\x01\n\x17\x43ompleteReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63laim_token\x18\x03 \x01(\t\x12\x18\n\x0e\x61ppend_message\x18\x04 \x01(\x08H\x00\x12\'\n\x07message\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12&\n\x05guard\x18\x06 \x01(\x0b\x32\x17.sessiond.v1.WriteGuardB\x08\n\x06\x61ppend\"\x98\x01\n\x18\x43ompleteReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x13\n\x0bmessage_seq\x18\x03 \x01(\x03\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"\x99\x01\n\x1a\x45xtendReminderClaimRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63laim_token\x18\x03 \x01(\t\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07give_up\x18\x05 \x01(\x08\"N\n\x1b\x45xtendReminderClaimResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x89\x07\n\x0fReminderService\x12v\n\x0e\x43reateReminder\x12\".sessiond.v1.CreateReminderRequest\x1a#.sessiond.v1.CreateReminderResponse\"\x1b\xaa\xd4\x18\x17\x08\x03\x10\x02\x1a\x0breminder.id\"\x04\x03\x05\x36\x37\x12\x61\n\x0bGetReminder\x12\x1f.sessiond.v1.GetReminderRequest\x1a .sessiond.v1.GetReminderResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x35\x12g\n\rListReminders\x12!.sessiond.v1.ListRemindersRequest\x1a\".sessiond.v1.ListRemindersResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12j\n\x0e\x43\x61ncelReminder\x12\".sessiond.v1.CancelReminderRequest\x1a#.sessiond.v1.CancelReminderResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x35\x12o\n\x0cSkipReminder\x12 .sessiond.v1.SkipReminderRequest\x1a!.sessiond.v1.SkipReminderResponse\"\x1a\xaa\xd4\x18\x16\x08\x03\x10\x02\x1a\x0ctrigger_time\"\x02\x03\x35\x12\x63\n\x0e\x43laimReminders\x12\".sessiond.v1.ClaimRemindersRequest\x1a#.sessiond.v1.ClaimRemindersResponse\"\x08\xaa\xd4\x18\x04\x08\x03\x10\x03\x12w\n\x10\x43ompleteReminder\x12$.sessiond.v1.CompleteReminderRequest\x1a%.sessiond.v1.CompleteReminderResponse\"\x16\x90\x02\x02\xaa\xd4\x18\x0f\x08\x03\x10\x01\"\t\x03\x05\x0f\x0e\x35\x38\x10\r<\x12w\n\x13\x45xtendReminderClaim\x12\'.sessiond.v1.ExtendReminderClaimRequest\x1a(.sessiond.v1.ExtendReminderClaimResponse\"\r\xaa\xd4\x18\t\x08\x03\x10\x03\"\x03\x03\x35\x38\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/reminder_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a\x1asessiond/v1/reminder.proto\x1a sessiond/v1/session_filter.proto\"\x97\x01\n\x15\x43reateReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08reminder\x18\x02 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0freplace_pending\x18\x04 \x01(\x08\"j\n\x16\x43reateReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x16\n\x0ereplaced_count\x18\x03 \x01(\x05\"=\n\x12GetReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\">\n\x13GetReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\xa8\x01\n\x14ListRemindersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.ReminderState\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Z\n\x15ListRemindersResponse\x12(\n\treminders\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Reminder\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x15\x43\x61ncelReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\"A\n\x16\x43\x61ncelReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"p\n\x13SkipReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x30\n\x0ctrigger_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\x14SkipReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\xcc\x01\n\x15\x43laimRemindersRequest\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x11\n\tmax_count\x18\x02 \x01(\x05\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05types\x18\x05 \x03(\t\x12*\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\"F\n\x16\x43laimRemindersResponse\x12,\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.ClaimedReminder\"\xa7\x01\n\x0f\x43laimedReminder\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x13\n\x0b\x63laim_token\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmissed_count\x18\x04 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\"\xcc\x01\n\x17\x43ompleteReminderRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63laim_token\x18\x03 \x01(\t\x12\x18\n\x0e\x61ppend_message\x18\x04 \x01(\x08H\x00\x12\'\n\x07message\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12&\n\x05guard\x18\x06 \x01(\x0b\x32\x17.sessiond.v1.WriteGuardB\x08\n\x06\x61ppend\"\x98\x01\n\x18\x43ompleteReminderResponse\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x13\n\x0bmessage_seq\x18\x03 \x01(\x03\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"\x99\x01\n\x1a\x45xtendReminderClaimRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breminder_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63laim_token\x18\x03 \x01(\t\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07give_up\x18\x05 \x01(\x08\"N\n\x1b\x45xtendReminderClaimResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x89\x07\n\x0fReminderService\x12v\n\x0e\x43reateReminder\x12\".sessiond.v1.CreateReminderRequest\x1a#.sessiond.v1.CreateReminderResponse\"\x1b\xaa\xd4\x18\x17\x08\x03\x10\x02\x1a\x0breminder.id\"\x04\x03\x05\x36\x37\x12\x61\n\x0bGetReminder\x12\x1f.sessiond.v1.GetReminderRequest\x1a .sessiond.v1.GetReminderResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x35\x12g\n\rListReminders\x12!.sessiond.v1.ListRemindersRequest\x1a\".sessiond.v1.ListRemindersResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12j\n\x0e\x43\x61ncelReminder\x12\".sessiond.v1.CancelReminderRequest\x1a#.sessiond.v1.CancelReminderResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x35\x12o\n\x0cSkipReminder\x12 .sessiond.v1.SkipReminderRequest\x1a!.sessiond.v1.SkipReminderResponse\"\x1a\xaa\xd4\x18\x16\x08\x03\x10\x02\x1a\x0ctrigger_time\"\x02\x03\x35\x12\x63\n\x0e\x43laimReminders\x12\".sessiond.v1.ClaimRemindersRequest\x1a#.sessiond.v1.ClaimRemindersResponse\"\x08\xaa\xd4\x18\x04\x08\x03\x10\x03\x12w\n\x10\x43ompleteReminder\x12$.sessiond.v1.CompleteReminderRequest\x1a%.sessiond.v1.CompleteReminderResponse\"\x16\x90\x02\x02\xaa\xd4\x18\x0f\x08\x03\x10\x01\"\t\x03\x05\x0f\x0e\x35\x38\x10\r<\x12w\n\x13\x45xtendReminderClaim\x12\'.sessiond.v1.ExtendReminderClaimRequest\x1a(.sessiond.v1.ExtendReminderClaimResponse\"\r\xaa\xd4\x18\t\x08\x03\x10\x03\"\x03\x03\x35\x38\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,40 +55,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMINDERSERVICE'].methods_by_name['CompleteReminder']._serialized_options = b'\220\002\002\252\324\030\017\010\003\020\001\"\t\003\005\017\01658\020\r<'
   _globals['_REMINDERSERVICE'].methods_by_name['ExtendReminderClaim']._loaded_options = None
   _globals['_REMINDERSERVICE'].methods_by_name['ExtendReminderClaim']._serialized_options = b'\252\324\030\t\010\003\020\003\"\003\00358'
-  _globals['_CREATEREMINDERREQUEST']._serialized_start=224
-  _globals['_CREATEREMINDERREQUEST']._serialized_end=375
-  _globals['_CREATEREMINDERRESPONSE']._serialized_start=377
-  _globals['_CREATEREMINDERRESPONSE']._serialized_end=483
-  _globals['_GETREMINDERREQUEST']._serialized_start=485
-  _globals['_GETREMINDERREQUEST']._serialized_end=546
-  _globals['_GETREMINDERRESPONSE']._serialized_start=548
-  _globals['_GETREMINDERRESPONSE']._serialized_end=610
-  _globals['_LISTREMINDERSREQUEST']._serialized_start=613
-  _globals['_LISTREMINDERSREQUEST']._serialized_end=752
-  _globals['_LISTREMINDERSRESPONSE']._serialized_start=754
-  _globals['_LISTREMINDERSRESPONSE']._serialized_end=844
-  _globals['_CANCELREMINDERREQUEST']._serialized_start=846
-  _globals['_CANCELREMINDERREQUEST']._serialized_end=910
-  _globals['_CANCELREMINDERRESPONSE']._serialized_start=912
-  _globals['_CANCELREMINDERRESPONSE']._serialized_end=977
-  _globals['_SKIPREMINDERREQUEST']._serialized_start=979
-  _globals['_SKIPREMINDERREQUEST']._serialized_end=1091
-  _globals['_SKIPREMINDERRESPONSE']._serialized_start=1093
-  _globals['_SKIPREMINDERRESPONSE']._serialized_end=1156
-  _globals['_CLAIMREMINDERSREQUEST']._serialized_start=1159
-  _globals['_CLAIMREMINDERSREQUEST']._serialized_end=1334
-  _globals['_CLAIMREMINDERSRESPONSE']._serialized_start=1336
-  _globals['_CLAIMREMINDERSRESPONSE']._serialized_end=1406
-  _globals['_CLAIMEDREMINDER']._serialized_start=1409
-  _globals['_CLAIMEDREMINDER']._serialized_end=1576
-  _globals['_COMPLETEREMINDERREQUEST']._serialized_start=1579
-  _globals['_COMPLETEREMINDERREQUEST']._serialized_end=1783
-  _globals['_COMPLETEREMINDERRESPONSE']._serialized_start=1786
-  _globals['_COMPLETEREMINDERRESPONSE']._serialized_end=1938
-  _globals['_EXTENDREMINDERCLAIMREQUEST']._serialized_start=1941
-  _globals['_EXTENDREMINDERCLAIMREQUEST']._serialized_end=2094
-  _globals['_EXTENDREMINDERCLAIMRESPONSE']._serialized_start=2096
-  _globals['_EXTENDREMINDERCLAIMRESPONSE']._serialized_end=2174
-  _globals['_REMINDERSERVICE']._serialized_start=2177
-  _globals['_REMINDERSERVICE']._serialized_end=3082
+  _globals['_CREATEREMINDERREQUEST']._serialized_start=258
+  _globals['_CREATEREMINDERREQUEST']._serialized_end=409
+  _globals['_CREATEREMINDERRESPONSE']._serialized_start=411
+  _globals['_CREATEREMINDERRESPONSE']._serialized_end=517
+  _globals['_GETREMINDERREQUEST']._serialized_start=519
+  _globals['_GETREMINDERREQUEST']._serialized_end=580
+  _globals['_GETREMINDERRESPONSE']._serialized_start=582
+  _globals['_GETREMINDERRESPONSE']._serialized_end=644
+  _globals['_LISTREMINDERSREQUEST']._serialized_start=647
+  _globals['_LISTREMINDERSREQUEST']._serialized_end=815
+  _globals['_LISTREMINDERSRESPONSE']._serialized_start=817
+  _globals['_LISTREMINDERSRESPONSE']._serialized_end=907
+  _globals['_CANCELREMINDERREQUEST']._serialized_start=909
+  _globals['_CANCELREMINDERREQUEST']._serialized_end=973
+  _globals['_CANCELREMINDERRESPONSE']._serialized_start=975
+  _globals['_CANCELREMINDERRESPONSE']._serialized_end=1040
+  _globals['_SKIPREMINDERREQUEST']._serialized_start=1042
+  _globals['_SKIPREMINDERREQUEST']._serialized_end=1154
+  _globals['_SKIPREMINDERRESPONSE']._serialized_start=1156
+  _globals['_SKIPREMINDERRESPONSE']._serialized_end=1219
+  _globals['_CLAIMREMINDERSREQUEST']._serialized_start=1222
+  _globals['_CLAIMREMINDERSREQUEST']._serialized_end=1426
+  _globals['_CLAIMREMINDERSRESPONSE']._serialized_start=1428
+  _globals['_CLAIMREMINDERSRESPONSE']._serialized_end=1498
+  _globals['_CLAIMEDREMINDER']._serialized_start=1501
+  _globals['_CLAIMEDREMINDER']._serialized_end=1668
+  _globals['_COMPLETEREMINDERREQUEST']._serialized_start=1671
+  _globals['_COMPLETEREMINDERREQUEST']._serialized_end=1875
+  _globals['_COMPLETEREMINDERRESPONSE']._serialized_start=1878
+  _globals['_COMPLETEREMINDERRESPONSE']._serialized_end=2030
+  _globals['_EXTENDREMINDERCLAIMREQUEST']._serialized_start=2033
+  _globals['_EXTENDREMINDERCLAIMREQUEST']._serialized_end=2186
+  _globals['_EXTENDREMINDERCLAIMRESPONSE']._serialized_start=2188
+  _globals['_EXTENDREMINDERCLAIMRESPONSE']._serialized_end=2266
+  _globals['_REMINDERSERVICE']._serialized_start=2269
+  _globals['_REMINDERSERVICE']._serialized_end=3174
 # @@protoc_insertion_point(module_scope)

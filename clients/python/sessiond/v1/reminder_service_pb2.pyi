@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from sessiond.v1 import guard_pb2 as _guard_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import reminder_pb2 as _reminder_pb2
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -155,14 +156,12 @@ class ListRemindersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Only of this session."""
-    owner: _builtins.str
-    """Only of this owner's sessions."""
+    """Only of this session, whatever it is."""
     state: _reminder_pb2.ReminderState.ValueType
     """Only in this state. Left out, all."""
     page_size: _builtins.int
@@ -171,18 +170,24 @@ class ListRemindersRequest(_message.Message):
     """The `next_page_token` of the page before; the other fields must be as they were there, `page_size`
     excepted. A reminder that moves to its next time between two pages may be on both.
     """
+    @_builtins.property
+    def filter(self) -> _session_filter_pb2.SessionFilter:
+        """Only of these sessions; any of its fields. Required without `session_id`. NOTE cost: reminders of sessions
+        that don't fit what it says besides an owner are passed over one by one.
+        """
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
-        owner: _builtins.str = ...,
+        filter: _session_filter_pb2.SessionFilter | None = ...,
         state: _reminder_pb2.ReminderState.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,15 +340,13 @@ class ClaimRemindersRequest(_message.Message):
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     holder: _builtins.str
     """Who claims, for those who look at the reminder. At most 256 characters."""
     max_count: _builtins.int
     """How many to claim at most: 0 is 1, above 100 is 100, negative is refused. An answer is at most 2 MiB, so
     it may hold fewer.
     """
-    owner: _builtins.str
-    """Only reminders of this owner's sessions."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
         """How long the claims last unless they are completed before: 1 s to 1 h, 1 min if left out."""
@@ -358,6 +361,13 @@ class ClaimRemindersRequest(_message.Message):
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only reminders of these types. At most 64; left out, of any."""
 
+    @_builtins.property
+    def filter(self) -> _session_filter_pb2.SessionFilter:
+        """Only reminders of these sessions; any of its fields. Required. NOTE cost: what is due in sessions that
+        don't fit what it says besides an owner is passed over one by one, by each call until another caller
+        completes it.
+        """
+
     def __init__(
         self,
         *,
@@ -366,11 +376,11 @@ class ClaimRemindersRequest(_message.Message):
         lease_ttl: _duration_pb2.Duration | None = ...,
         wait: _duration_pb2.Duration | None = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
-        owner: _builtins.str = ...,
+        filter: _session_filter_pb2.SessionFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_ttl", b"lease_ttl", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "lease_ttl", b"lease_ttl", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "lease_ttl", b"lease_ttl", "max_count", b"max_count", "owner", b"owner", "types", b"types", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "holder", b"holder", "lease_ttl", b"lease_ttl", "max_count", b"max_count", "types", b"types", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -62,45 +63,19 @@ class RetentionRule(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
+    SESSIONS_FIELD_NUMBER: _builtins.int
     OLDER_THAN_FIELD_NUMBER: _builtins.int
     IDLE_FOR_FIELD_NUMBER: _builtins.int
     ENDED_FOR_FIELD_NUMBER: _builtins.int
-    STATES_FIELD_NUMBER: _builtins.int
-    SOURCES_FIELD_NUMBER: _builtins.int
-    EXCLUDE_SOURCES_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
-    AGENT_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
     INCLUDE_PINNED_FIELD_NUMBER: _builtins.int
-    INCLUDE_SUBAGENTS_FIELD_NUMBER: _builtins.int
-    owner: _builtins.str
-    """Only this owner's."""
-    agent: _builtins.str
-    """Only of this agent."""
     include_pinned: _builtins.bool
     """Whether pinned ones may go too, and those with a pinned sub-agent's session that would go with them."""
-    include_subagents: _builtins.bool
-    """Whether sub-agents' sessions may go by themselves. Left out, they go only with their parents."""
+    @_builtins.property
+    def sessions(self) -> _session_filter_pb2.SessionFilter:
+        """Which sessions; any of its fields. Required. Left out, `states` is ended ones alone. Sub-agents' sessions
+        that it leaves out go only with their parents.
+        """
+
     @_builtins.property
     def older_than(self) -> _duration_pb2.Duration:
         """Created at least so long ago."""
@@ -113,40 +88,18 @@ class RetentionRule(_message.Message):
     def ended_for(self) -> _duration_pb2.Duration:
         """Ended at least so long ago."""
 
-    @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.SessionState.ValueType]:
-        """Only in these states. Left out, only ended ones."""
-
-    @_builtins.property
-    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only of these sources. At most 64."""
-
-    @_builtins.property
-    def exclude_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not of these sources. At most 64."""
-
-    @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only with all of these labels. At most 16."""
-
     def __init__(
         self,
         *,
+        sessions: _session_filter_pb2.SessionFilter | None = ...,
         older_than: _duration_pb2.Duration | None = ...,
         idle_for: _duration_pb2.Duration | None = ...,
         ended_for: _duration_pb2.Duration | None = ...,
-        states: _abc.Iterable[_session_pb2.SessionState.ValueType] | None = ...,
-        sources: _abc.Iterable[_builtins.str] | None = ...,
-        exclude_sources: _abc.Iterable[_builtins.str] | None = ...,
-        owner: _builtins.str = ...,
-        agent: _builtins.str = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         include_pinned: _builtins.bool = ...,
-        include_subagents: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_for", b"ended_for", "idle_for", b"idle_for", "older_than", b"older_than"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_for", b"ended_for", "idle_for", b"idle_for", "older_than", b"older_than", "sessions", b"sessions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "ended_for", b"ended_for", "exclude_sources", b"exclude_sources", "idle_for", b"idle_for", "include_pinned", b"include_pinned", "include_subagents", b"include_subagents", "labels", b"labels", "older_than", b"older_than", "owner", b"owner", "sources", b"sources", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_for", b"ended_for", "idle_for", b"idle_for", "include_pinned", b"include_pinned", "older_than", b"older_than", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

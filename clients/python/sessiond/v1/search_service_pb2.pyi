@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import message_pb2 as _message_pb2
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -83,26 +84,23 @@ Global___SearchField: _TypeAlias = SearchField  # noqa: Y015
 
 @_typing.final
 class SearchMessagesRequest(_message.Message):
-    """SearchMessagesRequest says what to look for, and where. All filters must hold."""
+    """SearchMessagesRequest says what to look for, and where. All that is given must hold."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     QUERY_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
-    SUBTREE_OF_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
-    SOURCES_FIELD_NUMBER: _builtins.int
-    EXCLUDE_SOURCES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
-    ORDER_BY_FIELD_NUMBER: _builtins.int
     INCLUDE_REWOUND_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     CONTEXT_BEFORE_FIELD_NUMBER: _builtins.int
     CONTEXT_AFTER_FIELD_NUMBER: _builtins.int
     SNIPPET_CHARACTERS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What to look for. `refund paris` finds messages that have both words, `"refund policy"` the two in a
     row, `refund OR voucher` either, `refund -paris` (or `NOT paris`) those without the second,
@@ -112,22 +110,12 @@ class SearchMessagesRequest(_message.Message):
     of an OR, nothing is to be found. Required; at most 1000 characters, 32 words and phrases, and 128
     words in all, a character of a script without spaces counted as one.
     """
-    page_size: _builtins.int
-    """How many hits a page holds at most: 0 is 20, above 100 is 100, negative is refused."""
-    page_token: _builtins.str
-    """The `next_page_token` of the page before; the other fields must be as they were there,
-    `page_size` excepted.
-    """
     session_id: _builtins.str
-    """Only in this session."""
-    subtree_of: _builtins.str
-    """Only in this session and its descendants at any depth, 10,000 at most. Not with `session_id`."""
-    owner: _builtins.str
-    """Only in sessions of this owner."""
-    order_by: Global___SearchOrder.ValueType
-    """In which order; left out the best come first."""
+    """Only in this session, whatever it is."""
     include_rewound: _builtins.bool
     """Whether messages that a rewind hides are found as well."""
+    order_by: Global___SearchOrder.ValueType
+    """In which order; left out the best come first."""
     context_before: _builtins.int
     """How many messages of the transcript to show before each hit: 0–5."""
     context_after: _builtins.int
@@ -136,13 +124,17 @@ class SearchMessagesRequest(_message.Message):
     """How many characters a snippet has before the first place that was found, and after it: 0 is 80,
     above 500 is 500, negative is refused.
     """
+    page_size: _builtins.int
+    """How many hits a page holds at most: 0 is 20, above 100 is 100, negative is refused."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; the other fields must be as they were there,
+    `page_size` excepted.
+    """
     @_builtins.property
-    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only in sessions of these sources. At most 64."""
-
-    @_builtins.property
-    def exclude_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not in sessions of these sources. At most 64."""
+    def filter(self) -> _session_filter_pb2.SessionFilter:
+        """Only in these sessions; any of its fields, and at most 10,000 sessions by `parent_id` or `subtree_of`.
+        Required without `session_id`, with which both must hold.
+        """
 
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
@@ -160,25 +152,22 @@ class SearchMessagesRequest(_message.Message):
         self,
         *,
         query: _builtins.str = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
         session_id: _builtins.str = ...,
-        subtree_of: _builtins.str = ...,
-        owner: _builtins.str = ...,
-        sources: _abc.Iterable[_builtins.str] | None = ...,
-        exclude_sources: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _session_filter_pb2.SessionFilter | None = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
-        order_by: Global___SearchOrder.ValueType = ...,
         include_rewound: _builtins.bool = ...,
+        order_by: Global___SearchOrder.ValueType = ...,
         context_before: _builtins.int = ...,
         context_after: _builtins.int = ...,
         snippet_characters: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_after", b"context_after", "context_before", b"context_before", "end_time", b"end_time", "exclude_sources", b"exclude_sources", "include_rewound", b"include_rewound", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "roles", b"roles", "session_id", b"session_id", "snippet_characters", b"snippet_characters", "sources", b"sources", "start_time", b"start_time", "subtree_of", b"subtree_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_after", b"context_after", "context_before", b"context_before", "end_time", b"end_time", "filter", b"filter", "include_rewound", b"include_rewound", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "roles", b"roles", "session_id", b"session_id", "snippet_characters", b"snippet_characters", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,6 +57,10 @@ class SearchServiceServicer(object):
 
         A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
         the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
+
+        NOTE cost: the index finds the words within a session, an owner, sources, a parent or a subtree; what the
+        filter says besides is looked up for each message that is found. A search that takes longer than the
+        server allows (setting `search_timeout`) is refused with `ERROR_REASON_SEARCH_TOO_COSTLY`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

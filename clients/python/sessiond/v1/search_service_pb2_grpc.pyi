@@ -44,6 +44,10 @@ class SearchServiceStub:
 
     A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
     the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
+
+    NOTE cost: the index finds the words within a session, an owner, sources, a parent or a subtree; what the
+    filter says besides is looked up for each message that is found. A search that takes longer than the
+    server allows (setting `search_timeout`) is refused with `ERROR_REASON_SEARCH_TOO_COSTLY`.
     """
 
 @_typing.type_check_only
@@ -62,6 +66,10 @@ class SearchServiceAsyncStub(SearchServiceStub):
 
     A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
     the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
+
+    NOTE cost: the index finds the words within a session, an owner, sources, a parent or a subtree; what the
+    filter says besides is looked up for each message that is found. A search that takes longer than the
+    server allows (setting `search_timeout`) is refused with `ERROR_REASON_SEARCH_TOO_COSTLY`.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +91,10 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
         the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
+
+        NOTE cost: the index finds the words within a session, an owner, sources, a parent or a subtree; what the
+        filter says besides is looked up for each message that is found. A search that takes longer than the
+        server allows (setting `search_timeout`) is refused with `ERROR_REASON_SEARCH_TOO_COSTLY`.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

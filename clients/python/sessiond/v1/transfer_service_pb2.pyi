@@ -15,6 +15,7 @@ from sessiond.v1 import compaction_pb2 as _compaction_pb2
 from sessiond.v1 import journal_pb2 as _journal_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import reminder_pb2 as _reminder_pb2
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
@@ -87,38 +88,34 @@ class ExportSessionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_IDS_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
-    SOURCES_FIELD_NUMBER: _builtins.int
-    SUBTREE_OF_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     CONTINUATIONS_FIELD_NUMBER: _builtins.int
-    owner: _builtins.str
-    """Only sessions of this owner; left out, any."""
-    subtree_of: _builtins.str
-    """Only this session and its descendants."""
     continuations: _builtins.bool
     """With `session_ids`: also the sessions that these continue and those that continue them, so that a
     conversation comes whole.
     """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """These sessions, at most 1000; refused with `ERROR_REASON_SESSION_NOT_FOUND` if one doesn't exist."""
+        """These sessions, whatever they are, at most 1000; refused with `ERROR_REASON_SESSION_NOT_FOUND` if one
+        doesn't exist.
+        """
 
     @_builtins.property
-    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only sessions from these sources, at most 64; left out, any."""
+    def filter(self) -> _session_filter_pb2.SessionFilter:
+        """Only these sessions; any of its fields. Required without `session_ids`. A copy of all there is takes
+        `whole_tenant` and `include_subagents`.
+        """
 
     def __init__(
         self,
         *,
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
-        owner: _builtins.str = ...,
-        sources: _abc.Iterable[_builtins.str] | None = ...,
-        subtree_of: _builtins.str = ...,
+        filter: _session_filter_pb2.SessionFilter | None = ...,
         continuations: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuations", b"continuations", "owner", b"owner", "session_ids", b"session_ids", "sources", b"sources", "subtree_of", b"subtree_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuations", b"continuations", "filter", b"filter", "session_ids", b"session_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

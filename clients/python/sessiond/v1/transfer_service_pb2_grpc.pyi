@@ -41,8 +41,7 @@ class TransferServiceStub:
     """ExportSessions streams sessions as records: parents before their children, the records of a session
     together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
     whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
-    its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
-    exports everything. A caller whose API key lacks the permission admin gets no journals. NOTE: the
+    its log. One that is deleted or cleared while it is read ends with `gone`. A caller whose API key lacks the permission admin gets no journals. NOTE: the
     server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
     turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for each update and
     8 for each request id.
@@ -75,8 +74,7 @@ class TransferServiceAsyncStub(TransferServiceStub):
     """ExportSessions streams sessions as records: parents before their children, the records of a session
     together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
     whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
-    its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
-    exports everything. A caller whose API key lacks the permission admin gets no journals. NOTE: the
+    its log. One that is deleted or cleared while it is read ends with `gone`. A caller whose API key lacks the permission admin gets no journals. NOTE: the
     server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
     turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for each update and
     8 for each request id.
@@ -112,8 +110,7 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         """ExportSessions streams sessions as records: parents before their children, the records of a session
         together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
         whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
-        its log. One that is deleted or cleared while it is read ends with `gone`. With no filter at all it
-        exports everything. A caller whose API key lacks the permission admin gets no journals. NOTE: the
+        its log. One that is deleted or cleared while it is read ends with `gone`. A caller whose API key lacks the permission admin gets no journals. NOTE: the
         server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
         turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for each update and
         8 for each request id.

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
+from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/usage_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a\x17sessiond/v1/usage.proto\"S\n\x12RecordUsageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x07records\x18\x02 \x03(\x0b\x32\x18.sessiond.v1.UsageRecord\"W\n\x13RecordUsageResponse\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\x12\x16\n\x0ereplayed_count\x18\x02 \x01(\x05\"\xb9\x01\n\x0fGetUsageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13include_descendants\x18\x02 \x01(\x08\x12,\n\x08group_by\x18\x03 \x01(\x0e\x32\x1a.sessiond.v1.UsageGrouping\x12\x10\n\x08\x66rom_day\x18\x04 \x01(\t\x12\x0e\n\x06to_day\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"w\n\x10GetUsageResponse\x12!\n\x05total\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\'\n\x06groups\x18\x02 \x03(\x0b\x32\x17.sessiond.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xb1\x01\n\nUsageGroup\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\nturn_index\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_turn_index*\xb8\x01\n\rUsageGrouping\x12\x1e\n\x1aUSAGE_GROUPING_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_GROUPING_TURN\x10\x01\x12\x18\n\x14USAGE_GROUPING_MODEL\x10\x02\x12\x16\n\x12USAGE_GROUPING_DAY\x10\x03\x12 \n\x1cUSAGE_GROUPING_DAY_AND_MODEL\x10\x04\x12\x1a\n\x16USAGE_GROUPING_SESSION\x10\x05\x32\xef\x01\n\x0cUsageService\x12\x84\x01\n\x0bRecordUsage\x12\x1f.sessiond.v1.RecordUsageRequest\x1a .sessiond.v1.RecordUsageResponse\"2\xaa\xd4\x18.\x08\x03\x10\x02\x1a\x12records.request_id\x1a\x10records.set_turn\"\x02\x03.\x12X\n\x08GetUsage\x12\x1c.sessiond.v1.GetUsageRequest\x1a\x1d.sessiond.v1.GetUsageResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/usage_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a sessiond/v1/session_filter.proto\x1a\x17sessiond/v1/usage.proto\"S\n\x12RecordUsageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x07records\x18\x02 \x03(\x0b\x32\x18.sessiond.v1.UsageRecord\"W\n\x13RecordUsageResponse\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\x12\x16\n\x0ereplayed_count\x18\x02 \x01(\x05\"\xed\x01\n\x0fGetUsageRequest\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsubtree_of\x18\x02 \x01(\tH\x00\x12.\n\x08sessions\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilterH\x00\x12,\n\x08group_by\x18\x04 \x01(\x0e\x32\x1a.sessiond.v1.UsageGrouping\x12\x10\n\x08\x66rom_day\x18\x05 \x01(\t\x12\x0e\n\x06to_day\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\tB\x07\n\x05scope\"w\n\x10GetUsageResponse\x12!\n\x05total\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\'\n\x06groups\x18\x02 \x03(\x0b\x32\x17.sessiond.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xdf\x01\n\nUsageGroup\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x17\n\nturn_index\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12!\n\x05usage\x18\x08 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_turn_index*\x87\x02\n\rUsageGrouping\x12\x1e\n\x1aUSAGE_GROUPING_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_GROUPING_TURN\x10\x01\x12\x18\n\x14USAGE_GROUPING_MODEL\x10\x02\x12\x16\n\x12USAGE_GROUPING_DAY\x10\x03\x12 \n\x1cUSAGE_GROUPING_DAY_AND_MODEL\x10\x04\x12\x1a\n\x16USAGE_GROUPING_SESSION\x10\x05\x12\x18\n\x14USAGE_GROUPING_OWNER\x10\x06\x12\x18\n\x14USAGE_GROUPING_AGENT\x10\x07\x12\x19\n\x15USAGE_GROUPING_SOURCE\x10\x08\x32\xef\x01\n\x0cUsageService\x12\x84\x01\n\x0bRecordUsage\x12\x1f.sessiond.v1.RecordUsageRequest\x1a .sessiond.v1.RecordUsageResponse\"2\xaa\xd4\x18.\x08\x03\x10\x02\x1a\x12records.request_id\x1a\x10records.set_turn\"\x02\x03.\x12X\n\x08GetUsage\x12\x1c.sessiond.v1.GetUsageRequest\x1a\x1d.sessiond.v1.GetUsageResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,18 +40,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGESERVICE'].methods_by_name['RecordUsage']._serialized_options = b'\252\324\030.\010\003\020\002\032\022records.request_id\032\020records.set_turn\"\002\003.'
   _globals['_USAGESERVICE'].methods_by_name['GetUsage']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['GetUsage']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
-  _globals['_USAGEGROUPING']._serialized_start=797
-  _globals['_USAGEGROUPING']._serialized_end=981
-  _globals['_RECORDUSAGEREQUEST']._serialized_start=133
-  _globals['_RECORDUSAGEREQUEST']._serialized_end=216
-  _globals['_RECORDUSAGERESPONSE']._serialized_start=218
-  _globals['_RECORDUSAGERESPONSE']._serialized_end=305
-  _globals['_GETUSAGEREQUEST']._serialized_start=308
-  _globals['_GETUSAGEREQUEST']._serialized_end=493
-  _globals['_GETUSAGERESPONSE']._serialized_start=495
-  _globals['_GETUSAGERESPONSE']._serialized_end=614
-  _globals['_USAGEGROUP']._serialized_start=617
-  _globals['_USAGEGROUP']._serialized_end=794
-  _globals['_USAGESERVICE']._serialized_start=984
-  _globals['_USAGESERVICE']._serialized_end=1223
+  _globals['_USAGEGROUPING']._serialized_start=929
+  _globals['_USAGEGROUPING']._serialized_end=1192
+  _globals['_RECORDUSAGEREQUEST']._serialized_start=167
+  _globals['_RECORDUSAGEREQUEST']._serialized_end=250
+  _globals['_RECORDUSAGERESPONSE']._serialized_start=252
+  _globals['_RECORDUSAGERESPONSE']._serialized_end=339
+  _globals['_GETUSAGEREQUEST']._serialized_start=342
+  _globals['_GETUSAGEREQUEST']._serialized_end=579
+  _globals['_GETUSAGERESPONSE']._serialized_start=581
+  _globals['_GETUSAGERESPONSE']._serialized_end=700
+  _globals['_USAGEGROUP']._serialized_start=703
+  _globals['_USAGEGROUP']._serialized_end=926
+  _globals['_USAGESERVICE']._serialized_start=1195
+  _globals['_USAGESERVICE']._serialized_end=1434
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
@@ -40,9 +41,15 @@ class _UsageGroupingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGr
     USAGE_GROUPING_DAY_AND_MODEL: _UsageGrouping.ValueType  # 4
     """By day and model, the oldest day first."""
     USAGE_GROUPING_SESSION: _UsageGrouping.ValueType  # 5
-    """By session, in the order of their ids. Not of the tenant. What deleted sessions used is in the group
-    of the session that they came from.
+    """By session, in the order of their ids. What deleted sessions used is in the group of the session that they
+    came from, in sums of a subtree; else in one group without an id.
     """
+    USAGE_GROUPING_OWNER: _UsageGrouping.ValueType  # 6
+    """By the sessions' owner."""
+    USAGE_GROUPING_AGENT: _UsageGrouping.ValueType  # 7
+    """By their agent."""
+    USAGE_GROUPING_SOURCE: _UsageGrouping.ValueType  # 8
+    """By their source."""
 
 class UsageGrouping(_UsageGrouping, metaclass=_UsageGroupingEnumTypeWrapper):
     """UsageGrouping is by what usage is summed up."""
@@ -60,9 +67,15 @@ USAGE_GROUPING_DAY: UsageGrouping.ValueType  # 3
 USAGE_GROUPING_DAY_AND_MODEL: UsageGrouping.ValueType  # 4
 """By day and model, the oldest day first."""
 USAGE_GROUPING_SESSION: UsageGrouping.ValueType  # 5
-"""By session, in the order of their ids. Not of the tenant. What deleted sessions used is in the group
-of the session that they came from.
+"""By session, in the order of their ids. What deleted sessions used is in the group of the session that they
+came from, in sums of a subtree; else in one group without an id.
 """
+USAGE_GROUPING_OWNER: UsageGrouping.ValueType  # 6
+"""By the sessions' owner."""
+USAGE_GROUPING_AGENT: UsageGrouping.ValueType  # 7
+"""By their agent."""
+USAGE_GROUPING_SOURCE: UsageGrouping.ValueType  # 8
+"""By their source."""
 Global___UsageGrouping: _TypeAlias = UsageGrouping  # noqa: Y015
 
 @_typing.final
@@ -128,17 +141,18 @@ class GetUsageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
-    INCLUDE_DESCENDANTS_FIELD_NUMBER: _builtins.int
+    SUBTREE_OF_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     FROM_DAY_FIELD_NUMBER: _builtins.int
     TO_DAY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id. Left out, all that the tenant's sessions ever used, deleted ones included."""
-    include_descendants: _builtins.bool
-    """Whether to add what the sessions that come from this one used, at any depth and in whatever way they
-    come from it, deleted ones included.
+    """What this session used itself."""
+    subtree_of: _builtins.str
+    """What this session and all that come from it used, at any depth and in whatever way they come from it,
+    deleted ones included.
     """
     group_by: Global___UsageGrouping.ValueType
     """By what to sum up; left out there is the total alone."""
@@ -152,22 +166,33 @@ class GetUsageRequest(_message.Message):
     """The `next_page_token` of the page before; the other fields must be as they were there, `page_size`
     excepted.
     """
+    @_builtins.property
+    def sessions(self) -> _session_filter_pb2.SessionFilter:
+        """What each session that fits used itself; any of its fields. Sessions that are deleted count by what is
+        known of them still: their owner, source, agent, and whether they were sub-agents'. A filter that says
+        more than that leaves them out. NOTE: all that the tenant ever used is `whole_tenant` with
+        `include_subagents`.
+        """
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
-        include_descendants: _builtins.bool = ...,
+        subtree_of: _builtins.str = ...,
+        sessions: _session_filter_pb2.SessionFilter | None = ...,
         group_by: Global___UsageGrouping.ValueType = ...,
         from_day: _builtins.str = ...,
         to_day: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "session_id", b"session_id", "sessions", b"sessions", "subtree_of", b"subtree_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_day", b"from_day", "group_by", b"group_by", "include_descendants", b"include_descendants", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "to_day", b"to_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_day", b"from_day", "group_by", b"group_by", "page_size", b"page_size", "page_token", b"page_token", "scope", b"scope", "session_id", b"session_id", "sessions", b"sessions", "subtree_of", b"subtree_of", "to_day", b"to_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["session_id", "subtree_of", "sessions"]  # noqa: Y015
+    _WhichOneofArgType_scope: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_scope) -> _WhichOneofReturnType_scope | None: ...
 
 Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
 
@@ -207,18 +232,27 @@ Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
 
 @_typing.final
 class UsageGroup(_message.Message):
-    """UsageGroup is the usage of a turn, a model, a day or a session."""
+    """UsageGroup is the usage of a turn, a model, a day, a session, an owner, an agent or a source."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     DAY_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TURN_INDEX_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session, in groups by session."""
+    """The session, in groups by session; empty for deleted ones that came from none."""
+    owner: _builtins.str
+    """The owner, in groups by owner. Empty is usage of sessions without an owner."""
+    agent: _builtins.str
+    """The agent, in groups by agent; likewise."""
+    source: _builtins.str
+    """The source, in groups by source; likewise."""
     day: _builtins.str
     """The day, in groups by day, as `2026-01-31`."""
     model: _builtins.str
@@ -237,6 +271,9 @@ class UsageGroup(_message.Message):
         self,
         *,
         session_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        source: _builtins.str = ...,
         day: _builtins.str = ...,
         model: _builtins.str = ...,
         turn_index: _builtins.int | None = ...,
@@ -245,7 +282,7 @@ class UsageGroup(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "time", b"time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "day", b"day", "model", b"model", "session_id", b"session_id", "time", b"time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index", "agent", b"agent", "day", b"day", "model", b"model", "owner", b"owner", "session_id", b"session_id", "source", b"source", "time", b"time", "turn_index", b"turn_index", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__turn_index: _TypeAlias = _typing.Literal["turn_index"]  # noqa: Y015
     _WhichOneofArgType__turn_index: _TypeAlias = _typing.Literal["_turn_index", b"_turn_index"]  # noqa: Y015

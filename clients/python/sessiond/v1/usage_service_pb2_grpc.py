@@ -28,8 +28,8 @@ if _version_not_supported:
 class UsageServiceStub(object):
     """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
     compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, or stay in the tenant's alone if there is none (P11). A fork has used
-    nothing.
+    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
+    fork has used nothing.
     """
 
     def __init__(self, channel):
@@ -53,8 +53,8 @@ class UsageServiceStub(object):
 class UsageServiceServicer(object):
     """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
     compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, or stay in the tenant's alone if there is none (P11). A fork has used
-    nothing.
+    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
+    fork has used nothing.
     """
 
     def RecordUsage(self, request, context):
@@ -68,9 +68,10 @@ class UsageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """GetUsage sums up what a session, a session with all that come from it, or the tenant used. Its cost
-        grows with the number of days, models and sessions that it is about, and not with how often usage was
-        recorded (P15); a page of turns costs the turns on it.
+        """GetUsage sums up what a session used, a session with all that come from it, or the sessions that fit a
+        filter. NOTE cost: it grows with the number of days, models and sessions that it is about, and not with
+        how often usage was recorded (P15); of the whole tenant with its sub-agents, in total or by day and model,
+        with the days and models alone. A page of turns costs the turns on it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,8 +101,8 @@ def add_UsageServiceServicer_to_server(servicer, server):
 class UsageService(object):
     """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
     compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, or stay in the tenant's alone if there is none (P11). A fork has used
-    nothing.
+    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
+    fork has used nothing.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class UsageServiceStub:
     """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
     compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, or stay in the tenant's alone if there is none (P11). A fork has used
-    nothing.
+    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
+    fork has used nothing.
     """
 
     @_typing.overload
@@ -44,17 +44,18 @@ class UsageServiceStub:
     needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
     """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]
-    """GetUsage sums up what a session, a session with all that come from it, or the tenant used. Its cost
-    grows with the number of days, models and sessions that it is about, and not with how often usage was
-    recorded (P15); a page of turns costs the turns on it.
+    """GetUsage sums up what a session used, a session with all that come from it, or the sessions that fit a
+    filter. NOTE cost: it grows with the number of days, models and sessions that it is about, and not with
+    how often usage was recorded (P15); of the whole tenant with its sub-agents, in total or by day and model,
+    with the days and models alone. A page of turns costs the turns on it.
     """
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
     """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
     compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, or stay in the tenant's alone if there is none (P11). A fork has used
-    nothing.
+    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
+    fork has used nothing.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -65,16 +66,17 @@ class UsageServiceAsyncStub(UsageServiceStub):
     needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]  # type: ignore[assignment]
-    """GetUsage sums up what a session, a session with all that come from it, or the tenant used. Its cost
-    grows with the number of days, models and sessions that it is about, and not with how often usage was
-    recorded (P15); a page of turns costs the turns on it.
+    """GetUsage sums up what a session used, a session with all that come from it, or the sessions that fit a
+    filter. NOTE cost: it grows with the number of days, models and sessions that it is about, and not with
+    how often usage was recorded (P15); of the whole tenant with its sub-agents, in total or by day and model,
+    with the days and models alone. A page of turns costs the turns on it.
     """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
     compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, or stay in the tenant's alone if there is none (P11). A fork has used
-    nothing.
+    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
+    fork has used nothing.
     """
 
     @_abc_1.abstractmethod
@@ -95,9 +97,10 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _usage_service_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.GetUsageResponse, _abc.Awaitable[_usage_service_pb2.GetUsageResponse]]:
-        """GetUsage sums up what a session, a session with all that come from it, or the tenant used. Its cost
-        grows with the number of days, models and sessions that it is about, and not with how often usage was
-        recorded (P15); a page of turns costs the turns on it.
+        """GetUsage sums up what a session used, a session with all that come from it, or the sessions that fit a
+        filter. NOTE cost: it grows with the number of days, models and sessions that it is about, and not with
+        how often usage was recorded (P15); of the whole tenant with its sub-agents, in total or by day and model,
+        with the days and models alone. A page of turns costs the turns on it.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -114,3 +114,39 @@ CREATE TABLE usage_of_tenant (
     CONSTRAINT usage_of_tenant_currency_length CHECK (octet_length(currency) <= 3)
 ) WITH (fillfactor = 80);
 CREATE INDEX usage_of_tenant_day_idx ON usage_of_tenant (tenant, day);
+
+-- What sessions used that are deleted, by what is known of them still: it is what the tenant's sums hold besides
+-- those of sessions. `parent_kind` is 1 of those of sub-agents, else 0. The bucket is that of the session.
+CREATE TABLE usage_of_deleted (
+    bucket smallint NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    owner text COLLATE "C" NOT NULL,
+    source text COLLATE "C" NOT NULL,
+    agent text COLLATE "C" NOT NULL,
+    parent_kind smallint NOT NULL,
+    day date NOT NULL,
+    model text COLLATE "C" NOT NULL,
+    currency text COLLATE "C" NOT NULL,
+    record_count bigint NOT NULL,
+    model_calls bigint NOT NULL,
+    input_tokens bigint NOT NULL,
+    output_tokens bigint NOT NULL,
+    cache_read_tokens bigint NOT NULL,
+    cache_write_tokens bigint NOT NULL,
+    reasoning_tokens bigint NOT NULL,
+    total_tokens bigint NOT NULL,
+    estimated_count bigint NOT NULL,
+    estimated numeric NOT NULL,
+    actual_count bigint NOT NULL,
+    actual numeric NOT NULL,
+    CONSTRAINT usage_of_deleted_pkey
+    PRIMARY KEY (bucket, tenant, owner, source, agent, parent_kind, day, model, currency),
+    CONSTRAINT usage_of_deleted_tenant_length CHECK (octet_length(tenant) <= 128),
+    CONSTRAINT usage_of_deleted_owner_length CHECK (char_length(owner) <= 256),
+    CONSTRAINT usage_of_deleted_source_length CHECK (char_length(source) <= 256),
+    CONSTRAINT usage_of_deleted_agent_length CHECK (char_length(agent) <= 256),
+    CONSTRAINT usage_of_deleted_model_length CHECK (char_length(model) <= 256),
+    CONSTRAINT usage_of_deleted_currency_length CHECK (octet_length(currency) <= 3)
+) WITH (fillfactor = 80);
+CREATE INDEX usage_of_deleted_day_idx ON usage_of_deleted (tenant, day);
+CREATE INDEX usage_of_deleted_owner_idx ON usage_of_deleted (tenant, owner, day);

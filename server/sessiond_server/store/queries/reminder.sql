@@ -51,12 +51,12 @@ RETURNING *;
 
 -- name: due_reminders
 -- What can be claimed now, the longest due first; what another claims at this moment is passed over.
-SELECT *, statement_timestamp() AS now
-FROM reminder
-WHERE tenant = $1 AND state = 1 AND NOT held AND ready_time <= statement_timestamp()
-ORDER BY ready_time
+SELECT r.*, statement_timestamp() AS now
+FROM reminder AS r
+WHERE r.tenant = $1 AND r.state = 1 AND NOT r.held AND r.ready_time <= statement_timestamp() :fits_of_r
+ORDER BY r.ready_time
 LIMIT $2
-FOR UPDATE SKIP LOCKED;
+FOR UPDATE OF r SKIP LOCKED;
 
 -- name: due_reminders_of_types
 -- Likewise of some types, each by its own part of the index: what nobody serves isn't looked through.
@@ -66,7 +66,7 @@ CROSS JOIN LATERAL (
     SELECT *
     FROM reminder AS r
     WHERE r.tenant = $1 AND r.type = k.type AND r.state = 1 AND NOT r.held
-        AND r.ready_time <= statement_timestamp()
+        AND r.ready_time <= statement_timestamp() :fits_of_r
     ORDER BY r.ready_time
     LIMIT $2
     FOR UPDATE SKIP LOCKED
@@ -76,13 +76,13 @@ LIMIT $2;
 
 -- name: due_reminders_of_owner
 -- Likewise of an owner's sessions, of some types or (null) of any.
-SELECT *, statement_timestamp() AS now
-FROM reminder
-WHERE tenant = $1 AND owner = $3 AND state = 1 AND NOT held AND ready_time <= statement_timestamp()
-    AND ($4::text[] IS NULL OR type = ANY($4))
-ORDER BY ready_time
+SELECT r.*, statement_timestamp() AS now
+FROM reminder AS r
+WHERE r.tenant = $1 AND r.owner = $3 AND r.state = 1 AND NOT r.held
+    AND r.ready_time <= statement_timestamp() AND ($4::text[] IS NULL OR r.type = ANY($4)) :fits_of_r
+ORDER BY r.ready_time
 LIMIT $2
-FOR UPDATE SKIP LOCKED;
+FOR UPDATE OF r SKIP LOCKED;
 
 -- name: claim_reminders
 -- Claims of reminders that are locked, all with one end.
@@ -116,7 +116,7 @@ SELECT
     ) AS seconds;
 
 -- name: list_reminders_of_session
--- A page by keyset, of so many bytes: $3 … $4 the states, $5 the owner or empty, $6 … $8 the place before.
+-- A page by keyset, of so many bytes: $3 … $4 the states, $5 … $7 the place before.
 SELECT *, clock_timestamp() AS now
 FROM (
     SELECT
@@ -125,16 +125,16 @@ FROM (
         row_number() OVER page AS place,
         sum(octet_length(details) + 1024) OVER page AS bytes
     FROM (
-        SELECT *
-        FROM reminder
-        WHERE bucket = $1 AND session_key = $2 AND state BETWEEN $3 AND $4 AND ($5 = '' OR owner = $5)
-            AND (state, due_time, reminder_id) > ($6, $7, $8)
-        ORDER BY state, due_time, reminder_id
-        LIMIT $9
+        SELECT r.*
+        FROM reminder AS r
+        WHERE r.bucket = $1 AND r.session_key = $2 AND r.state BETWEEN $3 AND $4
+            AND (r.state, r.due_time, r.reminder_id) > ($5, $6, $7) :fits_of_r
+        ORDER BY r.state, r.due_time, r.reminder_id
+        LIMIT $8
     ) AS r
     WINDOW page AS (ORDER BY r.state, r.due_time, r.session_key, r.reminder_id ROWS UNBOUNDED PRECEDING)
 ) AS r
-WHERE r.place = 1 OR r.bytes <= $10
+WHERE r.place = 1 OR r.bytes <= $9
 ORDER BY r.place;
 
 -- name: list_reminders_of_owner
@@ -147,11 +147,11 @@ FROM (
         row_number() OVER page AS place,
         sum(octet_length(details) + 1024) OVER page AS bytes
     FROM (
-        SELECT *
-        FROM reminder
-        WHERE tenant = $1 AND owner = $2 AND state BETWEEN $3 AND $4
-            AND (state, due_time, session_key, reminder_id) > ($5, $6, $7, $8)
-        ORDER BY state, due_time, session_key, reminder_id
+        SELECT r.*
+        FROM reminder AS r
+        WHERE r.tenant = $1 AND r.owner = $2 AND r.state BETWEEN $3 AND $4
+            AND (r.state, r.due_time, r.session_key, r.reminder_id) > ($5, $6, $7, $8) :fits_of_r
+        ORDER BY r.state, r.due_time, r.session_key, r.reminder_id
         LIMIT $9
     ) AS r
     WINDOW page AS (ORDER BY r.state, r.due_time, r.session_key, r.reminder_id ROWS UNBOUNDED PRECEDING)
@@ -169,11 +169,11 @@ FROM (
         row_number() OVER page AS place,
         sum(octet_length(details) + 1024) OVER page AS bytes
     FROM (
-        SELECT *
-        FROM reminder
-        WHERE tenant = $1 AND state BETWEEN $2 AND $3
-            AND (state, due_time, session_key, reminder_id) > ($4, $5, $6, $7)
-        ORDER BY state, due_time, session_key, reminder_id
+        SELECT r.*
+        FROM reminder AS r
+        WHERE r.tenant = $1 AND r.state BETWEEN $2 AND $3
+            AND (r.state, r.due_time, r.session_key, r.reminder_id) > ($4, $5, $6, $7) :fits_of_r
+        ORDER BY r.state, r.due_time, r.session_key, r.reminder_id
         LIMIT $8
     ) AS r
     WINDOW page AS (ORDER BY r.state, r.due_time, r.session_key, r.reminder_id ROWS UNBOUNDED PRECEDING)

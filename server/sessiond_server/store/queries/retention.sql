@@ -16,17 +16,11 @@ fitting AS (
         h.next_change
     FROM looked_at AS s
     JOIN session_head AS h USING (bucket, session_key)
-    WHERE s.state = ANY($6::smallint[])
-        AND ($7::text[] IS NULL OR s.source = ANY($7))
-        AND ($8::text[] IS NULL OR s.source <> ALL($8))
-        AND ($9::text IS NULL OR s.owner = $9)
-        AND ($10::text IS NULL OR s.agent = $10)
-        AND ($11::text IS NULL OR s.labels @> $11::jsonb)
-        AND ($12::boolean OR s.parent_kind <> 1)
-        AND ($13::timestamptz IS NULL OR h.activity_time <= $13)
-        AND ($14::timestamptz IS NULL OR s.end_time <= $14)
+    WHERE ($6::timestamptz IS NULL OR h.activity_time <= $6)
+        AND ($7::timestamptz IS NULL OR s.end_time <= $7)
+        :fits
     ORDER BY s.create_time, s.session_key
-    LIMIT $15
+    LIMIT $8
 ),
 looking AS (
     SELECT count(*) AS looked

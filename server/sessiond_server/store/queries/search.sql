@@ -146,7 +146,7 @@ SELECT
 
 -- name: search_entries
 -- A page of what is found among entries, of which so many at most are looked at as candidates. $1 the words
--- with their scope, $2 those that count for the rank, $3 … $10 filters (null is any), $11 whether rewound
+-- with their scope, $2 those that count for the rank, $3 … $10 conditions (null is any), $11 whether rewound
 -- messages count, $12 … $14 what candidates are older than, $15 how many candidates, $16 whether the newest
 -- come first, $17 … $20 the last one of the page before, $21 the size. If there are as many candidates as
 -- may be, only their number is told.
@@ -173,6 +173,7 @@ WITH candidate AS MATERIALIZED (
             )
         )
         AND (e.create_time, e.session_key, e.seq) < ($12::timestamptz, $13::uuid, $14::bigint)
+        :fits_of_e
     :order
     LIMIT $15
 ),
@@ -297,20 +298,12 @@ FROM session AS s
 JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket, session_key)
 WHERE s.tenant = $3;
 
--- name: subtree_keys
--- A session and its descendants at any depth.
-WITH RECURSIVE tree AS (
-    SELECT s.bucket, s.session_key, s.session_id
-    FROM session AS s
-    WHERE s.bucket = $1 AND s.session_key = $2
-    UNION ALL
-    SELECT c.bucket, c.session_key, c.session_id
-    FROM tree AS t
-    JOIN session AS c ON c.tenant = $3 AND c.parent_id = t.session_id
-)
-SELECT bucket, session_key
-FROM tree
-LIMIT $4;
+-- name: keys_of_family
+-- The sessions of a family that fit, $2 at most.
+SELECT s.bucket, s.session_key
+FROM session AS s
+WHERE s.tenant = $1 :fits
+LIMIT $2;
 
 -- name: forget_session_progress
 -- Of sessions that were deleted while entries were made of them.

@@ -1,12 +1,17 @@
 -- name: transfer_selection
--- Which sessions to export: $2 these ids, $3 an owner's, $4 from these sources (null is any); trees together.
-SELECT session_id, parent_id
-FROM session
-WHERE tenant = $1
-    AND ($2::text[] IS NULL OR session_id = ANY($2))
-    AND ($3::text IS NULL OR owner = $3)
-    AND ($4::text[] IS NULL OR source = ANY($4))
-ORDER BY root_id, create_time, session_id;
+-- Which sessions to export, of these ids ($2) or (null) of any; trees together.
+SELECT s.session_id, s.parent_id
+FROM session AS s
+WHERE s.tenant = $1 AND ($2::text[] IS NULL OR s.session_id = ANY($2)) :fits
+ORDER BY s.root_id, s.create_time, s.session_id;
+
+-- name: transfer_fits
+-- Whether a session fits.
+SELECT EXISTS (
+    SELECT
+    FROM session AS s
+    WHERE s.bucket = $1 AND s.session_key = $2 :fits
+);
 
 -- name: transfer_continuations
 -- The sessions that these continue, and those that continue them.
@@ -21,20 +26,6 @@ WITH RECURSIVE line AS (
 )
 SELECT session_id
 FROM line;
-
--- name: transfer_subtree
--- A session and all that come from it.
-WITH RECURSIVE tree AS (
-    SELECT s.session_id
-    FROM session AS s
-    WHERE s.tenant = $1 AND s.session_id = $2
-    UNION
-    SELECT s.session_id
-    FROM tree AS t
-    JOIN session AS s ON s.tenant = $1 AND s.parent_id = t.session_id
-)
-SELECT session_id
-FROM tree;
 
 -- name: transfer_messages
 -- A page of the log from seq $3 to $4, as it was before change $5: $6 how many, $7 how many bytes at most.
@@ -368,7 +359,8 @@ ORDER BY kind, request_id
 LIMIT $5;
 
 -- name: import_usage_sum
--- A sum, unless there is one; its tenant has used as much more.
+-- A sum, unless there is one; its tenant has used as much more. Where it is of deleted sessions ($3), which ones
+-- isn't known: they count as having been like the one that they left it to.
 WITH added AS (
     INSERT INTO usage_sum (
         bucket, session_key, inherited, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
@@ -377,6 +369,34 @@ WITH added AS (
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
     ON CONFLICT (bucket, session_key, inherited, day, model, currency) DO NOTHING
     RETURNING *
+),
+of_deleted AS (
+    INSERT INTO usage_of_deleted AS d (
+        bucket, tenant, owner, source, agent, parent_kind, day, model, currency, record_count, model_calls,
+        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens,
+        estimated_count, estimated, actual_count, actual
+    )
+    SELECT
+        s.bucket, s.tenant, s.owner, s.source, s.agent, CASE s.parent_kind WHEN 1 THEN 1 ELSE 0 END, a.day,
+        a.model, a.currency, a.record_count, a.model_calls, a.input_tokens, a.output_tokens,
+        a.cache_read_tokens, a.cache_write_tokens, a.reasoning_tokens, a.total_tokens, a.estimated_count,
+        a.estimated, a.actual_count, a.actual
+    FROM session AS s
+    JOIN added AS a USING (bucket, session_key)
+    WHERE a.inherited
+    ON CONFLICT (bucket, tenant, owner, source, agent, parent_kind, day, model, currency) DO UPDATE
+    SET record_count = d.record_count + excluded.record_count,
+        model_calls = d.model_calls + excluded.model_calls,
+        input_tokens = d.input_tokens + excluded.input_tokens,
+        output_tokens = d.output_tokens + excluded.output_tokens,
+        cache_read_tokens = d.cache_read_tokens + excluded.cache_read_tokens,
+        cache_write_tokens = d.cache_write_tokens + excluded.cache_write_tokens,
+        reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
+        total_tokens = d.total_tokens + excluded.total_tokens,
+        estimated_count = d.estimated_count + excluded.estimated_count,
+        estimated = d.estimated + excluded.estimated,
+        actual_count = d.actual_count + excluded.actual_count,
+        actual = d.actual + excluded.actual
 )
 INSERT INTO usage_of_tenant (
     bucket, tenant, day, model, currency, record_count, model_calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,

@@ -180,19 +180,54 @@ SET record_count = usage_sum.record_count + excluded.record_count,
     actual_count = usage_sum.actual_count + excluded.actual_count,
     actual = usage_sum.actual + excluded.actual;
 
--- name: usage_of_session
--- What a session used itself, by day ($2) and model ($3) if these are asked for, on the days $4 to $5: the $9
--- first groups behind a place, each with a row per currency.
+-- name: leave_usage
+-- Sessions that are about to be deleted leave what they used themselves to the sums of deleted ones.
+INSERT INTO usage_of_deleted AS d (
+    bucket, tenant, owner, source, agent, parent_kind, day, model, currency, record_count, model_calls,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens,
+    estimated_count, estimated, actual_count, actual
+)
+SELECT
+    s.bucket, s.tenant, s.owner, s.source, s.agent, CASE s.parent_kind WHEN 1 THEN 1 ELSE 0 END,
+    u.day, u.model, u.currency, sum(u.record_count), sum(u.model_calls), sum(u.input_tokens),
+    sum(u.output_tokens), sum(u.cache_read_tokens), sum(u.cache_write_tokens), sum(u.reasoning_tokens),
+    sum(u.total_tokens), sum(u.estimated_count), sum(u.estimated), sum(u.actual_count), sum(u.actual)
+FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
+JOIN session AS s ON s.bucket = k.bucket AND s.session_key = k.session_key
+JOIN usage_sum AS u ON u.bucket = k.bucket AND u.session_key = k.session_key AND NOT u.inherited
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+HAVING sum(u.record_count) > 0
+ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+ON CONFLICT (bucket, tenant, owner, source, agent, parent_kind, day, model, currency) DO UPDATE
+SET record_count = d.record_count + excluded.record_count,
+    model_calls = d.model_calls + excluded.model_calls,
+    input_tokens = d.input_tokens + excluded.input_tokens,
+    output_tokens = d.output_tokens + excluded.output_tokens,
+    cache_read_tokens = d.cache_read_tokens + excluded.cache_read_tokens,
+    cache_write_tokens = d.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
+    total_tokens = d.total_tokens + excluded.total_tokens,
+    estimated_count = d.estimated_count + excluded.estimated_count,
+    estimated = d.estimated + excluded.estimated,
+    actual_count = d.actual_count + excluded.actual_count,
+    actual = d.actual + excluded.actual;
+
+-- name: usage_groups
+-- What was used, by session ($1), owner ($2), source ($3), agent ($4), day ($5) and model ($6) if these are asked
+-- for, on the days $7 to $8: the $15 first groups behind a place, each with a row per currency.
 SELECT *
 FROM (
     SELECT
         g.*,
-        dense_rank() OVER (ORDER BY g.session_id, g.day, g.model) AS place
+        dense_rank() OVER (ORDER BY g.session_id, g.owner, g.source, g.agent, g.day, g.model) AS place
     FROM (
         SELECT
-            CASE WHEN $1 THEN $12::text ELSE '' END AS session_id,
-            CASE WHEN $2 THEN u.day::text ELSE '' END AS day,
-            CASE WHEN $3 THEN u.model ELSE '' END AS model,
+            CASE WHEN $1 THEN u.session_id ELSE '' END AS session_id,
+            CASE WHEN $2 THEN u.owner ELSE '' END AS owner,
+            CASE WHEN $3 THEN u.source ELSE '' END AS source,
+            CASE WHEN $4 THEN u.agent ELSE '' END AS agent,
+            CASE WHEN $5 THEN u.day::text ELSE '' END AS day,
+            CASE WHEN $6 THEN u.model ELSE '' END AS model,
             u.currency,
             sum(u.record_count) AS record_count, sum(u.model_calls) AS model_calls,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
@@ -200,95 +235,78 @@ FROM (
             sum(u.reasoning_tokens) AS reasoning_tokens, sum(u.total_tokens) AS total_tokens,
             sum(u.estimated_count) AS estimated_count, sum(u.estimated) AS estimated,
             sum(u.actual_count) AS actual_count, sum(u.actual) AS actual
-        FROM usage_sum AS u
-        WHERE u.bucket = $10 AND u.session_key = $11 AND NOT u.inherited
-            AND u.day BETWEEN $4::date AND $5::date
-        GROUP BY 1, 2, 3, 4
+        FROM (:used) AS u
+        GROUP BY 1, 2, 3, 4, 5, 6, 7
         HAVING sum(u.record_count) > 0
     ) AS g
-    WHERE $6::text IS NULL OR (g.session_id, g.day, g.model) > ($6, $7::text, $8::text)
+    WHERE $9::text IS NULL
+        OR (g.session_id, g.owner, g.source, g.agent, g.day, g.model)
+            > ($9, $10::text, $11::text, $12::text, $13::text, $14::text)
 ) AS g
-WHERE g.place <= $9
+WHERE g.place <= $15
 ORDER BY g.place, g.currency;
 
--- name: usage_of_subtree
--- The same of a session and all that come from it, and came.
-WITH RECURSIVE tree AS (
-    SELECT s.bucket, s.session_key, s.session_id
-    FROM session AS s
-    WHERE s.bucket = $10 AND s.session_key = $11
-    UNION ALL
-    SELECT c.bucket, c.session_key, c.session_id
-    FROM tree AS t
-    CROSS JOIN LATERAL (
-        SELECT c.bucket, c.session_key, c.session_id
-        FROM session AS c
-        WHERE c.tenant = $12 AND c.parent_id = t.session_id AND ($13::text IS NULL OR c.owner = $13)
-        OFFSET 0 -- parent by parent, rather than through all that have one
-    ) AS c
-)
-SELECT *
+-- name: used_by_session
+-- What a session used itself.
+SELECT s.session_id, s.owner, s.source, s.agent, u.*
+FROM session AS s
+JOIN usage_sum AS u USING (bucket, session_key)
+WHERE s.bucket = $16 AND s.session_key = $17 AND NOT u.inherited AND u.day BETWEEN $7::date AND $8::date;
+
+-- name: used_by_subtree
+-- What a session and all that come from it used, and what those that are deleted used.
+SELECT t.*, u.*
 FROM (
-    SELECT
-        g.*,
-        dense_rank() OVER (ORDER BY g.session_id, g.day, g.model) AS place
-    FROM (
-        SELECT
-            CASE WHEN $1 THEN t.session_id ELSE '' END AS session_id,
-            CASE WHEN $2 THEN u.day::text ELSE '' END AS day,
-            CASE WHEN $3 THEN u.model ELSE '' END AS model,
-            u.currency,
-            sum(u.record_count) AS record_count, sum(u.model_calls) AS model_calls,
-            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
-            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens,
-            sum(u.reasoning_tokens) AS reasoning_tokens, sum(u.total_tokens) AS total_tokens,
-            sum(u.estimated_count) AS estimated_count, sum(u.estimated) AS estimated,
-            sum(u.actual_count) AS actual_count, sum(u.actual) AS actual
+    WITH RECURSIVE tree AS (
+        SELECT s.bucket, s.session_key, s.session_id, s.owner, s.source, s.agent
+        FROM session AS s
+        WHERE s.bucket = $16 AND s.session_key = $17
+        UNION ALL
+        SELECT c.bucket, c.session_key, c.session_id, c.owner, c.source, c.agent
         FROM tree AS t
         CROSS JOIN LATERAL (
-            SELECT *
-            FROM usage_sum AS u
-            WHERE u.bucket = t.bucket AND u.session_key = t.session_key
-                AND u.day BETWEEN $4::date AND $5::date
-            OFFSET 0 -- session by session by the key: the planner doesn't know how many there are
-        ) AS u
-        GROUP BY 1, 2, 3, 4
-        HAVING sum(u.record_count) > 0
-    ) AS g
-    WHERE $6::text IS NULL OR (g.session_id, g.day, g.model) > ($6, $7::text, $8::text)
-) AS g
-WHERE g.place <= $9
-ORDER BY g.place, g.currency;
+            SELECT c.bucket, c.session_key, c.session_id, c.owner, c.source, c.agent
+            FROM session AS c
+            WHERE c.tenant = $18 AND c.parent_id = t.session_id AND ($19::text IS NULL OR c.owner = $19)
+            OFFSET 0 -- parent by parent, rather than through all that have one
+        ) AS c
+    )
+    SELECT *
+    FROM tree
+) AS t
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM usage_sum AS u
+    WHERE u.bucket = t.bucket AND u.session_key = t.session_key
+        AND u.day BETWEEN $7::date AND $8::date
+    OFFSET 0 -- session by session by the key: the planner doesn't know how many there are
+) AS u;
 
--- name: usage_of_tenant
--- The same of a tenant, whose sums know no sessions.
-SELECT *
-FROM (
-    SELECT
-        g.*,
-        dense_rank() OVER (ORDER BY g.session_id, g.day, g.model) AS place
-    FROM (
-        SELECT
-            CASE WHEN $1 THEN '' ELSE '' END AS session_id,
-            CASE WHEN $2 THEN u.day::text ELSE '' END AS day,
-            CASE WHEN $3 THEN u.model ELSE '' END AS model,
-            u.currency,
-            sum(u.record_count) AS record_count, sum(u.model_calls) AS model_calls,
-            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
-            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens,
-            sum(u.reasoning_tokens) AS reasoning_tokens, sum(u.total_tokens) AS total_tokens,
-            sum(u.estimated_count) AS estimated_count, sum(u.estimated) AS estimated,
-            sum(u.actual_count) AS actual_count, sum(u.actual) AS actual
-        FROM usage_of_tenant AS u
-        WHERE u.tenant = $10
-            AND u.day BETWEEN $4::date AND $5::date
-        GROUP BY 1, 2, 3, 4
-        HAVING sum(u.record_count) > 0
-    ) AS g
-    WHERE $6::text IS NULL OR (g.session_id, g.day, g.model) > ($6, $7::text, $8::text)
-) AS g
-WHERE g.place <= $9
-ORDER BY g.place, g.currency;
+-- name: used_by_tenant
+-- All that a tenant used, in sums that know no sessions.
+SELECT '' AS session_id, '' AS owner, '' AS source, '' AS agent, u.*
+FROM usage_of_tenant AS u
+WHERE u.tenant = $16 AND u.day BETWEEN $7::date AND $8::date;
+
+-- name: used_by_some
+-- What the sessions that fit used themselves.
+SELECT s.session_id, s.owner, s.source, s.agent, :sums
+FROM session AS s
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM usage_sum AS u
+    WHERE u.bucket = s.bucket AND u.session_key = s.session_key AND NOT u.inherited
+        AND u.day BETWEEN $7::date AND $8::date
+    OFFSET 0
+) AS u
+WHERE s.tenant = $16 :fits;
+
+-- name: used_by_deleted
+-- What deleted sessions used that would fit.
+SELECT '' AS session_id, s.owner, s.source, s.agent, :sums
+FROM usage_of_deleted AS s
+CROSS JOIN LATERAL (SELECT s.*) AS u
+WHERE s.tenant = $16 AND s.day BETWEEN $7::date AND $8::date :fits;
 
 -- name: usage_by_turn
 -- A page of turns, each with its models: $3 to $4 are the days, $5 and $6 the place before the page, $7 how

@@ -21,6 +21,7 @@ from sessiond.v1.retention_pb2 import (
     RetentionReport,
     RetentionRule,
 )
+from sessiond.v1.session_filter_pb2 import SessionFilter, TimeRange
 from sessiond.v1.session_pb2 import SessionState
 
 _OUTCOMES = {
@@ -94,17 +95,44 @@ def rule_text(rule: RetentionRule) -> str:
         for name in ("older_than", "idle_for", "ended_for")
         if rule.HasField(name)
     ]
-    states = [enum_name(SessionState.DESCRIPTOR, state) for state in rule.states] or ["ended"]
-    words.append(" or ".join(states))
-    if rule.sources:
-        words.append(f"from {' or '.join(rule.sources)}")
-    if rule.exclude_sources:
-        words.append(f"not from {' or '.join(rule.exclude_sources)}")
-    words += [f"{name} {value}" for name in ("owner", "agent") if (value := getattr(rule, name))]
-    words += [f"{key}={value}" for key, value in sorted(rule.labels.items())]
+    words += _filter_words(rule.sessions)
     words += ["pinned too"] if rule.include_pinned else []
-    words += ["sub-agents' too"] if rule.include_subagents else []
     return one_line(", ".join(words))
+
+
+def _filter_words(wanted: SessionFilter) -> list[str]:
+    states = [enum_name(SessionState.DESCRIPTOR, state) for state in wanted.states] or ["ended"]
+    words = [" or ".join(states)]
+    if wanted.HasField("archived"):
+        words.append("archived" if wanted.archived else "not archived")
+    if wanted.HasField("owner"):
+        words.append(f"owner {wanted.owner}" if wanted.owner else "without an owner")
+    for name, values in (
+        ("from", wanted.sources),
+        ("not from", wanted.exclude_sources),
+        ("agent", wanted.agents),
+    ):
+        words += [f"{name} {' or '.join(values)}"] if values else []
+    words += [f"{key}={value}" for key, value in sorted(wanted.labels.items())]
+    words += [f"children of {wanted.parent_id}"] if wanted.parent_id else []
+    words += [f"subtree of {wanted.subtree_of}"] if wanted.subtree_of else []
+    for name, times in (
+        ("created", wanted.create_time),
+        ("last active", wanted.last_activity_time),
+        ("ended", wanted.end_time),
+    ):
+        words += [_range_words(name, times)] if times.ByteSize() else []
+    words += ["sub-agents' too"] if wanted.include_subagents else []
+    return words
+
+
+def _range_words(name: str, times: TimeRange) -> str:
+    ends = [
+        f"{word} {getattr(times, end).ToJsonString()}"
+        for word, end in (("from", "start_time"), ("before", "end_time"))
+        if times.HasField(end)  # type: ignore[arg-type]
+    ]
+    return " ".join([name, *ends])
 
 
 def _days(time: timedelta) -> str:
