@@ -6,6 +6,8 @@ JOBS ?= auto
 # How often `make test-busy` runs the tests, and how many processes keep the machine busy meanwhile.
 RUNS ?= 5
 BUSY ?= $(shell nproc)
+# The release whose clients must not break: the last one whose tag this commit has behind it.
+AGAINST ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +33,7 @@ endif
 TEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal -m "not long"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-busy test-long check format generate bench lock clean FORCE
+.PHONY: help setup run test test-busy test-long check format generate protos-languages breaking bench lock clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +68,13 @@ format: setup ## Format and mend what can be mended
 
 generate: setup ## Make the code that is generated from the protos
 	$(BIN)/python tools/generate.py
+
+protos-languages: setup ## Make code of other languages from protos/ alone, and compile that of Go and Java
+	$(BIN)/python tools/languages.py
+
+breaking: setup ## Tell what in the protos would break the clients of a release (AGAINST=v1.2.0)
+	@if [ -z '$(AGAINST)' ]; then echo 'There is no release yet, so nothing can break.'; \
+	else $(BIN)/buf breaking protos --against '.git#ref=$(AGAINST),subdir=protos'; fi
 
 bench: setup ## Measure (ARGS="--help")
 	$(BIN)/python -m bench $(ARGS)

@@ -26,6 +26,7 @@ LOCKS = {
     "requirements/dev.txt": [*PACKAGES, "requirements/dev.in"],
     "requirements/build.txt": ["requirements/build.in", *FOLLOW_DEV],
     "requirements/runtime.txt": [*PACKAGES, *FOLLOW_DEV],
+    "requirements/languages.txt": ["requirements/languages.in"],
 }
 
 
