@@ -31,8 +31,14 @@ def talk(cli: Cli) -> str:
     return "talk"
 
 
-def texts(messages: list[dict[str, Any]]) -> list[str | None]:
-    return [message.get("text") for message in messages]
+def texts(messages: list[dict[str, Any]]) -> list[str]:
+    """The texts that messages and their results begin with; nothing of one that has none."""
+    found = []
+    for message in messages:
+        (first, *_) = message["parts"]
+        (first, *_) = first.get("tool_result", message)["parts"] or [{}]
+        found.append(first.get("text", ""))
+    return found
 
 
 def test_create_prints_the_id_and_keeps_the_facts(cli: Cli) -> None:
