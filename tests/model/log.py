@@ -134,6 +134,8 @@ class Log:
     rewinds: list[Rewind] = field(default_factory=list)
     setup: v1.Session = field(default_factory=v1.Session)
     """System prompt, model and config, replaced when they change."""
+    setup_seq: int = 0
+    """From which seq on that holds."""
     updates: int = 0
     """How many calls changed messages."""
 

@@ -425,16 +425,6 @@ class Hiding(History):
         self.pair.call("UpdateMessages", self.guard(request, fault))
         self.compare(picks[0])
 
-    @rule(pick=PICKS, prompt=st.sampled_from(("", "Be brief.", "Be kind.")))
-    def set_prompt(self, pick: int, prompt: str) -> None:
-        session = v1.Session(id=self.pair.session_id, system_prompt=prompt)
-        request = v1.UpdateSessionRequest(session=session)
-        request.update_mask.paths.append("system_prompt")
-        answer = self.stubs.call("UpdateSession", request)
-        self.pair.model.set_prompt(prompt)
-        assert answer.session.revision == self.pair.model.version().revision
-        self.compare(pick)
-
     @rule(pick=PICKS, fault=FAULTS, wanted=st.integers(0, 30))
     def clear(self, pick: int, fault: Fault, wanted: int) -> None:
         if wanted == 19:

@@ -80,7 +80,6 @@ class Session:
     past: dict[int, Log] = field(default_factory=dict)
     changes: int = 0
     """How many changes of the context its log doesn't hold any more, or never did."""
-    system_prompt: str = ""
     ended: bool = False
     writer: Lease = field(default_factory=Lease)
     compactor: Lease = field(default_factory=Lease)
@@ -142,7 +141,7 @@ class Session:
             if len(new) < len(messages) and not request.skip_known:
                 raise Refused("PARTIAL_REPLAY")
             self._check(request.guard)
-            self.name_model(request.usage.model)
+            self.name_model(request.usage.model, appended=True)
             self._commit(new)
         seqs = [self.log.known(message) for message in messages]
         gapless = seqs == list(range(seqs[0], seqs[0] + len(seqs)))
@@ -276,9 +275,8 @@ class Session:
 
     def ClearMessages(self, request: v1.ClearMessagesRequest) -> v1.ClearMessagesResponse:
         self._check(request.guard)
-        count = len(self.log.messages)
+        count, next_seq = len(self.log.messages), self.log.next_seq
         self.changes += self.log.changes + 1
-        next_seq = self.log.next_seq
         self.log = Log(first_seq=next_seq, next_seq=next_seq, setup=self.log.setup)
         self.past = {}
         return v1.ClearMessagesResponse(message_count=count, version=self.version())
@@ -297,10 +295,6 @@ class Session:
         self.ended = False
         return v1.ReopenSessionResponse(version=self.version(), replayed=replayed)
 
-    def set_prompt(self, prompt: str) -> None:
-        self.changes += prompt != self.system_prompt
-        self.system_prompt = prompt
-
     def fork(self, request: v1.ForkSessionRequest) -> Session:
         """The fork: what was there right after the message, and everything before."""
         self._check_expected(v1.WriteGuard(expected_next_seq=request.expected_next_seq))
@@ -308,22 +302,32 @@ class Session:
         if at and at not in self.past:
             raise Refused("SEQ_OUT_OF_RANGE")
         log = (self.past[at] if at else self.log).copy()
-        log.setup = changed(log.setup, request.fork, {n for n in SETUP if getattr(request.fork, n)})
+        given = {n for n in SETUP if getattr(request.fork, n)}
         past = {seq: there for seq, there in self.past.items() if not at or seq <= at}
-        return Session(request.fork.id, log, past)
+        made = Session(request.fork.id, log, past)
+        at_end = log.setup_seq == log.next_seq > log.first_seq
+        made.changes = int(made.set_up(request.fork, given) or at_end)
+        return made
 
     def UpdateSession(self, request: v1.UpdateSessionRequest) -> None:
         """Of what it runs with."""
-        before = self.log.setup.system_prompt
-        self.log.setup = changed(self.log.setup, request.session, set(request.update_mask.paths))
-        self.changes += self.log.setup.system_prompt != before
+        self.changes += self.set_up(request.session, set(request.update_mask.paths))
 
-    def name_model(self, model: str) -> None:
+    def set_up(self, session: v1.Session, fields: set[str]) -> bool:
+        """Let it run with other fields of these from now on; whether they are others."""
+        before, self.log.setup = self.log.setup, changed(self.log.setup, session, fields)
+        if self.log.setup == before:
+            return False
+        self.log.setup_seq = self.log.next_seq
+        return True
+
+    def name_model(self, model: str, *, appended: bool = False) -> None:
         """The first model that usage names is the session's, if it has none."""
         if model and not self.model_named:
             self.model_named = True
             if not self.log.setup.model:
-                self.log.setup = changed(self.log.setup, v1.Session(model=model), {"model"})
+                named = self.set_up(v1.Session(model=model), {"model"})
+                self.changes += named and not appended
 
     def totals(self, request: v1.GetContextRequest) -> tuple[v1.ContextTotals, list[v1.Message]]:
         at = request.as_of_seq

@@ -11,7 +11,6 @@ from google.protobuf.duration_pb2 import Duration
 
 from sessiond import v1
 from tests.rpc.api import Api, new, refused, said
-from tests.support import streamed
 
 Prepared = tuple[str, Any, Any]
 """A session, the stub of a service, and a request that is right but for its guard."""
@@ -242,18 +241,21 @@ def test_P5_every_append_of_a_batch_is_told_its_own_version(api: Api) -> None:
         ]
         sent.append(v1.AppendMessagesRequest(session_id=ids[number % 3], messages=messages))
     expected = {id: version_of(api.get(id)) for id in ids}
-    found: list[v1.AppendResult] = []
-    for answer in api.messages.AppendStream(iter([streamed.frame(sent)])):
-        found += answer.results
-    found.sort(key=lambda result: result.tag)
-    for request, result in zip(sent, found, strict=True):
+    frame = v1.AppendStreamRequest(
+        appends=[v1.StreamedAppend(append=it, tag=tag) for tag, it in enumerate(sent)]
+    )
+    found: dict[int, v1.AppendMessagesResponse] = {}
+    for answer in api.messages.AppendStream(iter([frame])):
+        found |= {result.tag: result.ack for result in answer.results}
+    assert sorted(found) == list(range(len(sent)))
+    for tag, request in enumerate(sent):
         version = expected[request.session_id]
         version.next_seq += len(request.messages)
         version.revision += len(request.messages)
         version.context_token_count += sum(
             m.token_count for m in request.messages if not m.hidden_from_model
         )
-        assert result.ack.version == version
+        assert found[tag].version == version
     for id in ids:
         assert version_of(api.get(id)) == expected[id]
 

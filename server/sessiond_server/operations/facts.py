@@ -64,7 +64,6 @@ async def update(database: Database, wanted: Update) -> SessionRow:
         setup = wanted.change_setup(row.setup)
         if setup != row.setup:
             await setups.put(connection, row.tenant, row.key, head.next_seq, setup)
-        if setup.system_prompt != row.setup.system_prompt:
             await heads.count_context_changes(connection, row.key, 1)
         await changes.record(connection, row.key, changes.FACTS)
         return await read(connection, wanted.session_id, wanted.key)

@@ -10,7 +10,7 @@ from sessiond_server.operations import creating, gate, hiding
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.ending import read
 from sessiond_server.sessions.setups import Setup
-from sessiond_server.store import offload, offloaded, sessions, setups
+from sessiond_server.store import heads, offload, offloaded, sessions, setups
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import Head
 from sessiond_server.store.keys import SessionKey
@@ -51,11 +51,20 @@ async def fork(
             if new.setup != setup:
                 next_seq = new.fork_seq + 1
                 await setups.put(connection, new.tenant, new.key, next_seq, new.setup)
+            await _count_setup(connection, new)
         else:
             await creating.check_same_request(connection, new)
         return await read(connection, new.session_id, new.key), made
 
     return await database.transact(work)
+
+
+async def _count_setup(connection: Connection, new: NewSession) -> None:
+    """Count what the fork runs with as a change of its context, if that is other than at its last message: so
+    does an import of it."""
+    head = await gate.lock(connection, new.session_id, new.key)
+    if head.next_seq > head.first_seq and await setups.at(connection, new.key, head.next_seq):
+        await heads.count_context_changes(connection, new.key, 1)
 
 
 async def _copy(connection: Connection, wanted: Fork, new: NewSession, source: Head) -> None:

@@ -357,6 +357,8 @@ class LogImport:
             await hiding.derive(connection, key, grown, rewound_changed=rewound)
         if self._hidden or self.next_change != head.next_change:
             await transfers.set_next_change(connection, key, self.next_change)
+        if any(new.effective_seq == self.next_seq for new in self._setups):
+            self._context_changes += 1  # no message follows that raises the revision
         if self._context_changes:
             await heads.count_context_changes(connection, key, self._context_changes)
 

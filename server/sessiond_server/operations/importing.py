@@ -37,9 +37,9 @@ class End:
 
     next_seq: int
     next_change: int
-    revision: int
-    """0 if it isn't given."""
     setup: Setup | None = None
+    revision: int = 0
+    """0 if it isn't given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,8 @@ async def _name_model(
         return
     setup = row.setup._replace(model=model)
     await setups.put(connection, row.tenant, key, appended_seq or row.next_seq, setup)
+    if not appended_seq:
+        await heads.count_context_changes(connection, key, 1)
     await sessions.revise(connection, key)
     await changes.record(connection, key, changes.FACTS)
 

@@ -380,7 +380,7 @@ def end(record: pb.TransferEnd, where: str, message_count: int) -> End:
             check.wrong(
                 f"{where}.message_count", f"is {record.message_count}, but {message_count} came"
             )
-    return End(record.next_seq, record.next_change, record.revision)
+    return End(record.next_seq, record.next_change, revision=record.revision)
 
 
 _ITEMS: dict[str, Callable[[Any, str, Checks], Item]] = {

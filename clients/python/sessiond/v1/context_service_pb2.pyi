@@ -122,7 +122,7 @@ class ContextTotals(_message.Message):
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
         """How far the session had come when the context was read, whatever it is read as of. Two answers to one
-        request with the same revision hold the same messages and the same system prompt.
+        request with the same revision are the same.
         """
 
     def __init__(

@@ -71,8 +71,8 @@ class SessionVersion(_message.Message):
     revision: _builtins.int
     """Changes whenever what the model sees may have changed: 1 in a new session, higher with each message, and
     with each compaction, rewind, revert of one, clearing, update of messages and change of the system
-    prompt. Facts such as the title, ends and offloading don't change it. It never goes back. What to give
-    as `expected_revision`.
+    prompt, model or config. Facts such as the title, ends and offloading don't change it. It never goes
+    back. What to give as `expected_revision`.
     """
     context_token_count: _builtins.int
     """The sum of the `token_count` of the messages that the model sees."""

@@ -114,7 +114,7 @@ class MessageServiceServicer(object):
         """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
         AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
         order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-        append stops neither the stream nor the appends behind it: set a guard with `expected_next_seq` where they
+        append stops neither the stream nor the appends behind it: give a guard with `expected_next_seq` where they
         depend on each other. Credentials are those of the stream.
 
         The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
@@ -152,7 +152,8 @@ class MessageServiceServicer(object):
     def UpdateMessages(self, request, context):
         """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
         change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
+        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
+        finds all as it wants it changes nothing and is a replay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class MessageServiceStub:
     """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
     AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
     order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-    append stops neither the stream nor the appends behind it: set a guard with `expected_next_seq` where they
+    append stops neither the stream nor the appends behind it: give a guard with `expected_next_seq` where they
     depend on each other. Credentials are those of the stream.
 
     The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
@@ -70,7 +70,8 @@ class MessageServiceStub:
     UpdateMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]
     """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
     change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
+    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
+    finds all as it wants it changes nothing and is a replay.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
@@ -115,7 +116,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
     AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
     order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-    append stops neither the stream nor the appends behind it: set a guard with `expected_next_seq` where they
+    append stops neither the stream nor the appends behind it: give a guard with `expected_next_seq` where they
     depend on each other. Credentials are those of the stream.
 
     The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
@@ -140,7 +141,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     UpdateMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]  # type: ignore[assignment]
     """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
     change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
+    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
+    finds all as it wants it changes nothing and is a replay.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]  # type: ignore[assignment]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
@@ -194,7 +196,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
         AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
         order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-        append stops neither the stream nor the appends behind it: set a guard with `expected_next_seq` where they
+        append stops neither the stream nor the appends behind it: give a guard with `expected_next_seq` where they
         depend on each other. Credentials are those of the stream.
 
         The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
@@ -237,7 +239,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.UpdateMessagesResponse, _abc.Awaitable[_message_service_pb2.UpdateMessagesResponse]]:
         """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
         change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that finds all as it wants it changes nothing and is a replay.
+        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
+        finds all as it wants it changes nothing and is a replay.
         """
 
     @_abc_1.abstractmethod
