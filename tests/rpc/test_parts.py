@@ -24,7 +24,7 @@ def spoken(role: Any, *parts: str | v1.Part, **fields: Any) -> v1.Message:
 
 
 def offloaded(api: Api, id: str) -> int:
-    request = v1.OffloadMessagesRequest(session_id=id)
+    request = v1.OffloadMessagesRequest(session_id=id, all=True)
     return api.storage.OffloadMessages(request).offloaded_before_seq
 
 
@@ -36,7 +36,7 @@ def test_P8_each_result_of_a_message_answers_its_own_call(api: Api, role: Any) -
     assert open_calls(api, id) == [(2, "b"), (3, "c")]
     api.rewind(id, 3)
     assert open_calls(api, id) == [(2, "a"), (2, "b"), (3, "c"), (3, "a"), (3, "d")]
-    api.messages.RevertRewind(v1.RevertRewindRequest(session_id=id))
+    api.messages.RevertRewind(v1.RevertRewindRequest(session_id=id, newest=True))
     assert open_calls(api, id) == [(2, "b"), (3, "c")]
     fork = api.fork(id).id
     assert open_calls(api, fork) == [(2, "b"), (3, "c")]
