@@ -25,14 +25,14 @@ _FILL = """
 WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
-        title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
-        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
+        title_source, pinned, archived, state, end_reason, labels, metadata, parent_id, parent_kind,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, fact_changes,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     SELECT
         n % 1024, gen_random_uuid(), 'default', $1 || '-list-' || n, gen_random_uuid(),
         $1 || '-owner-' || n % 2, (ARRAY['cli', 'web', 'mail'])[1 + n % 3],
-        'agent-' || n % 3, '', 0, n % 1000 = 0, 1 + (n % 10) / 4, '',
+        'agent-' || n % 3, '', 0, n % 1000 = 0, n % 10 >= 7, 1 + n % 2, '',
         jsonb_build_object('k', (n % 2)::text), '', $2, CASE WHEN n % 5 = 0 THEN 1 ELSE 2 END, '', 0,
         $2, 0, 2, 0, 1, '', now() - n * interval '1 min', now(),
         now() - (n - n % 7) * interval '1 min', NULL

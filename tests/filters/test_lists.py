@@ -85,13 +85,13 @@ _FILL = """
 WITH made AS (
     INSERT INTO session (
         bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
-        title_source, pinned, state, end_reason, labels, details, parent_id, parent_kind,
-        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, revision,
+        title_source, pinned, archived, state, end_reason, labels, metadata, parent_id, parent_kind,
+        spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, fact_changes,
         create_request_id, create_time, update_time, listed_time, end_time
     )
     SELECT
         n % 1024, gen_random_uuid(), 'default', 's' || n, gen_random_uuid(), 'owner-' || n % 40,
-        'source-' || n % 40, 'agent-' || n % 40, '', 0, n % 1000 = 0, 1 + n % 2, '', '{}', '',
+        'source-' || n % 40, 'agent-' || n % 40, '', 0, n % 1000 = 0, n % 5 = 0, 1 + n % 2, '', '{}', '',
         CASE WHEN n % 3 > 0 THEN 's' || n / 50 * 50 + 1 END, n % 3, '', 0,
         CASE WHEN n % 3 > 0 THEN 's' || n / 50 * 50 + 1 ELSE 's' || n END, 0, 2, 0, 1, '',
         $1::timestamptz - n * interval '1 min', now(), $1::timestamptz - (n - n % 7) * interval '1 min',
@@ -120,6 +120,14 @@ _INDEXED: dict[str, tuple[SessionFilter, tuple[Order, ...]]] = {
     "source": (SessionFilter(DEFAULT_TENANT, sources=("source-7",)), ("listed_time",)),
     "sources": (SessionFilter(DEFAULT_TENANT, sources=("source-7", "x")), ("listed_time",)),
     "states": (SessionFilter(DEFAULT_TENANT, states=(2,), subagents=False), ("listed_time",)),
+    "archived": (
+        SessionFilter(DEFAULT_TENANT, archived=True, subagents=False),
+        ("listed_time",),
+    ),
+    "not archived": (
+        SessionFilter(DEFAULT_TENANT, archived=False, subagents=False),
+        ("listed_time",),
+    ),
     "created": (SessionFilter(DEFAULT_TENANT, create_time=_RANGE), ("create_time",)),
     "active": (SessionFilter(DEFAULT_TENANT, last_activity_time=_RANGE), ("listed_time",)),
 }

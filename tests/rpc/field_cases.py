@@ -152,7 +152,7 @@ FIELDS: list[tuple[Message, str]] = [
     (_set(paths=["next_seq"]), "update_mask"),
     (_set(paths=["pinned", "etag"]), "update_mask"),
     (_set(paths=["title"], title="é" * 101), "session.title"),
-    (_set(paths=["state"], state=v1.SessionState.SESSION_STATE_ENDED), "session.state"),
+    (_set(paths=["state"], state=v1.SessionState.SESSION_STATE_ENDED), "update_mask"),
     (v1.GetTenantStatsRequest(), "filter"),
     (_filtered(), "filter"),
     (_filtered(include_subagents=True, sources=["s"]), "filter"),

@@ -268,7 +268,8 @@ def test_the_first_end_wins(api: Api) -> None:
     id = api.create().id
     first = api.end(id, "done")
     assert (first.session.state, first.session.end_reason, first.deleted) == (ENDED, "done", False)
-    assert api.end(id, "crashed") == first
+    again = api.end(id, "crashed")
+    assert (again.session, again.replayed) == (first.session, True)
     reopened = api.reopen(id)
     assert (reopened.state, reopened.end_reason, reopened.HasField("end_time")) == (1, "", False)
     assert api.reopen(id) == reopened
