@@ -154,6 +154,10 @@ class MessageServiceServicer(object):
         change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
         message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
         finds all as it wants it changes nothing and is a replay.
+
+        It costs what the messages take, and a count of the context's messages and tokens. Messages that are
+        offloaded cost some milliseconds for each of their segments, of which a call may change 32. Refused with
+        `ERROR_REASON_INVALID_FIELD` if a message would then hold more than it may, or nothing and no `type`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,6 +72,10 @@ class MessageServiceStub:
     change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
     message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
     finds all as it wants it changes nothing and is a replay.
+
+    It costs what the messages take, and a count of the context's messages and tokens. Messages that are
+    offloaded cost some milliseconds for each of their segments, of which a call may change 32. Refused with
+    `ERROR_REASON_INVALID_FIELD` if a message would then hold more than it may, or nothing and no `type`.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
@@ -143,6 +147,10 @@ class MessageServiceAsyncStub(MessageServiceStub):
     change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
     message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
     finds all as it wants it changes nothing and is a replay.
+
+    It costs what the messages take, and a count of the context's messages and tokens. Messages that are
+    offloaded cost some milliseconds for each of their segments, of which a call may change 32. Refused with
+    `ERROR_REASON_INVALID_FIELD` if a message would then hold more than it may, or nothing and no `type`.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]  # type: ignore[assignment]
     """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
@@ -241,6 +249,10 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
         message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
         finds all as it wants it changes nothing and is a replay.
+
+        It costs what the messages take, and a count of the context's messages and tokens. Messages that are
+        offloaded cost some milliseconds for each of their segments, of which a call may change 32. Refused with
+        `ERROR_REASON_INVALID_FIELD` if a message would then hold more than it may, or nothing and no `type`.
         """
 
     @_abc_1.abstractmethod
