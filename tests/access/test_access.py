@@ -150,7 +150,7 @@ FILTERED: dict[str, Callable[[v1.SessionFilter], Message]] = {
     "GetUsage": lambda it: v1.GetUsageRequest(sessions=it),
     "GetTenantStats": lambda it: v1.GetTenantStatsRequest(filter=it),
     "PruneSessions": lambda it: v1.PruneSessionsRequest(
-        rule=v1.RetentionRule(sessions=it, ended_for=Duration(seconds=10**9)), dry_run=True
+        rule=v1.RetentionRule(sessions=it, ended_for=Duration(seconds=10**9))
     ),
     "SetRetentionPolicy": lambda it: v1.SetRetentionPolicyRequest(
         policy=v1.RetentionPolicy(
