@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
@@ -18,6 +22,7 @@ from sessiond_server.rpc import access
 from sessiond_server.rpc.policies import NONE, policy_of
 from sessiond_server.rpc.server import SERVICES
 from tests.access.keyed import Keyed, Raw, keys_command, make_key, said
+from tests.cli.command import Cli
 from tests.rpc.refusals import breaches, refusal
 from tests.rpc.requests import Requests
 from tests.rpc.world import World
@@ -133,6 +138,83 @@ def test_P12_an_owners_consumers_take_no_room_from_others_and_are_not_seen(keyed
         service.claim_sessions("one-more", sessiond.session_filter(whole_tenant=True))
         assert {it.owner for it in service.list_consumers()} >= {"", full, other}
         assert service.delete_consumer("c7", owner=full)
+
+
+FILTERED: dict[str, Callable[[v1.SessionFilter], Message]] = {
+    "ListSessions": lambda it: v1.ListSessionsRequest(filter=it),
+    "SearchMessages": lambda it: v1.SearchMessagesRequest(query="a", filter=it),
+    "ExportSessions": lambda it: v1.ExportSessionsRequest(filter=it),
+    "ListReminders": lambda it: v1.ListRemindersRequest(filter=it),
+    "ClaimReminders": lambda it: v1.ClaimRemindersRequest(filter=it),
+    "ClaimSessions": lambda it: v1.ClaimSessionsRequest(consumer_id="memory", filter=it),
+    "GetUsage": lambda it: v1.GetUsageRequest(sessions=it),
+    "GetTenantStats": lambda it: v1.GetTenantStatsRequest(filter=it),
+    "PruneSessions": lambda it: v1.PruneSessionsRequest(
+        rule=v1.RetentionRule(sessions=it, ended_for=Duration(seconds=10**9))
+    ),
+    "SetRetentionPolicy": lambda it: v1.SetRetentionPolicyRequest(
+        policy=v1.RetentionPolicy(
+            id="of-ada", rule=v1.RetentionRule(sessions=it, ended_for=Duration(seconds=10**9))
+        )
+    ),
+}
+"""Requests with a filter of sessions."""
+
+
+def has_filter(descriptor: Descriptor, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a type has a filter of sessions, at any depth."""
+    if descriptor is v1.SessionFilter.DESCRIPTOR:
+        return True
+    return descriptor.full_name not in seen and any(
+        it.message_type is not None and has_filter(it.message_type, seen | {descriptor.full_name})
+        for it in descriptor.fields
+    )
+
+
+def test_every_rpc_with_a_filter_is_looked_at() -> None:
+    assert {m.name for m in METHODS if has_filter(m.input_type)} == FILTERED.keys()
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_P12_a_key_that_is_bound_to_an_owner_implies_him_in_every_filter(
+    keyed: Keyed, name: str
+) -> None:
+    key = make_key(keyed.dsn, "--owner", "ada", "--permissions", "read,write,admin")
+    (method,) = (it for it in METHODS if it.name == name)
+    make = FILTERED[name]
+    with grpc.insecure_channel(keyed.server.target) as channel:
+        bound, service = Raw(channel, key), Raw(channel, keyed.service)
+
+        def asked(raw: Raw, **wanted: Any) -> tuple[str, str]:
+            return outcome(raw, method, make(v1.SessionFilter(**wanted)).SerializeToString())
+
+        for others in ({"whole_tenant": True}, {"owner": "bob"}, {"owner": ""}):
+            for more in ({}, {"include_subagents": True}):
+                assert asked(bound, **others, **more)[0] == "PERMISSION_DENIED"
+        assert asked(bound)[0] == asked(bound, owner="ada")[0] == "OK"
+        assert asked(service)[0] == "INVALID_FIELD", "nothing says whose sessions"
+        assert asked(service, owner="ada")[0] == "OK"
+
+
+def test_A_sessionctl_with_the_key_of_an_owner_is_about_his_sessions(keyed: Keyed) -> None:
+    """Where it would be about everybody's with another key."""
+    cli, word = Cli(keyed.server.target), f"w{uuid4().hex}"
+    with keyed.client(keyed.service) as service:
+        for owner in ("ada", "bob"):
+            service.append(f"{owner}-{word}", said(word), create_session=v1.Session(owner=owner))
+        while service.search_messages_page("a", session_id=f"bob-{word}").indexed_through < 1:
+            time.sleep(0.05)
+    for key, owners in ((keyed.service, {"ada", "bob"}), (keyed.ada, {"ada"})):
+        environment = {"SESSIOND_API_KEY": key}
+        listed = cli.json("ls", "--limit", "0", **environment)
+        assert {it["owner"] for it in listed} - {""} >= owners
+        assert ("bob" in {it["owner"] for it in listed}) == ("bob" in owners)
+        hits = cli.json("search", word, **environment)
+        assert {it["session_id"] for it in hits} == {f"{owner}-{word}" for owner in owners}
+        assert cli.json("usage", **environment)["groups"] == []
+        cli.ok("reminder", "ls", **environment)
+        exported = cli.ok("export", "--format", "native", **environment)
+        assert (f"bob-{word}" in exported) == ("bob" in owners)
 
 
 def comparable(method: MethodDescriptor, request: bytes) -> bytes:

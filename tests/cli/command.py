@@ -67,9 +67,9 @@ class Cli:
         assert "Traceback" not in done.stderr
         return done.stdout
 
-    def json(self, *arguments: str, given: str | bytes = b"") -> Any:
+    def json(self, *arguments: str, given: str | bytes = b"", **more: str) -> Any:
         """Runs a command that must succeed with `-o json`; what its stdout holds."""
-        return json.loads(self.ok(*arguments, "-o", "json", given=given))
+        return json.loads(self.ok(*arguments, "-o", "json", given=given, **more))
 
     def refused(self, *arguments: str, given: str | bytes = b"", code: int = 1, **more: str) -> str:
         """Runs a command that must fail with an exit code and nothing on stdout; its stderr."""

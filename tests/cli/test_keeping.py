@@ -31,13 +31,30 @@ def test_stats_count_by_state_and_source(cli: Cli) -> None:
     assert cli.json("stats", "--owner", "nobody")["session_count"] == 0
 
 
+def test_ls_says_which_sessions(cli: Cli) -> None:
+    for id, owner, agent in (("a", "ann", "coder"), ("b", "", "writer"), ("c", "ann", "reader")):
+        cli.ok("create", id, "--owner", owner, "--agent", agent)
+    cli.ok("end", "c")
+
+    def ids(*options: str) -> set[str]:
+        return {it["id"] for it in cli.json("ls", *options)}
+
+    assert ids() == {"a", "b", "c"}
+    assert ids("--owner", "ann") == {"a", "c"}
+    assert ids("--owner", "") == {"b"}
+    assert ids("--agent", "coder", "--agent", "writer") == {"a", "b"}
+    assert ids("--state", "ended") == {"c"}
+    assert ids("--subtree", "a") == {"a"}
+    assert ids("--idle", "1h") == ids("--archived") == set()
+
+
 def test_prune_shows_what_would_go_and_deletes_it_with_force(cli: Cli) -> None:
     for id, source in (("old", "cli"), ("kept", "web"), ("pinned", "cli"), ("active", "cli")):
         cli.ok("create", id, "--source", source, *(["--pin"] if id == "pinned" else []))
         cli.ok("append", id, "hello")
         if id != "active":
             cli.ok("end", id)
-    wanted = ("prune", "--ended-for", "0s", "--source", "cli")
+    wanted = ("prune", "--whole-tenant", "--ended-for", "0s", "--source", "cli")
     done = cli(*wanted)
     assert done.returncode == 0
     assert done.stdout.splitlines()[1].split()[2:6] == ["old", "cli", "would", "go"]
@@ -48,25 +65,30 @@ def test_prune_shows_what_would_go_and_deletes_it_with_force(cli: Cli) -> None:
     assert (went["session_id"], went["outcome"], went["message_count"]) == ("old", "deleted", 1)
     assert {it["id"] for it in cli.json("ls")} == {"kept", "pinned", "active"}
     assert "at least one of" in cli.refused("prune", "--source", "cli", code=2)
+    assert "--owner or --whole-tenant" in cli.refused("prune", "--ended-for", "0s", code=2)
     assert cli.json(*wanted, "--force") == []
 
 
 def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:
-    done = cli("retention", "set", "old", "--ended-for", "30d", "--source", "cli", "--dry-run")
+    everybodys = ("--whole-tenant", "--source", "cli")
+    done = cli("retention", "set", "old", "--ended-for", "30d", *everybodys, "--dry-run")
     assert "ended for 30 d, ended, from cli" in done.stdout
     (policy,) = cli.json("retention", "ls")
-    assert (policy["id"], policy["dry_run"], policy["rule"]["sources"]) == ("old", True, ["cli"])
+    wanted = policy["rule"]["sessions"]
+    assert (policy["id"], policy["dry_run"], wanted["sources"]) == ("old", True, ["cli"])
     cli.ok("create", "s1", "--source", "cli")
     cli.ok("end", "s1")
     assert cli.json("retention", "try", "old") == []
     assert "no retention policy" in cli.refused("retention", "try", "none")
-    (line,) = cli.refused("retention", "set", "none").splitlines()
+    (line,) = cli.refused("retention", "set", "none", "--owner", "ann").splitlines()
     assert "must have at least one of older_than, idle_for, ended_for" in line
-    assert "longer than nothing" in cli.refused("retention", "set", "none", "--idle-for", "0s")
+    assert "longer than nothing" in cli.refused(
+        "retention", "set", "none", "--owner", "", "--idle-for", "0s"
+    )
     assert "replaces" not in done.stderr
     assert "only report" in done.stderr
     assert "no reports: " in cli("retention", "reports", "old").stderr
-    done = cli("retention", "set", "old", "--ended-for", "1s", "--older-than", "0s")
+    done = cli("retention", "set", "old", "--ended-for", "1s", "--whole-tenant")
     assert "replaces: ended for 30 d, ended, from cli (dry run)" in done.stderr
     assert "delete, for good" in done.stderr
     assert "deletes" in cli.ok("retention", "ls")

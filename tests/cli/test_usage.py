@@ -62,6 +62,11 @@ def test_usage_of_a_subtree_and_of_all(cli: Cli, spent: str) -> None:
     assert whole["total"]["input_tokens"] == 6005
     assert [it["session_id"] for it in whole["groups"]] == ["trip"]
     before = cli.json("usage")["total"]["input_tokens"]
+    by_owner = _table(cli.ok("usage", "--by", "owner", "--owner", ""))
+    assert by_owner[0][0] == "OWNER"
+    assert by_owner[1][0] == "(none)"
+    assert cli.json("usage", "--owner", "nobody", "--by", "source")["groups"] == []
+    assert "about all" in cli.refused("usage", spent, "--owner", "ann", code=2)
     cli.ok("rm", "--yes", spent)
     assert cli.json("usage")["total"]["input_tokens"] == before >= 6005
     assert "SESSION_NOT_FOUND" in cli.refused("usage", spent)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import grpc
@@ -18,7 +19,8 @@ import pytest
 import sessiond
 from sessiond import Client, v1
 from sessiond_server.operations import consumers as operation
-from sessiond_server.store import keys
+from sessiond_server.sessions.filters import SessionFilter
+from sessiond_server.store import filters, keys
 from sessiond_server.store.sql import query
 from tests.rpc.api import Api, new, refused, said
 from tests.support.processes import ServerProcess
@@ -459,19 +461,29 @@ def test_P15_plans_of_claims_read_no_table_whole(place: Place) -> None:
         "listed_sessions_of_owner": [tenant, "memory", time, now, operation.PAGE, "ann"],
         "due_sessions": [tenant, "memory", [False, True], 100],
         "due_sessions_of_owner": [tenant, "memory", [False], 100, "ann"],
-        "due_reminders": [tenant, 100],
-        "due_reminders_of_types": [tenant, 100, ["a", "b"]],
         "next_due_reminder": [tenant],
     }
+    texts = {query(name): arguments for name, arguments in statements.items()}
+    everyone = SessionFilter(tenant)
+    some = SessionFilter(tenant, agents=("coder",), labels_json="{}", subagents=False)
+    for wanted in (everyone, some):
+        for reminders, arguments in (
+            ("due_reminders", [tenant, 100]),
+            ("due_reminders_of_types", [tenant, 100, ["a", "b"]]),
+            ("due_reminders_of_owner", [tenant, 100, "ann", None]),
+            ("list_reminders", [tenant, 1, 3, 0, now, UUID(int=0), "", 100, 2**20]),
+        ):
+            text, values = filters.fitting(reminders, wanted, *arguments)
+            texts[text] = values
 
     async def plans() -> dict[str, str]:
         settings = {"plan_cache_mode": "force_generic_plan"}
         connection = await asyncpg.connect(place.dsn, server_settings=settings)
         try:
             found = {}
-            for name, arguments in statements.items():
-                rows = await connection.fetch(f"EXPLAIN {query(name)}", *arguments)
-                found[name] = "\n".join(row[0] for row in rows)
+            for text, arguments in texts.items():
+                rows = await connection.fetch(f"EXPLAIN {text}", *arguments)
+                found[text] = "\n".join(row[0] for row in rows)
             return found
         finally:
             await connection.close()

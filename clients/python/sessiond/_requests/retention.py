@@ -32,7 +32,7 @@ def retention_rule(
 
     Example:
         old = sessiond.retention_rule(sessiond.session_filter(owner="ann"), ended_for=30 * 86400)
-        for pruned in client.prune_sessions(old, dry_run=True):
+        for pruned in client.prune_sessions(old):
             print(pruned.session_id)
     """
     return v1.RetentionRule(

@@ -40,7 +40,10 @@ def usage_lines(
 
 def _names(group: UsageGroup, by: Sequence[str]) -> list[Text]:
     found = {
-        "SESSION": group.session_id,
+        "SESSION": group.session_id or "(deleted)",
+        "OWNER": one_line(group.owner) or "(none)",
+        "AGENT": one_line(group.agent) or "(none)",
+        "SOURCE": one_line(group.source) or "(none)",
         "DAY": group.day,
         "MODEL": one_line(group.model) or "(none)",
         "TURN": str(group.turn_index),
