@@ -238,7 +238,7 @@ def comparable(method: MethodDescriptor, request: bytes) -> bytes:
     return message.SerializeToString()
 
 
-_NOT_ALIKE = ("CreateSession", "ImportSessions", "ClaimSessions", "DeleteConsumer")
+_NOT_ALIKE = ("CreateSession", "ImportSessions", "DeleteConsumer")
 """What makes sessions, or names none and answers otherwise when it is said again."""
 
 

@@ -25,7 +25,7 @@ from uuid import UUID
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from sessiond.v1 import message_pb2, session_filter_pb2, session_pb2
+from sessiond.v1 import message_pb2, session_filter_pb2, session_pb2, session_service_pb2
 from sessiond_server.errors import (
     CredentialsInvalid,
     DatabaseUnavailable,
@@ -300,7 +300,8 @@ class _Places:
 def _places(descriptor: Descriptor) -> _Places:
     found = list(_walks(descriptor, ()))
     ids = [walk for kind, walk in found if kind == "id"]
-    parents = [walk for kind, walk in found if kind == "parent"]
+    fixed = descriptor is session_service_pb2.UpdateSessionRequest.DESCRIPTOR  # and ignored
+    parents = [walk for kind, walk in found if kind == "parent" and not fixed]
     owners = [walk for kind, walk in found if kind == "owner"]
     wanted = [walk for kind, walk in found if kind == "filter"]
     bindable = bool(owners or wanted)
