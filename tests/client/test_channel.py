@@ -120,7 +120,7 @@ def test_P4_what_may_be_repeated_if_a_field_is_set_is_not_repeated_without_it(
 ) -> None:
     scripted.script.failures.append(UNAVAILABLE)
     with sessiond.Client(scripted.target) as client, pytest.raises(sessiond.Unavailable):
-        client.revert_rewind("a")
+        client.revert_rewind("a", newest=True)
     assert len(scripted.script.calls) == 1
 
 

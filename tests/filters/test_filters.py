@@ -124,7 +124,7 @@ class ClaimReminders(Probe):
 
     def among(self, fitting: list[Made], _: Wanted) -> list[Made]:
         """Reminders of other sessions are paused."""
-        return [it for it in fitting if not (it.ended or it.archived)]
+        return [it for it in fitting if not it.ended]
 
 
 class ClaimRemindersOfTypes(ClaimReminders):

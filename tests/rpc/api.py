@@ -232,7 +232,7 @@ class Api:
 
     def search(self, query: str, **fields: Any) -> v1.SearchMessagesResponse:
         """A page of hits; in all sessions unless fields of a filter, or of the request, say where."""
-        names = v1.SessionFilter.DESCRIPTOR.fields_by_name.keys() - {"end_time"}
+        names = set(v1.SessionFilter.DESCRIPTOR.fields_by_name) - {"end_time"}
         wanted = v1.SessionFilter(**{name: fields.pop(name) for name in names if name in fields})
         request = v1.SearchMessagesRequest(query=query, filter=wanted, **fields)
         if not request.session_id:

@@ -22,7 +22,7 @@ from sessiond_server.operations import consumers as operation
 from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.store import filters, keys
 from sessiond_server.store.sql import query
-from tests.rpc.api import Api, new, refused, said
+from tests.rpc.api import EVERYTHING, Api, new, refused, said
 from tests.support.processes import ServerProcess
 from tests.support.timeline import pass_time
 
@@ -314,7 +314,7 @@ def test_A_name_from_the_first_messages(start_server: Any, dsn: str) -> None:
             client.create_session(id)
             client.append(id, sessiond.message("user", "Fly me to Lisbon"))
         pass_time(dsn, HOUR)
-        answer = client.claim_sessions("titles", max_count=10)
+        answer = client.claim_sessions("titles", EVERYTHING, max_count=10)
         assert {it.session_id for it in answer.sessions} == {unnamed, named}
         client.update_session(named, title="Mine")
         refusals = []
@@ -338,7 +338,7 @@ def test_A_name_from_the_first_messages(start_server: Any, dsn: str) -> None:
         session = client.get_session(unnamed)
         assert session.title.startswith("Fly me to")
         assert session.title_source == AUTOMATIC
-        assert not client.claim_sessions("titles").sessions
+        assert not client.claim_sessions("titles", EVERYTHING).sessions
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -425,7 +425,11 @@ WITH made AS (
     WHERE session_id = $2
     RETURNING bucket, session_key, listed_time
 )
-INSERT INTO session_head
+INSERT INTO session_head (
+    bucket, session_key, state, first_seq, next_seq, next_change, message_count, tool_call_count,
+    context_message_count, context_token_count, activity_time, listed_time, writer_epoch, writer_token,
+    writer_holder, writer_expire_time, compactor_token, compactor_holder, compactor_expire_time
+)
 SELECT
     made.bucket, made.session_key, 1, 1, 2, 1, 1, 0, 1, 0, made.listed_time, made.listed_time, 0, '', '',
     'epoch', '', '', 'epoch'

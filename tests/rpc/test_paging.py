@@ -301,7 +301,9 @@ def test_P13_lists_show_the_beginnings_of_long_messages_and_read_a_bounded_amoun
         client_id="long", role=USER, parts=[v1.Part(text="Once " + "upon " * 200_000)]
     )
     api.append(ids[-1], long)
-    request = v1.ListSessionsRequest(filter=v1.SessionFilter(owner=owner), page_size=200)
+    request = v1.ListSessionsRequest(
+        filter=v1.SessionFilter(owner=owner), page_size=200, view=v1.SessionView.SESSION_VIEW_FULL
+    )
     page = api.sessions.ListSessions(request)
     newest = next(s for s in page.sessions if s.session.id == ids[-1])
     assert newest.preview.startswith("Once upon upon")

@@ -393,15 +393,34 @@ def test_what_is_changed_between_selection_and_deletion_stays(own: Api, dsn: str
 def test_a_long_look_goes_on_where_it_was_cut(own: Api, dsn: str) -> None:
     execute(
         dsn,
-        "INSERT INTO session SELECT n % 1024, gen_random_uuid(), 'default', 'x' || n, gen_random_uuid(), '',"
-        " 'other', '', '', 0, false, 2, '', '{}', '', NULL, 0, '', 0, 'x' || n, 0, 2, 0, 1, '',"
-        " now() - interval '50 days' + n * interval '1 s', now(), now(), now() - interval '10 days'"
-        " FROM generate_series(1, 45000) AS n",
+        """
+        INSERT INTO session (
+            bucket, session_key, tenant, session_id, incarnation, owner, source, agent, title,
+            title_source, pinned, archived, state, end_reason, labels, metadata, parent_id, parent_kind,
+            spawn_tool_call_id, fork_seq, root_id, spawn_depth, lifecycle, turn_index, fact_changes,
+            create_request_id, create_time, update_time, listed_time, end_time
+        )
+        SELECT
+            n % 1024, gen_random_uuid(), 'default', 'x' || n, gen_random_uuid(), '', 'other', '', '',
+            0, false, false, 2, '', '{}', '', NULL, 0, '', 0, 'x' || n, 0, 2, 0, 1,
+            '', now() - interval '50 days' + n * interval '1 s', now(), now(), now() - interval '10 days'
+        FROM generate_series(1, 45000) AS n
+        """,
     )
     execute(
         dsn,
-        "INSERT INTO session_head SELECT bucket, session_key, 2, 1, 1, 1, 0, 0, 0, 0, 0, create_time,"
-        " create_time, 0, '', '', 'epoch', '', '', 'epoch' FROM session",
+        """
+        INSERT INTO session_head (
+            bucket, session_key, state, first_seq, next_seq, next_change, message_count,
+            tool_call_count, context_message_count, context_token_count, activity_time, listed_time,
+            writer_epoch, writer_token, writer_holder, writer_expire_time, compactor_token,
+            compactor_holder, compactor_expire_time
+        )
+        SELECT
+            bucket, session_key, 2, 1, 1, 1, 0, 0, 0, 0, create_time, create_time, 0, '', '', 'epoch',
+            '', '', 'epoch'
+        FROM session
+        """,
     )
     last = own.create(source="cli").id
     own.end(last)

@@ -33,8 +33,10 @@ def test_B_create_and_ensure(hermes: Client) -> None:
     """Creating is 'insert or ignore' if that is wanted, and an append makes what a failed creation didn't."""
     session_id = f"s-{uuid4()}"
     hermes.create_session(session_id, source="cli")
-    again = hermes.create_session(session_id, source="telegram", if_exists="return")
-    assert (again.source, again.id) == ("cli", session_id), "what is there stays"
+    again = hermes.create_session(session_id, title="again", if_exists="return")
+    assert (again.source, again.title) == ("cli", ""), "what is there stays"
+    with pytest.raises(sessiond.SessionDiffers):
+        hermes.create_session(session_id, source="telegram", if_exists="return")
     with pytest.raises(sessiond.SessionExists):
         hermes.create_session(session_id)
     unmade = f"s-{uuid4()}"

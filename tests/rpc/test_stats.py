@@ -99,9 +99,12 @@ def test_the_sources_with_most_sessions_are_told_apart(own: Api) -> None:
 
 _MANY = """
 WITH made AS (
-    INSERT INTO message
+    INSERT INTO message (
+        bucket, session_key, seq, create_time, token_count, role, kind, in_context, in_transcript,
+        summary, client_id, payload
+    )
     SELECT
-        bucket, session_key, seq, create_time, 0, 3, 1, true, true, false, 'm' || seq, NULL, NULL,
+        bucket, session_key, seq, create_time, 0, 3, 1, true, true, false, 'm' || seq,
         convert_to(repeat('x', (seq % 200)::integer), 'UTF8')
     FROM session, generate_series(1, 60000) AS seq
 )
