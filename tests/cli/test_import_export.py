@@ -323,8 +323,11 @@ def test_D_import_says_which_format_a_file_of_another_one_has(cli: Cli, tmp_path
 
 def test_P5_a_session_that_no_import_made_takes_nothing_of_a_file(cli: Cli, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "f.jsonl", [talk("a", 2), talk("b", 1)])
-    cli.ok("create", "a")
+    cli.ok("create", "a", "--source", "import")
     cli.ok("append", "a", "said in the store")
+    other = write_lines(tmp_path / "other.jsonl", [talk("a", 2)])
+    refused = cli("import", "--source", "web", str(other))
+    assert "exists already, with another source" in refused.stderr
     done = cli("import", str(file))
     assert "session a: the store has one of this id" in done.stderr
     assert "2 sessions" not in done.stderr

@@ -135,7 +135,7 @@ def item(record: pb.TransferRecord, where: str) -> Item:
     return found
 
 
-def _payload(payload: bytes, where: str, check: Checks, *, summary: bool) -> MessageRow:
+def _payload(payload: bytes, where: str, check: Checks) -> MessageRow:
     """A message as it is stored: the bytes that came, unless something is left out of them."""
     message = message_pb2.Message()
     check.size(where, len(payload), limits.MESSAGE_BYTES)
@@ -145,12 +145,11 @@ def _payload(payload: bytes, where: str, check: Checks, *, summary: bool) -> Mes
         check.wrong(where, "can't be decoded as sessiond.v1.Message")
     if check.violations:
         return MessageRow("", 0, None, b"")
-    whole = message.kind and (message.hidden_from_people or not summary)
+    whole = bool(message.kind)
     size = message.ByteSize()
     message.DiscardUnknownFields()
     if message.ByteSize() != size:
         decoding.check_known(message_pb2.Message.FromString(payload), where)
-    message.hidden_from_people |= summary
     row = messages_in.row(message, where, check)
     return row._replace(payload=payload) if whole and size == len(row.payload) else row
 
@@ -160,14 +159,14 @@ def _message(record: pb.TransferMessage, where: str, check: Checks) -> Message:
     created = _time(record.create_time, f"{where}.create_time", check)
     if not record.HasField("create_time"):
         check.wrong(f"{where}.create_time", "is required")
-    row = _payload(record.payload, f"{where}.payload", check, summary=record.summary)
+    row = _payload(record.payload, f"{where}.payload", check)
     return Message(record.seq, created, record.summary, *row)
 
 
 def _revision(record: pb.TransferRevision, where: str, check: Checks) -> Revision:
     for name in ("seq", "change_no", "effective_seq"):
         check.seq(f"{where}.{name}", getattr(record, name), least=1)
-    row = _payload(record.payload, f"{where}.payload", check, summary=False)
+    row = _payload(record.payload, f"{where}.payload", check)
     numbers = record.seq, record.change_no, record.effective_seq
     return Revision(*numbers, row.facts, row.type or None, row.payload)
 
