@@ -295,7 +295,7 @@ class Requests:
             for value in _oddities(field):
                 request = self.sensible(method, full=True)
                 found = next(islice(places(request), place, None), None)
-                if found is not None:
+                if found is not None and found[1].full_name == field.full_name:
                     yield _put(request, *found, value)
 
     def random_oddity(self, method: MethodDescriptor) -> bytes:
@@ -304,7 +304,7 @@ class Requests:
         if self.random.random() < 0.25:
             return self.odd_bytes(method, request.SerializeToString())
         encoded = request.SerializeToString()
-        for _ in range(self._int(0, 3)):
+        for _ in range(self._int(0, 3) if request.DESCRIPTOR.fields else 0):
             container, field = self.random.choice(list(places(request)))
             encoded = _put(request, container, field, self.random.choice(list(_oddities(field))))
         return encoded

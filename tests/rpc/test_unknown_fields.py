@@ -133,10 +133,11 @@ def test_P14_another_encoding_of_the_same_is_no_unknown_field() -> None:
     """What other libraries send: numbers that aren't packed, map entries without what is empty, fields in
     another order, or twice."""
     rule = v1.PruneSessionsRequest.DESCRIPTOR.fields_by_name["rule"].number
-    states = varint(v1.RetentionRule.DESCRIPTOR.fields_by_name["states"].number << 3)
-    unpacked = field(rule, states + varint(2) + states + varint(1))
+    sessions = v1.RetentionRule.DESCRIPTOR.fields_by_name["sessions"].number
+    states = varint(v1.SessionFilter.DESCRIPTOR.fields_by_name["states"].number << 3)
+    unpacked = field(rule, field(sessions, states + varint(2) + states + varint(1)))
     pruning: Any = decoder(METHODS_BY_NAME["PruneSessions"])(unpacked)
-    assert list(pruning.rule.states) == [2, 1]
+    assert list(pruning.rule.sessions.states) == [2, 1]
     names = [b"b", b"a", b"c"]
     message = b"".join([*(field(EXTENSIONS, field(1, it)) for it in names), said_bytes()])
     request = field(2, message) + field(1, b"first") + field(1, b"again")
