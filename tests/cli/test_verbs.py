@@ -120,7 +120,8 @@ def test_title_is_set_shown_and_taken_away(cli: Cli, talk: str) -> None:
     assert cli.json("title", talk)["title_source"] == "person"
     assert cli.ok("title", talk, "--clear") == "\n"
     cli.ok("create", "other", "--title", "Taken")
-    assert "(TITLE_TAKEN)" in cli.refused("title", talk, "Taken")
+    assert "(TITLE_TAKEN)" in cli.refused("title", talk, "Taken", "--if-taken", "refuse")
+    assert cli.ok("title", talk, "Taken", "--if-taken", "number") == "Taken #2\n"
     assert "--clear takes a title away" in cli.refused("title", "other", " ", code=2)
     assert cli.ok("title", "other") == "Taken\n"
 

@@ -119,7 +119,13 @@ def spawning_deeper_than_allowed(api: Api) -> Expected:
 def creating_with_a_title_that_is_taken(api: Api) -> Expected:
     title, owner = new("Title"), new("owner")
     id = api.create(title=title, owner=owner).id
-    found = refused(lambda: api.create(title=f"  {title}\u200b ", owner=owner))
+    request = v1.CreateSessionRequest(
+        session=v1.Session(title=f"  {title}\u200b ", owner=owner),
+        title_conflict=v1.TitleConflict.TITLE_CONFLICT_REFUSE,
+    )
+    found = refused(lambda: api.sessions.CreateSession(request))
+    request.session.owner = new("owner")
+    api.sessions.CreateSession(request)
     return found, {"title": title, "session_id": id}
 
 
@@ -127,7 +133,9 @@ def creating_with_a_title_that_is_taken(api: Api) -> Expected:
 def giving_a_title_that_is_taken(api: Api) -> Expected:
     title = new("Title")
     id, other = api.create(title=title).id, api.create().id
-    found = refused(lambda: api.update(other, "title", "pinned", title=title, pinned=True))
+    facts = {"title": title, "pinned": True}
+    refuse = v1.TitleConflict.TITLE_CONFLICT_REFUSE
+    found = refused(lambda: api.update(other, "title", "pinned", _title_conflict=refuse, **facts))
     assert not api.get(other).pinned  # all or none
     return found, {"title": title, "session_id": id}
 

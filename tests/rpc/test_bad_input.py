@@ -126,11 +126,15 @@ def test_P14_the_longest_texts_still_fit_the_answer(api: Api, character: str) ->
     title, owner = new()[:34] + character * 66, new("owner")
     api.create(title=title, owner=owner)
     if character.isprintable():
-        _check(refused(lambda: api.create(title=title, owner=owner)), "TITLE_TAKEN")
+        titled = v1.CreateSessionRequest(
+            session=v1.Session(title=title, owner=owner),
+            title_conflict=v1.TitleConflict.TITLE_CONFLICT_REFUSE,
+        )
+        _check(refused(lambda: api.sessions.CreateSession(titled)), "TITLE_TAKEN")
 
 
 def test_P14_the_longest_candidates_still_fit_the_answer(api: Api) -> None:
-    prefix = new().ljust(126, "x")
+    prefix = new().ljust(510, "x")
     for n in range(21):
         api.create(f"{prefix}{n:02}")
     request = v1.ResolveSessionRequest(query=prefix)

@@ -96,6 +96,7 @@ from sessiond._errors import (
     WriterLeaseHeld,
     WriterLeaseLost,
 )
+from sessiond._ids import session_id
 from sessiond._messages import (
     message,
     reasoning,
@@ -225,6 +226,7 @@ __all__ = [
     "reasoning_of",
     "retention_rule",
     "session_filter",
+    "session_id",
     "text_of",
     "to_anthropic",
     "to_gemini",

@@ -82,6 +82,7 @@ The error of gRPC stays as `__cause__`, except in streams that go on after an er
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -366,7 +367,7 @@ class SessionAmbiguous(PreconditionFailed):
     @property
     def candidates(self) -> list[str]:
         """The first ids that fit."""
-        return [id for id in self.metadata.get("candidates", "").split(",") if id]
+        return [str(id) for id in json.loads(self.metadata.get("candidates", "[]"))]
 
 
 class SpawnTooDeep(PreconditionFailed):

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sessiond.v1.guard_pb2 import WriteGuard
 from sessiond_server.errors import InvalidFields, Violation, invalid
 from sessiond_server.rpc import limits
+from sessiond_server.sessions import session_ids
 from sessiond_server.sessions.guards import UNGUARDED, Guard
 
 
@@ -49,7 +50,7 @@ class Checks:
         self.violations.append(Violation(field, description))
 
     def session_id(self, field: str, value: str) -> None:
-        if not limits.SESSION_ID.fullmatch(value):
+        if not session_ids.is_one(value):
             self.wrong(field, limits.SESSION_ID_FORM)
 
     def request_id(self, field: str, value: str) -> None:
@@ -85,11 +86,11 @@ class Checks:
         for place, value in enumerate(values[:most]):
             self.text(f"{field}[{place}]", value)
 
-    def required(self, field: str, value: str) -> None:
+    def required(self, field: str, value: str, most: int = limits.SHORT_TEXT) -> None:
         if not value:
             self.wrong(field, "is required")
         else:
-            self.text(field, value)
+            self.text(field, value, most)
 
     def given(self, field: str, request: Message, hint: str) -> None:
         """A field whose zero means something: it must be said."""
@@ -272,7 +273,7 @@ def page_size(request: _Paged, sizes: tuple[int, int]) -> int:
 
 def session_id(value: str, field: str = "session_id") -> str:
     """An id that can be a session's; what can't be one is refused."""
-    if not limits.SESSION_ID.fullmatch(value):
+    if not session_ids.is_one(value):
         raise invalid(field, limits.SESSION_ID_FORM)
     return value
 

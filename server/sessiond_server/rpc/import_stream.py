@@ -93,7 +93,6 @@ class _Session:
         outcome.facts_differ |= applied.facts_differ
         if first:
             outcome.created = applied.created
-            outcome.numbered_title = applied.numbered_title
             outcome.parent_missing = applied.parent_missing
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-SESSION_ID: Final = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
-SESSION_ID_FORM: Final = "must be 1–128 of A-Z a-z 0-9 . _ : @ / -"
+from sessiond_server.sessions import session_ids
+
+SESSION_ID_BYTES: Final = session_ids.MAX_BYTES
+SESSION_ID_FORM: Final = (
+    "must be 1–512 bytes without control characters, U+2028, U+2029 and noncharacters"
+)
 CLIENT_ID: Final = re.compile(r"[!-~]{1,128}")
 CLIENT_ID_FORM: Final = "must be 1–128 printable ASCII characters without spaces"
 REQUEST_ID: Final = re.compile(r"[!-~]{0,128}")

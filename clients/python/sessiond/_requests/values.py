@@ -38,6 +38,7 @@ UsageGrouping: TypeAlias = (
 )
 ReminderState: TypeAlias = v1.ReminderState.ValueType | Literal["pending", "completed", "cancelled"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]
+TitleConflict: TypeAlias = v1.TitleConflict.ValueType | Literal["allow", "refuse", "number"]
 
 
 def enum_value(enum: _EnumTypeWrapper[V], prefix: str, value: V | str | None) -> V:

@@ -45,7 +45,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SESSION_AMBIGUOUS: _ErrorReason.ValueType  # 7
     """What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
-    separated by commas; a `candidate_count` of 21 stands for more than 20.
+    or fewer if they are long, as a JSON array; a `candidate_count` of 21 stands for more than 20.
     """
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
     """The parent named for a new session doesn't exist."""
@@ -262,7 +262,7 @@ out.
 """
 ERROR_REASON_SESSION_AMBIGUOUS: ErrorReason.ValueType  # 7
 """What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
-separated by commas; a `candidate_count` of 21 stands for more than 20.
+or fewer if they are long, as a JSON array; a `candidate_count` of 21 stands for more than 20.
 """
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 """The parent named for a new session doesn't exist."""

@@ -217,8 +217,9 @@ class Session(_message.Message):
     LAST_ACTIVITY_TIME_FIELD_NUMBER: _builtins.int
     OFFLOADED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The session's id, unique in its tenant: the caller's, 1–128 of `A-Z a-z 0-9 . _ : @ / -`, or,
-    left out in a creation, a UUIDv7 of the server's.
+    """The session's id, unique in its tenant: the caller's, 1–512 bytes of any text without control
+    characters, U+2028, U+2029 and noncharacters, compared byte for byte; or, left out in a creation, a
+    UUIDv7 of the server's.
     """
     owner: _builtins.str
     """Whose it is. Fixed at creation."""
@@ -228,7 +229,7 @@ class Session(_message.Message):
     """The agent. Fixed at creation."""
     title: _builtins.str
     """The title: control, zero-width and bidi characters are stripped and white space is collapsed;
-    then at most 100 characters, unique among the owner's sessions. Empty is none.
+    then at most 100 characters. Several sessions may have the same one. Empty is none.
     """
     title_source: Global___TitleSource.ValueType
     """Who set the title; left out, a person. A person's title is never replaced by an automatic one."""

@@ -16,7 +16,7 @@ CREATE TABLE session_change (
     child_kind smallint NOT NULL,
     create_time timestamptz NOT NULL,
     CONSTRAINT session_change_pkey PRIMARY KEY (bucket, session_key, change_no),
-    CONSTRAINT session_change_child_id_length CHECK (octet_length(child_id) <= 128)
+    CONSTRAINT session_change_child_id_length CHECK (octet_length(child_id) <= 512)
 );
 
 -- Messages while they are being written, on their way to the watchers of other replicas. Never durable, so
