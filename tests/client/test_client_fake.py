@@ -18,7 +18,12 @@ from sessiond import v1
 T = TypeVar("T")
 SERVICES = {
     service.name: service
-    for message in (v1.GetSessionRequest, v1.GetMessageRequest, v1.GetContextRequest)
+    for message in (
+        v1.GetSessionRequest,
+        v1.GetMessageRequest,
+        v1.GetContextRequest,
+        v1.AcquireWriterRequest,
+    )
     for service in message.DESCRIPTOR.file.services_by_name.values()
 }
 
@@ -163,11 +168,11 @@ def test_a_writer_lease_is_taken_and_given_up(fake: Fake) -> None:
             return lease.token, lease.epoch, lease.next_seq, lease.lost
 
     running = fake.start(write)
-    request, rpc = fake.take("ContextService/AcquireWriter")
+    request, rpc = fake.take("WriterService/AcquireWriter")
     assert request.holder
-    assert request.ttl.seconds == 60
+    assert request.lease_ttl.seconds == 60
     answer(rpc, v1.AcquireWriterResponse(writer_token="t", epoch=4, next_seq=9))
-    request, rpc = fake.take("ContextService/ReleaseWriter")
+    request, rpc = fake.take("WriterService/ReleaseWriter")
     assert request == v1.ReleaseWriterRequest(session_id="a", writer_token="t")
     answer(rpc, v1.ReleaseWriterResponse())
     assert running.result() == ("t", 4, 9, False)

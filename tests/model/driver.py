@@ -153,7 +153,7 @@ class Pair:
         assert not isinstance(expected, str), (name, request, expected, answer)
         if isinstance(answer, v1.RewindSessionResponse):
             self.model.name_rewind(answer.rewind.id)
-            if expected.rewind.rewind_id < 0:
+            if expected.rewind.id < 0:
                 expected.rewind.id = answer.rewind.id
         if isinstance(answer, v1.UpdateMessagesResponse):
             self._check_messages(answer.messages, list(expected.messages), bare=True)

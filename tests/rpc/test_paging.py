@@ -151,7 +151,7 @@ def test_rewinds_compactions_and_calls_come_once(api: Api, size: int) -> None:
     rewinds = pages(api.messages.ListRewinds, v1.ListRewindsRequest(**named))
     assert [r.after_seq for page in rewinds for r in page.rewinds] == [23, 21, 19, 17]
     compactions = pages(api.compactions.ListCompactions, v1.ListCompactionsRequest(**named))
-    summaries = [c.summary_seq for page in compactions for c in page.compactions]
+    summaries = [c.id for page in compactions for c in page.compactions]
     assert summaries == [16, 15, 14, 13]
     calls = pages(api.messages.ListOpenToolCalls, v1.ListOpenToolCallsRequest(**named))
     ids = [c.tool_call.id for page in calls for c in page.open_tool_calls]

@@ -27,8 +27,8 @@ class Wanted:
     session_id: str
     key: SessionKey
     as_of_seq: int = 0
-    max_tokens: int = 0
-    max_messages: int = 0
+    max_context_tokens: int = 0
+    max_context_messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ async def select(connection: Connection, wanted: Wanted) -> Selection:
     else:
         totals = context.message_count, context.token_count
     count, tokens = totals
-    if wanted.max_tokens or wanted.max_messages:
+    if wanted.max_context_tokens or wanted.max_context_messages:
         outline = _Outline(connection, wanted, pieces, context.border)
         pieces, count, tokens = await _limited(outline, wanted, pieces, totals)
     return Selection(
@@ -136,8 +136,13 @@ async def _limited(
     tokens, start, unanswered = head_tokens, None, set[str]()
     async for item in outline.backwards():
         if start is None:
-            fits_count = not wanted.max_messages or len(head) + len(newest) < wanted.max_messages
-            fits_tokens = not wanted.max_tokens or tokens + item.tokens <= wanted.max_tokens
+            fits_count = (
+                not wanted.max_context_messages
+                or len(head) + len(newest) < wanted.max_context_messages
+            )
+            fits_tokens = (
+                not wanted.max_context_tokens or tokens + item.tokens <= wanted.max_context_tokens
+            )
             if not (fits_count and fits_tokens):
                 start = len(newest)
         if start is not None and not unanswered:

@@ -211,7 +211,7 @@ class LogImport:
 
     def _compaction(self, item: Compaction) -> bool:
         if self._open_summary != item.summary_seq:
-            raise self._wrong("compaction.summary_seq", "isn't that of the summary before it")
+            raise self._wrong("compaction.id", "isn't that of the summary before it")
         self._open_summary = 0
         if item.summary_seq < self._head.next_seq:
             known = self._compactions.get(item.summary_seq)
@@ -235,7 +235,7 @@ class LogImport:
         known = self._compactions.get(item.summary_seq)
         if known is None:
             raise self._wrong(
-                "compaction_revert.summary_seq", f"there is no compaction {item.summary_seq}"
+                "compaction_revert.compaction_id", f"there is no compaction {item.summary_seq}"
             )
         if known.revert_effective_seq is not None:
             if known.revert_effective_seq != item.effective_seq:
@@ -259,7 +259,7 @@ class LogImport:
         if not 0 <= item.after_seq < item.to_seq == self.next_seq - 1:
             raise self._wrong("rewind.to_seq", "isn't the last message, behind `after_seq`")
         number = item.rewind_id or self.next_change
-        self._numbered("rewind.rewind_id", number)
+        self._numbered("rewind.id", number)
         self._records.append(item._replace(rewind_id=number))
         if not item.rewind_id:
             self._told(number, changes.REWOUND, number, item.create_time)

@@ -17,24 +17,24 @@ LEADING_LIMIT = 16
 class Goal:
     """What the context should come down to; `None` is no goal of that kind."""
 
-    max_tokens: int | None = None
-    max_messages: int | None = None
+    max_context_tokens: int | None = None
+    max_context_messages: int | None = None
     summary_tokens: int = 0
     keep_recent: int = 4
 
     def reached(self, tokens: int, messages: int) -> bool:
-        return (self.max_tokens is None or tokens <= self.max_tokens) and (
-            self.max_messages is None or messages <= self.max_messages
+        return (self.max_context_tokens is None or tokens <= self.max_context_tokens) and (
+            self.max_context_messages is None or messages <= self.max_context_messages
         )
 
     @property
     def given(self) -> bool:
-        return self.max_tokens is not None or self.max_messages is not None
+        return self.max_context_tokens is not None or self.max_context_messages is not None
 
     def worth(self, plan: Plan) -> tuple[int, int]:
         """How much a plan does for the goal."""
         messages = plan.last - plan.first + 1
-        in_messages = self.max_messages is not None
+        in_messages = self.max_context_messages is not None
         return (messages, plan.tokens) if in_messages else (plan.tokens, messages)
 
 
