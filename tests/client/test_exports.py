@@ -83,6 +83,7 @@ ERRORS = {
     "SessionNotFound",
     "SessiondError",
     "ShuttingDown",
+    "ResumeTokenExpired",
     "SpawnTooDeep",
     "TitleAlreadySet",
     "TitleTaken",

@@ -16,6 +16,7 @@ import pytest
 from sessiond import v1
 from tests.rpc.api import Api, new, said
 from tests.support.processes import ServerProcess
+from tests.support.timeline import until_settled
 
 STATES = list(v1.SessionState.values())[1:]
 ACTIVE, ENDED, ARCHIVED = STATES
@@ -116,6 +117,7 @@ def _settle(api: Api, dsn: str, made: Made) -> None:
     async def run() -> None:
         connection = await asyncpg.connect(dsn)
         try:
+            await until_settled(connection)
             await connection.execute(
                 "UPDATE session SET create_time = $2, listed_time = $3 WHERE session_id = $1",
                 *(made.id, made.created, made.listed),

@@ -132,7 +132,7 @@ UNSAFE_TO_REPEAT = {
 # These go on by themselves, over a new stream.
 REPEATED_BY_THE_CLIENT = {
     "sessiond.v1.MessageService": {"AppendStream"},
-    "sessiond.v1.FeedService": {"Watch", "PublishDraft"},
+    "sessiond.v1.FeedService": {"Watch", "WatchSessions", "PublishDraft"},
     "sessiond.v1.AttachmentService": {"UploadAttachment", "DownloadAttachment"},
 }
 

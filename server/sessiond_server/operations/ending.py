@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sessiond_server.errors import EtagMismatch, SessionNotFound
 from sessiond_server.operations import gate
-from sessiond_server.store import changes, heads, sessions, usage
+from sessiond_server.store import changes, heads, sessions, settling, usage
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.heads import ACTIVE, ENDED
 from sessiond_server.store.keys import SessionKey, session_key
@@ -140,6 +140,7 @@ async def remove(connection: Connection, gone: Family) -> Deleted:
         ids = [child.session_id for child in gone.staying]
         await _lock_descendants(connection, gone.tenant, ids)
         moved = await sessions.detach(connection, gone.tenant, ids)
+        await settling.mark(connection, moved)
         for child in gone.staying:
             await changes.record(connection, child.key, changes.FACTS)
     # The parent may be about to go too, but only when it has its children's locks, and so sees this.

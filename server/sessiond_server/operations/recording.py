@@ -10,7 +10,7 @@ from sessiond_server.operations import gate
 from sessiond_server.operations.ending import read
 from sessiond_server.sessions import usage as rules
 from sessiond_server.sessions.usage import Record
-from sessiond_server.store import changes, heads, requests, usage
+from sessiond_server.store import changes, heads, requests, settling, usage
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sessions import SessionRow, fill_details
@@ -37,6 +37,7 @@ class Recording:
             await gate.lock(connection, session_id, key)
             now = await heads.now(connection)
             replayed = await self.count(connection, key, records, now)
+            await settling.mark(connection, [key])
             return await read(connection, session_id, key), replayed
 
         try:

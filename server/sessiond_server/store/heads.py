@@ -30,7 +30,6 @@ class Head:
     context_message_count: int
     context_token_count: int
     activity_time: datetime
-    listed_time: datetime
     writer_epoch: int
     writer_token: str
     writer_holder: str

@@ -38,6 +38,8 @@ class ListFilters:
     labels_json: str | None
     idle_since: datetime | None
     include_children: bool
+    settled_until: int | None = None
+    """The last position of the sessions that are listed."""
 
 
 class ListPlace(NamedTuple):
@@ -60,7 +62,8 @@ _TEXTS = {
 _NARROW = frozenset({"owner", "source", "agent", "parent_id", "root"})
 """Filters that an index begins with."""
 _COMMENT = re.compile(r"--.*")
-_ROWS = (11, 51, 201)
+MOST_ROWS = 201
+_ROWS = (11, 51, MOST_ROWS)
 """Limits of the texts; those of pages are rounded up."""
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 
@@ -146,6 +149,7 @@ async def _plan(connection: Connection, filters: ListFilters, order: Order, scop
         "idle_since": filters.idle_since,
         "states": sorted(set(filters.states)),
         "no_children": None if filters.include_children else True,
+        "settled_until": filters.settled_until,
     }
     sources = sorted(set(filters.sources or ()))
     values["source" if len(sources) == 1 else "sources"] = (

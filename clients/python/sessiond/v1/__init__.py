@@ -79,11 +79,15 @@ from sessiond.v1.feed_service_pb2 import MessagesCleared as MessagesCleared
 from sessiond.v1.feed_service_pb2 import PublishDraftRequest as PublishDraftRequest
 from sessiond.v1.feed_service_pb2 import PublishDraftResponse as PublishDraftResponse
 from sessiond.v1.feed_service_pb2 import ReminderChanged as ReminderChanged
+from sessiond.v1.feed_service_pb2 import SessionChange as SessionChange
 from sessiond.v1.feed_service_pb2 import SessionDeleted as SessionDeleted
+from sessiond.v1.feed_service_pb2 import SessionTombstone as SessionTombstone
 from sessiond.v1.feed_service_pb2 import ToolCallDelta as ToolCallDelta
 from sessiond.v1.feed_service_pb2 import WatchRequest as WatchRequest
 from sessiond.v1.feed_service_pb2 import WatchResponse as WatchResponse
 from sessiond.v1.feed_service_pb2 import WatchResume as WatchResume
+from sessiond.v1.feed_service_pb2 import WatchSessionsRequest as WatchSessionsRequest
+from sessiond.v1.feed_service_pb2 import WatchSessionsResponse as WatchSessionsResponse
 from sessiond.v1.feed_service_pb2 import WatchTarget as WatchTarget
 from sessiond.v1.feed_service_pb2_grpc import FeedServiceServicer as FeedServiceServicer
 from sessiond.v1.feed_service_pb2_grpc import FeedServiceStub as FeedServiceStub
@@ -192,6 +196,8 @@ from sessiond.v1.session_pb2 import SessionState as SessionState
 from sessiond.v1.session_pb2 import SessionSummary as SessionSummary
 from sessiond.v1.session_pb2 import SessionView as SessionView
 from sessiond.v1.session_pb2 import TitleSource as TitleSource
+from sessiond.v1.session_filter_pb2 import SessionFilter as SessionFilter
+from sessiond.v1.session_filter_pb2 import TimeRange as TimeRange
 from sessiond.v1.session_service_pb2 import CreateSessionRequest as CreateSessionRequest
 from sessiond.v1.session_service_pb2 import CreateSessionResponse as CreateSessionResponse
 from sessiond.v1.session_service_pb2 import DeleteSessionRequest as DeleteSessionRequest

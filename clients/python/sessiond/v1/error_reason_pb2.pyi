@@ -164,7 +164,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_HISTORY_DIVERGED: _ErrorReason.ValueType  # 35
     """FAILED_PRECONDITION. A resume token doesn't fit the session's history: the session was deleted and
     made again, or the database was restored from an older backup. What was received may not have
-    happened: forget it, and watch from the beginning. Metadata: `session_id`.
+    happened: forget it, and watch from the beginning. Metadata: `session_id`, unless the token is that of a
+    stream of sessions.
     """
     ERROR_REASON_TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
     """RESOURCE_EXHAUSTED, with RetryInfo. The server, or the caller's connection, has as many watches as
@@ -258,6 +259,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_APPEND_TIMEOUT: _ErrorReason.ValueType  # 58
     """DEADLINE_EXCEEDED. The turn of an append of a stream didn't come within its `timeout`. Nothing was
     written. Metadata: `seconds`, the timeout.
+    """
+    ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 59
+    """FAILED_PRECONDITION. The resume token of a stream of sessions is older than deletions are remembered (setting
+    `feed_session_days`). Forget what was received and begin without a token. Metadata: `field`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -411,7 +416,8 @@ Metadata: `field`.
 ERROR_REASON_HISTORY_DIVERGED: ErrorReason.ValueType  # 35
 """FAILED_PRECONDITION. A resume token doesn't fit the session's history: the session was deleted and
 made again, or the database was restored from an older backup. What was received may not have
-happened: forget it, and watch from the beginning. Metadata: `session_id`.
+happened: forget it, and watch from the beginning. Metadata: `session_id`, unless the token is that of a
+stream of sessions.
 """
 ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
 """RESOURCE_EXHAUSTED, with RetryInfo. The server, or the caller's connection, has as many watches as
@@ -505,5 +511,9 @@ there is one.
 ERROR_REASON_APPEND_TIMEOUT: ErrorReason.ValueType  # 58
 """DEADLINE_EXCEEDED. The turn of an append of a stream didn't come within its `timeout`. Nothing was
 written. Metadata: `seconds`, the timeout.
+"""
+ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 59
+"""FAILED_PRECONDITION. The resume token of a stream of sessions is older than deletions are remembered (setting
+`feed_session_days`). Forget what was received and begin without a token. Metadata: `field`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

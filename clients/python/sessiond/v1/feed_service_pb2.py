@@ -27,56 +27,65 @@ from sessiond.v1 import compaction_pb2 as sessiond_dot_v1_dot_compaction__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import reminder_pb2 as sessiond_dot_v1_dot_reminder__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
+from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 from sessiond.v1 import storage_pb2 as sessiond_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esessiond/v1/feed_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x19sessiond/v1/message.proto\x1a\x1asessiond/v1/reminder.proto\x1a\x19sessiond/v1/session.proto\x1a\x19sessiond/v1/storage.proto\"9\n\x0cWatchRequest\x12)\n\x07targets\x18\x01 \x03(\x0b\x32\x18.sessiond.v1.WatchTarget\"\xc5\x01\n\x0bWatchTarget\x12\x10\n\x08watch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x1b\n\x13include_descendants\x18\x03 \x01(\x08\x12\x12\n\x08\x66rom_now\x18\x04 \x01(\x08H\x00\x12\x12\n\x08\x66rom_seq\x18\x05 \x01(\x03H\x00\x12*\n\x06resume\x18\x06 \x01(\x0b\x32\x18.sessiond.v1.WatchResumeH\x00\x12\x16\n\x0ewithout_drafts\x18\x07 \x01(\x08\x42\x07\n\x05start\"\x1d\n\x0bWatchResume\x12\x0e\n\x06tokens\x18\x01 \x03(\t\"\x85\x01\n\rWatchResponse\x12\x10\n\x08watch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12&\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x16.sessiond.v1.FeedEvent\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12\x10\n\x08\x66ragment\x18\x05 \x01(\x08\"\x90\x07\n\tFeedEvent\x12\x30\n\x10message_appended\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12/\n\x0fmessage_updated\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12,\n\tcompacted\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.CompactionH\x00\x12\x36\n\x13\x63ompaction_reverted\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.CompactionH\x00\x12&\n\x07rewound\x18\x05 \x01(\x0b\x32\x13.sessiond.v1.RewindH\x00\x12.\n\x0frewind_reverted\x18\x06 \x01(\x0b\x32\x13.sessiond.v1.RewindH\x00\x12\x38\n\x10messages_cleared\x18\x07 \x01(\x0b\x32\x1c.sessiond.v1.MessagesClearedH\x00\x12/\n\x0fsession_changed\x18\x08 \x01(\x0b\x32\x14.sessiond.v1.SessionH\x00\x12\x36\n\x0fsession_deleted\x18\t \x01(\x0b\x32\x1b.sessiond.v1.SessionDeletedH\x00\x12\x32\n\rchild_created\x18\n \x01(\x0b\x32\x19.sessiond.v1.ChildCreatedH\x00\x12*\n\tcaught_up\x18\x0b \x01(\x0b\x32\x15.sessiond.v1.CaughtUpH\x00\x12.\n\x0b\x66\x65ll_behind\x18\x0c \x01(\x0b\x32\x17.sessiond.v1.FellBehindH\x00\x12+\n\theartbeat\x18\r \x01(\x0b\x32\x16.sessiond.v1.HeartbeatH\x00\x12\'\n\x07goodbye\x18\x0e \x01(\x0b\x32\x14.sessiond.v1.GoodbyeH\x00\x12\x32\n\rdraft_changed\x18\x0f \x01(\x0b\x32\x19.sessiond.v1.DraftChangedH\x00\x12.\n\x0b\x64raft_ended\x18\x10 \x01(\x0b\x32\x17.sessiond.v1.DraftEndedH\x00\x12\x38\n\x10reminder_changed\x18\x11 \x01(\x0b\x32\x1c.sessiond.v1.ReminderChangedH\x00\x12\x32\n\x12messages_offloaded\x18\x12 \x01(\x0b\x32\x14.sessiond.v1.OffloadH\x00\x42\x07\n\x05\x65vent\"$\n\x0fMessagesCleared\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\"\x10\n\x0eSessionDeleted\"I\n\x0c\x43hildCreated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.sessiond.v1.ParentKind\"\x99\x01\n\x0fReminderChanged\x12+\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x1b.sessiond.v1.ReminderChange\x12\x30\n\x0ctrigger_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08reminder\x18\x03 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08next_seq\x18\x01 \x01(\x03\"\x0c\n\nFellBehind\"5\n\tHeartbeat\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\t\n\x07Goodbye\"Z\n\x0c\x44raftChanged\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65gins\x18\x02 \x01(\x08\x12\'\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.DraftDelta\"C\n\nDraftEnded\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\"\n\x03\x65nd\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.DraftEnd\"k\n\nDraftDelta\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x13\n\treasoning\x18\x02 \x01(\tH\x00\x12/\n\ttool_call\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.ToolCallDeltaH\x00\x42\x07\n\x05\x64\x65lta\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\"t\n\x13PublishDraftRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\'\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.DraftDelta\x12\r\n\x05\x61\x62ort\x18\x04 \x01(\x08\":\n\x14PublishDraftResponse\x12\"\n\x03\x65nd\x18\x01 \x01(\x0e\x32\x15.sessiond.v1.DraftEnd*T\n\x08\x44raftEnd\x12\x19\n\x15\x44RAFT_END_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RAFT_END_APPENDED\x10\x01\x12\x15\n\x11\x44RAFT_END_ABORTED\x10\x02\x32\xa6\x01\n\x0b\x46\x65\x65\x64Service\x12@\n\x05Watch\x12\x19.sessiond.v1.WatchRequest\x1a\x1a.sessiond.v1.WatchResponse0\x01\x12U\n\x0cPublishDraft\x12 .sessiond.v1.PublishDraftRequest\x1a!.sessiond.v1.PublishDraftResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esessiond/v1/feed_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x19sessiond/v1/message.proto\x1a\x1asessiond/v1/reminder.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\x1a\x19sessiond/v1/storage.proto\"9\n\x0cWatchRequest\x12)\n\x07targets\x18\x01 \x03(\x0b\x32\x18.sessiond.v1.WatchTarget\"\xc5\x01\n\x0bWatchTarget\x12\x10\n\x08watch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x1b\n\x13include_descendants\x18\x03 \x01(\x08\x12\x12\n\x08\x66rom_now\x18\x04 \x01(\x08H\x00\x12\x12\n\x08\x66rom_seq\x18\x05 \x01(\x03H\x00\x12*\n\x06resume\x18\x06 \x01(\x0b\x32\x18.sessiond.v1.WatchResumeH\x00\x12\x16\n\x0ewithout_drafts\x18\x07 \x01(\x08\x42\x07\n\x05start\"\x1d\n\x0bWatchResume\x12\x0e\n\x06tokens\x18\x01 \x03(\t\"\x85\x01\n\rWatchResponse\x12\x10\n\x08watch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12&\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x16.sessiond.v1.FeedEvent\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12\x10\n\x08\x66ragment\x18\x05 \x01(\x08\"j\n\x14WatchSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x03 \x01(\x08\"\x94\x01\n\x15WatchSessionsResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.SessionChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\x12%\n\x07goodbye\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Goodbye\"t\n\rSessionChange\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.SessionH\x00\x12\x30\n\x07\x64\x65leted\x18\x02 \x01(\x0b\x32\x1d.sessiond.v1.SessionTombstoneH\x00\x42\x08\n\x06\x63hange\"O\n\x10SessionTombstone\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0b\x64\x65lete_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x07\n\tFeedEvent\x12\x30\n\x10message_appended\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12/\n\x0fmessage_updated\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12,\n\tcompacted\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.CompactionH\x00\x12\x36\n\x13\x63ompaction_reverted\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.CompactionH\x00\x12&\n\x07rewound\x18\x05 \x01(\x0b\x32\x13.sessiond.v1.RewindH\x00\x12.\n\x0frewind_reverted\x18\x06 \x01(\x0b\x32\x13.sessiond.v1.RewindH\x00\x12\x38\n\x10messages_cleared\x18\x07 \x01(\x0b\x32\x1c.sessiond.v1.MessagesClearedH\x00\x12/\n\x0fsession_changed\x18\x08 \x01(\x0b\x32\x14.sessiond.v1.SessionH\x00\x12\x36\n\x0fsession_deleted\x18\t \x01(\x0b\x32\x1b.sessiond.v1.SessionDeletedH\x00\x12\x32\n\rchild_created\x18\n \x01(\x0b\x32\x19.sessiond.v1.ChildCreatedH\x00\x12*\n\tcaught_up\x18\x0b \x01(\x0b\x32\x15.sessiond.v1.CaughtUpH\x00\x12.\n\x0b\x66\x65ll_behind\x18\x0c \x01(\x0b\x32\x17.sessiond.v1.FellBehindH\x00\x12+\n\theartbeat\x18\r \x01(\x0b\x32\x16.sessiond.v1.HeartbeatH\x00\x12\'\n\x07goodbye\x18\x0e \x01(\x0b\x32\x14.sessiond.v1.GoodbyeH\x00\x12\x32\n\rdraft_changed\x18\x0f \x01(\x0b\x32\x19.sessiond.v1.DraftChangedH\x00\x12.\n\x0b\x64raft_ended\x18\x10 \x01(\x0b\x32\x17.sessiond.v1.DraftEndedH\x00\x12\x38\n\x10reminder_changed\x18\x11 \x01(\x0b\x32\x1c.sessiond.v1.ReminderChangedH\x00\x12\x32\n\x12messages_offloaded\x18\x12 \x01(\x0b\x32\x14.sessiond.v1.OffloadH\x00\x42\x07\n\x05\x65vent\"$\n\x0fMessagesCleared\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\"\x10\n\x0eSessionDeleted\"I\n\x0c\x43hildCreated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.sessiond.v1.ParentKind\"\x99\x01\n\x0fReminderChanged\x12+\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x1b.sessiond.v1.ReminderChange\x12\x30\n\x0ctrigger_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08reminder\x18\x03 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08next_seq\x18\x01 \x01(\x03\"\x0c\n\nFellBehind\"5\n\tHeartbeat\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\t\n\x07Goodbye\"Z\n\x0c\x44raftChanged\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65gins\x18\x02 \x01(\x08\x12\'\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.DraftDelta\"C\n\nDraftEnded\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\"\n\x03\x65nd\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.DraftEnd\"k\n\nDraftDelta\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x13\n\treasoning\x18\x02 \x01(\tH\x00\x12/\n\ttool_call\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.ToolCallDeltaH\x00\x42\x07\n\x05\x64\x65lta\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\"t\n\x13PublishDraftRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\'\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.DraftDelta\x12\r\n\x05\x61\x62ort\x18\x04 \x01(\x08\":\n\x14PublishDraftResponse\x12\"\n\x03\x65nd\x18\x01 \x01(\x0e\x32\x15.sessiond.v1.DraftEnd*T\n\x08\x44raftEnd\x12\x19\n\x15\x44RAFT_END_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RAFT_END_APPENDED\x10\x01\x12\x15\n\x11\x44RAFT_END_ABORTED\x10\x02\x32\x80\x02\n\x0b\x46\x65\x65\x64Service\x12@\n\x05Watch\x12\x19.sessiond.v1.WatchRequest\x1a\x1a.sessiond.v1.WatchResponse0\x01\x12X\n\rWatchSessions\x12!.sessiond.v1.WatchSessionsRequest\x1a\".sessiond.v1.WatchSessionsResponse0\x01\x12U\n\x0cPublishDraft\x12 .sessiond.v1.PublishDraftRequest\x1a!.sessiond.v1.PublishDraftResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.feed_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DRAFTEND']._serialized_start=2482
-  _globals['_DRAFTEND']._serialized_end=2566
-  _globals['_WATCHREQUEST']._serialized_start=219
-  _globals['_WATCHREQUEST']._serialized_end=276
-  _globals['_WATCHTARGET']._serialized_start=279
-  _globals['_WATCHTARGET']._serialized_end=476
-  _globals['_WATCHRESUME']._serialized_start=478
-  _globals['_WATCHRESUME']._serialized_end=507
-  _globals['_WATCHRESPONSE']._serialized_start=510
-  _globals['_WATCHRESPONSE']._serialized_end=643
-  _globals['_FEEDEVENT']._serialized_start=646
-  _globals['_FEEDEVENT']._serialized_end=1558
-  _globals['_MESSAGESCLEARED']._serialized_start=1560
-  _globals['_MESSAGESCLEARED']._serialized_end=1596
-  _globals['_SESSIONDELETED']._serialized_start=1598
-  _globals['_SESSIONDELETED']._serialized_end=1614
-  _globals['_CHILDCREATED']._serialized_start=1616
-  _globals['_CHILDCREATED']._serialized_end=1689
-  _globals['_REMINDERCHANGED']._serialized_start=1692
-  _globals['_REMINDERCHANGED']._serialized_end=1845
-  _globals['_CAUGHTUP']._serialized_start=1847
-  _globals['_CAUGHTUP']._serialized_end=1875
-  _globals['_FELLBEHIND']._serialized_start=1877
-  _globals['_FELLBEHIND']._serialized_end=1889
-  _globals['_HEARTBEAT']._serialized_start=1891
-  _globals['_HEARTBEAT']._serialized_end=1944
-  _globals['_GOODBYE']._serialized_start=1946
-  _globals['_GOODBYE']._serialized_end=1955
-  _globals['_DRAFTCHANGED']._serialized_start=1957
-  _globals['_DRAFTCHANGED']._serialized_end=2047
-  _globals['_DRAFTENDED']._serialized_start=2049
-  _globals['_DRAFTENDED']._serialized_end=2116
-  _globals['_DRAFTDELTA']._serialized_start=2118
-  _globals['_DRAFTDELTA']._serialized_end=2225
-  _globals['_TOOLCALLDELTA']._serialized_start=2227
-  _globals['_TOOLCALLDELTA']._serialized_end=2302
-  _globals['_PUBLISHDRAFTREQUEST']._serialized_start=2304
-  _globals['_PUBLISHDRAFTREQUEST']._serialized_end=2420
-  _globals['_PUBLISHDRAFTRESPONSE']._serialized_start=2422
-  _globals['_PUBLISHDRAFTRESPONSE']._serialized_end=2480
-  _globals['_FEEDSERVICE']._serialized_start=2569
-  _globals['_FEEDSERVICE']._serialized_end=2735
+  _globals['_DRAFTEND']._serialized_start=2974
+  _globals['_DRAFTEND']._serialized_end=3058
+  _globals['_WATCHREQUEST']._serialized_start=253
+  _globals['_WATCHREQUEST']._serialized_end=310
+  _globals['_WATCHTARGET']._serialized_start=313
+  _globals['_WATCHTARGET']._serialized_end=510
+  _globals['_WATCHRESUME']._serialized_start=512
+  _globals['_WATCHRESUME']._serialized_end=541
+  _globals['_WATCHRESPONSE']._serialized_start=544
+  _globals['_WATCHRESPONSE']._serialized_end=677
+  _globals['_WATCHSESSIONSREQUEST']._serialized_start=679
+  _globals['_WATCHSESSIONSREQUEST']._serialized_end=785
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_start=788
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_end=936
+  _globals['_SESSIONCHANGE']._serialized_start=938
+  _globals['_SESSIONCHANGE']._serialized_end=1054
+  _globals['_SESSIONTOMBSTONE']._serialized_start=1056
+  _globals['_SESSIONTOMBSTONE']._serialized_end=1135
+  _globals['_FEEDEVENT']._serialized_start=1138
+  _globals['_FEEDEVENT']._serialized_end=2050
+  _globals['_MESSAGESCLEARED']._serialized_start=2052
+  _globals['_MESSAGESCLEARED']._serialized_end=2088
+  _globals['_SESSIONDELETED']._serialized_start=2090
+  _globals['_SESSIONDELETED']._serialized_end=2106
+  _globals['_CHILDCREATED']._serialized_start=2108
+  _globals['_CHILDCREATED']._serialized_end=2181
+  _globals['_REMINDERCHANGED']._serialized_start=2184
+  _globals['_REMINDERCHANGED']._serialized_end=2337
+  _globals['_CAUGHTUP']._serialized_start=2339
+  _globals['_CAUGHTUP']._serialized_end=2367
+  _globals['_FELLBEHIND']._serialized_start=2369
+  _globals['_FELLBEHIND']._serialized_end=2381
+  _globals['_HEARTBEAT']._serialized_start=2383
+  _globals['_HEARTBEAT']._serialized_end=2436
+  _globals['_GOODBYE']._serialized_start=2438
+  _globals['_GOODBYE']._serialized_end=2447
+  _globals['_DRAFTCHANGED']._serialized_start=2449
+  _globals['_DRAFTCHANGED']._serialized_end=2539
+  _globals['_DRAFTENDED']._serialized_start=2541
+  _globals['_DRAFTENDED']._serialized_end=2608
+  _globals['_DRAFTDELTA']._serialized_start=2610
+  _globals['_DRAFTDELTA']._serialized_end=2717
+  _globals['_TOOLCALLDELTA']._serialized_start=2719
+  _globals['_TOOLCALLDELTA']._serialized_end=2794
+  _globals['_PUBLISHDRAFTREQUEST']._serialized_start=2796
+  _globals['_PUBLISHDRAFTREQUEST']._serialized_end=2912
+  _globals['_PUBLISHDRAFTRESPONSE']._serialized_start=2914
+  _globals['_PUBLISHDRAFTRESPONSE']._serialized_end=2972
+  _globals['_FEEDSERVICE']._serialized_start=3061
+  _globals['_FEEDSERVICE']._serialized_end=3317
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,11 @@ class FeedServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_feed__service__pb2.WatchRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_feed__service__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.WatchSessions = channel.unary_stream(
+                '/sessiond.v1.FeedService/WatchSessions',
+                request_serializer=sessiond_dot_v1_dot_feed__service__pb2.WatchSessionsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_feed__service__pb2.WatchSessionsResponse.FromString,
+                _registered_method=True)
         self.PublishDraft = channel.stream_unary(
                 '/sessiond.v1.FeedService/PublishDraft',
                 request_serializer=sessiond_dot_v1_dot_feed__service__pb2.PublishDraftRequest.SerializeToString,
@@ -74,6 +79,27 @@ class FeedServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSessions(self, request, context):
+        """WatchSessions follows the sessions that fit a filter, for live lists and for copies of what lists show. First
+        it sends all of them as they are, then `caught_up`, then each one that changes. It tells states, not events:
+        every committed change of a session, and its creation, is followed within 5 s by a frame with the session as
+        it was then or later, and changes in quick succession may be told as one. What is told of a session never
+        goes back, also across resumes; between sessions there is no order. A deleted session is told as `deleted`.
+        A stream that the server ends is sent `goodbye` and ends with OK: resume it, at any replica.
+
+        A session leaves the stream without being told when it is no longer in `parent_id` or `subtree_of`, because
+        the session that it came from was deleted and it was not.
+
+        NOTE cost: it follows the number of sessions that change, not of those that there are. A slow reader gets
+        each session once, as it is by then.
+
+        Refused with `ERROR_REASON_RESUME_TOKEN_INVALID`, `ERROR_REASON_RESUME_TOKEN_EXPIRED`,
+        `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PublishDraft(self, request_iterator, context):
         """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
         piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
@@ -94,6 +120,11 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=sessiond_dot_v1_dot_feed__service__pb2.WatchRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_feed__service__pb2.WatchResponse.SerializeToString,
+            ),
+            'WatchSessions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSessions,
+                    request_deserializer=sessiond_dot_v1_dot_feed__service__pb2.WatchSessionsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_feed__service__pb2.WatchSessionsResponse.SerializeToString,
             ),
             'PublishDraft': grpc.stream_unary_rpc_method_handler(
                     servicer.PublishDraft,
@@ -134,6 +165,33 @@ class FeedService(object):
             '/sessiond.v1.FeedService/Watch',
             sessiond_dot_v1_dot_feed__service__pb2.WatchRequest.SerializeToString,
             sessiond_dot_v1_dot_feed__service__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sessiond.v1.FeedService/WatchSessions',
+            sessiond_dot_v1_dot_feed__service__pb2.WatchSessionsRequest.SerializeToString,
+            sessiond_dot_v1_dot_feed__service__pb2.WatchSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

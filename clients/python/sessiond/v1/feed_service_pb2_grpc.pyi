@@ -48,6 +48,23 @@ class FeedServiceStub:
     Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
     """
+    WatchSessions: _grpc.UnaryStreamMultiCallable[_feed_service_pb2.WatchSessionsRequest, _feed_service_pb2.WatchSessionsResponse]
+    """WatchSessions follows the sessions that fit a filter, for live lists and for copies of what lists show. First
+    it sends all of them as they are, then `caught_up`, then each one that changes. It tells states, not events:
+    every committed change of a session, and its creation, is followed within 5 s by a frame with the session as
+    it was then or later, and changes in quick succession may be told as one. What is told of a session never
+    goes back, also across resumes; between sessions there is no order. A deleted session is told as `deleted`.
+    A stream that the server ends is sent `goodbye` and ends with OK: resume it, at any replica.
+
+    A session leaves the stream without being told when it is no longer in `parent_id` or `subtree_of`, because
+    the session that it came from was deleted and it was not.
+
+    NOTE cost: it follows the number of sessions that change, not of those that there are. A slow reader gets
+    each session once, as it is by then.
+
+    Refused with `ERROR_REASON_RESUME_TOKEN_INVALID`, `ERROR_REASON_RESUME_TOKEN_EXPIRED`,
+    `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+    """
     PublishDraft: _grpc.StreamUnaryMultiCallable[_feed_service_pb2.PublishDraftRequest, _feed_service_pb2.PublishDraftResponse]
     """PublishDraft shows watchers a message while it is being written: its text, reasoning and tool calls,
     piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
@@ -76,6 +93,23 @@ class FeedServiceAsyncStub(FeedServiceStub):
     again. A watch that the server ends is sent `goodbye` and ends with OK: resume it.
 
     Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
+    `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+    """
+    WatchSessions: _aio.UnaryStreamMultiCallable[_feed_service_pb2.WatchSessionsRequest, _feed_service_pb2.WatchSessionsResponse]  # type: ignore[assignment]
+    """WatchSessions follows the sessions that fit a filter, for live lists and for copies of what lists show. First
+    it sends all of them as they are, then `caught_up`, then each one that changes. It tells states, not events:
+    every committed change of a session, and its creation, is followed within 5 s by a frame with the session as
+    it was then or later, and changes in quick succession may be told as one. What is told of a session never
+    goes back, also across resumes; between sessions there is no order. A deleted session is told as `deleted`.
+    A stream that the server ends is sent `goodbye` and ends with OK: resume it, at any replica.
+
+    A session leaves the stream without being told when it is no longer in `parent_id` or `subtree_of`, because
+    the session that it came from was deleted and it was not.
+
+    NOTE cost: it follows the number of sessions that change, not of those that there are. A slow reader gets
+    each session once, as it is by then.
+
+    Refused with `ERROR_REASON_RESUME_TOKEN_INVALID`, `ERROR_REASON_RESUME_TOKEN_EXPIRED`,
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
     """
     PublishDraft: _aio.StreamUnaryMultiCallable[_feed_service_pb2.PublishDraftRequest, _feed_service_pb2.PublishDraftResponse]  # type: ignore[assignment]
@@ -109,6 +143,29 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         again. A watch that the server ends is sent `goodbye` and ends with OK: resume it.
 
         Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
+        `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchSessions(
+        self,
+        request: _feed_service_pb2.WatchSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_feed_service_pb2.WatchSessionsResponse], _abc.AsyncIterator[_feed_service_pb2.WatchSessionsResponse]]:
+        """WatchSessions follows the sessions that fit a filter, for live lists and for copies of what lists show. First
+        it sends all of them as they are, then `caught_up`, then each one that changes. It tells states, not events:
+        every committed change of a session, and its creation, is followed within 5 s by a frame with the session as
+        it was then or later, and changes in quick succession may be told as one. What is told of a session never
+        goes back, also across resumes; between sessions there is no order. A deleted session is told as `deleted`.
+        A stream that the server ends is sent `goodbye` and ends with OK: resume it, at any replica.
+
+        A session leaves the stream without being told when it is no longer in `parent_id` or `subtree_of`, because
+        the session that it came from was deleted and it was not.
+
+        NOTE cost: it follows the number of sessions that change, not of those that there are. A slow reader gets
+        each session once, as it is by then.
+
+        Refused with `ERROR_REASON_RESUME_TOKEN_INVALID`, `ERROR_REASON_RESUME_TOKEN_EXPIRED`,
         `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
         """
 

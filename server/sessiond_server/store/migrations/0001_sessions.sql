@@ -36,6 +36,7 @@ CREATE TABLE session (
     update_time timestamptz NOT NULL,
     listed_time timestamptz NOT NULL,
     end_time timestamptz,
+    position bigint NOT NULL DEFAULT 0,
     CONSTRAINT session_pkey PRIMARY KEY (bucket, session_key),
     CONSTRAINT session_tenant_length CHECK (octet_length(tenant) <= 128),
     CONSTRAINT session_id_length CHECK (octet_length(session_id) BETWEEN 1 AND 128),
@@ -62,8 +63,8 @@ CREATE INDEX session_owner_created_idx
     ON session (tenant, owner, pinned DESC, create_time DESC, session_key DESC);
 CREATE INDEX session_id_idx ON session (tenant, session_id);
 
--- What else lists filter by. What changes a session's place in the order changes all of these, and happens
--- at most once a minute for each session.
+-- What else lists filter by. What changes a session's place in the order changes all of these: the settling job
+-- does, after the commit of what happened in the session, and at most every few seconds.
 CREATE INDEX session_parent_listed_idx
     ON session (tenant, parent_id, pinned DESC, listed_time DESC, session_key DESC)
     WHERE parent_id IS NOT NULL;
@@ -89,6 +90,10 @@ CREATE INDEX session_owner_roots_idx
     ON session (tenant, owner, pinned DESC, listed_time DESC, session_key DESC)
     WHERE parent_kind <> 1;
 
+-- Which sessions changed behind a position, see `position_counter`. One that wasn't settled yet has position 0.
+CREATE INDEX session_position_idx ON session (tenant, position);
+CREATE INDEX session_owner_position_idx ON session (tenant, owner, position);
+
 -- Where most sessions are one session's children, statistics would tell the planner that every session has
 -- so many, and it would look for them without an index. Without statistics it takes a parent's to be few.
 ALTER TABLE session
@@ -113,8 +118,10 @@ CREATE TABLE session_title (
 CREATE INDEX session_title_series_idx ON session_title (tenant, series, number DESC);
 
 -- What appends change, apart from all that they don't. Every message before `offloaded_before_seq` is in a
--- segment, every other one in `message`; nothing is offloaded if it isn't above the first seq. No index on it
--- but the key: its updates stay in their page (HOT).
+-- segment, every other one in `message`; nothing is offloaded if it isn't above the first seq. Whatever changes
+-- what lists show of a session sets `unsettled`, and the settling job takes it back when it has given the session
+-- its next position and its place in lists. Indexes see nothing of any other change, so that updates stay in their
+-- page (HOT).
 CREATE TABLE session_head (
     bucket smallint NOT NULL,
     session_key uuid NOT NULL,
@@ -127,7 +134,7 @@ CREATE TABLE session_head (
     context_message_count bigint NOT NULL,
     context_token_count bigint NOT NULL,
     activity_time timestamptz NOT NULL,
-    listed_time timestamptz NOT NULL,
+    unsettled boolean NOT NULL DEFAULT true,
     writer_epoch bigint NOT NULL,
     writer_token text COLLATE "C" NOT NULL,
     writer_holder text COLLATE "C" NOT NULL,
@@ -142,3 +149,4 @@ CREATE TABLE session_head (
     CONSTRAINT session_head_compactor_token_length CHECK (octet_length(compactor_token) <= 128),
     CONSTRAINT session_head_compactor_holder_length CHECK (char_length(compactor_holder) <= 256)
 ) WITH (fillfactor = 70);
+CREATE INDEX session_head_unsettled_idx ON session_head (bucket, session_key) WHERE unsettled;

@@ -2,7 +2,7 @@
 -- A change takes its number and its place in the order from the locked head.
 WITH head AS (
     UPDATE session_head
-    SET next_change = next_change + 1
+    SET next_change = next_change + 1, unsettled = true
     WHERE bucket = $1 AND session_key = $2
     RETURNING next_change - 1 AS change_no, next_seq - 1 AS after_seq
 )

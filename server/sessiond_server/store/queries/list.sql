@@ -105,6 +105,10 @@ AND (
 -- The condition of partial indexes.
 s.parent_kind <> 1
 
+-- name: filter_settled_until
+-- What changed later comes behind the list.
+s.position <= :settled_until::bigint
+
 -- name: root_of
 -- Whether a subtree is a whole tree.
 SELECT root_id
