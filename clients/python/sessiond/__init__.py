@@ -99,11 +99,12 @@ from sessiond._openai import from_openai, to_openai
 from sessiond._requests.contexts import Context
 from sessiond._requests.messages import message_update, with_client_ids
 from sessiond._requests.usage import usage_record
+from sessiond._session_watch import SessionUpdate
 from sessiond._stream import AppendStream
 from sessiond._stream_aio import AsyncAppendStream
 from sessiond._watch import Event
-from sessiond._watch_aio import AsyncWatch
-from sessiond._watch_sync import Watch
+from sessiond._watch_aio import AsyncSessionWatch, AsyncWatch
+from sessiond._watch_sync import SessionWatch, Watch
 
 __all__ = [
     "AlreadyExists",
@@ -113,6 +114,7 @@ __all__ = [
     "AsyncAppendStream",
     "AsyncClient",
     "AsyncDraft",
+    "AsyncSessionWatch",
     "AsyncWatch",
     "AsyncWriter",
     "AttachmentIdReused",
@@ -172,6 +174,8 @@ __all__ = [
     "SessionEnded",
     "SessionExists",
     "SessionNotFound",
+    "SessionUpdate",
+    "SessionWatch",
     "SessiondError",
     "ShuttingDown",
     "SpawnTooDeep",

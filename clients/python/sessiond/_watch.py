@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sessiond import v1
 from sessiond._calls import Service
@@ -44,8 +44,48 @@ class Event:
     once has one, never one in the middle of a transaction; otherwise, and of drafts, it is empty."""
 
 
-class WatchState:
+Q = TypeVar("Q")
+F = TypeVar("F")
+T = TypeVar("T")
+
+
+class Progress(Generic[Q, F, T]):
+    """How far the caller of a stream has come, so that it can go on when it breaks."""
+
+    frame_type: type[F]
+    silence: float
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self.said_goodbye = False
+
+    def request(self) -> Q:
+        """The call that goes on behind what was received."""
+        raise NotImplementedError
+
+    def take(self, frame: F) -> list[T]:
+        """What a frame tells."""
+        raise NotImplementedError
+
+    def handled(self, frame: F) -> None:
+        """The caller has dealt with all that a frame told."""
+        raise NotImplementedError
+
+    def heard(self) -> None:
+        """Something came."""
+        self._failures = 0
+
+    def pause(self) -> float:
+        """Seconds to wait before the next attempt."""
+        self._failures += 1
+        longest: float = min(_FIRST_BACKOFF * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
+        return random.uniform(0.5, 1) * longest
+
+
+class WatchState(Progress[v1.WatchRequest, v1.WatchResponse, Event]):
     """What is watched, and how far the caller has come."""
+
+    frame_type = v1.WatchResponse
 
     def __init__(
         self,
@@ -54,7 +94,9 @@ class WatchState:
         resume: Mapping[str, str] | None,
         descendants: bool,
         drafts: bool,
+        silence: float,
     ) -> None:
+        super().__init__()
         if not session_ids:
             raise ValueError("give the id of at least one session")
         if len(set(session_ids)) < len(session_ids):
@@ -70,11 +112,9 @@ class WatchState:
         self._drafts = drafts
         self._begun: dict[str, list[Event]] = {}
         self._deleted: set[str] = set()
-        self._failures = 0
-        self.said_goodbye = False
+        self.silence = silence
 
     def request(self) -> v1.WatchRequest:
-        """The call that goes on behind what was received."""
         self._begun.clear()
         self.said_goodbye = False
         return v1.WatchRequest(targets=[self._target(it) for it in self._session_ids])
@@ -98,7 +138,7 @@ class WatchState:
 
     def take(self, frame: v1.WatchResponse) -> list[Event]:
         """The events of a frame. A transaction in several frames is held back until it is whole."""
-        self._failures = 0
+        self.heard()
         session_id = frame.session_id
         told: list[Event] = []
         for event in frame.events:
@@ -117,19 +157,12 @@ class WatchState:
         return told
 
     def handled(self, frame: v1.WatchResponse) -> None:
-        """The caller has dealt with all events of a frame."""
         if frame.resume_token:
             self.tokens[frame.session_id] = frame.resume_token
         if any(event.HasField("session_deleted") for event in frame.events):
             self._deleted.add(frame.session_id)
             if frame.session_id not in self._session_ids:
                 self.tokens.pop(frame.session_id, None)
-
-    def pause(self) -> float:
-        """Seconds to wait before the next attempt."""
-        self._failures += 1
-        longest: float = min(_FIRST_BACKOFF * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
-        return random.uniform(0.5, 1) * longest
 
 
 def worth_another_try(error: SessiondError) -> bool:
