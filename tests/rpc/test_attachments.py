@@ -476,7 +476,7 @@ def test_P13_a_large_file_takes_little_memory(narrow: tuple[Api, ServerProcess])
     content = noise(60 * 2**20)
     attachment = api.upload(id, content).attachment.id
     assert api.download(id, attachment) == content
-    # What gRPC reads ahead grows on a busy machine; a server that held the file would need more than its size.
+    # gRPC reads more ahead on a busy machine, but a server that held the file would need all of its size.
     assert _peak(server) - before < 55 * 2**20
 
 
