@@ -461,3 +461,24 @@ def test_P12_attachments_are_seen_by_their_owner_alone(keyed: Keyed) -> None:
         elsewhere.delete_session(other)
     with keyed.client(keyed.service) as service:
         assert service.read_attachment(mine, stored.id) == content
+
+
+def test_P6_records_say_whose_key_made_them_also_after_a_move(keyed: Keyed) -> None:
+    """Beside what the caller says, the id of the key, which nobody but the server sets."""
+    key_id = keyed.service.split("_")[1]
+    id = f"records-{uuid4()}"
+    with keyed.client(keyed.service) as service, keyed.client(keyed.elsewhere) as elsewhere:
+        service.create_session(id)
+        service.append(id, [said(f"{n}") for n in range(6)])
+        service.compact(id, 1, 2, "what was said", author="ada")
+        service.rewind(id, 6, author="ada")
+        records = list(service.export_sessions([id]))
+        list(elsewhere.import_sessions(records))
+        for client in (service, elsewhere):
+            (compaction,) = client.list_compactions(id)
+            (rewind,) = client.list_rewinds(id)
+            assert (compaction.author, compaction.actor) == ("ada", key_id)
+            assert (rewind.author, rewind.actor) == ("ada", key_id)
+        service.offload_messages(id, before_seq=3, author="ada")
+        (offload,) = service.list_offloads(id)
+        assert (offload.author, offload.actor) == ("ada", key_id)

@@ -228,6 +228,12 @@ def test_P5_append_refuses_when_somebody_else_wrote(cli: Cli) -> None:
     cli.ok("create", "s")
     cli.ok("append", "s", "one", "--expect", "1")
     assert "(NEXT_SEQ_MISMATCH)" in cli.refused("append", "s", "two", "--expect", "1")
+    cli.ok("append", "s", "two", "--expect-revision", "2")
+    for verb in (("append", "s", "three"), ("rewind", "s", "1")):
+        assert "(REVISION_MISMATCH)" in cli.refused(*verb, "--expect-revision", "2")
+    assert cli.json("rewind", "s", "1", "--expect-revision", "3")["version"]["revision"] == 4
+    reverted = cli.json("rewind", "s", "--revert", "--expect-revision", "4")
+    assert reverted["version"]["revision"] == 5
 
 
 def test_show_is_readable_and_its_json_complete(cli: Cli, talk: str) -> None:
