@@ -1,23 +1,29 @@
 """Tell what of the API lacks its options, or contradicts itself in them.
 
-Every method, and every reason of a refusal, says in an option what programs go by: see
-protos/sessiond/v1/options.proto and value_options.proto. Run after tools/generate.py.
+Every method, every reason of a refusal and every field of a request says in an option what programs go by:
+see protos/sessiond/v1/options.proto and value_options.proto. Run after tools/generate.py.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
-from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from sessiond import v1
 from sessiond._policies import methods, policy_of
-from sessiond.v1 import value_options_pb2
+from sessiond.v1 import options_pb2, value_options_pb2
 
 _READS = (v1.Permission.PERMISSION_NONE, v1.Permission.PERMISSION_READ)
 _WAITS = (v1.StatusCode.STATUS_CODE_UNAVAILABLE, v1.StatusCode.STATUS_CODE_RESOURCE_EXHAUSTED)
+
+_PACKAGE = v1.TransferRecord.DESCRIPTOR.file.package
+_BOUNDED = (FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_ENUM)
+_AS_EXPORTED = (v1.TransferRecord.DESCRIPTOR,)
+"""What holds for records is said where ExportSessions gives them."""
 
 
 def reasons() -> dict[int, v1.ReasonPolicy]:
@@ -93,9 +99,42 @@ def of_all_reasons() -> Iterator[str]:
             yield f"{name}: no method names it, and it isn't any_call"
 
 
+def of_fields() -> Iterator[str]:
+    """What is wrong with the options of the fields that requests hold."""
+    seen: set[str] = set()
+    for method in methods():
+        yield from _of_message(method.input_type, seen)
+
+
+def _of_message(descriptor: Any, seen: set[str]) -> Iterator[str]:
+    if descriptor.full_name in seen or descriptor.file.package != _PACKAGE:
+        return
+    seen.add(descriptor.full_name)
+    for field in descriptor.fields:
+        policy = field.GetOptions().Extensions[options_pb2.field]
+        output = v1.FieldBehavior.FIELD_BEHAVIOR_OUTPUT_ONLY in policy.behavior
+        if problem := _of_field(field, policy, output):
+            yield f"{field.full_name}: {problem}"
+        inner = field.message_type
+        entry = inner is not None and inner.GetOptions().map_entry
+        if inner is not None and not output and not entry and inner not in _AS_EXPORTED:
+            yield from _of_message(inner, seen)
+
+
+def _of_field(field: Any, policy: v1.FieldPolicy, output: bool) -> str:
+    bounded = any(it.name != "behavior" and it.name != "autofill" for it, _ in policy.ListFields())
+    if output or bounded:
+        return "is output only and has limits" if output and bounded else ""
+    if field.is_repeated:
+        return "" if field.enum_type is not None else "a list without max_items"
+    if field.type in _BOUNDED or field.message_type is not None:
+        return ""
+    return "has no limit and no format in (sessiond.v1.field), and isn't unlimited"
+
+
 def main() -> int:
     """1 if something is wrong."""
-    problems = [*of_methods(), *of_all_reasons()]
+    problems = [*of_methods(), *of_all_reasons(), *of_fields()]
     print("".join(f"{problem}\n" for problem in problems), end="", file=sys.stderr)
     return 1 if problems else 0
 

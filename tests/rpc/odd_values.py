@@ -13,6 +13,9 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sessiond import v1
+from sessiond.v1 import options_pb2
+
 _MAX32, _MAX64 = 2**31 - 1, 2**63 - 1
 
 TEXTS = [
@@ -121,8 +124,26 @@ def structs() -> list[Struct]:
     ]
 
 
+def at_the_limits(field: Any) -> list[Any]:
+    """Values that its options in the protos just allow, and just don't."""
+    policy: v1.FieldPolicy = field.GetOptions().Extensions[options_pb2.field]
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        most = policy.max_characters or policy.max_bytes
+        texts = ["x" * most, "x" * (most + 1)] if 0 < most <= 2**20 else []
+        return [it.encode() for it in texts] if field.type == FieldDescriptor.TYPE_BYTES else texts
+    if field.cpp_type not in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64):
+        return []
+    ends = [policy.min_value - 1, policy.min_value, policy.max_value, policy.max_value + 1]
+    small = field.cpp_type == FieldDescriptor.CPPTYPE_INT32
+    return [it for it in ends if not small or -_MAX32 <= it <= _MAX32]
+
+
 def odd_values(field: FieldDescriptor) -> list[Any]:
     """What to put into a field that isn't repeated. `None` leaves it out."""
+    return [*_odd_values(field), *at_the_limits(field)]
+
+
+def _odd_values(field: FieldDescriptor) -> list[Any]:
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         return list(_BYTES if field.type == FieldDescriptor.TYPE_BYTES else TEXTS)
     if field.cpp_type != FieldDescriptor.CPPTYPE_MESSAGE:

@@ -142,6 +142,10 @@ from sessiond.v1.message_service_pb2 import UpdateMessagesResponse as UpdateMess
 from sessiond.v1.message_service_pb2_grpc import MessageServiceServicer as MessageServiceServicer
 from sessiond.v1.message_service_pb2_grpc import MessageServiceStub as MessageServiceStub
 from sessiond.v1.message_service_pb2_grpc import add_MessageServiceServicer_to_server as add_MessageServiceServicer_to_server
+from sessiond.v1.options_pb2 import Autofill as Autofill
+from sessiond.v1.options_pb2 import FieldBehavior as FieldBehavior
+from sessiond.v1.options_pb2 import FieldPolicy as FieldPolicy
+from sessiond.v1.options_pb2 import Format as Format
 from sessiond.v1.options_pb2 import MethodPolicy as MethodPolicy
 from sessiond.v1.options_pb2 import Permission as Permission
 from sessiond.v1.options_pb2 import Retry as Retry
@@ -301,6 +305,7 @@ from sessiond.v1.usage_service_pb2 import UsageGrouping as UsageGrouping
 from sessiond.v1.usage_service_pb2_grpc import UsageServiceServicer as UsageServiceServicer
 from sessiond.v1.usage_service_pb2_grpc import UsageServiceStub as UsageServiceStub
 from sessiond.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server as add_UsageServiceServicer_to_server
+from sessiond.v1.value_options_pb2 import FormatPolicy as FormatPolicy
 from sessiond.v1.value_options_pb2 import ReasonPolicy as ReasonPolicy
 from sessiond.v1.value_options_pb2 import StatusCode as StatusCode
 from sessiond.v1.writer_service_pb2 import AcquireWriterRequest as AcquireWriterRequest

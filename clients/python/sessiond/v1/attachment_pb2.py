@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csessiond/v1/attachment.proto\x12\x0bsessiond.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x01\n\nAttachment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12-\n\x0b\x64isposition\x18\x06 \x01(\x0e\x32\x18.sessiond.v1.Disposition\x12)\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*^\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPOSITION_INLINE\x10\x01\x12\x1a\n\x16\x44ISPOSITION_ATTACHMENT\x10\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csessiond/v1/attachment.proto\x12\x0bsessiond.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"\xa8\x02\n\nAttachment\x12\x17\n\x02id\x18\x01 \x01(\tB\x0b\xba\xd4\x18\x07\n\x01\x03\x10\x01\x18\x04\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xba\xd4\x18\x03 \x80\x08\x12\x1c\n\tmime_type\x18\x03 \x01(\tB\t\xba\xd4\x18\x05\x18\x08 \x80\x02\x12\x15\n\x04size\x18\x04 \x01(\x03\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12\x17\n\x06sha256\x18\x05 \x01(\x0c\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12-\n\x0b\x64isposition\x18\x06 \x01(\x0e\x32\x18.sessiond.v1.Disposition\x12\x33\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructB\x08\xba\xd4\x18\x04(\x80\x80\x04\x12\x38\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\xba\xd4\x18\x03\n\x01\x02*^\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPOSITION_INLINE\x10\x01\x12\x1a\n\x16\x44ISPOSITION_ATTACHMENT\x10\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +35,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.attachment_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
-  _globals['_DISPOSITION']._serialized_start=337
-  _globals['_DISPOSITION']._serialized_end=431
-  _globals['_ATTACHMENT']._serialized_start=109
-  _globals['_ATTACHMENT']._serialized_end=335
+  _globals['_ATTACHMENT'].fields_by_name['id']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['id']._serialized_options = b'\272\324\030\007\n\001\003\020\001\030\004'
+  _globals['_ATTACHMENT'].fields_by_name['name']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['name']._serialized_options = b'\272\324\030\003 \200\010'
+  _globals['_ATTACHMENT'].fields_by_name['mime_type']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['mime_type']._serialized_options = b'\272\324\030\005\030\010 \200\002'
+  _globals['_ATTACHMENT'].fields_by_name['size']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['size']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_ATTACHMENT'].fields_by_name['sha256']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['sha256']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_ATTACHMENT'].fields_by_name['metadata']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['metadata']._serialized_options = b'\272\324\030\004(\200\200\004'
+  _globals['_ATTACHMENT'].fields_by_name['create_time']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['create_time']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_DISPOSITION']._serialized_start=434
+  _globals['_DISPOSITION']._serialized_end=528
+  _globals['_ATTACHMENT']._serialized_start=136
+  _globals['_ATTACHMENT']._serialized_end=432
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/consumer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a sessiond/v1/session_filter.proto\"\xc2\x01\n\x06\x43ursor\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06holder\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x10SetCursorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x13\n\x0b\x63laim_token\x18\x04 \x01(\t\x12\x16\n\x0e\x61llow_decrease\x18\x05 \x01(\x08\"8\n\x11SetCursorResponse\x12#\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Cursor\";\n\x10GetCursorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\"8\n\x11GetCursorResponse\x12#\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Cursor\"O\n\x12ListCursorsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListCursorsResponse\x12$\n\x07\x63ursors\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Cursor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd5\x01\n\x14\x43laimSessionsRequest\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12+\n\x08idle_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_count\x18\x03 \x01(\x05\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12*\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\"T\n\x15\x43laimSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.ClaimedSession\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\x96\x02\n\x0e\x43laimedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncursor_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x13\n\x0b\x63laim_token\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\r\n\x05title\x18\n \x01(\t\x12\x36\n\x12last_activity_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x14ListConsumersRequest\x12\x12\n\x05owner\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\tB\x08\n\x06_owner\"Z\n\x15ListConsumersResponse\x12(\n\tconsumers\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Consumer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x08\x43onsumer\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12-\n\tscan_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x15\x44\x65leteConsumerRequest\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x12\n\x05owner\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x42\x08\n\x06_owner\")\n\x16\x44\x65leteConsumerResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\x32\xe1\x04\n\x0f\x43onsumerService\x12Z\n\tSetCursor\x12\x1d.sessiond.v1.SetCursorRequest\x1a\x1e.sessiond.v1.SetCursorResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03\x13\x38\x39\x12Z\n\tGetCursor\x12\x1d.sessiond.v1.GetCursorRequest\x1a\x1e.sessiond.v1.GetCursorResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x03\x12\x61\n\x0bListCursors\x12\x1f.sessiond.v1.ListCursorsRequest\x1a .sessiond.v1.ListCursorsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12\x63\n\rClaimSessions\x12!.sessiond.v1.ClaimSessionsRequest\x1a\".sessiond.v1.ClaimSessionsResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01\x39\x12\x66\n\rListConsumers\x12!.sessiond.v1.ListConsumersRequest\x1a\".sessiond.v1.ListConsumersResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x02\x12\x66\n\x0e\x44\x65leteConsumer\x12\".sessiond.v1.DeleteConsumerRequest\x1a#.sessiond.v1.DeleteConsumerResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01=B|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/consumer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a sessiond/v1/session_filter.proto\"\xc2\x01\n\x06\x43ursor\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x10\n\x08next_seq\x18\x04 \x01(\x03\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06holder\x18\x06 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x10SetCursorRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1e\n\x0b\x63onsumer_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x1c\n\x03seq\x18\x03 \x01(\x03\x42\x0f\xba\xd4\x18\x0b@\x00H\x80\x80\x80\x80\x80\x80\x80\x10\x12\x1e\n\x0b\x63laim_token\x18\x04 \x01(\tB\t\xba\xd4\x18\x05\x18\x02 \x80\x02\x12\x16\n\x0e\x61llow_decrease\x18\x05 \x01(\x08\"8\n\x11SetCursorResponse\x12#\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Cursor\"Q\n\x10GetCursorRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1e\n\x0b\x63onsumer_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\"8\n\x11GetCursorResponse\x12#\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Cursor\"q\n\x12ListCursorsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\tpage_size\x18\x02 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"T\n\x13ListCursorsResponse\x12$\n\x07\x63ursors\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.Cursor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x98\x02\n\x14\x43laimSessionsRequest\x12\x1e\n\x0b\x63onsumer_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12<\n\x08idle_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xba\xd4\x18\x0b@\x00H\x80\x86\xb0\x96\x01X\x88\x0e\x12\x1f\n\tmax_count\x18\x03 \x01(\x05\x42\x0c\xba\xd4\x18\x08@\x00HdP\x01X\x01\x12:\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xba\xd4\x18\x08@\x01H\x90\x1cX\xac\x02\x12\x19\n\x06holder\x18\x05 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12*\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\"T\n\x15\x43laimSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.ClaimedSession\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\x96\x02\n\x0e\x43laimedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncursor_seq\x18\x02 \x01(\x03\x12\x10\n\x08next_seq\x18\x03 \x01(\x03\x12\x13\n\x0b\x63laim_token\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\r\n\x05\x61gent\x18\t \x01(\t\x12\r\n\x05title\x18\n \x01(\t\x12\x36\n\x12last_activity_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x14ListConsumersRequest\x12\x1d\n\x05owner\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02H\x00\x88\x01\x01\x12 \n\tpage_size\x18\x02 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\x42\x08\n\x06_owner\"Z\n\x15ListConsumersResponse\x12(\n\tconsumers\x18\x01 \x03(\x0b\x32\x15.sessiond.v1.Consumer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x08\x43onsumer\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12-\n\tscan_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\x15\x44\x65leteConsumerRequest\x12\x1e\n\x0b\x63onsumer_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12 \n\x05owner\x18\x02 \x01(\tB\x0c\xba\xd4\x18\x08\n\x01\x01\x18\x01 \x80\x02H\x00\x88\x01\x01\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x42\x08\n\x06_owner\")\n\x16\x44\x65leteConsumerResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\x32\xe1\x04\n\x0f\x43onsumerService\x12Z\n\tSetCursor\x12\x1d.sessiond.v1.SetCursorRequest\x1a\x1e.sessiond.v1.SetCursorResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03\x13\x38\x39\x12Z\n\tGetCursor\x12\x1d.sessiond.v1.GetCursorRequest\x1a\x1e.sessiond.v1.GetCursorResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x03\x12\x61\n\x0bListCursors\x12\x1f.sessiond.v1.ListCursorsRequest\x1a .sessiond.v1.ListCursorsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12\x63\n\rClaimSessions\x12!.sessiond.v1.ClaimSessionsRequest\x1a\".sessiond.v1.ClaimSessionsResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01\x39\x12\x66\n\rListConsumers\x12!.sessiond.v1.ListConsumersRequest\x1a\".sessiond.v1.ListConsumersResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x02\x10\x01\"\x01\x02\x12\x66\n\x0e\x44\x65leteConsumer\x12\".sessiond.v1.DeleteConsumerRequest\x1a#.sessiond.v1.DeleteConsumerResponse\"\x0b\xaa\xd4\x18\x07\x08\x03\x10\x03\"\x01=B|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,44 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.consumer_servic
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_SETCURSORREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_SETCURSORREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_SETCURSORREQUEST'].fields_by_name['consumer_id']._loaded_options = None
+  _globals['_SETCURSORREQUEST'].fields_by_name['consumer_id']._serialized_options = b'\272\324\030\005\n\001\001\030\004'
+  _globals['_SETCURSORREQUEST'].fields_by_name['seq']._loaded_options = None
+  _globals['_SETCURSORREQUEST'].fields_by_name['seq']._serialized_options = b'\272\324\030\013@\000H\200\200\200\200\200\200\200\020'
+  _globals['_SETCURSORREQUEST'].fields_by_name['claim_token']._loaded_options = None
+  _globals['_SETCURSORREQUEST'].fields_by_name['claim_token']._serialized_options = b'\272\324\030\005\030\002 \200\002'
+  _globals['_GETCURSORREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETCURSORREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_GETCURSORREQUEST'].fields_by_name['consumer_id']._loaded_options = None
+  _globals['_GETCURSORREQUEST'].fields_by_name['consumer_id']._serialized_options = b'\272\324\030\005\n\001\001\030\004'
+  _globals['_LISTCURSORSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTCURSORSREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_LISTCURSORSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTCURSORSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272\324\030\t@\000H\350\007P\001Xd'
+  _globals['_LISTCURSORSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTCURSORSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272\324\030\002\030\002'
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['consumer_id']._loaded_options = None
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['consumer_id']._serialized_options = b'\272\324\030\005\n\001\001\030\004'
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['idle_for']._loaded_options = None
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['idle_for']._serialized_options = b'\272\324\030\013@\000H\200\206\260\226\001X\210\016'
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['max_count']._loaded_options = None
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['max_count']._serialized_options = b'\272\324\030\010@\000HdP\001X\001'
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['lease_ttl']._loaded_options = None
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['lease_ttl']._serialized_options = b'\272\324\030\010@\001H\220\034X\254\002'
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['holder']._loaded_options = None
+  _globals['_CLAIMSESSIONSREQUEST'].fields_by_name['holder']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_LISTCONSUMERSREQUEST'].fields_by_name['owner']._loaded_options = None
+  _globals['_LISTCONSUMERSREQUEST'].fields_by_name['owner']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_LISTCONSUMERSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTCONSUMERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272\324\030\t@\000H\350\007P\001Xd'
+  _globals['_LISTCONSUMERSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTCONSUMERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272\324\030\002\030\002'
+  _globals['_DELETECONSUMERREQUEST'].fields_by_name['consumer_id']._loaded_options = None
+  _globals['_DELETECONSUMERREQUEST'].fields_by_name['consumer_id']._serialized_options = b'\272\324\030\005\n\001\001\030\004'
+  _globals['_DELETECONSUMERREQUEST'].fields_by_name['owner']._loaded_options = None
+  _globals['_DELETECONSUMERREQUEST'].fields_by_name['owner']._serialized_options = b'\272\324\030\010\n\001\001\030\001 \200\002'
   _globals['_CONSUMERSERVICE'].methods_by_name['SetCursor']._loaded_options = None
   _globals['_CONSUMERSERVICE'].methods_by_name['SetCursor']._serialized_options = b'\252\324\030\n\010\003\020\003\"\004\003\02389'
   _globals['_CONSUMERSERVICE'].methods_by_name['GetCursor']._loaded_options = None
@@ -50,34 +88,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSUMERSERVICE'].methods_by_name['DeleteConsumer']._serialized_options = b'\252\324\030\007\010\003\020\003\"\001='
   _globals['_CURSOR']._serialized_start=178
   _globals['_CURSOR']._serialized_end=372
-  _globals['_SETCURSORREQUEST']._serialized_start=374
-  _globals['_SETCURSORREQUEST']._serialized_end=491
-  _globals['_SETCURSORRESPONSE']._serialized_start=493
-  _globals['_SETCURSORRESPONSE']._serialized_end=549
-  _globals['_GETCURSORREQUEST']._serialized_start=551
-  _globals['_GETCURSORREQUEST']._serialized_end=610
-  _globals['_GETCURSORRESPONSE']._serialized_start=612
-  _globals['_GETCURSORRESPONSE']._serialized_end=668
-  _globals['_LISTCURSORSREQUEST']._serialized_start=670
-  _globals['_LISTCURSORSREQUEST']._serialized_end=749
-  _globals['_LISTCURSORSRESPONSE']._serialized_start=751
-  _globals['_LISTCURSORSRESPONSE']._serialized_end=835
-  _globals['_CLAIMSESSIONSREQUEST']._serialized_start=838
-  _globals['_CLAIMSESSIONSREQUEST']._serialized_end=1051
-  _globals['_CLAIMSESSIONSRESPONSE']._serialized_start=1053
-  _globals['_CLAIMSESSIONSRESPONSE']._serialized_end=1137
-  _globals['_CLAIMEDSESSION']._serialized_start=1140
-  _globals['_CLAIMEDSESSION']._serialized_end=1418
-  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1420
-  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1511
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1513
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1603
-  _globals['_CONSUMER']._serialized_start=1605
-  _globals['_CONSUMER']._serialized_end=1689
-  _globals['_DELETECONSUMERREQUEST']._serialized_start=1691
-  _globals['_DELETECONSUMERREQUEST']._serialized_end=1788
-  _globals['_DELETECONSUMERRESPONSE']._serialized_start=1790
-  _globals['_DELETECONSUMERRESPONSE']._serialized_end=1831
-  _globals['_CONSUMERSERVICE']._serialized_start=1834
-  _globals['_CONSUMERSERVICE']._serialized_end=2443
+  _globals['_SETCURSORREQUEST']._serialized_start=375
+  _globals['_SETCURSORREQUEST']._serialized_end=542
+  _globals['_SETCURSORRESPONSE']._serialized_start=544
+  _globals['_SETCURSORRESPONSE']._serialized_end=600
+  _globals['_GETCURSORREQUEST']._serialized_start=602
+  _globals['_GETCURSORREQUEST']._serialized_end=683
+  _globals['_GETCURSORRESPONSE']._serialized_start=685
+  _globals['_GETCURSORRESPONSE']._serialized_end=741
+  _globals['_LISTCURSORSREQUEST']._serialized_start=743
+  _globals['_LISTCURSORSREQUEST']._serialized_end=856
+  _globals['_LISTCURSORSRESPONSE']._serialized_start=858
+  _globals['_LISTCURSORSRESPONSE']._serialized_end=942
+  _globals['_CLAIMSESSIONSREQUEST']._serialized_start=945
+  _globals['_CLAIMSESSIONSREQUEST']._serialized_end=1225
+  _globals['_CLAIMSESSIONSRESPONSE']._serialized_start=1227
+  _globals['_CLAIMSESSIONSRESPONSE']._serialized_end=1311
+  _globals['_CLAIMEDSESSION']._serialized_start=1314
+  _globals['_CLAIMEDSESSION']._serialized_end=1592
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1594
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=1719
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=1721
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1811
+  _globals['_CONSUMER']._serialized_start=1813
+  _globals['_CONSUMER']._serialized_end=1897
+  _globals['_DELETECONSUMERREQUEST']._serialized_start=1899
+  _globals['_DELETECONSUMERREQUEST']._serialized_end=2021
+  _globals['_DELETECONSUMERRESPONSE']._serialized_start=2023
+  _globals['_DELETECONSUMERRESPONSE']._serialized_end=2064
+  _globals['_CONSUMERSERVICE']._serialized_start=2067
+  _globals['_CONSUMERSERVICE']._serialized_end=2676
 # @@protoc_insertion_point(module_scope)

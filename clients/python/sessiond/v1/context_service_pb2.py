@@ -27,7 +27,7 @@ from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/context_service.proto\x12\x0bsessiond.v1\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\"t\n\x11GetContextRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tas_of_seq\x18\x02 \x01(\x03\x12\x1a\n\x12max_context_tokens\x18\x03 \x01(\x03\x12\x1c\n\x14max_context_messages\x18\x04 \x01(\x03\"h\n\x12GetContextResponse\x12*\n\x06totals\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.ContextTotals\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\"\xd1\x01\n\rContextTotals\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0btoken_count\x18\x02 \x01(\x03\x12\x1d\n\x15omitted_message_count\x18\x03 \x01(\x03\x12\x11\n\tas_of_seq\x18\x04 \x01(\x03\x12,\n\x07version\x18\x05 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x15\n\rsystem_prompt\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x08 \x01(\t2r\n\x0e\x43ontextService\x12`\n\nGetContext\x12\x1e.sessiond.v1.GetContextRequest\x1a\x1f.sessiond.v1.GetContextResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x13\x30\x01\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/context_service.proto\x12\x0bsessiond.v1\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\"\xa0\x01\n\x11GetContextRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\"\n\tas_of_seq\x18\x02 \x01(\x03\x42\x0f\xba\xd4\x18\x0b@\x00H\x80\x80\x80\x80\x80\x80\x80\x10\x12\"\n\x12max_context_tokens\x18\x03 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\x12$\n\x14max_context_messages\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\"h\n\x12GetContextResponse\x12*\n\x06totals\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.ContextTotals\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.sessiond.v1.Message\"\xd1\x01\n\rContextTotals\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x13\n\x0btoken_count\x18\x02 \x01(\x03\x12\x1d\n\x15omitted_message_count\x18\x03 \x01(\x03\x12\x11\n\tas_of_seq\x18\x04 \x01(\x03\x12,\n\x07version\x18\x05 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\x12\x15\n\rsystem_prompt\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x08 \x01(\t2r\n\x0e\x43ontextService\x12`\n\nGetContext\x12\x1e.sessiond.v1.GetContextRequest\x1a\x1f.sessiond.v1.GetContextResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03\x13\x30\x01\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +35,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.context_service
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_GETCONTEXTREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETCONTEXTREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_GETCONTEXTREQUEST'].fields_by_name['as_of_seq']._loaded_options = None
+  _globals['_GETCONTEXTREQUEST'].fields_by_name['as_of_seq']._serialized_options = b'\272\324\030\013@\000H\200\200\200\200\200\200\200\020'
+  _globals['_GETCONTEXTREQUEST'].fields_by_name['max_context_tokens']._loaded_options = None
+  _globals['_GETCONTEXTREQUEST'].fields_by_name['max_context_tokens']._serialized_options = b'\272\324\030\002@\000'
+  _globals['_GETCONTEXTREQUEST'].fields_by_name['max_context_messages']._loaded_options = None
+  _globals['_GETCONTEXTREQUEST'].fields_by_name['max_context_messages']._serialized_options = b'\272\324\030\002@\000'
   _globals['_CONTEXTSERVICE'].methods_by_name['GetContext']._loaded_options = None
   _globals['_CONTEXTSERVICE'].methods_by_name['GetContext']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\003\023'
-  _globals['_GETCONTEXTREQUEST']._serialized_start=129
-  _globals['_GETCONTEXTREQUEST']._serialized_end=245
-  _globals['_GETCONTEXTRESPONSE']._serialized_start=247
-  _globals['_GETCONTEXTRESPONSE']._serialized_end=351
-  _globals['_CONTEXTTOTALS']._serialized_start=354
-  _globals['_CONTEXTTOTALS']._serialized_end=563
-  _globals['_CONTEXTSERVICE']._serialized_start=565
-  _globals['_CONTEXTSERVICE']._serialized_end=679
+  _globals['_GETCONTEXTREQUEST']._serialized_start=130
+  _globals['_GETCONTEXTREQUEST']._serialized_end=290
+  _globals['_GETCONTEXTRESPONSE']._serialized_start=292
+  _globals['_GETCONTEXTRESPONSE']._serialized_end=396
+  _globals['_CONTEXTTOTALS']._serialized_start=399
+  _globals['_CONTEXTTOTALS']._serialized_end=608
+  _globals['_CONTEXTSERVICE']._serialized_start=610
+  _globals['_CONTEXTSERVICE']._serialized_end=724
 # @@protoc_insertion_point(module_scope)

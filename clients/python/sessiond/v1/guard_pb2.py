@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sessiond/v1/guard.proto\x12\x0bsessiond.v1\"X\n\nWriteGuard\x12\x19\n\x11\x65xpected_next_seq\x18\x01 \x01(\x03\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x12\x14\n\x0cwriter_token\x18\x03 \x01(\t\"Q\n\x0eSessionVersion\x12\x10\n\x08next_seq\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x1b\n\x13\x63ontext_token_count\x18\x03 \x01(\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sessiond/v1/guard.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/options.proto\"\x85\x01\n\nWriteGuard\x12*\n\x11\x65xpected_next_seq\x18\x01 \x01(\x03\x42\x0f\xba\xd4\x18\x0b@\x00H\x80\x80\x80\x80\x80\x80\x80\x10\x12*\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x42\x0f\xba\xd4\x18\x0b@\x00H\x80\x80\x80\x80\x80\x80\x80\x10\x12\x1f\n\x0cwriter_token\x18\x03 \x01(\tB\t\xba\xd4\x18\x05\x18\x02 \x80\x02\"Q\n\x0eSessionVersion\x12\x10\n\x08next_seq\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x1b\n\x13\x63ontext_token_count\x18\x03 \x01(\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,8 +33,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.guard_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
-  _globals['_WRITEGUARD']._serialized_start=40
-  _globals['_WRITEGUARD']._serialized_end=128
-  _globals['_SESSIONVERSION']._serialized_start=130
-  _globals['_SESSIONVERSION']._serialized_end=211
+  _globals['_WRITEGUARD'].fields_by_name['expected_next_seq']._loaded_options = None
+  _globals['_WRITEGUARD'].fields_by_name['expected_next_seq']._serialized_options = b'\272\324\030\013@\000H\200\200\200\200\200\200\200\020'
+  _globals['_WRITEGUARD'].fields_by_name['expected_revision']._loaded_options = None
+  _globals['_WRITEGUARD'].fields_by_name['expected_revision']._serialized_options = b'\272\324\030\013@\000H\200\200\200\200\200\200\200\020'
+  _globals['_WRITEGUARD'].fields_by_name['writer_token']._loaded_options = None
+  _globals['_WRITEGUARD'].fields_by_name['writer_token']._serialized_options = b'\272\324\030\005\030\002 \200\002'
+  _globals['_WRITEGUARD']._serialized_start=68
+  _globals['_WRITEGUARD']._serialized_end=201
+  _globals['_SESSIONVERSION']._serialized_start=203
+  _globals['_SESSIONVERSION']._serialized_end=284
 # @@protoc_insertion_point(module_scope)

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/journal.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x01\n\rJournalRecord\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\x12\n\nturn_index\x18\x04 \x01(\x05\x12/\n\x0borigin_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/journal.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"\xe0\x01\n\rJournalRecord\x12\x14\n\x03seq\x18\x01 \x01(\x03\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12\x17\n\x04kind\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\x19\n\x07\x63ontent\x18\x03 \x01(\x0c\x42\x08\xba\xd4\x18\x04(\x80\x80@\x12\x1a\n\nturn_index\x18\x04 \x01(\x05\x42\x06\xba\xd4\x18\x02@\x00\x12/\n\x0borigin_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\xba\xd4\x18\x03\n\x01\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +34,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.journal_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
-  _globals['_JOURNALRECORD']._serialized_start=76
-  _globals['_JOURNALRECORD']._serialized_end=253
+  _globals['_JOURNALRECORD'].fields_by_name['seq']._loaded_options = None
+  _globals['_JOURNALRECORD'].fields_by_name['seq']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_JOURNALRECORD'].fields_by_name['kind']._loaded_options = None
+  _globals['_JOURNALRECORD'].fields_by_name['kind']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_JOURNALRECORD'].fields_by_name['content']._loaded_options = None
+  _globals['_JOURNALRECORD'].fields_by_name['content']._serialized_options = b'\272\324\030\004(\200\200@'
+  _globals['_JOURNALRECORD'].fields_by_name['turn_index']._loaded_options = None
+  _globals['_JOURNALRECORD'].fields_by_name['turn_index']._serialized_options = b'\272\324\030\002@\000'
+  _globals['_JOURNALRECORD'].fields_by_name['create_time']._loaded_options = None
+  _globals['_JOURNALRECORD'].fields_by_name['create_time']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_JOURNALRECORD']._serialized_start=103
+  _globals['_JOURNALRECORD']._serialized_end=327
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import sort_order_pb2 as sessiond_dot_v1_dot_sort__order__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/journal_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/journal.proto\x1a\x19sessiond/v1/options.proto\x1a\x1csessiond/v1/sort_order.proto\"k\n\x14\x41ppendJournalRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07records\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.JournalRecord\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"N\n\x15\x41ppendJournalResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x85\x01\n\x12ListJournalRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\r\n\x05kinds\x18\x04 \x03(\t\x12%\n\x05order\x18\x05 \x01(\x0e\x32\x16.sessiond.v1.SortOrder\"[\n\x13ListJournalResponse\x12+\n\x07records\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.JournalRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe6\x01\n\x0eJournalService\x12q\n\rAppendJournal\x12!.sessiond.v1.AppendJournalRequest\x1a\".sessiond.v1.AppendJournalResponse\"\x19\xaa\xd4\x18\x15\x08\x03\x10\x02\x1a\nrequest_id\"\x03\x03.4\x12\x61\n\x0bListJournal\x12\x1f.sessiond.v1.ListJournalRequest\x1a .sessiond.v1.ListJournalResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x04\x10\x01\"\x02\x02\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/journal_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/journal.proto\x1a\x19sessiond/v1/options.proto\x1a\x1csessiond/v1/sort_order.proto\"\x8e\x01\n\x14\x41ppendJournalRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x39\n\x07records\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.JournalRecordB\x0c\xba\xd4\x18\x08\n\x01\x01\x30\x01\x38\xe8\x07\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xba\xd4\x18\x04\x10\x01\x18\x05\"N\n\x15\x41ppendJournalResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\xb4\x01\n\x12ListJournalRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\tpage_size\x18\x02 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\x12\x1a\n\x05kinds\x18\x04 \x03(\tB\x0b\xba\xd4\x18\x07\x18\x01 \x80\x02\x38@\x12%\n\x05order\x18\x05 \x01(\x0e\x32\x16.sessiond.v1.SortOrder\"[\n\x13ListJournalResponse\x12+\n\x07records\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.JournalRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe6\x01\n\x0eJournalService\x12q\n\rAppendJournal\x12!.sessiond.v1.AppendJournalRequest\x1a\".sessiond.v1.AppendJournalResponse\"\x19\xaa\xd4\x18\x15\x08\x03\x10\x02\x1a\nrequest_id\"\x03\x03.4\x12\x61\n\x0bListJournal\x12\x1f.sessiond.v1.ListJournalRequest\x1a .sessiond.v1.ListJournalResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x04\x10\x01\"\x02\x02\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +35,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.journal_service
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_APPENDJOURNALREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_APPENDJOURNALREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_APPENDJOURNALREQUEST'].fields_by_name['records']._loaded_options = None
+  _globals['_APPENDJOURNALREQUEST'].fields_by_name['records']._serialized_options = b'\272\324\030\010\n\001\0010\0018\350\007'
+  _globals['_APPENDJOURNALREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_APPENDJOURNALREQUEST'].fields_by_name['request_id']._serialized_options = b'\272\324\030\004\020\001\030\005'
+  _globals['_LISTJOURNALREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTJOURNALREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_LISTJOURNALREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTJOURNALREQUEST'].fields_by_name['page_size']._serialized_options = b'\272\324\030\t@\000H\350\007P\001Xd'
+  _globals['_LISTJOURNALREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTJOURNALREQUEST'].fields_by_name['page_token']._serialized_options = b'\272\324\030\002\030\002'
+  _globals['_LISTJOURNALREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_LISTJOURNALREQUEST'].fields_by_name['kinds']._serialized_options = b'\272\324\030\007\030\001 \200\0028@'
   _globals['_JOURNALSERVICE'].methods_by_name['AppendJournal']._loaded_options = None
   _globals['_JOURNALSERVICE'].methods_by_name['AppendJournal']._serialized_options = b'\252\324\030\025\010\003\020\002\032\nrequest_id\"\003\003.4'
   _globals['_JOURNALSERVICE'].methods_by_name['ListJournal']._loaded_options = None
   _globals['_JOURNALSERVICE'].methods_by_name['ListJournal']._serialized_options = b'\220\002\001\252\324\030\010\010\004\020\001\"\002\002\003'
-  _globals['_APPENDJOURNALREQUEST']._serialized_start=134
-  _globals['_APPENDJOURNALREQUEST']._serialized_end=241
-  _globals['_APPENDJOURNALRESPONSE']._serialized_start=243
-  _globals['_APPENDJOURNALRESPONSE']._serialized_end=321
-  _globals['_LISTJOURNALREQUEST']._serialized_start=324
-  _globals['_LISTJOURNALREQUEST']._serialized_end=457
-  _globals['_LISTJOURNALRESPONSE']._serialized_start=459
-  _globals['_LISTJOURNALRESPONSE']._serialized_end=550
-  _globals['_JOURNALSERVICE']._serialized_start=553
-  _globals['_JOURNALSERVICE']._serialized_end=783
+  _globals['_APPENDJOURNALREQUEST']._serialized_start=135
+  _globals['_APPENDJOURNALREQUEST']._serialized_end=277
+  _globals['_APPENDJOURNALRESPONSE']._serialized_start=279
+  _globals['_APPENDJOURNALRESPONSE']._serialized_end=357
+  _globals['_LISTJOURNALREQUEST']._serialized_start=360
+  _globals['_LISTJOURNALREQUEST']._serialized_end=540
+  _globals['_LISTJOURNALRESPONSE']._serialized_start=542
+  _globals['_LISTJOURNALRESPONSE']._serialized_end=633
+  _globals['_JOURNALSERVICE']._serialized_start=636
+  _globals['_JOURNALSERVICE']._serialized_end=866
 # @@protoc_insertion_point(module_scope)

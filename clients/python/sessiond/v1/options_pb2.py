@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 from sessiond.v1 import error_reason_pb2 as sessiond_dot_v1_dot_error__reason__pb2
+from sessiond.v1 import value_options_pb2 as sessiond_dot_v1_dot_value__options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/options.proto\x12\x0bsessiond.v1\x1a google/protobuf/descriptor.proto\x1a\x1esessiond/v1/error_reason.proto\"\x9f\x01\n\x0cMethodPolicy\x12+\n\npermission\x18\x01 \x01(\x0e\x32\x17.sessiond.v1.Permission\x12!\n\x05retry\x18\x02 \x01(\x0e\x32\x12.sessiond.v1.Retry\x12\x14\n\x0cretry_fields\x18\x03 \x03(\t\x12)\n\x07reasons\x18\x04 \x03(\x0e\x32\x18.sessiond.v1.ErrorReason*~\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_NONE\x10\x01\x12\x13\n\x0fPERMISSION_READ\x10\x02\x12\x14\n\x10PERMISSION_WRITE\x10\x03\x12\x14\n\x10PERMISSION_ADMIN\x10\x04*S\n\x05Retry\x12\x15\n\x11RETRY_UNSPECIFIED\x10\x00\x12\x10\n\x0cRETRY_ALWAYS\x10\x01\x12\x10\n\x0cRETRY_IF_SET\x10\x02\x12\x0f\n\x0bRETRY_NEVER\x10\x03:K\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8a\x03 \x01(\x0b\x32\x19.sessiond.v1.MethodPolicyB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/options.proto\x12\x0bsessiond.v1\x1a google/protobuf/descriptor.proto\x1a\x1esessiond/v1/error_reason.proto\x1a\x1fsessiond/v1/value_options.proto\"\x9f\x01\n\x0cMethodPolicy\x12+\n\npermission\x18\x01 \x01(\x0e\x32\x17.sessiond.v1.Permission\x12!\n\x05retry\x18\x02 \x01(\x0e\x32\x12.sessiond.v1.Retry\x12\x14\n\x0cretry_fields\x18\x03 \x03(\t\x12)\n\x07reasons\x18\x04 \x03(\x0e\x32\x18.sessiond.v1.ErrorReason\"\xe1\x02\n\x0b\x46ieldPolicy\x12,\n\x08\x62\x65havior\x18\x01 \x03(\x0e\x32\x1a.sessiond.v1.FieldBehavior\x12\'\n\x08\x61utofill\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.Autofill\x12#\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x13.sessiond.v1.Format\x12\x16\n\x0emax_characters\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\x03\x12\x11\n\tmin_items\x18\x06 \x01(\x03\x12\x11\n\tmax_items\x18\x07 \x01(\x03\x12\x16\n\tmin_value\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tmax_value\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x07\x63lamped\x18\n \x01(\x08\x12\x15\n\rdefault_value\x18\x0b \x01(\x03\x12\x11\n\tunlimited\x18\x0c \x01(\x08\x42\x0c\n\n_min_valueB\x0c\n\n_max_value*~\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_NONE\x10\x01\x12\x13\n\x0fPERMISSION_READ\x10\x02\x12\x14\n\x10PERMISSION_WRITE\x10\x03\x12\x14\n\x10PERMISSION_ADMIN\x10\x04*S\n\x05Retry\x12\x15\n\x11RETRY_UNSPECIFIED\x10\x00\x12\x10\n\x0cRETRY_ALWAYS\x10\x01\x12\x10\n\x0cRETRY_IF_SET\x10\x02\x12\x0f\n\x0bRETRY_NEVER\x10\x03*\x8a\x01\n\rFieldBehavior\x12\x1e\n\x1a\x46IELD_BEHAVIOR_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46IELD_BEHAVIOR_REQUIRED\x10\x01\x12\x1e\n\x1a\x46IELD_BEHAVIOR_OUTPUT_ONLY\x10\x02\x12\x1c\n\x18\x46IELD_BEHAVIOR_IMMUTABLE\x10\x03*7\n\x08\x41utofill\x12\x18\n\x14\x41UTOFILL_UNSPECIFIED\x10\x00\x12\x11\n\rAUTOFILL_UUID\x10\x01*\x97\n\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12R\n\x0b\x46ORMAT_LINE\x10\x01\x1a\x41\xc2\xd4\x18=\n\x16[^\\x00-\\x1f\\x7f-\\x9f]*\x12#must not contain control characters\x12L\n\x0c\x46ORMAT_TOKEN\x10\x02\x1a:\xc2\xd4\x18\x36\n\x16[^\\x00-\\x1f\\x7f-\\x9f]*\x12\x1cmust be as an answer gave it\x12\x61\n\x11\x46ORMAT_SESSION_ID\x10\x03\x1aJ\xc2\xd4\x18\x46\n\x18[A-Za-z0-9._:@/-]{1,128}\x12*must be 1\xe2\x80\x93\x31\x32\x38 of A-Z a-z 0-9 . _ : @ / -\x12\\\n\tFORMAT_ID\x10\x04\x1aM\xc2\xd4\x18I\n\x0c[!-~]{1,128}\x12\x39must be 1\xe2\x80\x93\x31\x32\x38 printable ASCII characters without spaces\x12h\n\x11\x46ORMAT_REQUEST_ID\x10\x05\x1aQ\xc2\xd4\x18M\n\x0c[!-~]{0,128}\x12=must be at most 128 printable ASCII characters without spaces\x12\x65\n\x12\x46ORMAT_REMINDER_ID\x10\x06\x1aM\xc2\xd4\x18I\n\x0c[!-~]{1,100}\x12\x39must be 1\xe2\x80\x93\x31\x30\x30 printable ASCII characters without spaces\x12N\n\x10\x46ORMAT_POLICY_ID\x10\x07\x1a\x38\xc2\xd4\x18\x34\n\x11[a-z0-9._-]{1,63}\x12\x1fmust be 1\xe2\x80\x93\x36\x33 of a-z 0-9 . _ -\x12\xa6\x01\n\x10\x46ORMAT_MIME_TYPE\x10\x08\x1a\x8f\x01\xc2\xd4\x18\x8a\x01\nC[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}( *;[ -~]*)?\x12\x43must be a media type such as image/png or text/plain; charset=utf-8\x12\xad\x01\n\x12\x46ORMAT_TRACEPARENT\x10\t\x1a\x94\x01\xc2\xd4\x18\x8f\x01\n1[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\x12Zmust be a W3C traceparent, such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\x12}\n\x0c\x46ORMAT_MONEY\x10\n\x1ak\xc2\xd4\x18g\n\x1b[0-9]{1,12}(\\.[0-9]{1,12})?\x12Hmust be a decimal of at most 12 digits before the point and 12 behind it\x12\x45\n\x0f\x46ORMAT_CURRENCY\x10\x0b\x1a\x30\xc2\xd4\x18,\n\x0b([A-Z]{3})?\x12\x1dmust be three capital letters\x12R\n\nFORMAT_DAY\x10\x0c\x1a\x42\xc2\xd4\x18>\n\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\x12 must be a day such as 2026-01-31:K\n\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8a\x03 \x01(\x0b\x32\x19.sessiond.v1.MethodPolicy:H\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\xc7\x8a\x03 \x01(\x0b\x32\x18.sessiond.v1.FieldPolicyB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +35,42 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.options_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
-  _globals['_PERMISSION']._serialized_start=270
-  _globals['_PERMISSION']._serialized_end=396
-  _globals['_RETRY']._serialized_start=398
-  _globals['_RETRY']._serialized_end=481
-  _globals['_METHODPOLICY']._serialized_start=109
-  _globals['_METHODPOLICY']._serialized_end=268
+  _globals['_FORMAT'].values_by_name["FORMAT_LINE"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_LINE"]._serialized_options = b'\302\324\030=\n\026[^\\x00-\\x1f\\x7f-\\x9f]*\022#must not contain control characters'
+  _globals['_FORMAT'].values_by_name["FORMAT_TOKEN"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_TOKEN"]._serialized_options = b'\302\324\0306\n\026[^\\x00-\\x1f\\x7f-\\x9f]*\022\034must be as an answer gave it'
+  _globals['_FORMAT'].values_by_name["FORMAT_SESSION_ID"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_SESSION_ID"]._serialized_options = b'\302\324\030F\n\030[A-Za-z0-9._:@/-]{1,128}\022*must be 1\342\200\223128 of A-Z a-z 0-9 . _ : @ / -'
+  _globals['_FORMAT'].values_by_name["FORMAT_ID"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_ID"]._serialized_options = b'\302\324\030I\n\014[!-~]{1,128}\0229must be 1\342\200\223128 printable ASCII characters without spaces'
+  _globals['_FORMAT'].values_by_name["FORMAT_REQUEST_ID"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_REQUEST_ID"]._serialized_options = b'\302\324\030M\n\014[!-~]{0,128}\022=must be at most 128 printable ASCII characters without spaces'
+  _globals['_FORMAT'].values_by_name["FORMAT_REMINDER_ID"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_REMINDER_ID"]._serialized_options = b'\302\324\030I\n\014[!-~]{1,100}\0229must be 1\342\200\223100 printable ASCII characters without spaces'
+  _globals['_FORMAT'].values_by_name["FORMAT_POLICY_ID"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_POLICY_ID"]._serialized_options = b'\302\324\0304\n\021[a-z0-9._-]{1,63}\022\037must be 1\342\200\22363 of a-z 0-9 . _ -'
+  _globals['_FORMAT'].values_by_name["FORMAT_MIME_TYPE"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_MIME_TYPE"]._serialized_options = b'\302\324\030\212\001\nC[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}( *;[ -~]*)?\022Cmust be a media type such as image/png or text/plain; charset=utf-8'
+  _globals['_FORMAT'].values_by_name["FORMAT_TRACEPARENT"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_TRACEPARENT"]._serialized_options = b'\302\324\030\217\001\n1[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\022Zmust be a W3C traceparent, such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+  _globals['_FORMAT'].values_by_name["FORMAT_MONEY"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_MONEY"]._serialized_options = b'\302\324\030g\n\033[0-9]{1,12}(\\.[0-9]{1,12})?\022Hmust be a decimal of at most 12 digits before the point and 12 behind it'
+  _globals['_FORMAT'].values_by_name["FORMAT_CURRENCY"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_CURRENCY"]._serialized_options = b'\302\324\030,\n\013([A-Z]{3})?\022\035must be three capital letters'
+  _globals['_FORMAT'].values_by_name["FORMAT_DAY"]._loaded_options = None
+  _globals['_FORMAT'].values_by_name["FORMAT_DAY"]._serialized_options = b'\302\324\030>\n\032[0-9]{4}-[0-9]{2}-[0-9]{2}\022 must be a day such as 2026-01-31'
+  _globals['_PERMISSION']._serialized_start=659
+  _globals['_PERMISSION']._serialized_end=785
+  _globals['_RETRY']._serialized_start=787
+  _globals['_RETRY']._serialized_end=870
+  _globals['_FIELDBEHAVIOR']._serialized_start=873
+  _globals['_FIELDBEHAVIOR']._serialized_end=1011
+  _globals['_AUTOFILL']._serialized_start=1013
+  _globals['_AUTOFILL']._serialized_end=1068
+  _globals['_FORMAT']._serialized_start=1071
+  _globals['_FORMAT']._serialized_end=2374
+  _globals['_METHODPOLICY']._serialized_start=142
+  _globals['_METHODPOLICY']._serialized_end=301
+  _globals['_FIELDPOLICY']._serialized_start=304
+  _globals['_FIELDPOLICY']._serialized_end=657
 # @@protoc_insertion_point(module_scope)

@@ -85,6 +85,118 @@ RETRY_NEVER: Retry.ValueType  # 3
 """Never: decide anew what to do."""
 Global___Retry: _TypeAlias = Retry  # noqa: Y015
 
+class _FieldBehavior:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FieldBehaviorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldBehavior.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIELD_BEHAVIOR_UNSPECIFIED: _FieldBehavior.ValueType  # 0
+    """Never used."""
+    FIELD_BEHAVIOR_REQUIRED: _FieldBehavior.ValueType  # 1
+    """A request without it is refused."""
+    FIELD_BEHAVIOR_OUTPUT_ONLY: _FieldBehavior.ValueType  # 2
+    """The server says it in answers, and drops it from requests."""
+    FIELD_BEHAVIOR_IMMUTABLE: _FieldBehavior.ValueType  # 3
+    """It is given when the resource is made, and never changes."""
+
+class FieldBehavior(_FieldBehavior, metaclass=_FieldBehaviorEnumTypeWrapper):
+    """FieldBehavior says when a field is given, and by whom."""
+
+FIELD_BEHAVIOR_UNSPECIFIED: FieldBehavior.ValueType  # 0
+"""Never used."""
+FIELD_BEHAVIOR_REQUIRED: FieldBehavior.ValueType  # 1
+"""A request without it is refused."""
+FIELD_BEHAVIOR_OUTPUT_ONLY: FieldBehavior.ValueType  # 2
+"""The server says it in answers, and drops it from requests."""
+FIELD_BEHAVIOR_IMMUTABLE: FieldBehavior.ValueType  # 3
+"""It is given when the resource is made, and never changes."""
+Global___FieldBehavior: _TypeAlias = FieldBehavior  # noqa: Y015
+
+class _Autofill:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AutofillEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Autofill.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUTOFILL_UNSPECIFIED: _Autofill.ValueType  # 0
+    """It doesn't."""
+    AUTOFILL_UUID: _Autofill.ValueType  # 1
+    """With a UUIDv7, the same in every attempt at the call."""
+
+class Autofill(_Autofill, metaclass=_AutofillEnumTypeWrapper):
+    """Autofill is how a client library fills in a field."""
+
+AUTOFILL_UNSPECIFIED: Autofill.ValueType  # 0
+"""It doesn't."""
+AUTOFILL_UUID: Autofill.ValueType  # 1
+"""With a UUIDv7, the same in every attempt at the call."""
+Global___Autofill: _TypeAlias = Autofill  # noqa: Y015
+
+class _Format:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FORMAT_UNSPECIFIED: _Format.ValueType  # 0
+    """Any text."""
+    FORMAT_LINE: _Format.ValueType  # 1
+    """One line for people and filters."""
+    FORMAT_TOKEN: _Format.ValueType  # 2
+    """What an answer has given, sent back as it is: a page token, a lease's token, an etag."""
+    FORMAT_SESSION_ID: _Format.ValueType  # 3
+    """A session's id."""
+    FORMAT_ID: _Format.ValueType  # 4
+    """The caller's id of a message, an attachment or a consumer."""
+    FORMAT_REQUEST_ID: _Format.ValueType  # 5
+    """The caller's id of a request or a watch, which may be left out."""
+    FORMAT_REMINDER_ID: _Format.ValueType  # 6
+    """A reminder's id."""
+    FORMAT_POLICY_ID: _Format.ValueType  # 7
+    """A retention policy's id."""
+    FORMAT_MIME_TYPE: _Format.ValueType  # 8
+    """A media type."""
+    FORMAT_TRACEPARENT: _Format.ValueType  # 9
+    """A W3C trace context."""
+    FORMAT_MONEY: _Format.ValueType  # 10
+    """A sum of money."""
+    FORMAT_CURRENCY: _Format.ValueType  # 11
+    """A currency of ISO 4217."""
+    FORMAT_DAY: _Format.ValueType  # 12
+    """A day."""
+
+class Format(_Format, metaclass=_FormatEnumTypeWrapper):
+    """Format is the form that a text must have. Each says its own in an option."""
+
+FORMAT_UNSPECIFIED: Format.ValueType  # 0
+"""Any text."""
+FORMAT_LINE: Format.ValueType  # 1
+"""One line for people and filters."""
+FORMAT_TOKEN: Format.ValueType  # 2
+"""What an answer has given, sent back as it is: a page token, a lease's token, an etag."""
+FORMAT_SESSION_ID: Format.ValueType  # 3
+"""A session's id."""
+FORMAT_ID: Format.ValueType  # 4
+"""The caller's id of a message, an attachment or a consumer."""
+FORMAT_REQUEST_ID: Format.ValueType  # 5
+"""The caller's id of a request or a watch, which may be left out."""
+FORMAT_REMINDER_ID: Format.ValueType  # 6
+"""A reminder's id."""
+FORMAT_POLICY_ID: Format.ValueType  # 7
+"""A retention policy's id."""
+FORMAT_MIME_TYPE: Format.ValueType  # 8
+"""A media type."""
+FORMAT_TRACEPARENT: Format.ValueType  # 9
+"""A W3C trace context."""
+FORMAT_MONEY: Format.ValueType  # 10
+"""A sum of money."""
+FORMAT_CURRENCY: Format.ValueType  # 11
+"""A currency of ISO 4217."""
+FORMAT_DAY: Format.ValueType  # 12
+"""A day."""
+Global___Format: _TypeAlias = Format  # noqa: Y015
+
 @_typing.final
 class MethodPolicy(_message.Message):
     """MethodPolicy says who may call a method, when a call of it may be sent again, and why one is refused."""
@@ -127,9 +239,91 @@ class MethodPolicy(_message.Message):
 
 Global___MethodPolicy: _TypeAlias = MethodPolicy  # noqa: Y015
 
+@_typing.final
+class FieldPolicy(_message.Message):
+    """FieldPolicy says what a field of a request may hold. A limit of 0 is none, unless it is set to 0 where that
+    can be told. What breaks one is refused with `ERROR_REASON_INVALID_FIELD`, which names the field. Limits
+    that depend on other fields, and those that are settings (ServerService.GetServerInfo), stand in the
+    comments alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEHAVIOR_FIELD_NUMBER: _builtins.int
+    AUTOFILL_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    MAX_CHARACTERS_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    MIN_ITEMS_FIELD_NUMBER: _builtins.int
+    MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    MIN_VALUE_FIELD_NUMBER: _builtins.int
+    MAX_VALUE_FIELD_NUMBER: _builtins.int
+    CLAMPED_FIELD_NUMBER: _builtins.int
+    DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
+    UNLIMITED_FIELD_NUMBER: _builtins.int
+    autofill: Global___Autofill.ValueType
+    """With what client libraries fill it in when the caller leaves it out."""
+    format: Global___Format.ValueType
+    """The form of a text, or of each text of a list. An empty one stands for a field that is left out."""
+    max_characters: _builtins.int
+    """How many characters (Unicode code points) a text, or each text of a list, has at most."""
+    max_bytes: _builtins.int
+    """How many bytes a field has at most: those of the text in UTF-8, of the bytes, or of the encoded message."""
+    min_items: _builtins.int
+    """How many items a list or map has at least."""
+    max_items: _builtins.int
+    """How many it has at most."""
+    min_value: _builtins.int
+    """The smallest number; of a duration in seconds."""
+    max_value: _builtins.int
+    """The largest number; of a duration in seconds."""
+    clamped: _builtins.bool
+    """Whether a number above the largest counts as the largest, and isn't refused."""
+    default_value: _builtins.int
+    """What 0, or a field that is left out, stands for; of a duration in seconds."""
+    unlimited: _builtins.bool
+    """Whether nothing limits it but the size of the request."""
+    @_builtins.property
+    def behavior(self) -> _containers.RepeatedScalarFieldContainer[Global___FieldBehavior.ValueType]:
+        """Whether it must be given, or is the server's to say."""
+
+    def __init__(
+        self,
+        *,
+        behavior: _abc.Iterable[Global___FieldBehavior.ValueType] | None = ...,
+        autofill: Global___Autofill.ValueType = ...,
+        format: Global___Format.ValueType = ...,
+        max_characters: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+        min_items: _builtins.int = ...,
+        max_items: _builtins.int = ...,
+        min_value: _builtins.int | None = ...,
+        max_value: _builtins.int | None = ...,
+        clamped: _builtins.bool = ...,
+        default_value: _builtins.int = ...,
+        unlimited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_value", b"_max_value", "_min_value", b"_min_value", "max_value", b"max_value", "min_value", b"min_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_value", b"_max_value", "_min_value", b"_min_value", "autofill", b"autofill", "behavior", b"behavior", "clamped", b"clamped", "default_value", b"default_value", "format", b"format", "max_bytes", b"max_bytes", "max_characters", b"max_characters", "max_items", b"max_items", "max_value", b"max_value", "min_items", b"min_items", "min_value", b"min_value", "unlimited", b"unlimited"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_value: _TypeAlias = _typing.Literal["max_value"]  # noqa: Y015
+    _WhichOneofArgType__max_value: _TypeAlias = _typing.Literal["_max_value", b"_max_value"]  # noqa: Y015
+    _WhichOneofReturnType__min_value: _TypeAlias = _typing.Literal["min_value"]  # noqa: Y015
+    _WhichOneofArgType__min_value: _TypeAlias = _typing.Literal["_min_value", b"_min_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_value) -> _WhichOneofReturnType__max_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_value) -> _WhichOneofReturnType__min_value | None: ...
+
+Global___FieldPolicy: _TypeAlias = FieldPolicy  # noqa: Y015
+
 METHOD_FIELD_NUMBER: _builtins.int
+FIELD_FIELD_NUMBER: _builtins.int
 method: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___MethodPolicy]
 """What a program can know of a method. Every method has it, and besides it the standard
 `idempotency_level`: NO_SIDE_EFFECTS if it only reads, IDEMPOTENT if it changes something and may always
 be sent again.
 """
+field: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldPolicy]
+"""What a program can know of a field of a request, before it sends the request."""

@@ -26,9 +26,10 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
+from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asessiond/v1/reminder.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/message.proto\"\xe1\x04\n\x08Reminder\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x30\n\x0ctrigger_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x63omment\x18\x07 \x01(\t\x12%\n\x07message\x18\x08 \x01(\x0b\x32\x14.sessiond.v1.Message\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x05state\x18\n \x01(\x0e\x32\x1a.sessiond.v1.ReminderState\x12\x0e\n\x06paused\x18\x0b \x01(\x08\x12)\n\x05\x63laim\x18\x0c \x01(\x0b\x32\x1a.sessiond.v1.ReminderClaim\x12\x13\n\x0b\x66ired_count\x18\r \x01(\x03\x12\x14\n\x0cmissed_count\x18\x0e \x01(\x03\x12\x15\n\rskipped_count\x18\x0f \x01(\x03\x12\x32\n\x0elast_fire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10last_message_seq\x18\x11 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\rReminderClaim\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x87\x01\n\rReminderState\x12\x1e\n\x1aREMINDER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REMINDER_STATE_PENDING\x10\x01\x12\x1c\n\x18REMINDER_STATE_COMPLETED\x10\x02\x12\x1c\n\x18REMINDER_STATE_CANCELLED\x10\x03*\xa5\x01\n\x0eReminderChange\x12\x1f\n\x1bREMINDER_CHANGE_UNSPECIFIED\x10\x00\x12\x1b\n\x17REMINDER_CHANGE_CREATED\x10\x01\x12\x19\n\x15REMINDER_CHANGE_FIRED\x10\x02\x12\x1b\n\x17REMINDER_CHANGE_SKIPPED\x10\x03\x12\x1d\n\x19REMINDER_CHANGE_CANCELLED\x10\x04\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asessiond/v1/reminder.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\"\xda\x05\n\x08Reminder\x12\x17\n\x02id\x18\x01 \x01(\tB\x0b\xba\xd4\x18\x07\n\x01\x03\x10\x01\x18\x06\x12\x1b\n\nsession_id\x18\x02 \x01(\tB\x07\xba\xd4\x18\x03\n\x01\x02\x12\x16\n\x05owner\x18\x03 \x01(\tB\x07\xba\xd4\x18\x03\n\x01\x02\x12\x17\n\x04type\x18\x04 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\x30\n\x0ctrigger_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x08interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xba\xd4\x18\x08@\x01H\x80\x86\xb0\x96\x01\x12\x18\n\x07\x63omment\x18\x07 \x01(\tB\x07\xba\xd4\x18\x03 \x80 \x12/\n\x07message\x18\x08 \x01(\x0b\x32\x14.sessiond.v1.MessageB\x08\xba\xd4\x18\x04(\x80\x80\x04\x12\x33\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x08\xba\xd4\x18\x04(\x80\x80\x04\x12)\n\x05state\x18\n \x01(\x0e\x32\x1a.sessiond.v1.ReminderState\x12\x0e\n\x06paused\x18\x0b \x01(\x08\x12)\n\x05\x63laim\x18\x0c \x01(\x0b\x32\x1a.sessiond.v1.ReminderClaim\x12\x1c\n\x0b\x66ired_count\x18\r \x01(\x03\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12\x1d\n\x0cmissed_count\x18\x0e \x01(\x03\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12\x1e\n\rskipped_count\x18\x0f \x01(\x03\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12\x32\n\x0elast_fire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x10last_message_seq\x18\x11 \x01(\x03\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\rReminderClaim\x12\x17\n\x06holder\x18\x01 \x01(\tB\x07\xba\xd4\x18\x03\n\x01\x02\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x87\x01\n\rReminderState\x12\x1e\n\x1aREMINDER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REMINDER_STATE_PENDING\x10\x01\x12\x1c\n\x18REMINDER_STATE_COMPLETED\x10\x02\x12\x1c\n\x18REMINDER_STATE_CANCELLED\x10\x03*\xa5\x01\n\x0eReminderChange\x12\x1f\n\x1bREMINDER_CHANGE_UNSPECIFIED\x10\x00\x12\x1b\n\x17REMINDER_CHANGE_CREATED\x10\x01\x12\x19\n\x15REMINDER_CHANGE_FIRED\x10\x02\x12\x1b\n\x17REMINDER_CHANGE_SKIPPED\x10\x03\x12\x1d\n\x19REMINDER_CHANGE_CANCELLED\x10\x04\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +37,38 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.reminder_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
-  _globals['_REMINDERSTATE']._serialized_start=860
-  _globals['_REMINDERSTATE']._serialized_end=995
-  _globals['_REMINDERCHANGE']._serialized_start=998
-  _globals['_REMINDERCHANGE']._serialized_end=1163
-  _globals['_REMINDER']._serialized_start=166
-  _globals['_REMINDER']._serialized_end=775
-  _globals['_REMINDERCLAIM']._serialized_start=777
-  _globals['_REMINDERCLAIM']._serialized_end=857
+  _globals['_REMINDER'].fields_by_name['id']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['id']._serialized_options = b'\272\324\030\007\n\001\003\020\001\030\006'
+  _globals['_REMINDER'].fields_by_name['session_id']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['session_id']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_REMINDER'].fields_by_name['owner']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['owner']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_REMINDER'].fields_by_name['type']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['type']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_REMINDER'].fields_by_name['interval']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['interval']._serialized_options = b'\272\324\030\010@\001H\200\206\260\226\001'
+  _globals['_REMINDER'].fields_by_name['comment']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['comment']._serialized_options = b'\272\324\030\003 \200 '
+  _globals['_REMINDER'].fields_by_name['message']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['message']._serialized_options = b'\272\324\030\004(\200\200\004'
+  _globals['_REMINDER'].fields_by_name['metadata']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['metadata']._serialized_options = b'\272\324\030\004(\200\200\004'
+  _globals['_REMINDER'].fields_by_name['fired_count']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['fired_count']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_REMINDER'].fields_by_name['missed_count']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['missed_count']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_REMINDER'].fields_by_name['skipped_count']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['skipped_count']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_REMINDER'].fields_by_name['last_message_seq']._loaded_options = None
+  _globals['_REMINDER'].fields_by_name['last_message_seq']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_REMINDERCLAIM'].fields_by_name['holder']._loaded_options = None
+  _globals['_REMINDERCLAIM'].fields_by_name['holder']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_REMINDERSTATE']._serialized_start=1017
+  _globals['_REMINDERSTATE']._serialized_end=1152
+  _globals['_REMINDERCHANGE']._serialized_start=1155
+  _globals['_REMINDERCHANGE']._serialized_end=1320
+  _globals['_REMINDER']._serialized_start=193
+  _globals['_REMINDER']._serialized_end=923
+  _globals['_REMINDERCLAIM']._serialized_start=925
+  _globals['_REMINDERCLAIM']._serialized_end=1014
 # @@protoc_insertion_point(module_scope)

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsessiond/v1/retention.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\"\xdf\x01\n\rRetentionRule\x12,\n\x08sessions\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12-\n\nolder_than\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08idle_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tended_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0einclude_pinned\x18\x05 \x01(\x08\"\xfb\x01\n\x0fRetentionPolicy\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04rule\x18\x02 \x01(\x0b\x32\x1a.sessiond.v1.RetentionRule\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_run_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x02\n\x0fRetentionReport\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpolicy_id\x18\x02 \x01(\t\x12(\n\x04rule\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.RetentionRule\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsession_count\x18\x07 \x01(\x03\x12\x15\n\rmessage_count\x18\x08 \x01(\x03\x12\x12\n\nkept_count\x18\t \x01(\x03\x12,\n\x08sessions\x18\n \x03(\x0b\x32\x1a.sessiond.v1.PrunedSession\"\x84\x03\n\rPrunedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12*\n\x07outcome\x18\x02 \x01(\x0e\x32\x19.sessiond.v1.PruneOutcome\x12\x15\n\rsession_count\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x64\x65tached_count\x18\x05 \x01(\x03\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\x0e\n\x06source\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12last_activity_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x0b \x01(\t\x12\r\n\x05title\x18\x0c \x01(\t*\xb2\x01\n\x0cPruneOutcome\x12\x1d\n\x19PRUNE_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15PRUNE_OUTCOME_DELETED\x10\x01\x12\"\n\x1ePRUNE_OUTCOME_WOULD_BE_DELETED\x10\x02\x12\x1d\n\x19PRUNE_OUTCOME_KEPT_IN_USE\x10\x03\x12%\n!PRUNE_OUTCOME_KEPT_FOR_DESCENDANT\x10\x04\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsessiond/v1/retention.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\"\x8c\x02\n\rRetentionRule\x12,\n\x08sessions\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12<\n\nolder_than\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xba\xd4\x18\t@\x00H\x80\xbc\xae\xce\x97\t\x12:\n\x08idle_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xba\xd4\x18\t@\x00H\x80\xbc\xae\xce\x97\t\x12;\n\tended_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xba\xd4\x18\t@\x00H\x80\xbc\xae\xce\x97\t\x12\x16\n\x0einclude_pinned\x18\x05 \x01(\x08\"\xa3\x02\n\x0fRetentionPolicy\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x07\x12\x31\n\x04rule\x18\x02 \x01(\x0b\x32\x1a.sessiond.v1.RetentionRuleB\x07\xba\xd4\x18\x03\n\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x17\n\x04\x65tag\x18\x04 \x01(\tB\t\xba\xd4\x18\x05\x18\x02 \x80\x02\x12\x38\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\xba\xd4\x18\x03\n\x01\x02\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_run_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x02\n\x0fRetentionReport\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpolicy_id\x18\x02 \x01(\t\x12(\n\x04rule\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.RetentionRule\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsession_count\x18\x07 \x01(\x03\x12\x15\n\rmessage_count\x18\x08 \x01(\x03\x12\x12\n\nkept_count\x18\t \x01(\x03\x12,\n\x08sessions\x18\n \x03(\x0b\x32\x1a.sessiond.v1.PrunedSession\"\x84\x03\n\rPrunedSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12*\n\x07outcome\x18\x02 \x01(\x0e\x32\x19.sessiond.v1.PruneOutcome\x12\x15\n\rsession_count\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x64\x65tached_count\x18\x05 \x01(\x03\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.sessiond.v1.SessionState\x12\x0e\n\x06source\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12last_activity_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x0b \x01(\t\x12\r\n\x05title\x18\x0c \x01(\t*\xb2\x01\n\x0cPruneOutcome\x12\x1d\n\x19PRUNE_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15PRUNE_OUTCOME_DELETED\x10\x01\x12\"\n\x1ePRUNE_OUTCOME_WOULD_BE_DELETED\x10\x02\x12\x1d\n\x19PRUNE_OUTCOME_KEPT_IN_USE\x10\x03\x12%\n!PRUNE_OUTCOME_KEPT_FOR_DESCENDANT\x10\x04\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +37,28 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.retention_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
-  _globals['_PRUNEOUTCOME']._serialized_start=1358
-  _globals['_PRUNEOUTCOME']._serialized_end=1536
-  _globals['_RETENTIONRULE']._serialized_start=171
-  _globals['_RETENTIONRULE']._serialized_end=394
-  _globals['_RETENTIONPOLICY']._serialized_start=397
-  _globals['_RETENTIONPOLICY']._serialized_end=648
-  _globals['_RETENTIONREPORT']._serialized_start=651
-  _globals['_RETENTIONREPORT']._serialized_end=964
-  _globals['_PRUNEDSESSION']._serialized_start=967
-  _globals['_PRUNEDSESSION']._serialized_end=1355
+  _globals['_RETENTIONRULE'].fields_by_name['older_than']._loaded_options = None
+  _globals['_RETENTIONRULE'].fields_by_name['older_than']._serialized_options = b'\272\324\030\t@\000H\200\274\256\316\227\t'
+  _globals['_RETENTIONRULE'].fields_by_name['idle_for']._loaded_options = None
+  _globals['_RETENTIONRULE'].fields_by_name['idle_for']._serialized_options = b'\272\324\030\t@\000H\200\274\256\316\227\t'
+  _globals['_RETENTIONRULE'].fields_by_name['ended_for']._loaded_options = None
+  _globals['_RETENTIONRULE'].fields_by_name['ended_for']._serialized_options = b'\272\324\030\t@\000H\200\274\256\316\227\t'
+  _globals['_RETENTIONPOLICY'].fields_by_name['id']._loaded_options = None
+  _globals['_RETENTIONPOLICY'].fields_by_name['id']._serialized_options = b'\272\324\030\005\n\001\001\030\007'
+  _globals['_RETENTIONPOLICY'].fields_by_name['rule']._loaded_options = None
+  _globals['_RETENTIONPOLICY'].fields_by_name['rule']._serialized_options = b'\272\324\030\003\n\001\001'
+  _globals['_RETENTIONPOLICY'].fields_by_name['etag']._loaded_options = None
+  _globals['_RETENTIONPOLICY'].fields_by_name['etag']._serialized_options = b'\272\324\030\005\030\002 \200\002'
+  _globals['_RETENTIONPOLICY'].fields_by_name['create_time']._loaded_options = None
+  _globals['_RETENTIONPOLICY'].fields_by_name['create_time']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_PRUNEOUTCOME']._serialized_start=1470
+  _globals['_PRUNEOUTCOME']._serialized_end=1648
+  _globals['_RETENTIONRULE']._serialized_start=198
+  _globals['_RETENTIONRULE']._serialized_end=466
+  _globals['_RETENTIONPOLICY']._serialized_start=469
+  _globals['_RETENTIONPOLICY']._serialized_end=760
+  _globals['_RETENTIONREPORT']._serialized_start=763
+  _globals['_RETENTIONREPORT']._serialized_end=1076
+  _globals['_PRUNEDSESSION']._serialized_start=1079
+  _globals['_PRUNEDSESSION']._serialized_end=1467
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import storage_pb2 as sessiond_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/storage_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/storage.proto\"\x88\x01\n\x16OffloadMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\nbefore_seq\x18\x02 \x01(\x03H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\x1c\n\x14keep_recent_messages\x18\x04 \x01(\x05\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\tB\x07\n\x05which\"\\\n\x17OffloadMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"h\n\x16RestoreMessagesRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\x08\x66rom_seq\x18\x02 \x01(\x03H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\tB\x07\n\x05which\"\\\n\x17RestoreMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"P\n\x13ListOffloadsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListOffloadsResponse\x12&\n\x08offloads\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Offload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x16ReindexSessionsRequest\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"0\n\x17ReindexSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x32\xc4\x03\n\x0eStorageService\x12n\n\x0fOffloadMessages\x12#.sessiond.v1.OffloadMessagesRequest\x1a$.sessiond.v1.OffloadMessagesResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x0f\x13\x12m\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x13\x12\x64\n\x0cListOffloads\x12 .sessiond.v1.ListOffloadsRequest\x1a!.sessiond.v1.ListOffloadsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12m\n\x0fReindexSessions\x12#.sessiond.v1.ReindexSessionsRequest\x1a$.sessiond.v1.ReindexSessionsResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x04\x10\x01\"\x02\x03\x31\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessiond/v1/storage_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/storage.proto\"\xb7\x01\n\x16OffloadMessagesRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12%\n\nbefore_seq\x18\x02 \x01(\x03\x42\x0f\xba\xd4\x18\x0b@\x00H\x80\x80\x80\x80\x80\x80\x80\x10H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12$\n\x14keep_recent_messages\x18\x04 \x01(\x05\x42\x06\xba\xd4\x18\x02@\x00\x12\x19\n\x06\x61uthor\x18\x05 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x42\x07\n\x05which\"\\\n\x17OffloadMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"\x8f\x01\n\x16RestoreMessagesRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12#\n\x08\x66rom_seq\x18\x02 \x01(\x03\x42\x0f\xba\xd4\x18\x0b@\x00H\x80\x80\x80\x80\x80\x80\x80\x10H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\x19\n\x06\x61uthor\x18\x04 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x42\x07\n\x05which\"\\\n\x17RestoreMessagesResponse\x12\x1c\n\x14offloaded_before_seq\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"r\n\x13ListOffloadsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\tpage_size\x18\x02 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"W\n\x14ListOffloadsResponse\x12&\n\x08offloads\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Offload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x16ReindexSessionsRequest\x12\x1e\n\x0bsession_ids\x18\x01 \x03(\tB\t\xba\xd4\x18\x05\x18\x03\x38\xe8\x07\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"0\n\x17ReindexSessionsResponse\x12\x15\n\rsession_count\x18\x01 \x01(\x03\x32\xc4\x03\n\x0eStorageService\x12n\n\x0fOffloadMessages\x12#.sessiond.v1.OffloadMessagesRequest\x1a$.sessiond.v1.OffloadMessagesResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x0f\x13\x12m\n\x0fRestoreMessages\x12#.sessiond.v1.RestoreMessagesRequest\x1a$.sessiond.v1.RestoreMessagesResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x03\x10\x01\"\x02\x03\x13\x12\x64\n\x0cListOffloads\x12 .sessiond.v1.ListOffloadsRequest\x1a!.sessiond.v1.ListOffloadsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12m\n\x0fReindexSessions\x12#.sessiond.v1.ReindexSessionsRequest\x1a$.sessiond.v1.ReindexSessionsResponse\"\x0f\x90\x02\x02\xaa\xd4\x18\x08\x08\x04\x10\x01\"\x02\x03\x31\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,28 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.storage_service
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_OFFLOADMESSAGESREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_OFFLOADMESSAGESREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_OFFLOADMESSAGESREQUEST'].fields_by_name['before_seq']._loaded_options = None
+  _globals['_OFFLOADMESSAGESREQUEST'].fields_by_name['before_seq']._serialized_options = b'\272\324\030\013@\000H\200\200\200\200\200\200\200\020'
+  _globals['_OFFLOADMESSAGESREQUEST'].fields_by_name['keep_recent_messages']._loaded_options = None
+  _globals['_OFFLOADMESSAGESREQUEST'].fields_by_name['keep_recent_messages']._serialized_options = b'\272\324\030\002@\000'
+  _globals['_OFFLOADMESSAGESREQUEST'].fields_by_name['author']._loaded_options = None
+  _globals['_OFFLOADMESSAGESREQUEST'].fields_by_name['author']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_RESTOREMESSAGESREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_RESTOREMESSAGESREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_RESTOREMESSAGESREQUEST'].fields_by_name['from_seq']._loaded_options = None
+  _globals['_RESTOREMESSAGESREQUEST'].fields_by_name['from_seq']._serialized_options = b'\272\324\030\013@\000H\200\200\200\200\200\200\200\020'
+  _globals['_RESTOREMESSAGESREQUEST'].fields_by_name['author']._loaded_options = None
+  _globals['_RESTOREMESSAGESREQUEST'].fields_by_name['author']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_LISTOFFLOADSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTOFFLOADSREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_LISTOFFLOADSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTOFFLOADSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272\324\030\t@\000H\350\007P\001Xd'
+  _globals['_LISTOFFLOADSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTOFFLOADSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272\324\030\002\030\002'
+  _globals['_REINDEXSESSIONSREQUEST'].fields_by_name['session_ids']._loaded_options = None
+  _globals['_REINDEXSESSIONSREQUEST'].fields_by_name['session_ids']._serialized_options = b'\272\324\030\005\030\0038\350\007'
   _globals['_STORAGESERVICE'].methods_by_name['OffloadMessages']._loaded_options = None
   _globals['_STORAGESERVICE'].methods_by_name['OffloadMessages']._serialized_options = b'\220\002\002\252\324\030\t\010\003\020\001\"\003\003\017\023'
   _globals['_STORAGESERVICE'].methods_by_name['RestoreMessages']._loaded_options = None
@@ -43,21 +65,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STORAGESERVICE'].methods_by_name['ReindexSessions']._loaded_options = None
   _globals['_STORAGESERVICE'].methods_by_name['ReindexSessions']._serialized_options = b'\220\002\002\252\324\030\010\010\004\020\001\"\002\0031'
   _globals['_OFFLOADMESSAGESREQUEST']._serialized_start=105
-  _globals['_OFFLOADMESSAGESREQUEST']._serialized_end=241
-  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_start=243
-  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_end=335
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=337
-  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=441
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=443
-  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=535
-  _globals['_LISTOFFLOADSREQUEST']._serialized_start=537
-  _globals['_LISTOFFLOADSREQUEST']._serialized_end=617
-  _globals['_LISTOFFLOADSRESPONSE']._serialized_start=619
-  _globals['_LISTOFFLOADSRESPONSE']._serialized_end=706
-  _globals['_REINDEXSESSIONSREQUEST']._serialized_start=708
-  _globals['_REINDEXSESSIONSREQUEST']._serialized_end=766
-  _globals['_REINDEXSESSIONSRESPONSE']._serialized_start=768
-  _globals['_REINDEXSESSIONSRESPONSE']._serialized_end=816
-  _globals['_STORAGESERVICE']._serialized_start=819
-  _globals['_STORAGESERVICE']._serialized_end=1271
+  _globals['_OFFLOADMESSAGESREQUEST']._serialized_end=288
+  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_start=290
+  _globals['_OFFLOADMESSAGESRESPONSE']._serialized_end=382
+  _globals['_RESTOREMESSAGESREQUEST']._serialized_start=385
+  _globals['_RESTOREMESSAGESREQUEST']._serialized_end=528
+  _globals['_RESTOREMESSAGESRESPONSE']._serialized_start=530
+  _globals['_RESTOREMESSAGESRESPONSE']._serialized_end=622
+  _globals['_LISTOFFLOADSREQUEST']._serialized_start=624
+  _globals['_LISTOFFLOADSREQUEST']._serialized_end=738
+  _globals['_LISTOFFLOADSRESPONSE']._serialized_start=740
+  _globals['_LISTOFFLOADSRESPONSE']._serialized_end=827
+  _globals['_REINDEXSESSIONSREQUEST']._serialized_start=829
+  _globals['_REINDEXSESSIONSREQUEST']._serialized_end=898
+  _globals['_REINDEXSESSIONSRESPONSE']._serialized_start=900
+  _globals['_REINDEXSESSIONSRESPONSE']._serialized_end=948
+  _globals['_STORAGESERVICE']._serialized_start=951
+  _globals['_STORAGESERVICE']._serialized_end=1403
 # @@protoc_insertion_point(module_scope)

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sessiond/v1/usage.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x19\n\x11\x63\x61\x63he_read_tokens\x18\x03 \x01(\x03\x12\x1a\n\x12\x63\x61\x63he_write_tokens\x18\x04 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x05 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x06 \x01(\x03\x12\x13\n\x0bmodel_calls\x18\x07 \x01(\x03\x12 \n\x05\x63osts\x18\x08 \x03(\x0b\x32\x11.sessiond.v1.Cost\";\n\x04\x43ost\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x11\n\testimated\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x03 \x01(\t\"~\n\x07\x42illing\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61se_url\x18\x02 \x01(\t\x12\x0c\n\x04mode\x18\x03 \x01(\t\x12\x13\n\x0b\x63ost_status\x18\x04 \x01(\t\x12\x13\n\x0b\x63ost_source\x18\x05 \x01(\t\x12\x17\n\x0fpricing_version\x18\x06 \x01(\t\"\xde\x01\n\x0bUsageRecord\x12!\n\x05usage\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\nturn_index\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08set_turn\x18\x04 \x01(\x08\x12%\n\x07\x62illing\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Billing\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\r\n\x0b_turn_index\"V\n\x0cSessionUsage\x12\x1f\n\x03own\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12%\n\x07\x62illing\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.BillingB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sessiond/v1/usage.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"\xc3\x02\n\x05Usage\x12#\n\x0cinput_tokens\x18\x01 \x01(\x03\x42\r\xba\xd4\x18\t@\x00H\x80\xa0\x94\xa5\x8d\x1d\x12$\n\routput_tokens\x18\x02 \x01(\x03\x42\r\xba\xd4\x18\t@\x00H\x80\xa0\x94\xa5\x8d\x1d\x12(\n\x11\x63\x61\x63he_read_tokens\x18\x03 \x01(\x03\x42\r\xba\xd4\x18\t@\x00H\x80\xa0\x94\xa5\x8d\x1d\x12)\n\x12\x63\x61\x63he_write_tokens\x18\x04 \x01(\x03\x42\r\xba\xd4\x18\t@\x00H\x80\xa0\x94\xa5\x8d\x1d\x12\'\n\x10reasoning_tokens\x18\x05 \x01(\x03\x42\r\xba\xd4\x18\t@\x00H\x80\xa0\x94\xa5\x8d\x1d\x12#\n\x0ctotal_tokens\x18\x06 \x01(\x03\x42\r\xba\xd4\x18\t@\x00H\x80\xa0\x94\xa5\x8d\x1d\x12\"\n\x0bmodel_calls\x18\x07 \x01(\x03\x42\r\xba\xd4\x18\t@\x00H\x80\xa0\x94\xa5\x8d\x1d\x12(\n\x05\x63osts\x18\x08 \x03(\x0b\x32\x11.sessiond.v1.CostB\x06\xba\xd4\x18\x02\x38\x01\"S\n\x04\x43ost\x12\x18\n\x08\x63urrency\x18\x01 \x01(\tB\x06\xba\xd4\x18\x02\x18\x0b\x12\x19\n\testimated\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\n\x12\x16\n\x06\x61\x63tual\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02\x18\n\"\xc0\x01\n\x07\x42illing\x12\x1b\n\x08provider\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\x1b\n\x08\x62\x61se_url\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x10\x12\x17\n\x04mode\x18\x03 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\x1e\n\x0b\x63ost_status\x18\x04 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\x1e\n\x0b\x63ost_source\x18\x05 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\"\n\x0fpricing_version\x18\x06 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\"\xfb\x01\n\x0bUsageRecord\x12!\n\x05usage\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\x18\n\x05model\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\x1f\n\nturn_index\x18\x03 \x01(\x05\x42\x06\xba\xd4\x18\x02@\x00H\x00\x88\x01\x01\x12\x10\n\x08set_turn\x18\x04 \x01(\x08\x12%\n\x07\x62illing\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.Billing\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\nrequest_id\x18\x07 \x01(\tB\x08\xba\xd4\x18\x04\x10\x01\x18\x05\x42\r\n\x0b_turn_index\"V\n\x0cSessionUsage\x12\x1f\n\x03own\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12%\n\x07\x62illing\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.BillingB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +34,54 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.usage_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
-  _globals['_USAGE']._serialized_start=74
-  _globals['_USAGE']._serialized_end=284
-  _globals['_COST']._serialized_start=286
-  _globals['_COST']._serialized_end=345
-  _globals['_BILLING']._serialized_start=347
-  _globals['_BILLING']._serialized_end=473
-  _globals['_USAGERECORD']._serialized_start=476
-  _globals['_USAGERECORD']._serialized_end=698
-  _globals['_SESSIONUSAGE']._serialized_start=700
-  _globals['_SESSIONUSAGE']._serialized_end=786
+  _globals['_USAGE'].fields_by_name['input_tokens']._loaded_options = None
+  _globals['_USAGE'].fields_by_name['input_tokens']._serialized_options = b'\272\324\030\t@\000H\200\240\224\245\215\035'
+  _globals['_USAGE'].fields_by_name['output_tokens']._loaded_options = None
+  _globals['_USAGE'].fields_by_name['output_tokens']._serialized_options = b'\272\324\030\t@\000H\200\240\224\245\215\035'
+  _globals['_USAGE'].fields_by_name['cache_read_tokens']._loaded_options = None
+  _globals['_USAGE'].fields_by_name['cache_read_tokens']._serialized_options = b'\272\324\030\t@\000H\200\240\224\245\215\035'
+  _globals['_USAGE'].fields_by_name['cache_write_tokens']._loaded_options = None
+  _globals['_USAGE'].fields_by_name['cache_write_tokens']._serialized_options = b'\272\324\030\t@\000H\200\240\224\245\215\035'
+  _globals['_USAGE'].fields_by_name['reasoning_tokens']._loaded_options = None
+  _globals['_USAGE'].fields_by_name['reasoning_tokens']._serialized_options = b'\272\324\030\t@\000H\200\240\224\245\215\035'
+  _globals['_USAGE'].fields_by_name['total_tokens']._loaded_options = None
+  _globals['_USAGE'].fields_by_name['total_tokens']._serialized_options = b'\272\324\030\t@\000H\200\240\224\245\215\035'
+  _globals['_USAGE'].fields_by_name['model_calls']._loaded_options = None
+  _globals['_USAGE'].fields_by_name['model_calls']._serialized_options = b'\272\324\030\t@\000H\200\240\224\245\215\035'
+  _globals['_USAGE'].fields_by_name['costs']._loaded_options = None
+  _globals['_USAGE'].fields_by_name['costs']._serialized_options = b'\272\324\030\0028\001'
+  _globals['_COST'].fields_by_name['currency']._loaded_options = None
+  _globals['_COST'].fields_by_name['currency']._serialized_options = b'\272\324\030\002\030\013'
+  _globals['_COST'].fields_by_name['estimated']._loaded_options = None
+  _globals['_COST'].fields_by_name['estimated']._serialized_options = b'\272\324\030\002\030\n'
+  _globals['_COST'].fields_by_name['actual']._loaded_options = None
+  _globals['_COST'].fields_by_name['actual']._serialized_options = b'\272\324\030\002\030\n'
+  _globals['_BILLING'].fields_by_name['provider']._loaded_options = None
+  _globals['_BILLING'].fields_by_name['provider']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_BILLING'].fields_by_name['base_url']._loaded_options = None
+  _globals['_BILLING'].fields_by_name['base_url']._serialized_options = b'\272\324\030\005\030\001 \200\020'
+  _globals['_BILLING'].fields_by_name['mode']._loaded_options = None
+  _globals['_BILLING'].fields_by_name['mode']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_BILLING'].fields_by_name['cost_status']._loaded_options = None
+  _globals['_BILLING'].fields_by_name['cost_status']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_BILLING'].fields_by_name['cost_source']._loaded_options = None
+  _globals['_BILLING'].fields_by_name['cost_source']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_BILLING'].fields_by_name['pricing_version']._loaded_options = None
+  _globals['_BILLING'].fields_by_name['pricing_version']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_USAGERECORD'].fields_by_name['model']._loaded_options = None
+  _globals['_USAGERECORD'].fields_by_name['model']._serialized_options = b'\272\324\030\005\030\001 \200\002'
+  _globals['_USAGERECORD'].fields_by_name['turn_index']._loaded_options = None
+  _globals['_USAGERECORD'].fields_by_name['turn_index']._serialized_options = b'\272\324\030\002@\000'
+  _globals['_USAGERECORD'].fields_by_name['request_id']._loaded_options = None
+  _globals['_USAGERECORD'].fields_by_name['request_id']._serialized_options = b'\272\324\030\004\020\001\030\005'
+  _globals['_USAGE']._serialized_start=101
+  _globals['_USAGE']._serialized_end=424
+  _globals['_COST']._serialized_start=426
+  _globals['_COST']._serialized_end=509
+  _globals['_BILLING']._serialized_start=512
+  _globals['_BILLING']._serialized_end=704
+  _globals['_USAGERECORD']._serialized_start=707
+  _globals['_USAGERECORD']._serialized_end=958
+  _globals['_SESSIONUSAGE']._serialized_start=960
+  _globals['_SESSIONUSAGE']._serialized_end=1046
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filte
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/usage_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a sessiond/v1/session_filter.proto\x1a\x17sessiond/v1/usage.proto\"S\n\x12RecordUsageRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x07records\x18\x02 \x03(\x0b\x32\x18.sessiond.v1.UsageRecord\"W\n\x13RecordUsageResponse\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\x12\x16\n\x0ereplayed_count\x18\x02 \x01(\x05\"\xed\x01\n\x0fGetUsageRequest\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsubtree_of\x18\x02 \x01(\tH\x00\x12.\n\x08sessions\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilterH\x00\x12,\n\x08group_by\x18\x04 \x01(\x0e\x32\x1a.sessiond.v1.UsageGrouping\x12\x10\n\x08\x66rom_day\x18\x05 \x01(\t\x12\x0e\n\x06to_day\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\tB\x07\n\x05scope\"w\n\x10GetUsageResponse\x12!\n\x05total\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\'\n\x06groups\x18\x02 \x03(\x0b\x32\x17.sessiond.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xdf\x01\n\nUsageGroup\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x17\n\nturn_index\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12!\n\x05usage\x18\x08 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_turn_index*\x87\x02\n\rUsageGrouping\x12\x1e\n\x1aUSAGE_GROUPING_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_GROUPING_TURN\x10\x01\x12\x18\n\x14USAGE_GROUPING_MODEL\x10\x02\x12\x16\n\x12USAGE_GROUPING_DAY\x10\x03\x12 \n\x1cUSAGE_GROUPING_DAY_AND_MODEL\x10\x04\x12\x1a\n\x16USAGE_GROUPING_SESSION\x10\x05\x12\x18\n\x14USAGE_GROUPING_OWNER\x10\x06\x12\x18\n\x14USAGE_GROUPING_AGENT\x10\x07\x12\x19\n\x15USAGE_GROUPING_SOURCE\x10\x08\x32\xef\x01\n\x0cUsageService\x12\x84\x01\n\x0bRecordUsage\x12\x1f.sessiond.v1.RecordUsageRequest\x1a .sessiond.v1.RecordUsageResponse\"2\xaa\xd4\x18.\x08\x03\x10\x02\x1a\x12records.request_id\x1a\x10records.set_turn\"\x02\x03.\x12X\n\x08GetUsage\x12\x1c.sessiond.v1.GetUsageRequest\x1a\x1d.sessiond.v1.GetUsageResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/usage_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a sessiond/v1/session_filter.proto\x1a\x17sessiond/v1/usage.proto\"l\n\x12RecordUsageRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x37\n\x07records\x18\x02 \x03(\x0b\x32\x18.sessiond.v1.UsageRecordB\x0c\xba\xd4\x18\x08\n\x01\x01\x30\x01\x38\xe8\x07\"W\n\x13RecordUsageResponse\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\x12\x16\n\x0ereplayed_count\x18\x02 \x01(\x05\"\xa4\x02\n\x0fGetUsageRequest\x12\x1c\n\nsession_id\x18\x01 \x01(\tB\x06\xba\xd4\x18\x02\x18\x03H\x00\x12\x1c\n\nsubtree_of\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\x03H\x00\x12.\n\x08sessions\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilterH\x00\x12,\n\x08group_by\x18\x04 \x01(\x0e\x32\x1a.sessiond.v1.UsageGrouping\x12\x18\n\x08\x66rom_day\x18\x05 \x01(\tB\x06\xba\xd4\x18\x02\x18\x0c\x12\x16\n\x06to_day\x18\x06 \x01(\tB\x06\xba\xd4\x18\x02\x18\x0c\x12 \n\tpage_size\x18\x07 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x08 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\x42\x07\n\x05scope\"w\n\x10GetUsageResponse\x12!\n\x05total\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\'\n\x06groups\x18\x02 \x03(\x0b\x32\x17.sessiond.v1.UsageGroup\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xdf\x01\n\nUsageGroup\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x17\n\nturn_index\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12!\n\x05usage\x18\x08 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_turn_index*\x87\x02\n\rUsageGrouping\x12\x1e\n\x1aUSAGE_GROUPING_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_GROUPING_TURN\x10\x01\x12\x18\n\x14USAGE_GROUPING_MODEL\x10\x02\x12\x16\n\x12USAGE_GROUPING_DAY\x10\x03\x12 \n\x1cUSAGE_GROUPING_DAY_AND_MODEL\x10\x04\x12\x1a\n\x16USAGE_GROUPING_SESSION\x10\x05\x12\x18\n\x14USAGE_GROUPING_OWNER\x10\x06\x12\x18\n\x14USAGE_GROUPING_AGENT\x10\x07\x12\x19\n\x15USAGE_GROUPING_SOURCE\x10\x08\x32\xef\x01\n\x0cUsageService\x12\x84\x01\n\x0bRecordUsage\x12\x1f.sessiond.v1.RecordUsageRequest\x1a .sessiond.v1.RecordUsageResponse\"2\xaa\xd4\x18.\x08\x03\x10\x02\x1a\x12records.request_id\x1a\x10records.set_turn\"\x02\x03.\x12X\n\x08GetUsage\x12\x1c.sessiond.v1.GetUsageRequest\x1a\x1d.sessiond.v1.GetUsageResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +36,38 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.usage_service_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_RECORDUSAGEREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_RECORDUSAGEREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_RECORDUSAGEREQUEST'].fields_by_name['records']._loaded_options = None
+  _globals['_RECORDUSAGEREQUEST'].fields_by_name['records']._serialized_options = b'\272\324\030\010\n\001\0010\0018\350\007'
+  _globals['_GETUSAGEREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETUSAGEREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\002\030\003'
+  _globals['_GETUSAGEREQUEST'].fields_by_name['subtree_of']._loaded_options = None
+  _globals['_GETUSAGEREQUEST'].fields_by_name['subtree_of']._serialized_options = b'\272\324\030\002\030\003'
+  _globals['_GETUSAGEREQUEST'].fields_by_name['from_day']._loaded_options = None
+  _globals['_GETUSAGEREQUEST'].fields_by_name['from_day']._serialized_options = b'\272\324\030\002\030\014'
+  _globals['_GETUSAGEREQUEST'].fields_by_name['to_day']._loaded_options = None
+  _globals['_GETUSAGEREQUEST'].fields_by_name['to_day']._serialized_options = b'\272\324\030\002\030\014'
+  _globals['_GETUSAGEREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_GETUSAGEREQUEST'].fields_by_name['page_size']._serialized_options = b'\272\324\030\t@\000H\350\007P\001Xd'
+  _globals['_GETUSAGEREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_GETUSAGEREQUEST'].fields_by_name['page_token']._serialized_options = b'\272\324\030\002\030\002'
   _globals['_USAGESERVICE'].methods_by_name['RecordUsage']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['RecordUsage']._serialized_options = b'\252\324\030.\010\003\020\002\032\022records.request_id\032\020records.set_turn\"\002\003.'
   _globals['_USAGESERVICE'].methods_by_name['GetUsage']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['GetUsage']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
-  _globals['_USAGEGROUPING']._serialized_start=929
-  _globals['_USAGEGROUPING']._serialized_end=1192
+  _globals['_USAGEGROUPING']._serialized_start=1009
+  _globals['_USAGEGROUPING']._serialized_end=1272
   _globals['_RECORDUSAGEREQUEST']._serialized_start=167
-  _globals['_RECORDUSAGEREQUEST']._serialized_end=250
-  _globals['_RECORDUSAGERESPONSE']._serialized_start=252
-  _globals['_RECORDUSAGERESPONSE']._serialized_end=339
-  _globals['_GETUSAGEREQUEST']._serialized_start=342
-  _globals['_GETUSAGEREQUEST']._serialized_end=579
-  _globals['_GETUSAGERESPONSE']._serialized_start=581
-  _globals['_GETUSAGERESPONSE']._serialized_end=700
-  _globals['_USAGEGROUP']._serialized_start=703
-  _globals['_USAGEGROUP']._serialized_end=926
-  _globals['_USAGESERVICE']._serialized_start=1195
-  _globals['_USAGESERVICE']._serialized_end=1434
+  _globals['_RECORDUSAGEREQUEST']._serialized_end=275
+  _globals['_RECORDUSAGERESPONSE']._serialized_start=277
+  _globals['_RECORDUSAGERESPONSE']._serialized_end=364
+  _globals['_GETUSAGEREQUEST']._serialized_start=367
+  _globals['_GETUSAGEREQUEST']._serialized_end=659
+  _globals['_GETUSAGERESPONSE']._serialized_start=661
+  _globals['_GETUSAGERESPONSE']._serialized_end=780
+  _globals['_USAGEGROUP']._serialized_start=783
+  _globals['_USAGEGROUP']._serialized_end=1006
+  _globals['_USAGESERVICE']._serialized_start=1275
+  _globals['_USAGESERVICE']._serialized_end=1514
 # @@protoc_insertion_point(module_scope)

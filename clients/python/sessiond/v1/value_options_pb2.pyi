@@ -102,6 +102,32 @@ STATUS_CODE_UNAUTHENTICATED: StatusCode.ValueType  # 16
 Global___StatusCode: _TypeAlias = StatusCode  # noqa: Y015
 
 @_typing.final
+class FormatPolicy(_message.Message):
+    """FormatPolicy says what texts of a form look like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATTERN_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    pattern: _builtins.str
+    """A regular expression (RE2) that the whole text matches."""
+    description: _builtins.str
+    """The same for people, as refusals say it."""
+    def __init__(
+        self,
+        *,
+        pattern: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "pattern", b"pattern"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FormatPolicy: _TypeAlias = FormatPolicy  # noqa: Y015
+
+@_typing.final
 class ReasonPolicy(_message.Message):
     """ReasonPolicy says what a program can know of a reason without its text."""
 
@@ -146,5 +172,8 @@ class ReasonPolicy(_message.Message):
 Global___ReasonPolicy: _TypeAlias = ReasonPolicy  # noqa: Y015
 
 REASON_FIELD_NUMBER: _builtins.int
+FORMAT_FIELD_NUMBER: _builtins.int
 reason: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___ReasonPolicy]
 """What a reason of a refusal means to programs. Every value of ErrorReason but the first has it."""
+format: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___FormatPolicy]
+"""What a form of texts demands. Every value of Format but the first has it."""

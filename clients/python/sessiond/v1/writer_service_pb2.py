@@ -28,7 +28,7 @@ from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/writer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/options.proto\"h\n\x14\x41\x63quireWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9b\x01\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"l\n\x12RenewWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x14ReleaseWriterRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cwriter_token\x18\x02 \x01(\t\"\x17\n\x15ReleaseWriterResponse2\xc5\x02\n\rWriterService\x12h\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x05\x0f\x12\x62\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x05\x0e\x12\x66\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/writer_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/options.proto\"\x8e\x01\n\x14\x41\x63quireWriterRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1c\n\x06holder\x18\x02 \x01(\tB\x0c\xba\xd4\x18\x08\n\x01\x01\x18\x01 \x80\x02\x12\x39\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\xba\xd4\x18\x07@\x01H\x90\x1cX\x1e\"\x9b\x01\n\x15\x41\x63quireWriterResponse\x12\x14\n\x0cwriter_token\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07version\x18\x04 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersion\"\x92\x01\n\x12RenewWriterRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\"\n\x0cwriter_token\x18\x02 \x01(\tB\x0c\xba\xd4\x18\x08\n\x01\x01\x18\x02 \x80\x02\x12\x39\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\xba\xd4\x18\x07@\x01H\x90\x1cX\x1e\"F\n\x13RenewWriterResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x14ReleaseWriterRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\"\n\x0cwriter_token\x18\x02 \x01(\tB\x0c\xba\xd4\x18\x08\n\x01\x01\x18\x02 \x80\x02\"\x17\n\x15ReleaseWriterResponse2\xc5\x02\n\rWriterService\x12h\n\rAcquireWriter\x12!.sessiond.v1.AcquireWriterRequest\x1a\".sessiond.v1.AcquireWriterResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x05\x0f\x12\x62\n\x0bRenewWriter\x12\x1f.sessiond.v1.RenewWriterRequest\x1a .sessiond.v1.RenewWriterResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x05\x0e\x12\x66\n\rReleaseWriter\x12!.sessiond.v1.ReleaseWriterRequest\x1a\".sessiond.v1.ReleaseWriterResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,24 +36,40 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.writer_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_ACQUIREWRITERREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_ACQUIREWRITERREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_ACQUIREWRITERREQUEST'].fields_by_name['holder']._loaded_options = None
+  _globals['_ACQUIREWRITERREQUEST'].fields_by_name['holder']._serialized_options = b'\272\324\030\010\n\001\001\030\001 \200\002'
+  _globals['_ACQUIREWRITERREQUEST'].fields_by_name['lease_ttl']._loaded_options = None
+  _globals['_ACQUIREWRITERREQUEST'].fields_by_name['lease_ttl']._serialized_options = b'\272\324\030\007@\001H\220\034X\036'
+  _globals['_RENEWWRITERREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_RENEWWRITERREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_RENEWWRITERREQUEST'].fields_by_name['writer_token']._loaded_options = None
+  _globals['_RENEWWRITERREQUEST'].fields_by_name['writer_token']._serialized_options = b'\272\324\030\010\n\001\001\030\002 \200\002'
+  _globals['_RENEWWRITERREQUEST'].fields_by_name['lease_ttl']._loaded_options = None
+  _globals['_RENEWWRITERREQUEST'].fields_by_name['lease_ttl']._serialized_options = b'\272\324\030\007@\001H\220\034X\036'
+  _globals['_RELEASEWRITERREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_RELEASEWRITERREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_RELEASEWRITERREQUEST'].fields_by_name['writer_token']._loaded_options = None
+  _globals['_RELEASEWRITERREQUEST'].fields_by_name['writer_token']._serialized_options = b'\272\324\030\010\n\001\001\030\002 \200\002'
   _globals['_WRITERSERVICE'].methods_by_name['AcquireWriter']._loaded_options = None
   _globals['_WRITERSERVICE'].methods_by_name['AcquireWriter']._serialized_options = b'\220\002\002\252\324\030\t\010\003\020\001\"\003\003\005\017'
   _globals['_WRITERSERVICE'].methods_by_name['RenewWriter']._loaded_options = None
   _globals['_WRITERSERVICE'].methods_by_name['RenewWriter']._serialized_options = b'\220\002\002\252\324\030\t\010\003\020\001\"\003\003\005\016'
   _globals['_WRITERSERVICE'].methods_by_name['ReleaseWriter']._loaded_options = None
   _globals['_WRITERSERVICE'].methods_by_name['ReleaseWriter']._serialized_options = b'\220\002\002\252\324\030\007\010\003\020\001\"\001\003'
-  _globals['_ACQUIREWRITERREQUEST']._serialized_start=166
-  _globals['_ACQUIREWRITERREQUEST']._serialized_end=270
-  _globals['_ACQUIREWRITERRESPONSE']._serialized_start=273
-  _globals['_ACQUIREWRITERRESPONSE']._serialized_end=428
-  _globals['_RENEWWRITERREQUEST']._serialized_start=430
-  _globals['_RENEWWRITERREQUEST']._serialized_end=538
-  _globals['_RENEWWRITERRESPONSE']._serialized_start=540
-  _globals['_RENEWWRITERRESPONSE']._serialized_end=610
-  _globals['_RELEASEWRITERREQUEST']._serialized_start=612
-  _globals['_RELEASEWRITERREQUEST']._serialized_end=676
-  _globals['_RELEASEWRITERRESPONSE']._serialized_start=678
-  _globals['_RELEASEWRITERRESPONSE']._serialized_end=701
-  _globals['_WRITERSERVICE']._serialized_start=704
-  _globals['_WRITERSERVICE']._serialized_end=1029
+  _globals['_ACQUIREWRITERREQUEST']._serialized_start=167
+  _globals['_ACQUIREWRITERREQUEST']._serialized_end=309
+  _globals['_ACQUIREWRITERRESPONSE']._serialized_start=312
+  _globals['_ACQUIREWRITERRESPONSE']._serialized_end=467
+  _globals['_RENEWWRITERREQUEST']._serialized_start=470
+  _globals['_RENEWWRITERREQUEST']._serialized_end=616
+  _globals['_RENEWWRITERRESPONSE']._serialized_start=618
+  _globals['_RENEWWRITERRESPONSE']._serialized_end=688
+  _globals['_RELEASEWRITERREQUEST']._serialized_start=690
+  _globals['_RELEASEWRITERREQUEST']._serialized_end=779
+  _globals['_RELEASEWRITERRESPONSE']._serialized_start=781
+  _globals['_RELEASEWRITERRESPONSE']._serialized_end=804
+  _globals['_WRITERSERVICE']._serialized_start=807
+  _globals['_WRITERSERVICE']._serialized_end=1132
 # @@protoc_insertion_point(module_scope)
