@@ -146,6 +146,43 @@ def test_A_stale_sessions_lost_claims_set_nothing(place: Place) -> None:
     assert refused(partial(place.done, first)).reason == "CLAIM_LOST"
 
 
+def test_A_stale_sessions_a_claim_stays_good_until_another_worker_gets_its_session(
+    place: Place,
+) -> None:
+    """A call that finds the session written to again, or done, leaves the claim to its worker."""
+    id = place.api.talk(2)
+    place.wait(HOUR)
+    claimed = place.claim(ttl=600, holder="first")[id]
+    place.wait(HOUR)
+    place.api.append(id, said())
+    assert place.claim(holder="second") == {}, "written to a moment ago"
+    late = place.get(id)
+    assert (late.holder, late.HasField("expire_time")) == ("", False), "its lease has ended"
+    assert place.done(claimed).seq == 2
+    place.wait(HOUR)
+    again = place.claim()[id]
+    assert (again.cursor_seq, again.next_seq, again.attempt) == (2, 4, 1)
+    place.wait(HOUR)
+    place.set(id, 3)
+    assert place.claim() == {}, "nothing is left to do"
+    assert place.done(again).seq == 3
+
+
+def test_A_stale_sessions_a_lease_lasts_though_the_cursor_is_set_without_it(place: Place) -> None:
+    """The session has no work for a while, and then work again: still nobody else gets it."""
+    id = place.api.talk(2)
+    place.wait(HOUR)
+    claimed = place.claim(idle=1, ttl=HOUR, holder="first")[id]
+    assert place.set(id, 2).holder == "first"
+    place.api.append(id, said())
+    place.wait(HOUR / 2)
+    assert place.claim(idle=1) == {}
+    assert place.get(id).holder == "first"
+    place.wait(HOUR)
+    assert set(place.claim(idle=1)) == {id}
+    assert refused(partial(place.done, claimed)).reason == "CLAIM_LOST"
+
+
 def test_A_stale_sessions_cursors_go_back_only_on_demand(place: Place) -> None:
     id = place.api.talk(5)
     assert place.get(id).seq == 0

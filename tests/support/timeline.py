@@ -10,7 +10,7 @@ _TIMES = {
     "session": ("create_time", "listed_time"),
     "session_head": ("activity_time", "listed_time"),
     "reminder": ("first_time", "due_time", "ready_time", "last_fire_time", "create_time"),
-    "consumer_cursor": ("ready_time", "update_time"),
+    "consumer_cursor": ("ready_time", "claim_expire_time", "update_time"),
     "consumer": ("scanned_time",),
 }
 

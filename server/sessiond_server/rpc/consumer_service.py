@@ -154,7 +154,7 @@ def _consumer(row: ConsumerRow) -> rpc.Consumer:
 
 
 def _cursor(row: CursorRow, next_seq: int) -> rpc.Cursor:
-    claimed = bool(row.claim_token) and row.ready_time > row.now
+    claimed = row.claim_expire_time > row.now
     return rpc.Cursor(
         session_id=row.session_id,
         consumer_id=row.consumer_id,
@@ -162,7 +162,7 @@ def _cursor(row: CursorRow, next_seq: int) -> rpc.Cursor:
         next_seq=next_seq,
         update_time=optional_timestamp(row.update_time),
         holder=row.claim_holder if claimed else "",
-        expire_time=timestamp(row.ready_time) if claimed else None,
+        expire_time=timestamp(row.claim_expire_time) if claimed else None,
     )
 
 

@@ -27,6 +27,7 @@ class CursorRow:
     ready_time: datetime
     claim_token: str
     claim_holder: str
+    claim_expire_time: datetime
     claim_count: int
     done_token: str
     update_time: datetime | None

@@ -43,14 +43,14 @@ class Cursor(_message.Message):
     next_seq: _builtins.int
     """The session's next seq: there is work if `seq` isn't right before it."""
     holder: _builtins.str
-    """Who works on the session for the consumer; empty if nobody does."""
+    """Who works on the session for the consumer; empty if nobody does, or the lease has ended."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last set; absent if it never was."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When that one's lease ends; absent if nobody works on it."""
+        """When that one's lease ends; absent if nobody works on it, or the lease has ended."""
 
     def __init__(
         self,
@@ -93,8 +93,10 @@ class SetCursorRequest(_message.Message):
     `ERROR_REASON_SEQ_OUT_OF_RANGE`. A cursor never goes back: below the one that there is, that one stays.
     """
     claim_token: _builtins.str
-    """The claim's token, if the session was claimed; this ends the claim. One that is lost is refused with
-    `ERROR_REASON_CLAIM_LOST`, and the cursor stays; one that has ended the claim before changes nothing.
+    """The claim's token, if the session was claimed; this ends the claim. When the session was handed out again
+    meanwhile, the call is refused with `ERROR_REASON_CLAIM_LOST`, and the cursor stays; a token that has ended
+    its claim before changes nothing. Left out, the cursor is set whoever works on the session, and a claim
+    goes on as it is.
     """
     allow_decrease: _builtins.bool
     """Whether the cursor may go back, to have the messages behind it worked on again."""
@@ -336,7 +338,7 @@ Global___ClaimSessionsResponse: _TypeAlias = ClaimSessionsResponse  # noqa: Y015
 
 @_typing.final
 class ClaimedSession(_message.Message):
-    """ClaimedSession is a session that the caller has, for a consumer, until the lease ends."""
+    """ClaimedSession is a session that the caller has, for a consumer, alone until the lease ends."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

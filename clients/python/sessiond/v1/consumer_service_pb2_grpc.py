@@ -36,6 +36,9 @@ class ConsumerServiceStub(object):
     SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
+    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
+    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
+
     A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
     all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.
 
@@ -92,6 +95,9 @@ class ConsumerServiceServicer(object):
     SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
+    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
+    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
+
     A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
     all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.
 
@@ -122,8 +128,9 @@ class ConsumerServiceServicer(object):
 
     def ClaimSessions(self, request, context):
         """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
-        alone until its lease ends. Sessions of every state are handed out. Its cost grows with what was written
-        since the consumer's last call, not with the number of sessions that it is done with.
+        alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
+        handed out. Its cost grows with what was written since the consumer's last call, not with the number of
+        sessions that it is done with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -196,6 +203,9 @@ class ConsumerService(object):
     The way to work: ClaimSessions in a loop; for each claim read from the cursor on, do the work, and
     SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
+
+    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
+    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
 
     A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
     all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.

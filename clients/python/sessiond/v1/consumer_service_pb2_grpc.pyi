@@ -37,6 +37,9 @@ class ConsumerServiceStub:
     SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
+    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
+    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
+
     A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
     all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.
 
@@ -56,8 +59,9 @@ class ConsumerServiceStub:
     """ListCursors lists the cursors of a session, by consumer."""
     ClaimSessions: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ClaimSessionsRequest, _consumer_service_pb2.ClaimSessionsResponse]
     """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
-    alone until its lease ends. Sessions of every state are handed out. Its cost grows with what was written
-    since the consumer's last call, not with the number of sessions that it is done with.
+    alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
+    handed out. Its cost grows with what was written since the consumer's last call, not with the number of
+    sessions that it is done with.
     """
     ListConsumers: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ListConsumersRequest, _consumer_service_pb2.ListConsumersResponse]
     """ListConsumers lists the consumers that claim, by owner and id."""
@@ -79,6 +83,9 @@ class ConsumerServiceAsyncStub(ConsumerServiceStub):
     SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
+    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
+    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
+
     A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
     all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.
 
@@ -95,8 +102,9 @@ class ConsumerServiceAsyncStub(ConsumerServiceStub):
     """ListCursors lists the cursors of a session, by consumer."""
     ClaimSessions: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ClaimSessionsRequest, _consumer_service_pb2.ClaimSessionsResponse]  # type: ignore[assignment]
     """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
-    alone until its lease ends. Sessions of every state are handed out. Its cost grows with what was written
-    since the consumer's last call, not with the number of sessions that it is done with.
+    alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
+    handed out. Its cost grows with what was written since the consumer's last call, not with the number of
+    sessions that it is done with.
     """
     ListConsumers: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ListConsumersRequest, _consumer_service_pb2.ListConsumersResponse]  # type: ignore[assignment]
     """ListConsumers lists the consumers that claim, by owner and id."""
@@ -116,6 +124,9 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
     The way to work: ClaimSessions in a loop; for each claim read from the cursor on, do the work, and
     SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
+
+    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
+    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
 
     A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
     all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.
@@ -155,8 +166,9 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.ClaimSessionsResponse, _abc.Awaitable[_consumer_service_pb2.ClaimSessionsResponse]]:
         """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
-        alone until its lease ends. Sessions of every state are handed out. Its cost grows with what was written
-        since the consumer's last call, not with the number of sessions that it is done with.
+        alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
+        handed out. Its cost grows with what was written since the consumer's last call, not with the number of
+        sessions that it is done with.
         """
 
     @_abc_1.abstractmethod

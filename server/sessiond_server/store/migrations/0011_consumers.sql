@@ -2,7 +2,9 @@
 -- compatible: 11
 
 -- The cursor of a consumer in a session, and with `queued` whether it waits there: from `ready_time` on
--- it can be claimed, which moves that time to the end of the lease. `child` is a sub-agent's session.
+-- it can be claimed, which moves that time to the end of the lease. `claim_expire_time` is when the last claim's
+-- lease ends or ended (the epoch if there is none): its token is good until the session is claimed anew, however
+-- often it is due or done meanwhile. `child` is a sub-agent's session.
 CREATE TABLE consumer_cursor (
     bucket smallint NOT NULL,
     session_key uuid NOT NULL,
@@ -16,6 +18,7 @@ CREATE TABLE consumer_cursor (
     ready_time timestamptz NOT NULL,
     claim_token text COLLATE "C" NOT NULL,
     claim_holder text COLLATE "C" NOT NULL,
+    claim_expire_time timestamptz NOT NULL,
     claim_count integer NOT NULL,
     done_token text COLLATE "C" NOT NULL,
     update_time timestamptz,

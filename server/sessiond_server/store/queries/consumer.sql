@@ -29,22 +29,26 @@ WHERE bucket = $1 AND session_key = $2;
 -- The first that is said of a consumer in a session.
 INSERT INTO consumer_cursor (
     bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
-    claim_holder, claim_count, done_token, update_time
+    claim_holder, claim_expire_time, claim_count, done_token, update_time
 )
 SELECT
     s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, $4, $5,
-    clock_timestamp(), '', '', 0, '', clock_timestamp()
+    clock_timestamp(), '', '', 'epoch', 0, '', clock_timestamp()
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2
 RETURNING *, clock_timestamp() AS now;
 
 -- name: set_cursor
--- A cursor that is locked. Whoever's claim this ends ($6) is remembered, so that it can be said twice.
+-- A cursor that is locked. Whoever's claim this ends ($6) is remembered, so that it can be said twice. A lease
+-- that lasts goes on without it.
 UPDATE consumer_cursor
 SET seq = $4, queued = $5, update_time = clock_timestamp(),
-    ready_time = CASE WHEN $6 <> '' OR claim_token = '' THEN clock_timestamp() ELSE ready_time END,
+    ready_time = CASE
+        WHEN $6 <> '' THEN clock_timestamp() ELSE greatest(clock_timestamp(), claim_expire_time)
+    END,
     claim_token = CASE WHEN $6 <> '' THEN '' ELSE claim_token END,
     claim_holder = CASE WHEN $6 <> '' THEN '' ELSE claim_holder END,
+    claim_expire_time = CASE WHEN $6 <> '' THEN 'epoch' ELSE claim_expire_time END,
     claim_count = CASE WHEN $6 <> '' THEN 0 ELSE claim_count END,
     done_token = CASE WHEN $6 <> '' THEN $6 ELSE done_token END
 WHERE bucket = $1 AND session_key = $2 AND consumer_id = $3
@@ -156,11 +160,11 @@ CROSS JOIN LATERAL (
 -- Sessions are kept from being deleted meanwhile, which no append notices: it locks no key.
 INSERT INTO consumer_cursor AS w (
     bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
-    claim_holder, claim_count, done_token, update_time
+    claim_holder, claim_expire_time, claim_count, done_token, update_time
 )
 SELECT
     s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
-    statement_timestamp(), '', '', 0, '', NULL
+    statement_timestamp(), '', '', 'epoch', 0, '', NULL
 FROM (
     SELECT s.*
     FROM session AS s
@@ -169,18 +173,18 @@ FROM (
     FOR KEY SHARE OF s
 ) AS s
 ON CONFLICT (bucket, session_key, consumer_id) DO UPDATE
-SET queued = true, ready_time = excluded.ready_time, child = excluded.child
+SET queued = true, ready_time = greatest(excluded.ready_time, w.claim_expire_time), child = excluded.child
 WHERE NOT w.queued;
 
 -- name: offer_session
 -- A session whose place in lists lies in the past, where no consumer looks again.
 INSERT INTO consumer_cursor AS w (
     bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
-    claim_holder, claim_count, done_token, update_time
+    claim_holder, claim_expire_time, claim_count, done_token, update_time
 )
 SELECT
     s.bucket, s.session_key, c.consumer_id, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
-    statement_timestamp(), '', '', 0, '', NULL
+    statement_timestamp(), '', '', 'epoch', 0, '', NULL
 FROM session AS s
 CROSS JOIN LATERAL (
     SELECT DISTINCT consumer_id
@@ -189,7 +193,7 @@ CROSS JOIN LATERAL (
 ) AS c
 WHERE s.bucket = $1 AND s.session_key = $2
 ON CONFLICT (bucket, session_key, consumer_id) DO UPDATE
-SET queued = true, ready_time = excluded.ready_time
+SET queued = true, ready_time = greatest(excluded.ready_time, w.claim_expire_time)
 WHERE NOT w.queued;
 
 -- name: due_sessions
@@ -249,10 +253,13 @@ CROSS JOIN LATERAL (
 ORDER BY w.ready_time;
 
 -- name: settle_sessions
--- What became of sessions that were due and are locked: claimed, with a token; due later; or done.
+-- What became of sessions that were due and are locked: claimed, with a token; due later; or done. A claim whose
+-- lease has ended stays as it is until the session is claimed anew.
 UPDATE consumer_cursor AS w
-SET queued = c.queued, ready_time = c.ready_time, claim_token = c.token,
-    claim_holder = CASE c.token WHEN '' THEN '' ELSE $7 END,
+SET queued = c.queued, ready_time = c.ready_time,
+    claim_token = CASE c.token WHEN '' THEN w.claim_token ELSE c.token END,
+    claim_holder = CASE c.token WHEN '' THEN w.claim_holder ELSE $7 END,
+    claim_expire_time = CASE c.token WHEN '' THEN w.claim_expire_time ELSE c.ready_time END,
     claim_count = CASE c.token WHEN '' THEN w.claim_count ELSE least(w.claim_count, 2147483646) + 1 END
 FROM unnest($1::smallint[], $2::uuid[], $4::boolean[], $5::timestamptz[], $6::text[])
     AS c (bucket, session_key, queued, ready_time, token)

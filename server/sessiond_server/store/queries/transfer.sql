@@ -495,11 +495,11 @@ RETURNING true;
 -- A cursor, unless the consumer has one in the session.
 INSERT INTO consumer_cursor (
     bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
-    claim_holder, claim_count, done_token, update_time
+    claim_holder, claim_expire_time, claim_count, done_token, update_time
 )
 SELECT
     s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, $4, false,
-    clock_timestamp(), '', '', 0, '', clock_timestamp()
+    clock_timestamp(), '', '', 'epoch', 0, '', clock_timestamp()
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2
 ON CONFLICT (bucket, session_key, consumer_id) DO NOTHING
