@@ -78,8 +78,10 @@ def test_retention_policies_are_set_tried_listed_and_removed(cli: Cli) -> None:
     assert (policy["id"], policy["dry_run"], wanted["sources"]) == ("old", True, ["cli"])
     cli.ok("create", "s1", "--source", "cli")
     cli.ok("end", "s1")
+    assert cli.json("retention", "show", "old") == policy
+    assert "(RETENTION_POLICY_NOT_FOUND)" in cli.refused("retention", "show", "none")
     assert cli.json("retention", "try", "old") == []
-    assert "no retention policy" in cli.refused("retention", "try", "none")
+    assert "(RETENTION_POLICY_NOT_FOUND)" in cli.refused("retention", "try", "none")
     (line,) = cli.refused("retention", "set", "none", "--owner", "ann").splitlines()
     assert "must have at least one of older_than, idle_for, ended_for" in line
     assert "longer than nothing" in cli.refused(

@@ -73,6 +73,18 @@ def test_the_newest_messages_are_shown_with_a_word_that_there_are_earlier_ones()
     assert (window.earlier, window.later, window.span) == (True, False, (71, 120))
 
 
+def test_a_window_up_to_a_seq_ends_there() -> None:
+    log = Log(talk(120))
+    between = log.window([], from_seq=10, to_seq=13, limit=50)
+    assert ([m.seq for m in between.rows if isinstance(m, v1.Message)], between.later) == (
+        [10, 11, 12, 13],
+        False,
+    )
+    last = log.window([], to_seq=40, limit=3)
+    assert [m.seq for m in last.rows if isinstance(m, v1.Message)] == [38, 39, 40]
+    assert last.earlier
+
+
 def test_a_window_from_a_seq_on_says_that_there_is_more() -> None:
     window = Log(talk(120)).window([], from_seq=10, limit=5)
     assert shape(window.rows) == [10, 11, 12, 13, 14]

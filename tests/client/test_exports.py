@@ -174,6 +174,7 @@ METHODS = {
     "get_message",
     "get_server_info",
     "get_compaction",
+    "get_retention_policy",
     "get_rewind",
     "renew_compaction_lease",
     "batch_get_sessions",

@@ -105,6 +105,10 @@ def test_arguments_that_mean_nothing_are_refused_before_anything_is_sent() -> No
         messages.list_messages.build("a", view="unspecified")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="from_seq and around_seq exclude each other"):
         messages.list_messages.build("a", from_seq=1, around_seq=2)
+    with pytest.raises(ValueError, match="to_seq and around_seq exclude each other"):
+        messages.list_messages.build("a", to_seq=3, around_seq=2)
+    assert messages.list_messages.build("a", from_seq=1, to_seq=3).to_seq == 3
+    assert not messages.list_messages.build("a").HasField("to_seq")
     with pytest.raises(ValueError, match="time zone"):
         messages.list_messages.build("a", start_time=datetime(2026, 1, 2))
     with pytest.raises(ValueError, match="either seq or client_id"):

@@ -25,7 +25,11 @@ def _delete(api: Api, name: str, etag: str = "") -> object:
 
 @case("RETENTION_POLICY_NOT_FOUND")
 def deleting_a_policy_that_is_not_there(api: Api) -> Expected:
-    return refused(lambda: _delete(api, "nothing")), {"policy_id": "nothing"}
+    reading = v1.GetRetentionPolicyRequest(policy_id="nothing")
+    read = refused(lambda: api.retention.GetRetentionPolicy(reading))
+    found = refused(lambda: _delete(api, "nothing"))
+    assert (read.code, read.reason, read.metadata) == (found.code, found.reason, found.metadata)
+    return found, {"policy_id": "nothing"}
 
 
 @case("TOO_MANY_RETENTION_POLICIES")

@@ -90,6 +90,34 @@ def test_continuations_page_in_both_directions(api: Api, size: int) -> None:
     assert read(api, ids[-1], page_size=size, from_seq=1, order=DESCENDING) == everything[-2::-1]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_to_seq_stops_a_conversation_in_its_last_session(api: Api, size: int) -> None:
+    lengths = (3, 0, 4, 5)
+    ids = chain(api, *lengths)
+    everything = told(ids, lengths)
+    assert read(api, ids[-1], page_size=size, to_seq=3) == everything[:-2]
+    assert read(api, ids[-1], page_size=size, from_seq=2, to_seq=3) == everything[-4:-2]
+    descending: dict[str, Any] = {"page_size": size, "order": DESCENDING}
+    assert read(api, ids[-1], to_seq=3, **descending) == everything[-1:-4:-1]
+    assert read(api, ids[-1], to_seq=1, **descending) == everything[-1:-6:-1]
+    assert read(api, ids[-1], from_seq=4, to_seq=2, **descending) == everything[-2:-5:-1]
+    long_ago = Timestamp(seconds=1)
+    assert read(api, ids[-1], start_time=long_ago, to_seq=2, page_size=size) == everything[:-3]
+    assert read(api, ids[-1], start_time=long_ago, to_seq=2, **descending) == []
+
+
+def test_to_seq_is_not_reached_from_an_earlier_session(api: Api) -> None:
+    ids = chain(api, 2)
+    time.sleep(0.01)
+    between = Timestamp()
+    between.GetCurrentTime()
+    time.sleep(0.01)
+    ids.append(api.child(ids[-1], kind=CONTINUATION).id)
+    api.append(ids[-1], said(), said())
+    assert len(read(api, ids[-1], start_time=between, order=DESCENDING)) == 2
+    assert read(api, ids[-1], start_time=between, to_seq=1, order=DESCENDING) == []
+
+
 @pytest.mark.parametrize("seq", [1, 2, 3])
 def test_a_page_around_a_seq_reaches_into_what_it_continues(api: Api, seq: int) -> None:
     lengths = (2, 5, 3)

@@ -248,6 +248,44 @@ def test_stats_tell_what_is_offloaded_apart(own: Api) -> None:
     assert after.message_count == before.message_count
 
 
+@pytest.mark.parametrize("size", [7, 1000])
+def test_B_to_seq_reads_offloaded_messages_as_hot_ones(own: Api, size: int) -> None:
+    """A range on either side of the border, across it and across segments."""
+    id = own.talk(620)
+    own.compact(id, 100, 299)
+    own.rewind(id, 615)
+    ranges = ((1, 3), (50, 320), (250, 260), (399, 402), (390, 620), (610, 615))
+
+    def read(view: v1.MessageView.ValueType) -> list[list[int]]:
+        found = []
+        for low, high in ranges:
+            up = v1.ListMessagesRequest(
+                session_id=id, view=view, page_size=size, from_seq=low, to_seq=high
+            )
+            down = v1.ListMessagesRequest(
+                session_id=id, view=view, page_size=size, from_seq=high, to_seq=low
+            )
+            down.order = v1.SortOrder.SORT_ORDER_DESCENDING
+            found += [_all_seqs(own, up), _all_seqs(own, down)]
+        return found
+
+    before = [read(view) for view in v1.MessageView.values()[1:]]
+    assert before[-1][:2] == [[1, 2, 3], [3, 2, 1]]
+    assert len(before[-1][2]) == 271
+    _offload(own, id, before_seq=401)
+    assert [read(view) for view in v1.MessageView.values()[1:]] == before
+
+
+def _all_seqs(own: Api, request: v1.ListMessagesRequest) -> list[int]:
+    found: list[int] = []
+    while True:
+        page = own.messages.ListMessages(request)
+        found += [message.seq for message in page.messages]
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return found
+
+
 def test_continuations_read_on_through_offloads(own: Api) -> None:
     first = own.talk(12)
     second = own.child(first, kind=v1.ParentKind.PARENT_KIND_CONTINUATION).id

@@ -10,7 +10,7 @@ import pytest
 
 import sessiond
 from sessiond import v1
-from tests.rpc.api import USER, Api, answering, calling, new, said
+from tests.rpc.api import USER, Api, answering, calling, new, refused, said
 
 VIEWS = [
     v1.MessageView.MESSAGE_VIEW_TRANSCRIPT,
@@ -96,6 +96,56 @@ def test_from_seq_begins_there(api: Api, busy: str) -> None:
     assert seqs(api, busy, view=ALL, from_seq=8, page_size=3, order=DESCENDING) == whole[7::-1]
     assert seqs(api, busy, view=ALL, from_seq=1000) == []
     assert seqs(api, busy, view=ALL, from_seq=1000, order=DESCENDING) == whole[::-1]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=v1.MessageView.Name)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_B_to_seq_stops_there_in_both_directions(
+    api: Api, busy: str, view: v1.MessageView.ValueType, size: int
+) -> None:
+    """A range is that part of the whole, whatever the pages, with and without a beginning."""
+    whole = seqs(api, busy, view=view, page_size=1000)
+    places = _places(api, busy, whole)
+    for low, high in ((1, 1), (1, 6), (3, 9), (8, 8), (7, 20), (14, 23), (9, 3), (25, 10**6)):
+        part = [seq for seq in whole if low <= places[seq] <= high]
+        up = seqs(api, busy, view=view, page_size=size, from_seq=low, to_seq=high)
+        down = seqs(
+            api, busy, view=view, page_size=size, from_seq=high, to_seq=low, order=DESCENDING
+        )
+        assert (up, down) == (part, part[::-1])
+        head = [seq for seq in whole if places[seq] <= high]
+        tail = [seq for seq in whole if places[seq] >= low]
+        assert seqs(api, busy, view=view, page_size=size, to_seq=high) == head
+        back = seqs(api, busy, view=view, page_size=size, to_seq=low, order=DESCENDING)
+        assert back == tail[::-1]
+
+
+def _places(api: Api, session_id: str, shown: list[int]) -> dict[int, int]:
+    """Where each message stands: a summary of the context where the range began."""
+    log = {message.seq: message for message in api.log(session_id)}
+    moved = shown != sorted(shown)
+    return {
+        seq: (log[seq].replaces_from_seq if moved and log[seq].replaces_from_seq else seq)
+        for seq in shown
+    }
+
+
+def test_to_seq_is_bound_to_the_pages_that_follow(api: Api, busy: str) -> None:
+    request = v1.ListMessagesRequest(session_id=busy, view=ALL, page_size=2, to_seq=9)
+    request.page_token = api.messages.ListMessages(request).next_page_token
+    request.to_seq = 10
+    found = refused(lambda: api.messages.ListMessages(request))
+    assert found.reason == "PAGE_TOKEN_INVALID"
+    request.ClearField("to_seq")
+    assert refused(lambda: api.messages.ListMessages(request)).reason == "PAGE_TOKEN_INVALID"
+
+
+def test_to_seq_stops_a_reading_from_a_time_on(api: Api) -> None:
+    id = api.talk(6)
+    first, *_, last = api.log(id)
+    assert seqs(api, id, start_time=first.create_time, to_seq=4, page_size=3) == [1, 2, 3, 4]
+    backwards = seqs(api, id, start_time=last.create_time, to_seq=4, order=DESCENDING)
+    assert backwards == [6, 5, 4]
 
 
 def test_start_time_begins_there(api: Api) -> None:

@@ -493,6 +493,8 @@ def test_policies_are_kept_replaced_and_deleted(own: Api) -> None:
     replaced = set_policy(own, "b", rule(idle=7))
     assert (replaced.create_time, replaced.dry_run) == (made[0].create_time, False)
     assert replaced.etag != made[0].etag
+    reading = v1.GetRetentionPolicyRequest(policy_id="b")
+    assert own.retention.GetRetentionPolicy(reading).policy == replaced
     assert replaced.rule == rule(idle=7)
     own.retention.DeleteRetentionPolicy(v1.DeleteRetentionPolicyRequest(policy_id="a"))
     again = v1.DeleteRetentionPolicyRequest(policy_id="a", allow_missing=True)

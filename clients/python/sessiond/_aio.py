@@ -452,6 +452,7 @@ class AsyncClient(_Caller):
     get_usage = _unary(usage.get_usage)
     list_usage = _listed(usage.list_usage)
     set_retention_policy = _unary(retention.set_retention_policy)
+    get_retention_policy = _unary(retention.get_retention_policy)
     list_retention_policies = _listed(retention.list_retention_policies)
     delete_retention_policy = _unary(retention.delete_retention_policy)
     list_retention_reports = _listed(retention.list_retention_reports)

@@ -71,6 +71,8 @@ async def page(
     step = -1 if wanted.descending else 1
     if at.session_id in conversation.ids:
         number = conversation.ids.index(at.session_id)
+        if wanted.descending and wanted.last and at.session_id != wanted.session_id:
+            return [], None  # it stops in the session itself, which is the last one
     elif wanted.descending:  # it was deleted meanwhile, and with it the way to those before it
         return [], None
     else:
@@ -89,7 +91,8 @@ async def page(
         if read.next_position is not None:
             return pieces, Place(place.session_id, read.next_position)
         number += step
-        if not 0 <= number < len(conversation.ids):
+        stopped = wanted.descending and wanted.last  # in the session itself, before any other
+        if stopped or not 0 <= number < len(conversation.ids):
             return pieces, None
         position = _LAST if wanted.descending else 1
         if left <= 0 or room <= 0:
@@ -100,6 +103,7 @@ async def page(
 async def _read(
     connection: Connection, conversation: Conversation, place: Place, limit: int, room: int
 ) -> Read:
+    itself = place.session_id == conversation.wanted.session_id
     part = replace(
         conversation.wanted,
         session_id=place.session_id,
@@ -107,11 +111,12 @@ async def _read(
         position=place.position,
         limit=limit,
         max_bytes=room,
+        last=conversation.wanted.last if itself else None,
     )
     try:
         return await reading.page(connection, part)
     except SessionNotFound:
-        if place.session_id == conversation.wanted.session_id:
+        if itself:
             raise
         return Read([], Marks(set(), {}, {}), None)
 

@@ -47,6 +47,15 @@ async def put(
     return await database.transact(work)
 
 
+async def get(database: Database, tenant: str, policy_id: str) -> PolicyRow:
+    """One policy."""
+    async with database.connection() as connection:
+        row = await policies.read(connection, tenant, policy_id)
+    if row is None:
+        raise RetentionPolicyNotFound(policy_id)
+    return row
+
+
 async def delete(
     database: Database, tenant: str, policy_id: str, *, etag: str, allow_missing: bool
 ) -> bool:

@@ -23,7 +23,7 @@ _LAST_TIME = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What to read, from a position on (itself included) in a direction."""
+    """What to read, from a position on (itself included) in a direction, to another one (included too)."""
 
     session_id: str
     key: SessionKey
@@ -33,6 +33,7 @@ class Reading:
     position: int
     limit: int
     max_bytes: int
+    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,9 @@ async def page(connection: Connection, reading: Reading) -> Read:
     head = await head_of(connection, reading.session_id, reading.key)
     low, high = head.first_seq, head.last_seq
     if reading.descending:
-        high = min(high, reading.position)
+        low, high = max(low, reading.last or low), min(high, reading.position)
     else:
-        low = max(low, reading.position)
+        low, high = max(low, reading.position), min(high, reading.last or high)
     if low > high:
         return Read([], Marks(set(), {}, {}), None)
     if reading.view == CONTEXT:

@@ -380,6 +380,7 @@ def _wanted(request: rpc.ListMessagesRequest) -> Reading:
         position=limits.MAX_SEQ if descending else 1,
         limit=checks.page_size(request, limits.MESSAGE_PAGE),
         max_bytes=limits.PAGE_BYTES,
+        last=request.to_seq if request.HasField("to_seq") else None,
     )
 
 
@@ -407,6 +408,12 @@ def _check_reading(request: rpc.ListMessagesRequest) -> None:
             check.seq("around_seq", request.around_seq, least=1)
         elif start == "start_time":
             check.timestamp("start_time", request.start_time)
+        if request.HasField("to_seq"):
+            check.seq("to_seq", request.to_seq, least=1)
+            if start == "around_seq":
+                check.wrong(
+                    "to_seq", "must not be set with around_seq, which reads in both directions"
+                )
 
 
 def _token(descending: bool, position: int | None, call: bytes) -> str:

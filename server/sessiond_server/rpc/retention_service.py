@@ -48,6 +48,14 @@ class RetentionServicer:
         )
         return rpc.SetRetentionPolicyResponse(policy=retention_io.policy_out(row), created=created)
 
+    async def GetRetentionPolicy(
+        self, request: rpc.GetRetentionPolicyRequest, _: Context
+    ) -> rpc.GetRetentionPolicyResponse:
+        with Checks() as check:
+            check.policy_id("policy_id", request.policy_id)
+        row = await operations.get(self.database, access.tenant(), request.policy_id)
+        return rpc.GetRetentionPolicyResponse(policy=retention_io.policy_out(row))
+
     async def ListRetentionPolicies(
         self, request: rpc.ListRetentionPoliciesRequest, _: Context
     ) -> rpc.ListRetentionPoliciesResponse:

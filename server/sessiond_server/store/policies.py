@@ -72,6 +72,12 @@ async def count(connection: Connection, tenant: str) -> int:
     return number
 
 
+async def read(connection: Connection, tenant: str, policy_id: str) -> PolicyRow | None:
+    """A policy; `None` if there is none of this id."""
+    row = await connection.fetchrow(query("read_policy"), *_place(tenant), policy_id)
+    return None if row is None else known_columns(PolicyRow, row)
+
+
 async def lock(connection: Connection, tenant: str, policy_id: str) -> PolicyRow | None:
     """A policy that is about to be changed; `None` if there is none of this id."""
     row = await connection.fetchrow(query("lock_policy"), *_place(tenant), policy_id)

@@ -103,6 +103,7 @@ def list_messages(
     from_seq: int | None = None,
     start_time: datetime | None = None,
     around_seq: int | None = None,
+    to_seq: int | None = None,
     roles: Iterable[values.Role] = (),
     kinds: Iterable[values.MessageKind] = (),
     types: Iterable[str] = (),
@@ -122,6 +123,8 @@ def list_messages(
         start_time: Begin at the first message appended at this time or later, or in descending order
             at the last one appended then or earlier. It has a time zone.
         around_seq: Begin half a page before this seq, and go on upwards.
+        to_seq: Stop at this seq, itself included: in descending order it is the smaller one. Not with
+            `around_seq`.
         roles: Only messages in these roles, of `system`, `developer`, `user`, `assistant`, `tool`.
         kinds: Only messages of these kinds, of `normal`, `summary`, `reminder`.
         types: Only messages with one of these `type`s, which are the application's own words; "" stands for
@@ -132,10 +135,12 @@ def list_messages(
         page_token: Where to begin: a token of a page with the same filters.
 
     Raises:
-        ValueError: More than one of `from_seq`, `start_time` and `around_seq` is given.
+        ValueError: More than one of `from_seq`, `start_time` and `around_seq` is given, or `to_seq` with
+            `around_seq`.
         SessionNotFound: There is no such session.
     """
     values.only_one(from_seq=from_seq, start_time=start_time, around_seq=around_seq)
+    values.only_one(to_seq=to_seq, around_seq=around_seq)
     return v1.ListMessagesRequest(
         session_id=session_id,
         page_size=page_size,
@@ -147,7 +152,7 @@ def list_messages(
         kinds=[enum_value(v1.MessageKind, "MESSAGE_KIND_", kind) for kind in kinds],
         types=types,
         continuations=continuations,
-        **values.given(from_seq=from_seq, around_seq=around_seq),
+        **values.given(from_seq=from_seq, around_seq=around_seq, to_seq=to_seq),
     )
 
 

@@ -69,6 +69,19 @@ def set_retention_policy(
     return v1.SetRetentionPolicyRequest(policy=policy)
 
 
+@unary(
+    _rpc("GetRetentionPolicy", v1.GetRetentionPolicyRequest, v1.GetRetentionPolicyResponse),
+    lambda answer: answer.policy,
+)
+def get_retention_policy(policy_id: str) -> v1.GetRetentionPolicyRequest:
+    """Reads one retention policy.
+
+    Raises:
+        RetentionPolicyNotFound: There is no such policy.
+    """
+    return v1.GetRetentionPolicyRequest(policy_id=policy_id)
+
+
 @paged(
     _rpc(
         "ListRetentionPolicies", v1.ListRetentionPoliciesRequest, v1.ListRetentionPoliciesResponse

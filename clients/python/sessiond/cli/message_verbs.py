@@ -100,6 +100,7 @@ def _given(
     "show",
     "show trip",
     "show 'Trip to Lisbon' --from 120 --limit 20 --full",
+    "show trip --from 120 --to 140",
     "show 'Trip to Lisbon #3' --continuations --limit 0 -o jsonl",
 )
 def show(
@@ -107,13 +108,14 @@ def show(
     session: SessionName,
     limit: options.Limit = 50,
     from_seq: options.FromSeq = 0,
+    to_seq: options.ToSeq = 0,
     full: options.Full = False,
     expand: options.Expand = False,
     every: options.EveryMessage = False,
     continuations: options.Continuations = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Shows a conversation: the newest messages, or those from a seq on.
+    """Shows a conversation: the newest messages, those from a seq on, or the last ones up to a seq.
 
     Tool results stand beneath their calls, compacted ranges are folded under their summary, what is
     rewound or not meant for people is hidden. As JSON it is {"session", "messages"}: the transcript,
@@ -122,7 +124,7 @@ def show(
     With --continuations a title means the newest of its series: `x` is `x #3` if that is the last one.
     """
     found = run.find(session, newest=continuations, full=output is not Format.TABLE)
-    wanted = WindowOptions(from_seq, limit, expand, every)
+    wanted = WindowOptions(from_seq, limit, expand, every, to_seq)
     if output is not Format.TABLE:
         _write_messages(run.client, found, wanted, output, continuations)
         return
@@ -224,11 +226,13 @@ def _messages(
     client: Client, session: v1.Session, options: WindowOptions, continuations: bool
 ) -> Iterable[v1.Message]:
     newest = bool(options.limit) and not options.from_seq
+    start, end = (options.to_seq, 0) if newest else (options.from_seq, options.to_seq)
     found: Iterable[v1.Message] = client.list_messages(
         session.id,
         view="all" if options.show_all else "transcript",
         order="descending" if newest else "ascending",
-        from_seq=options.from_seq or None,
+        from_seq=start or None,
+        to_seq=end or None,
         continuations=continuations,
         page_size=min(options.limit or _MAX_PAGE, _MAX_PAGE),
     )

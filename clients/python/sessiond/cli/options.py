@@ -155,6 +155,7 @@ ExpectRevision = Annotated[
 
 # How to show messages
 FromSeq = Annotated[int, typer.Option("--from", min=0, help="Begin at this seq.")]
+ToSeq = Annotated[int, typer.Option("--to", min=0, help="Stop at this seq, itself included.")]
 Full = Annotated[bool, typer.Option("--full", help="Don't cut long results short.")]
 Expand = Annotated[bool, typer.Option("--expand", help="Open what was compacted.")]
 EveryMessage = Annotated[

@@ -1,4 +1,4 @@
-"""Verbs on retention policies: retention set, ls, try, rm, reports."""
+"""Verbs on retention policies: retention set, ls, show, try, rm, reports."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sessiond import retention_rule, v1
+from sessiond import RetentionPolicyNotFound, retention_rule, v1
 from sessiond.cli import arguments, options
 from sessiond.cli.filters import rule_filter
-from sessiond.cli.output import Format, plain, write_all
+from sessiond.cli.output import Format, plain, write, write_all
 from sessiond.cli.render.retention import (
     policies_lines,
     pruned_lines,
@@ -98,12 +98,19 @@ def ls(run: Run, output: Output = Format.TABLE) -> None:
     _show(run, list(run.client.list_retention_policies()), output)
 
 
+@verb(app, "show", "retention show old-chats", "retention show old-chats -o json")
+def show(run: Run, policy_id: PolicyId, output: Output = Format.TABLE) -> None:
+    """Shows one policy."""
+    policy = run.client.get_retention_policy(policy_id)
+    if output is not Format.TABLE:
+        return write(plain(policy), output)
+    _show(run, [policy], output)
+
+
 @verb(app, "try", "retention try old-chats")
 def try_policy(run: Run, policy_id: PolicyId, output: Output = Format.TABLE) -> None:
     """Shows what a policy would delete now, and deletes nothing."""
-    policy = _policy(run, policy_id)
-    if policy is None:
-        raise Failure(f"there is no retention policy {policy_id!r}")
+    policy = run.client.get_retention_policy(policy_id)
     found = run.client.prune_sessions(policy.rule)
     _show_sessions(run, list(found), output)
 
@@ -149,7 +156,10 @@ def reports(
 
 
 def _policy(run: Run, policy_id: str) -> v1.RetentionPolicy | None:
-    return next((it for it in run.client.list_retention_policies() if it.id == policy_id), None)
+    try:
+        return run.client.get_retention_policy(policy_id)
+    except RetentionPolicyNotFound:
+        return None
 
 
 def _show(run: Run, policies: list[v1.RetentionPolicy], output: Format) -> None:

@@ -69,12 +69,13 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """Which part of a session to show, and what not to hide. A `limit` of 0 is none."""
+    """Which part of a session to show, and what not to hide. A `limit` of 0 is none, a `to_seq` of 0 the end."""
 
     from_seq: int = 0
     limit: int = 50
     expand: bool = False
     show_all: bool = False
+    to_seq: int = 0
 
 
 def for_people(message: Message) -> bool:
@@ -95,8 +96,8 @@ def hidden_ranges(
 def read_window(
     read: Reader, hidden: list[Fold | Gap], last_seq: int, options: WindowOptions
 ) -> Window:
-    """Reads a window: the newest rows, or those from `from_seq` on, with the summaries of folds."""
-    walk = _Walk(read, hidden, last_seq, options)
+    """Reads rows: the newest up to `to_seq`, or those from `from_seq` on; folds with their summaries."""
+    walk = _Walk(read, hidden, min(last_seq, options.to_seq or last_seq), options)
     take = _take_ascending if options.from_seq else _take_descending
     window = take(walk, options)
     for row in window.rows:

@@ -180,6 +180,8 @@ from sessiond.v1.retention_pb2 import RetentionReport as RetentionReport
 from sessiond.v1.retention_pb2 import RetentionRule as RetentionRule
 from sessiond.v1.retention_service_pb2 import DeleteRetentionPolicyRequest as DeleteRetentionPolicyRequest
 from sessiond.v1.retention_service_pb2 import DeleteRetentionPolicyResponse as DeleteRetentionPolicyResponse
+from sessiond.v1.retention_service_pb2 import GetRetentionPolicyRequest as GetRetentionPolicyRequest
+from sessiond.v1.retention_service_pb2 import GetRetentionPolicyResponse as GetRetentionPolicyResponse
 from sessiond.v1.retention_service_pb2 import ListRetentionPoliciesRequest as ListRetentionPoliciesRequest
 from sessiond.v1.retention_service_pb2 import ListRetentionPoliciesResponse as ListRetentionPoliciesResponse
 from sessiond.v1.retention_service_pb2 import ListRetentionReportsRequest as ListRetentionReportsRequest

@@ -279,6 +279,7 @@ class ListMessagesRequest(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
     CONTINUATIONS_FIELD_NUMBER: _builtins.int
+    TO_SEQ_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
     page_size: _builtins.int
@@ -303,6 +304,14 @@ class ListMessagesRequest(_message.Message):
     message names its session. `from_seq` and `around_seq` are seqs of this session, `start_time` may be in
     any. Sessions that belong to somebody else end it. Refused with `MESSAGE_VIEW_CONTEXT`, which each
     session has of its own.
+    """
+    to_seq: _builtins.int
+    """Where to stop: at this seq, itself included, in either direction. In ascending order no message behind it
+    is read, in descending order none before it, so a range in descending order has its larger seq in
+    `from_seq`. Left out, it is read to the end. If the reading begins past it, there is nothing. In the
+    context a summary stands where the range that it replaces begins. With `continuations` it is a seq of this
+    session, so in descending order the sessions that it continues aren't reached. Refused with `around_seq`,
+    which reads in both directions. What lies past it costs nothing.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -339,13 +348,19 @@ class ListMessagesRequest(_message.Message):
         kinds: _abc.Iterable[_message_pb2.MessageKind.ValueType] | None = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
         continuations: _builtins.bool = ...,
+        to_seq: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "from_seq", b"from_seq", "start", b"start", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_to_seq", b"_to_seq", "around_seq", b"around_seq", "from_seq", b"from_seq", "start", b"start", "start_time", b"start_time", "to_seq", b"to_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["around_seq", b"around_seq", "continuations", b"continuations", "from_seq", b"from_seq", "kinds", b"kinds", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "start_time", b"start_time", "types", b"types", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_to_seq", b"_to_seq", "around_seq", b"around_seq", "continuations", b"continuations", "from_seq", b"from_seq", "kinds", b"kinds", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "start_time", b"start_time", "to_seq", b"to_seq", "types", b"types", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__to_seq: _TypeAlias = _typing.Literal["to_seq"]  # noqa: Y015
+    _WhichOneofArgType__to_seq: _TypeAlias = _typing.Literal["_to_seq", b"_to_seq"]  # noqa: Y015
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["from_seq", "start_time", "around_seq"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__to_seq) -> _WhichOneofReturnType__to_seq | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
 Global___ListMessagesRequest: _TypeAlias = ListMessagesRequest  # noqa: Y015

@@ -26,7 +26,7 @@ from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import retention_pb2 as sessiond_dot_v1_dot_retention__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sessiond/v1/retention_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/options.proto\x1a\x1bsessiond/v1/retention.proto\"I\n\x19SetRetentionPolicyRequest\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\"[\n\x1aSetRetentionPolicyResponse\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\\\n\x1cListRetentionPoliciesRequest\x12 \n\tpage_size\x18\x01 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"h\n\x1dListRetentionPoliciesResponse\x12.\n\x08policies\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x1c\x44\x65leteRetentionPolicyRequest\x12\x1c\n\tpolicy_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x07\x12\x17\n\x04\x65tag\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x02 \x80\x02\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"0\n\x1d\x44\x65leteRetentionPolicyResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"u\n\x1bListRetentionReportsRequest\x12\x19\n\tpolicy_id\x18\x01 \x01(\tB\x06\xba\xd4\x18\x02\x18\x07\x12\x1f\n\tpage_size\x18\x02 \x01(\x05\x42\x0c\xba\xd4\x18\x08@\x00HdP\x01X\x14\x12\x1a\n\npage_token\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"f\n\x1cListRetentionReportsResponse\x12-\n\x07reports\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.RetentionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x14PruneSessionsRequest\x12(\n\x04rule\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.RetentionRule\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xc8\x01P\x01X2\x12\x1a\n\npage_token\x18\x04 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"\x8c\x01\n\x15PruneSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.PrunedSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rsession_count\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\x32\xe7\x04\n\x10RetentionService\x12s\n\x12SetRetentionPolicy\x12&.sessiond.v1.SetRetentionPolicyRequest\x1a\'.sessiond.v1.SetRetentionPolicyResponse\"\x0c\xaa\xd4\x18\x08\x08\x04\x10\x03\"\x02\x0c\x30\x12~\n\x15ListRetentionPolicies\x12).sessiond.v1.ListRetentionPoliciesRequest\x1a*.sessiond.v1.ListRetentionPoliciesResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x04\x10\x01\"\x01\x02\x12|\n\x15\x44\x65leteRetentionPolicy\x12).sessiond.v1.DeleteRetentionPolicyRequest\x1a*.sessiond.v1.DeleteRetentionPolicyResponse\"\x0c\xaa\xd4\x18\x08\x08\x04\x10\x03\"\x02/\x0c\x12{\n\x14ListRetentionReports\x12(.sessiond.v1.ListRetentionReportsRequest\x1a).sessiond.v1.ListRetentionReportsResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x04\x10\x01\"\x01\x02\x12\x63\n\rPruneSessions\x12!.sessiond.v1.PruneSessionsRequest\x1a\".sessiond.v1.PruneSessionsResponse\"\x0b\xaa\xd4\x18\x07\x08\x04\x10\x03\"\x01\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sessiond/v1/retention_service.proto\x12\x0bsessiond.v1\x1a\x19sessiond/v1/options.proto\x1a\x1bsessiond/v1/retention.proto\"I\n\x19SetRetentionPolicyRequest\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\"[\n\x1aSetRetentionPolicyResponse\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"9\n\x19GetRetentionPolicyRequest\x12\x1c\n\tpolicy_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x07\"J\n\x1aGetRetentionPolicyResponse\x12,\n\x06policy\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\"\\\n\x1cListRetentionPoliciesRequest\x12 \n\tpage_size\x18\x01 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"h\n\x1dListRetentionPoliciesResponse\x12.\n\x08policies\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.RetentionPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x1c\x44\x65leteRetentionPolicyRequest\x12\x1c\n\tpolicy_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x07\x12\x17\n\x04\x65tag\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x02 \x80\x02\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"0\n\x1d\x44\x65leteRetentionPolicyResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"u\n\x1bListRetentionReportsRequest\x12\x19\n\tpolicy_id\x18\x01 \x01(\tB\x06\xba\xd4\x18\x02\x18\x07\x12\x1f\n\tpage_size\x18\x02 \x01(\x05\x42\x0c\xba\xd4\x18\x08@\x00HdP\x01X\x14\x12\x1a\n\npage_token\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"f\n\x1cListRetentionReportsResponse\x12-\n\x07reports\x18\x01 \x03(\x0b\x32\x1c.sessiond.v1.RetentionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x14PruneSessionsRequest\x12(\n\x04rule\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.RetentionRule\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xc8\x01P\x01X2\x12\x1a\n\npage_token\x18\x04 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"\x8c\x01\n\x15PruneSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.PrunedSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rsession_count\x18\x03 \x01(\x03\x12\x15\n\rmessage_count\x18\x04 \x01(\x03\x32\xde\x05\n\x10RetentionService\x12s\n\x12SetRetentionPolicy\x12&.sessiond.v1.SetRetentionPolicyRequest\x1a\'.sessiond.v1.SetRetentionPolicyResponse\"\x0c\xaa\xd4\x18\x08\x08\x04\x10\x03\"\x02\x0c\x30\x12u\n\x12GetRetentionPolicy\x12&.sessiond.v1.GetRetentionPolicyRequest\x1a\'.sessiond.v1.GetRetentionPolicyResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x04\x10\x01\"\x01/\x12~\n\x15ListRetentionPolicies\x12).sessiond.v1.ListRetentionPoliciesRequest\x1a*.sessiond.v1.ListRetentionPoliciesResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x04\x10\x01\"\x01\x02\x12|\n\x15\x44\x65leteRetentionPolicy\x12).sessiond.v1.DeleteRetentionPolicyRequest\x1a*.sessiond.v1.DeleteRetentionPolicyResponse\"\x0c\xaa\xd4\x18\x08\x08\x04\x10\x03\"\x02/\x0c\x12{\n\x14ListRetentionReports\x12(.sessiond.v1.ListRetentionReportsRequest\x1a).sessiond.v1.ListRetentionReportsResponse\"\x0e\x90\x02\x01\xaa\xd4\x18\x07\x08\x04\x10\x01\"\x01\x02\x12\x63\n\rPruneSessions\x12!.sessiond.v1.PruneSessionsRequest\x1a\".sessiond.v1.PruneSessionsResponse\"\x0b\xaa\xd4\x18\x07\x08\x04\x10\x03\"\x01\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.retention_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
+  _globals['_GETRETENTIONPOLICYREQUEST'].fields_by_name['policy_id']._loaded_options = None
+  _globals['_GETRETENTIONPOLICYREQUEST'].fields_by_name['policy_id']._serialized_options = b'\272\324\030\005\n\001\001\030\007'
   _globals['_LISTRETENTIONPOLICIESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTRETENTIONPOLICIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272\324\030\t@\000H\350\007P\001Xd'
   _globals['_LISTRETENTIONPOLICIESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -54,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRUNESESSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272\324\030\002\030\002'
   _globals['_RETENTIONSERVICE'].methods_by_name['SetRetentionPolicy']._loaded_options = None
   _globals['_RETENTIONSERVICE'].methods_by_name['SetRetentionPolicy']._serialized_options = b'\252\324\030\010\010\004\020\003\"\002\0140'
+  _globals['_RETENTIONSERVICE'].methods_by_name['GetRetentionPolicy']._loaded_options = None
+  _globals['_RETENTIONSERVICE'].methods_by_name['GetRetentionPolicy']._serialized_options = b'\220\002\001\252\324\030\007\010\004\020\001\"\001/'
   _globals['_RETENTIONSERVICE'].methods_by_name['ListRetentionPolicies']._loaded_options = None
   _globals['_RETENTIONSERVICE'].methods_by_name['ListRetentionPolicies']._serialized_options = b'\220\002\001\252\324\030\007\010\004\020\001\"\001\002'
   _globals['_RETENTIONSERVICE'].methods_by_name['DeleteRetentionPolicy']._loaded_options = None
@@ -66,22 +70,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETRETENTIONPOLICYREQUEST']._serialized_end=181
   _globals['_SETRETENTIONPOLICYRESPONSE']._serialized_start=183
   _globals['_SETRETENTIONPOLICYRESPONSE']._serialized_end=274
-  _globals['_LISTRETENTIONPOLICIESREQUEST']._serialized_start=276
-  _globals['_LISTRETENTIONPOLICIESREQUEST']._serialized_end=368
-  _globals['_LISTRETENTIONPOLICIESRESPONSE']._serialized_start=370
-  _globals['_LISTRETENTIONPOLICIESRESPONSE']._serialized_end=474
-  _globals['_DELETERETENTIONPOLICYREQUEST']._serialized_start=476
-  _globals['_DELETERETENTIONPOLICYREQUEST']._serialized_end=584
-  _globals['_DELETERETENTIONPOLICYRESPONSE']._serialized_start=586
-  _globals['_DELETERETENTIONPOLICYRESPONSE']._serialized_end=634
-  _globals['_LISTRETENTIONREPORTSREQUEST']._serialized_start=636
-  _globals['_LISTRETENTIONREPORTSREQUEST']._serialized_end=753
-  _globals['_LISTRETENTIONREPORTSRESPONSE']._serialized_start=755
-  _globals['_LISTRETENTIONREPORTSRESPONSE']._serialized_end=857
-  _globals['_PRUNESESSIONSREQUEST']._serialized_start=860
-  _globals['_PRUNESESSIONSREQUEST']._serialized_end=1001
-  _globals['_PRUNESESSIONSRESPONSE']._serialized_start=1004
-  _globals['_PRUNESESSIONSRESPONSE']._serialized_end=1144
-  _globals['_RETENTIONSERVICE']._serialized_start=1147
-  _globals['_RETENTIONSERVICE']._serialized_end=1762
+  _globals['_GETRETENTIONPOLICYREQUEST']._serialized_start=276
+  _globals['_GETRETENTIONPOLICYREQUEST']._serialized_end=333
+  _globals['_GETRETENTIONPOLICYRESPONSE']._serialized_start=335
+  _globals['_GETRETENTIONPOLICYRESPONSE']._serialized_end=409
+  _globals['_LISTRETENTIONPOLICIESREQUEST']._serialized_start=411
+  _globals['_LISTRETENTIONPOLICIESREQUEST']._serialized_end=503
+  _globals['_LISTRETENTIONPOLICIESRESPONSE']._serialized_start=505
+  _globals['_LISTRETENTIONPOLICIESRESPONSE']._serialized_end=609
+  _globals['_DELETERETENTIONPOLICYREQUEST']._serialized_start=611
+  _globals['_DELETERETENTIONPOLICYREQUEST']._serialized_end=719
+  _globals['_DELETERETENTIONPOLICYRESPONSE']._serialized_start=721
+  _globals['_DELETERETENTIONPOLICYRESPONSE']._serialized_end=769
+  _globals['_LISTRETENTIONREPORTSREQUEST']._serialized_start=771
+  _globals['_LISTRETENTIONREPORTSREQUEST']._serialized_end=888
+  _globals['_LISTRETENTIONREPORTSRESPONSE']._serialized_start=890
+  _globals['_LISTRETENTIONREPORTSRESPONSE']._serialized_end=992
+  _globals['_PRUNESESSIONSREQUEST']._serialized_start=995
+  _globals['_PRUNESESSIONSREQUEST']._serialized_end=1136
+  _globals['_PRUNESESSIONSRESPONSE']._serialized_start=1139
+  _globals['_PRUNESESSIONSRESPONSE']._serialized_end=1279
+  _globals['_RETENTIONSERVICE']._serialized_start=1282
+  _globals['_RETENTIONSERVICE']._serialized_end=2016
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class RetentionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_retention__service__pb2.SetRetentionPolicyRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_retention__service__pb2.SetRetentionPolicyResponse.FromString,
                 _registered_method=True)
+        self.GetRetentionPolicy = channel.unary_unary(
+                '/sessiond.v1.RetentionService/GetRetentionPolicy',
+                request_serializer=sessiond_dot_v1_dot_retention__service__pb2.GetRetentionPolicyRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_retention__service__pb2.GetRetentionPolicyResponse.FromString,
+                _registered_method=True)
         self.ListRetentionPolicies = channel.unary_unary(
                 '/sessiond.v1.RetentionService/ListRetentionPolicies',
                 request_serializer=sessiond_dot_v1_dot_retention__service__pb2.ListRetentionPoliciesRequest.SerializeToString,
@@ -69,6 +74,13 @@ class RetentionServiceServicer(object):
     def SetRetentionPolicy(self, request, context):
         """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
         is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRetentionPolicy(self, request, context):
+        """GetRetentionPolicy reads one policy. It costs one look-up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +124,11 @@ def add_RetentionServiceServicer_to_server(servicer, server):
                     servicer.SetRetentionPolicy,
                     request_deserializer=sessiond_dot_v1_dot_retention__service__pb2.SetRetentionPolicyRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_retention__service__pb2.SetRetentionPolicyResponse.SerializeToString,
+            ),
+            'GetRetentionPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRetentionPolicy,
+                    request_deserializer=sessiond_dot_v1_dot_retention__service__pb2.GetRetentionPolicyRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_retention__service__pb2.GetRetentionPolicyResponse.SerializeToString,
             ),
             'ListRetentionPolicies': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRetentionPolicies,
@@ -162,6 +179,33 @@ class RetentionService(object):
             '/sessiond.v1.RetentionService/SetRetentionPolicy',
             sessiond_dot_v1_dot_retention__service__pb2.SetRetentionPolicyRequest.SerializeToString,
             sessiond_dot_v1_dot_retention__service__pb2.SetRetentionPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRetentionPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.RetentionService/GetRetentionPolicy',
+            sessiond_dot_v1_dot_retention__service__pb2.GetRetentionPolicyRequest.SerializeToString,
+            sessiond_dot_v1_dot_retention__service__pb2.GetRetentionPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

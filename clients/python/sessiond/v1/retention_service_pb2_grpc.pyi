@@ -37,6 +37,8 @@ class RetentionServiceStub:
     """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
     is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
     """
+    GetRetentionPolicy: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.GetRetentionPolicyRequest, _retention_service_pb2.GetRetentionPolicyResponse]
+    """GetRetentionPolicy reads one policy. It costs one look-up."""
     ListRetentionPolicies: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionPoliciesRequest, _retention_service_pb2.ListRetentionPoliciesResponse]
     """ListRetentionPolicies lists the policies by id."""
     DeleteRetentionPolicy: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.DeleteRetentionPolicyRequest, _retention_service_pb2.DeleteRetentionPolicyResponse]
@@ -59,6 +61,8 @@ class RetentionServiceAsyncStub(RetentionServiceStub):
     """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
     is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
     """
+    GetRetentionPolicy: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.GetRetentionPolicyRequest, _retention_service_pb2.GetRetentionPolicyResponse]  # type: ignore[assignment]
+    """GetRetentionPolicy reads one policy. It costs one look-up."""
     ListRetentionPolicies: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionPoliciesRequest, _retention_service_pb2.ListRetentionPoliciesResponse]  # type: ignore[assignment]
     """ListRetentionPolicies lists the policies by id."""
     DeleteRetentionPolicy: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.DeleteRetentionPolicyRequest, _retention_service_pb2.DeleteRetentionPolicyResponse]  # type: ignore[assignment]
@@ -84,6 +88,14 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
         is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
         """
+
+    @_abc_1.abstractmethod
+    def GetRetentionPolicy(
+        self,
+        request: _retention_service_pb2.GetRetentionPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retention_service_pb2.GetRetentionPolicyResponse, _abc.Awaitable[_retention_service_pb2.GetRetentionPolicyResponse]]:
+        """GetRetentionPolicy reads one policy. It costs one look-up."""
 
     @_abc_1.abstractmethod
     def ListRetentionPolicies(

@@ -54,6 +54,12 @@ SELECT count(*)
 FROM retention_policy
 WHERE bucket = $1 AND tenant = $2;
 
+-- name: read_policy
+-- A policy by its id.
+SELECT *
+FROM retention_policy
+WHERE bucket = $1 AND tenant = $2 AND policy_id = $3;
+
 -- name: lock_policy
 -- Before it is replaced or deleted.
 SELECT *
