@@ -69,7 +69,7 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """Which part of a session to show, and what not to hide. A `limit` of 0 is none, a `to_seq` of 0 the end."""
+    """Which part of a session to show, and what not to hide. 0 is no `limit`, and no `to_seq`."""
 
     from_seq: int = 0
     limit: int = 50
