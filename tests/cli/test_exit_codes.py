@@ -6,7 +6,6 @@ import os
 import pty
 import signal
 import subprocess
-import time
 
 import pytest
 from typer.testing import CliRunner
@@ -144,7 +143,9 @@ def test_ctrl_c_is_130(cli: Cli) -> None:
         stderr=subprocess.PIPE,
         env=cli.environment(),
     )
-    time.sleep(2)
+    assert process.stdin is not None
+    process.stdin.write(b"x" * 500_000)  # more than a pipe holds: the command reads
+    process.stdin.flush()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=20)
     assert (process.returncode, output, errors) == (130, b"", b"")

@@ -35,6 +35,10 @@ GROWTH = 32 * MIB
 times over in Postgres' driver, in Python and in gRPC, and what is freed isn't all given back."""
 
 
+_ENDLESS_GRACE = {"SESSIOND_SHUTDOWN_GRACE": "3600"}
+"""A stop that waits for it is killed by the test, and so fails."""
+
+
 @asynccontextmanager
 async def narrow(target: str) -> AsyncIterator[grpc.aio.Channel]:
     """A channel that lets the server send little that isn't read."""
@@ -260,7 +264,7 @@ async def test_P13_a_refused_watch_takes_no_place(dsn: str, start_server: Start)
 async def test_P9_a_stop_says_goodbye_and_the_library_goes_on_elsewhere(
     dsn: str, start_server: Start
 ) -> None:
-    stopping, other = (start_server(SESSIOND_DSN=dsn) for _ in range(2))
+    stopping, other = (start_server(SESSIOND_DSN=dsn, **_ENDLESS_GRACE) for _ in range(2))
     async with channel(stopping.target) as one, channel(other.target) as another:
         await fill(one, "a", 1)
         calls = [v1.FeedServiceStub(one).Watch(watch("a")) for _ in range(20)]
@@ -269,9 +273,7 @@ async def test_P9_a_stop_says_goodbye_and_the_library_goes_on_elsewhere(
             events = aiter(client.watch("a"))
             while (await anext(events)).kind != "caught_up":
                 pass
-            began = time.monotonic()
             assert await asyncio.to_thread(stopping.stop) == 0
-            assert time.monotonic() - began < 8
             for call, seen in zip(calls, await asyncio.gather(*reading), strict=True):
                 assert seen[-1] == "goodbye"
                 assert await call.code() is grpc.StatusCode.OK
@@ -287,15 +289,13 @@ async def test_P9_a_stop_says_goodbye_and_the_library_goes_on_elsewhere(
 async def test_P9_a_watcher_that_does_not_read_does_not_hold_up_a_stop(
     dsn: str, start_server: Start
 ) -> None:
-    server = start_server(SESSIOND_DSN=dsn)
+    server = start_server(SESSIOND_DSN=dsn, **_ENDLESS_GRACE)
     async with narrow(server.target) as one, channel(server.target) as other:
         await fill(other, "held", 8)
         slow = Slow(one, "held")
         await slow.read_one()
         await asyncio.sleep(0.5)
-        began = time.monotonic()
         assert await asyncio.to_thread(server.stop) == 0
-        assert time.monotonic() - began < 10
     assert not server.bugs()
 
 

@@ -305,14 +305,14 @@ async def resolve_while_the_lease_ends(database: Database, dsn: str) -> None:
         await connection.execute("DELETE FROM message")
         await connection.execute(
             "UPDATE session_head SET next_seq = 1, writer_token = 'token',"
-            " writer_expire_time = clock_timestamp() + interval '0.5 s'"
+            " writer_expire_time = clock_timestamp() + interval '2 s'"
         )
         # Only the statement that stores needs this table: it waits here, after the first look.
         async with connection.transaction():
             await connection.execute("LOCK TABLE open_tool_call IN ACCESS EXCLUSIVE MODE")
             resolving = asyncio.create_task(appending.resolve(append_of(request)))
             await until_waiting(dsn)
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(2.1)
     with pytest.raises(WriterLeaseLost):
         await resolving
 
@@ -322,7 +322,7 @@ async def test_P5_P6_a_compaction_whose_lease_ends_on_the_way_leaves_nothing(
 ) -> None:
     """It looks at the lease first, and stores its summary with another look."""
     writer, _ = writers
-    assert await writer.acquire(SHORTEST)
+    assert await writer.acquire(Duration(seconds=3))
     safe = writer.request()
     del safe.messages[0].parts[1:]
     assert await writer.write(safe) == ""
@@ -330,6 +330,6 @@ async def test_P5_P6_a_compaction_whose_lease_ends_on_the_way_leaves_nothing(
         await connection.execute("LOCK TABLE open_tool_call IN ACCESS EXCLUSIVE MODE")
         compacting = asyncio.create_task(writer.compact())
         await until_waiting(shared.dsn)
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(3.1)
     assert await compacting == "WRITER_LEASE_LOST"
     assert await writer.compactions() == 0

@@ -19,6 +19,7 @@ import pytest
 
 from sessiond import v1
 from tests.rpc.api import USER, Api, new, refused
+from tests.support.patience import PATIENCE
 from tests.support.processes import ServerProcess
 
 Start = Callable[..., ServerProcess]
@@ -58,7 +59,7 @@ class Endless:
 
 
 def until(met: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while not met():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -29,6 +29,7 @@ from sessiond_server.embedded import (
 )
 from sessiond_server.embedded.binaries import find_install
 from sessiond_server.embedded.strays import processes_of
+from tests.support.patience import PATIENCE
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 HAS_DEBIAN = DEBIAN.is_dir()
@@ -215,12 +216,10 @@ async def test_P2_rows_survive_kill_9_of_the_postmaster(place: Path) -> None:
         busy = await asyncpg.connect(dsn)
         query = asyncio.create_task(busy.execute("SELECT count(*) FROM generate_series(1, 1e9)"))
         await asyncio.sleep(0.1)
-        killed = time.monotonic()
         os.kill(first, signal.SIGKILL)
         with pytest.raises((OSError, asyncpg.PostgresConnectionError)):
             await query
-        again = await asyncio.wait_for(connect_again(dsn), 10)
-        assert time.monotonic() - killed < 5
+        again = await asyncio.wait_for(connect_again(dsn), PATIENCE)
         assert await again.fetchval("SELECT count(*) FROM t") == 1000
         await again.close()
         assert postgres.dsn == dsn
