@@ -32,7 +32,11 @@ def test_search_marks_what_it_found(cli: Cli, client: Client) -> None:
     assert "\x1b[1;7mrefund\x1b[0m" in colored
     (hit,) = cli.json("search", "refund", "--session", "Trip", "--role", "user")
     assert (hit["session_id"], hit["seq"], hit["field"]) == ("s1", 2, "text")
-    assert hit["snippet"]["marks"] == [{"start": 13, "end": 19}]
+    assert hit["snippet"]["runs"] == [
+        {"text": "Where is  my\n", "match": False},
+        {"text": "refund", "match": True},
+        {"text": " for HAT-123?", "match": False},
+    ]
     assert cli.json("search", "refund", "--exclude-source", "web") == []
     assert cli.json("search", "refund", "--within", "1h", "--newest")[0]["seq"] == 2
     assert "nothing found" in cli("search", "teapot").stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -23,7 +24,15 @@ def seqs(answer: v1.SearchMessagesResponse) -> list[int]:
 
 
 def marked(hit: v1.SearchHit) -> list[str]:
-    return [hit.snippet.text[mark.start : mark.end] for mark in hit.snippet.marks]
+    return [run.text for run in hit.snippet.runs if run.match]
+
+
+def shown(hit: v1.SearchHit) -> str:
+    """The snippet, whose runs alternate and are never empty."""
+    runs = hit.snippet.runs
+    assert all(run.text for run in runs)
+    assert all(one.match != other.match for one, other in pairwise(runs))
+    return "".join(run.text for run in runs)
 
 
 def told(api: Api, *texts: str, **facts: str) -> str:
@@ -42,7 +51,7 @@ def test_A_search_sessions(api: Api) -> None:
     assert seqs(answer) == [2, 3]
     hit = next(hit for hit in answer.hits if hit.seq == 2)
     start = text.index("teapot")
-    assert hit.snippet.text == text[start - 30 : start + len("teapot") + 30]
+    assert shown(hit) == text[start - 30 : start + len("teapot") + 30]
     assert marked(hit) == ["teapot"]
     assert (hit.snippet.cut_before, hit.snippet.cut_after) == (True, True)
     listed = api.messages.ListMessages(
@@ -211,6 +220,23 @@ def test_all_that_a_message_holds_is_found_and_named(api: Api) -> None:
     assert not api.search('"zork frobnicate"', session_id=id).hits, "no phrase from field to field"
 
 
+def test_P10_snippets_are_runs_that_need_no_counting_of_characters(api: Api) -> None:
+    """Emoji, combining marks and letters beyond the first plane, which languages count differently."""
+    text = "🛫👩‍👩‍👧 été 𝔘𝔫𝔦 café 🛬 航班 délayed 👍🏽"
+    id = told(api, text)
+    for query, marks in [
+        ("café", ["café"]),
+        ("航班", ["航班"]),
+        ("été délayed", ["été", "délayed"]),
+        ("café OR 航班", ["café", "航班"]),
+    ]:
+        (hit,) = api.search(query, session_id=id, snippet_characters=200).hits
+        assert (marked(hit), shown(hit)) == (marks, text)
+    (hit,) = api.search("été", session_id=id, snippet_characters=1).hits
+    assert (shown(hit), marked(hit)) == (" été ", ["été"])
+    assert (hit.snippet.cut_before, hit.snippet.cut_after) == (True, True)
+
+
 def test_compacted_messages_are_found_and_rewound_ones_when_asked_for(api: Api) -> None:
     id = told(api, "teapot one", "teapot two", "teapot three")
     summary = api.compact(id, 1, 2).compaction.id
@@ -238,7 +264,7 @@ def test_offloaded_messages_are_found_shown_and_indexed_anew(api: Api) -> None:
             **dict.fromkeys((5, 6), False),
         }
         for seq, hit in found.items():
-            assert hit.snippet.text == f"teapot {seq}"
+            assert shown(hit) == f"teapot {seq}"
             assert marked(hit) == ["teapot"]
             assert [m.seq for m in hit.before] == ([seq - 1] if seq > 1 else [])
             assert [m.text for m in hit.after] == ([f"teapot {seq + 1}"] if seq < 6 else [])

@@ -352,9 +352,9 @@ async def test_P12_nobody_finds_what_is_anothers(
         wanted = v1.SessionFilter(include_subagents=True) if caller == "ada" else _EVERYTHING
         for query in ("teapot", "teap*", "-bottle teapot", "teapot OR ada"):
             hits = [hit async for hit in client.search_messages(query, wanted)]
-            assert {hit.snippet.text for hit in hits} == sees[caller]
+            assert {"".join(run.text for run in hit.snippet.runs) for hit in hits} == sees[caller]
         below = [
-            hit.snippet.text
+            "".join(run.text for run in hit.snippet.runs)
             async for hit in client.search_messages(
                 "teapot", sessiond.session_filter(subtree_of="root")
             )

@@ -6,6 +6,7 @@ import asyncio
 import json
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import asyncpg
 import pytest
@@ -82,9 +83,10 @@ def test_P14_no_text_is_an_error(matches: Matches, query: str, text: str) -> Non
     matches([entry], parsed.tsquery)
     matches([entry], parsed.rank_tsquery)
     shown = passages.snippet([Passage(TEXT, text)], parsed, 30)
-    assert shown.text in text
-    for low, high in shown.marks:
-        assert 0 <= low < high <= len(shown.text)
+    assert "".join(run.text for run in shown.runs) in text
+    assert all(run.text for run in shown.runs)
+    assert all(one.match != other.match for one, other in pairwise(shown.runs))
+    assert bool(shown.field) == any(run.match for run in shown.runs)
 
 
 @pytest.mark.parametrize("text", ["東" * 128, "東" * 64 + " " + "京" * 64, '"' + "ab " * 128 + '"'])

@@ -122,10 +122,9 @@ def _hit_out(hit: Hit) -> rpc.SearchHit:
         role=hit.searched.role,  # type: ignore[arg-type]
         create_time=timestamp(hit.message.create_time),
         rank=hit.found.rank,
-        field=hit.snippet.field if hit.snippet.marks else 0,  # type: ignore[arg-type]
+        field=hit.snippet.field,  # type: ignore[arg-type]
         snippet=rpc.SearchSnippet(
-            text=hit.snippet.text,
-            marks=[rpc.SearchMark(start=low, end=high) for low, high in hit.snippet.marks],
+            runs=[rpc.SnippetRun(text=run.text, match=run.match) for run in hit.snippet.runs],
             cut_before=hit.snippet.cut_before,
             cut_after=hit.snippet.cut_after,
         ),

@@ -35,12 +35,18 @@ class Passage(NamedTuple):
     text: str
 
 
+class Run(NamedTuple):
+    """A part of a snippet, and whether it is what was looked for."""
+
+    text: str
+    match: bool
+
+
 class Snippet(NamedTuple):
-    """A piece of a passage with what was looked for in it: ranges in code points of the text."""
+    """A piece of a passage, cut into what was looked for and what stands between."""
 
     field: int
-    text: str
-    marks: list[tuple[int, int]]
+    runs: list[Run]
     cut_before: bool
     cut_after: bool
 
@@ -107,12 +113,26 @@ def snippet(passages: Sequence[Passage], query: Query, around: int) -> Snippet:
             return _cut(passage, found, around)
     for passage in passages[:1]:
         return _cut(passage, [], around)
-    return Snippet(0, "", [], False, False)
+    return Snippet(0, [], False, False)
 
 
 def _cut(passage: Passage, found: list[tuple[int, int]], around: int) -> Snippet:
     low, high = found[0] if found else (0, 0)
     low = max(0, low - around)
     high = min(len(passage.text), min(high, low + around + _MARK_LENGTH) + around)
-    marks = [(a - low, min(b, high) - low) for a, b in found if a < high]
-    return Snippet(passage.field, passage.text[low:high], marks, low > 0, high < len(passage.text))
+    marks = [(a, min(b, high)) for a, b in found if a < high]
+    field = passage.field if marks else 0
+    return Snippet(
+        field, list(_runs(passage.text, low, high, marks)), low > 0, high < len(passage.text)
+    )
+
+
+def _runs(text: str, low: int, high: int, marks: list[tuple[int, int]]) -> Iterator[Run]:
+    """The text from `low` to `high`, cut at the marks, which are in order and don't overlap."""
+    for start, end in marks:
+        if low < start:
+            yield Run(text[low:start], False)
+        yield Run(text[start:end], True)
+        low = end
+    if low < high:
+        yield Run(text[low:high], False)

@@ -28,7 +28,7 @@ _MAX_PAGE = 100
     "search 'refund policy' --source telegram",
     "search '\"lost luggage\" OR delay* -train' --session trip --context 1",
     "search -- '-refund hotel'",
-    "search 東京 --role user --within 7d -o jsonl | jq .snippet.text",
+    "search 東京 --role user --within 7d -o jsonl | jq '.snippet.runs|map(.text)|add'",
 )
 def search(
     run: Run,

@@ -195,12 +195,12 @@ from sessiond.v1.retention_service_pb2_grpc import RetentionServiceStub as Reten
 from sessiond.v1.retention_service_pb2_grpc import add_RetentionServiceServicer_to_server as add_RetentionServiceServicer_to_server
 from sessiond.v1.search_service_pb2 import SearchField as SearchField
 from sessiond.v1.search_service_pb2 import SearchHit as SearchHit
-from sessiond.v1.search_service_pb2 import SearchMark as SearchMark
 from sessiond.v1.search_service_pb2 import SearchMessagesRequest as SearchMessagesRequest
 from sessiond.v1.search_service_pb2 import SearchMessagesResponse as SearchMessagesResponse
 from sessiond.v1.search_service_pb2 import SearchNeighbor as SearchNeighbor
 from sessiond.v1.search_service_pb2 import SearchOrder as SearchOrder
 from sessiond.v1.search_service_pb2 import SearchSnippet as SearchSnippet
+from sessiond.v1.search_service_pb2 import SnippetRun as SnippetRun
 from sessiond.v1.search_service_pb2_grpc import SearchServiceServicer as SearchServiceServicer
 from sessiond.v1.search_service_pb2_grpc import SearchServiceStub as SearchServiceStub
 from sessiond.v1.search_service_pb2_grpc import add_SearchServiceServicer_to_server as add_SearchServiceServicer_to_server

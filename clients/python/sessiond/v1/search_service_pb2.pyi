@@ -303,61 +303,60 @@ class SearchSnippet(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    TEXT_FIELD_NUMBER: _builtins.int
-    MARKS_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
     CUT_BEFORE_FIELD_NUMBER: _builtins.int
     CUT_AFTER_FIELD_NUMBER: _builtins.int
-    text: _builtins.str
-    """The piece. JSON texts are shown without their escapes."""
     cut_before: _builtins.bool
     """Whether the text goes on before the piece."""
     cut_after: _builtins.bool
     """Whether the text goes on after the piece."""
     @_builtins.property
-    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchMark]:
-        """What was found in it, in order and without overlaps."""
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnippetRun]:
+        """The piece, cut where what was found begins and ends: the texts joined are the piece, and no position in
+        a text has to be counted, which each language does in its own units. JSON texts are shown without their
+        escapes. Empty if the message has no text.
+        """
 
     def __init__(
         self,
         *,
-        text: _builtins.str = ...,
-        marks: _abc.Iterable[Global___SearchMark] | None = ...,
+        runs: _abc.Iterable[Global___SnippetRun] | None = ...,
         cut_before: _builtins.bool = ...,
         cut_after: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_after", b"cut_after", "cut_before", b"cut_before", "marks", b"marks", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_after", b"cut_after", "cut_before", b"cut_before", "runs", b"runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchSnippet: _TypeAlias = SearchSnippet  # noqa: Y015
 
 @_typing.final
-class SearchMark(_message.Message):
-    """SearchMark is a range of a snippet's text, in Unicode code points."""
+class SnippetRun(_message.Message):
+    """SnippetRun is a part of a snippet that was found, or one that wasn't."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
-    start: _builtins.int
-    """Where it begins, counted from 0."""
-    end: _builtins.int
-    """Where it ends: the code point after the last of the range."""
+    TEXT_FIELD_NUMBER: _builtins.int
+    MATCH_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The part, never empty."""
+    match: _builtins.bool
+    """Whether this is what was looked for. Parts that are and parts that aren't alternate."""
     def __init__(
         self,
         *,
-        start: _builtins.int = ...,
-        end: _builtins.int = ...,
+        text: _builtins.str = ...,
+        match: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchMark: _TypeAlias = SearchMark  # noqa: Y015
+Global___SnippetRun: _TypeAlias = SnippetRun  # noqa: Y015
 
 @_typing.final
 class SearchNeighbor(_message.Message):

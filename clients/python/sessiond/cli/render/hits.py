@@ -56,12 +56,8 @@ def _neighbor(neighbor: SearchNeighbor) -> Text:
 def snippet(found: SearchSnippet) -> Text:
     """The snippet on one line, with what was found marked."""
     line = Text("…" if found.cut_before else "")
-    place = 0
-    for mark in found.marks:
-        line.append(_flat(found.text[place : mark.start]))
-        line.append(_flat(found.text[mark.start : mark.end]), style=_MARK)
-        place = mark.end
-    line.append(_flat(found.text[place:]))
+    for run in found.runs:
+        line.append(_flat(run.text), style=_MARK if run.match else None)
     return line.append("…" if found.cut_after else "")
 
 
