@@ -238,7 +238,7 @@ def _listen(
             database, imports=settings.imports, import_timeout=settings.import_timeout
         ),
         reminders=ReminderServicer.on(database, most_waiting=settings.read_queue),
-        consumers=ConsumerServicer(database),
+        consumers=ConsumerServicer.on(database, most_waiting=settings.read_queue),
         journal=JournalServicer(database),
         retention=RetentionServicer(database),
         storage=StorageServicer(

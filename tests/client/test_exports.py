@@ -147,6 +147,7 @@ METHODS = {
     "get_cursor",
     "set_cursor",
     "extend_reminder_claim",
+    "extend_session_claim",
     "complete_reminder",
     "claim_reminders",
     "skip_reminder",

@@ -106,6 +106,15 @@ def completing_with_the_token_of_nobody(api: Api) -> Expected:
     return found, {"session_id": reminder.session_id, "reminder_id": reminder.id}
 
 
+@case("CLAIM_LOST")
+def extending_the_claim_of_nobody(api: Api) -> Expected:
+    id = api.talk()
+    request = v1.ExtendSessionClaimRequest(
+        session_id=id, consumer_id="c", claim_token="nobody's", give_up=True
+    )
+    return refused(lambda: api.consumers.ExtendSessionClaim(request)), {"session_id": id}
+
+
 @case("CONSUMER_NOT_FOUND")
 def deleting_a_consumer_that_is_not_there(api: Api) -> Expected:
     request = v1.DeleteConsumerRequest(consumer_id="none", owner="nobody")

@@ -48,6 +48,8 @@ _LIKELY = {
     "sessiond.v1.ClaimSessionsRequest.consumer_id": 1.0,
     "sessiond.v1.GetCursorRequest.consumer_id": 1.0,
     "sessiond.v1.SetCursorRequest.consumer_id": 1.0,
+    "sessiond.v1.ExtendSessionClaimRequest.consumer_id": 1.0,
+    "sessiond.v1.ExtendSessionClaimRequest.claim_token": 1.0,
     "sessiond.v1.ReleaseCompactionLeaseRequest.lease_token": 1.0,
     "sessiond.v1.ReleaseWriterRequest.writer_token": 1.0,
     "sessiond.v1.RenewWriterRequest.writer_token": 1.0,

@@ -6,9 +6,11 @@ import asyncio
 import random
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from threading import Thread
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +25,7 @@ from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.store import filters, keys
 from sessiond_server.store.sql import query
 from tests.rpc.api import EVERYTHING, Api, new, refused, said
+from tests.support.patience import PATIENCE, wait_for
 from tests.support.processes import ServerProcess
 from tests.support.timeline import pass_time
 
@@ -39,7 +42,13 @@ class Place:
     target: str
 
     def claim(
-        self, consumer: str = "memory", *, idle: float = 30 * MINUTE, ttl: float = 600, **how: Any
+        self,
+        consumer: str = "memory",
+        *,
+        idle: float = 30 * MINUTE,
+        ttl: float = 600,
+        wait: float = 0,
+        **how: Any,
     ) -> dict[str, v1.ClaimedSession]:
         owner, subagents = how.pop("owner", "") or None, how.pop("include_subagents", False)
         wanted = v1.SessionFilter(
@@ -49,10 +58,35 @@ class Place:
         request = v1.ClaimSessionsRequest(consumer_id=consumer, filter=wanted, **fields)
         request.idle_for.FromMilliseconds(int(idle * 1000))
         request.lease_ttl.FromMilliseconds(int(ttl * 1000))
+        request.wait.FromMilliseconds(int(wait * 1000))
         answer = self.api.consumers.ClaimSessions(request)
         found = {it.session_id: it for it in answer.sessions}
         assert len(found) == len(answer.sessions)
         return found
+
+    @contextmanager
+    def claiming(self, *args: Any, **how: Any) -> Iterator[dict[str, v1.ClaimedSession]]:
+        """A claim that waits in the background, whose answer is there behind the block."""
+        found: dict[str, v1.ClaimedSession] = {}
+        waiting = Thread(target=lambda: found.update(self.claim(*args, wait=60, **how)))
+        waiting.start()
+        yield found
+        waiting.join(PATIENCE)
+        assert not waiting.is_alive()
+
+    def extend(
+        self, claimed: v1.ClaimedSession, ttl: float | None = None, *, give_up: bool = False
+    ) -> datetime:
+        request = v1.ExtendSessionClaimRequest(
+            session_id=claimed.session_id,
+            consumer_id="memory",
+            claim_token=claimed.claim_token,
+            give_up=give_up,
+        )
+        if ttl is not None:
+            request.lease_ttl.FromMilliseconds(int(ttl * 1000))
+        answer = self.api.consumers.ExtendSessionClaim(request)
+        return answer.expire_time.ToDatetime(UTC)
 
     def done(self, claimed: v1.ClaimedSession, consumer: str = "memory", **how: Any) -> v1.Cursor:
         request = v1.SetCursorRequest(
@@ -181,6 +215,106 @@ def test_A_stale_sessions_a_lease_lasts_though_the_cursor_is_set_without_it(plac
     place.wait(HOUR)
     assert set(place.claim(idle=1)) == {id}
     assert refused(partial(place.done, claimed)).reason == "CLAIM_LOST"
+
+
+def test_A_stale_sessions_wake_who_waits_for_them(place: Place) -> None:
+    """It comes to rest, a lease ends, a claim is given up, a cursor goes back."""
+    id = place.api.talk(1)
+    assert place.claim() == {}, "nor is the consumer new, which time doesn't pass for while it is made"
+    with place.claiming(ttl=1) as found:
+        place.wait(HOUR)
+    assert found[id].attempt == 1
+    again = place.claim(wait=30)[id]
+    assert again.attempt == 2
+    with place.claiming() as found:
+        place.extend(again, give_up=True)
+    assert found[id].attempt == 2
+    place.done(found[id])
+    with place.claiming() as found:
+        place.set(id, 0, allow_decrease=True)
+    assert (found[id].cursor_seq, found[id].attempt) == (0, 1)
+
+
+def test_A_stale_sessions_wake_who_waits_for_an_owners(place: Place) -> None:
+    id = place.api.create(owner="ann").id
+    place.api.append(place.api.create(owner="ben").id, said())
+    with place.claiming(idle=0.5, owner="ann") as found:
+        place.api.append(id, said())
+    assert set(found) == {id}
+    place.done(found[id])
+    with place.claiming(idle=0.5, owner="ann") as found:
+        place.api.append(id, said())
+    assert set(found) == {id}, "within the minute in which its place in lists stays"
+
+
+def test_A_stale_sessions_a_wait_ends_with_none_before_the_deadline(place: Place) -> None:
+    assert place.claim(wait=0.2) == {}
+    everyone = v1.SessionFilter(whole_tenant=True)
+    request = v1.ClaimSessionsRequest(consumer_id="memory", filter=everyone)
+    request.wait.FromSeconds(60)
+    assert not place.api.consumers.ClaimSessions(request, timeout=2).sessions
+    request.wait.FromSeconds(61)
+    long = refused(lambda: place.api.consumers.ClaimSessions(request))
+    assert (long.reason, long.fields) == ("INVALID_FIELD", ["wait"])
+
+
+def test_P13_claims_that_wait_hold_no_connection_and_end_with_their_call_and_the_service(
+    start_server: Callable[..., ServerProcess], dsn: str
+) -> None:
+    server = start_server(SESSIOND_DSN=dsn, SESSIOND_CONNECTIONS="2")
+    with grpc.insecure_channel(server.target) as channel:
+        place = Place(Api(channel), dsn, server.target)
+        request = v1.ClaimSessionsRequest(filter=v1.SessionFilter(whole_tenant=True))
+        request.wait.FromSeconds(60)
+        calls = []
+        for number in range(9):
+            request.consumer_id = f"c{number}"
+            calls.append(place.api.consumers.ClaimSessions.future(request))
+        consumers = partial(place.ask, "SELECT count(*) FROM consumer")
+        wait_for(lambda: consumers() == 9, "all have looked")
+        id = place.api.talk(1)
+        gone = calls.pop(0)
+        gone.cancel()
+        place.wait(HOUR)
+        for call in calls:
+            assert [it.session_id for it in call.result(PATIENCE).sessions] == [id]
+        (claimed,) = place.claim("c0").values()
+        assert claimed.attempt == 1, "who is gone claims nothing"
+        request.consumer_id = "last"
+        request.idle_for.FromSeconds(24 * 3600)
+        last = place.api.consumers.ClaimSessions.future(request)
+        wait_for(lambda: consumers() == 10, "the last has looked")
+        assert server.stop() == 0
+        assert list(last.result(PATIENCE).sessions) == []
+    assert not server.bugs()
+
+
+def test_A_stale_sessions_claims_can_be_extended_and_given_up(place: Place) -> None:
+    id = place.api.talk(2)
+    place.wait(HOUR)
+    claimed = place.claim(ttl=60)[id]
+    longer = place.extend(claimed, HOUR)
+    assert longer - claimed.expire_time.ToDatetime(UTC) > timedelta(minutes=50)
+    assert place.get(id).expire_time.ToDatetime(UTC) == longer
+    place.wait(HOUR / 2)
+    assert place.claim() == {}
+    place.wait(HOUR)
+    place.extend(claimed)
+    assert place.claim() == {}, "a late worker has it still, if nobody else got it"
+    place.extend(claimed, 600, give_up=True)
+    assert place.get(id).holder == ""
+    assert place.claim() == {}, "it is due again later"
+    lost = refused(partial(place.extend, claimed))
+    assert (lost.reason, lost.metadata) == ("CLAIM_LOST", {"session_id": id})
+    place.wait(700)
+    again = place.claim()[id]
+    assert again.attempt == 1, "what was given up didn't fail"
+    assert refused(partial(place.extend, claimed)).reason == "CLAIM_LOST"
+    assert refused(partial(place.done, claimed)).reason == "CLAIM_LOST"
+    place.done(again)
+    assert refused(partial(place.extend, again)).reason == "CLAIM_LOST", "it is over"
+    place.api.delete(id)
+    assert refused(partial(place.extend, again)).reason == "SESSION_NOT_FOUND"
 
 
 def test_A_stale_sessions_cursors_go_back_only_on_demand(place: Place) -> None:
@@ -502,6 +636,8 @@ def test_P15_plans_of_claims_read_no_table_whole(place: Place) -> None:
         "listed_sessions_of_owner": [tenant, "memory", time, now, operation.PAGE, "ann"],
         "due_sessions": [tenant, "memory", [False, True], 100],
         "due_sessions_of_owner": [tenant, "memory", [False], 100, "ann"],
+        "next_session": [tenant, "memory", [False, True], time, timedelta(minutes=30)],
+        "next_session_of_owner": [tenant, "memory", [False], time, timedelta(), "ann"],
         "next_due_reminder": [tenant],
     }
     texts = {query(name): arguments for name, arguments in statements.items()}

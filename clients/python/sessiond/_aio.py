@@ -501,6 +501,7 @@ class AsyncClient(_Caller):
     get_cursor = _unary(consumers.get_cursor)
     list_cursors = _listed(consumers.list_cursors)
     claim_sessions = _unary(consumers.claim_sessions)
+    extend_session_claim = _unary(consumers.extend_session_claim)
     list_consumers = _listed(consumers.list_consumers)
     delete_consumer = _unary(consumers.delete_consumer)
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sessiond_server.errors import ClaimLost, ConsumerNotFound, SeqOutOfRange, TooManyConsumers
-from sessiond_server.operations import gate
+from sessiond_server.operations import gate, reading
 from sessiond_server.store import consumers
 from sessiond_server.store.consumers import ConsumerKey, CursorRow, DueSession, Listed, Settled
 from sessiond_server.store.database import Connection, Database
@@ -97,22 +97,98 @@ class Claimed:
     expire_time: datetime
 
 
-async def claim(database: Database, wanted: Claiming) -> tuple[list[Claimed], bool]:
-    """Claim sessions, the longest due first; and whether there may be more."""
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What was claimed; whether there may be more; and whether that is for others to see, who look now."""
+
+    sessions: list[Claimed]
+    more: bool
+    others_look: bool = False
+
+    @property
+    def any(self) -> bool:
+        return bool(self.sessions)
+
+    @property
+    def unfinished(self) -> bool:
+        return self.more and not self.others_look
+
+
+async def claim(database: Database, wanted: Claiming) -> Claims:
+    """Claim sessions, the longest due first."""
     found: list[Claimed] = []
     seen = _BEGINNING
     for _ in range(ROUNDS):
         got, full = await _claim_due(database, wanted, wanted.limit - len(found))
         found += got
         if len(found) >= wanted.limit:
-            return found, True
+            return Claims(found, more=True)
         if full:
             continue
         looked = await _look(database, wanted, seen)
         if looked.seen is None:
-            return found, looked.more
+            return Claims(found, looked.more, others_look=looked.more)
         seen = looked.seen
-    return found, True
+    return Claims(found, more=True)
+
+
+class WaitedFor(NamedTuple):
+    """Whose sessions a claim waits for, and how long nobody has written to these."""
+
+    consumer: ConsumerKey
+    children: bool
+    idle_for: timedelta
+
+    @classmethod
+    def by(cls, wanted: Claiming) -> WaitedFor:
+        key = ConsumerKey.of(wanted.tenant, wanted.owner, wanted.consumer_id)
+        return cls(key, wanted.children, wanted.idle_for)
+
+
+async def look(connection: Connection, wanted: WaitedFor) -> tuple[bool, float | None]:
+    """Whether a claim may find something, and in how many seconds it may find something else."""
+    key = wanted.consumer
+    place = await consumers.read_consumer(connection, key)
+    if place is None:
+        return False, None  # it was deleted: whoever claims next begins anew
+    scanned, now = place
+    until = now - wanted.idle_for
+    listed = await consumers.listed(connection, key, scanned, until, PAGE)
+    if any(it.wanted for it in listed) or _seen(listed, until) < until:
+        return True, None
+    next_time = await consumers.next_time(
+        connection, key, until, wanted.idle_for, children=wanted.children
+    )
+    if next_time is None:
+        return False, None
+    seconds = (next_time - now).total_seconds()
+    return seconds <= 0, max(0.0, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Extending:
+    """A claim that is to last longer, or is given up."""
+
+    session_id: str
+    key: SessionKey
+    consumer_id: str
+    token: str
+    ttl: timedelta
+    give_up: bool
+
+
+async def extend(database: Database, wanted: Extending) -> datetime:
+    """Let a claim last longer, or give it up; when it ends, or the session is due again."""
+
+    async def work(connection: Connection) -> datetime:
+        row = await consumers.lock(connection, wanted.key, wanted.consumer_id)
+        if row is None or row.claim_token != wanted.token:
+            await reading.head_of(connection, wanted.session_id, wanted.key)
+            raise ClaimLost(wanted.session_id)
+        token = "" if wanted.give_up else wanted.token
+        return await consumers.extend(connection, row, wanted.ttl, token)
+
+    return await database.transact(work)
 
 
 async def forget(database: Database, key: ConsumerKey, *, allow_missing: bool) -> bool:

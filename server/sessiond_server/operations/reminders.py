@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from sessiond_server.errors import (
     ClaimLost,
@@ -221,10 +222,22 @@ class Claimed:
     now: datetime
 
 
-async def claim(database: Database, wanted: Claiming) -> list[Claimed]:
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What was claimed, of all that was due."""
+
+    claims: list[Claimed]
+    unfinished: ClassVar = False
+
+    @property
+    def any(self) -> bool:
+        return bool(self.claims)
+
+
+async def claim(database: Database, wanted: Claiming) -> Claims:
     """Claim what is due, the longest due first. No session is locked: a claim never waits."""
 
-    async def work(connection: Connection) -> list[Claimed]:
+    async def work(connection: Connection) -> Claims:
         rows, now = await reminders.lock_due(
             connection,
             wanted.sessions,
@@ -233,7 +246,7 @@ async def claim(database: Database, wanted: Claiming) -> list[Claimed]:
             wanted.max_bytes,
         )
         if now is None:
-            return []
+            return Claims([])
         claims = [
             reminders.Claim(row, row.schedule.latest(now), f"reminder-{secrets.token_urlsafe(18)}")
             for row in rows
@@ -246,7 +259,7 @@ async def claim(database: Database, wanted: Claiming) -> list[Claimed]:
             row.claim_count += 1
             missed = occurrence - row.occurrence
             found.append(Claimed(row, token, missed, expire_time, now))
-        return found
+        return Claims(found)
 
     return await database.transact(work)
 

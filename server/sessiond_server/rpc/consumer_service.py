@@ -7,12 +7,21 @@ from datetime import timedelta
 
 from sessiond.v1 import consumer_service_pb2 as rpc
 from sessiond_server.operations import consumers, reading
-from sessiond_server.operations.consumers import Claimed, Claiming, Setting
+from sessiond_server.operations.consumers import (
+    Claimed,
+    Claiming,
+    Claims,
+    Extending,
+    Setting,
+    WaitedFor,
+)
+from sessiond_server.operations.due import DueAlarm
 from sessiond_server.rpc import access, checks, limits, page_tokens
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.times import optional_timestamp, timestamp
+from sessiond_server.rpc.waiting import until_found
 from sessiond_server.store import consumers as stored
 from sessiond_server.store.consumers import ConsumerKey, ConsumerRow, CursorRow
 from sessiond_server.store.database import Database
@@ -25,6 +34,30 @@ class ConsumerServicer:
     """Cursors over gRPC."""
 
     database: Database
+    alarm: DueAlarm[WaitedFor]
+
+    @classmethod
+    def on(cls, database: Database, *, most_waiting: int) -> ConsumerServicer:
+        """A servicer with an alarm of its own."""
+
+        async def look(wanted: WaitedFor) -> tuple[bool, float | None]:
+            async with database.connection() as connection:
+                return await consumers.look(connection, wanted)
+
+        return cls(database, DueAlarm(look, limit=most_waiting))
+
+    def close_streams(self) -> None:
+        """Let no call wait any more."""
+        self.alarm.close()
+
+    def _news(self, consumer_id: str) -> None:
+        """A session may be due sooner for a consumer."""
+        tenant = access.tenant()
+
+        def concerns(waited: WaitedFor) -> bool:
+            return waited.consumer.tenant == tenant and waited.consumer.consumer_id == consumer_id
+
+        self.alarm.news(concerns)
 
     async def SetCursor(self, request: rpc.SetCursorRequest, _: Context) -> rpc.SetCursorResponse:
         session_id = _named(request.session_id, request.consumer_id)
@@ -41,6 +74,8 @@ class ConsumerServicer:
             limits.CONSUMERS,
         )
         row, next_seq = await consumers.set_cursor(self.database, setting)
+        if row.queued:
+            self._news(row.consumer_id)
         return rpc.SetCursorResponse(cursor=_cursor(row, next_seq))
 
     async def GetCursor(self, request: rpc.GetCursorRequest, _: Context) -> rpc.GetCursorResponse:
@@ -75,10 +110,35 @@ class ConsumerServicer:
         )
 
     async def ClaimSessions(
-        self, request: rpc.ClaimSessionsRequest, _: Context
+        self, request: rpc.ClaimSessionsRequest, context: Context
     ) -> rpc.ClaimSessionsResponse:
-        claims, more = await consumers.claim(self.database, _claiming(request))
-        return rpc.ClaimSessionsResponse(sessions=map(_claimed, claims), more=more)
+        wanted, wait = _claiming(request)
+
+        async def claim() -> Claims:
+            return await consumers.claim(self.database, wanted)
+
+        found = await until_found(claim, self.alarm, WaitedFor.by(wanted), wait, context)
+        return rpc.ClaimSessionsResponse(sessions=map(_claimed, found.sessions), more=found.more)
+
+    async def ExtendSessionClaim(
+        self, request: rpc.ExtendSessionClaimRequest, _: Context
+    ) -> rpc.ExtendSessionClaimResponse:
+        session_id = _named(request.session_id, request.consumer_id)
+        with Checks() as check:
+            check.required("claim_token", request.claim_token)
+        given = request.HasField("lease_ttl")
+        default = 0 if request.give_up else limits.SESSION_CLAIM_SECONDS
+        extending = Extending(
+            session_id,
+            access.key_of(session_id),
+            request.consumer_id,
+            request.claim_token,
+            checks.lease_ttl(request.lease_ttl, given, default, "lease_ttl"),
+            request.give_up,
+        )
+        expire_time = await consumers.extend(self.database, extending)
+        self._news(request.consumer_id)
+        return rpc.ExtendSessionClaimResponse(expire_time=timestamp(expire_time))
 
     async def ListConsumers(
         self, request: rpc.ListConsumersRequest, _: Context
@@ -120,8 +180,9 @@ def _named(session_id: str, consumer_id: str) -> str:
     return session_id
 
 
-def _claiming(request: rpc.ClaimSessionsRequest) -> Claiming:
-    idle_for = timedelta(seconds=limits.IDLE_SECONDS)
+def _claiming(request: rpc.ClaimSessionsRequest) -> tuple[Claiming, float]:
+    """What to claim, and how many seconds to wait for it."""
+    idle_for, wait = timedelta(seconds=limits.IDLE_SECONDS), timedelta()
     with Checks() as check:
         check.consumer_id("consumer_id", request.consumer_id)
         check.text("holder", request.holder)
@@ -133,10 +194,12 @@ def _claiming(request: rpc.ClaimSessionsRequest) -> Claiming:
         check.not_negative("max_count", request.max_count)
         if request.HasField("idle_for"):
             idle_for = check.span("idle_for", request.idle_for, limits.IDLE_SPAN_SECONDS)
+        if request.HasField("wait"):
+            wait = check.span("wait", request.wait, limits.WAIT_SECONDS)
     default = limits.SESSION_CLAIM_SECONDS
     ttl = checks.lease_ttl(request.lease_ttl, request.HasField("lease_ttl"), default, "lease_ttl")
     one, most = limits.CLAIMS
-    return Claiming(
+    claiming = Claiming(
         tenant=wanted.tenant,
         consumer_id=request.consumer_id,
         owner=wanted.owner or "",
@@ -147,6 +210,7 @@ def _claiming(request: rpc.ClaimSessionsRequest) -> Claiming:
         children=wanted.subagents,
         most_consumers=limits.CONSUMERS,
     )
+    return claiming, wait.total_seconds()
 
 
 def _consumer(row: ConsumerRow) -> rpc.Consumer:

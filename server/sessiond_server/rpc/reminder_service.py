@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -12,7 +11,7 @@ from sessiond.v1 import reminder_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid
 from sessiond_server.operations import reading, reminders
 from sessiond_server.operations.due import DueAlarm
-from sessiond_server.operations.reminders import Claiming, Completion
+from sessiond_server.operations.reminders import Claiming, Claims, Completion
 from sessiond_server.rpc import access, checks, limits, page_tokens, reminders_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.guards_io import version_out
@@ -20,14 +19,13 @@ from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.reminders_io import reminder_out
 from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.times import timestamp
+from sessiond_server.rpc.waiting import until_found
 from sessiond_server.store import reminders as stored
 from sessiond_server.store.database import Database
 from sessiond_server.store.reminders import Listing, Place, ReminderRow
 
 _STATES = frozenset(pb.ReminderState.values())
 _FIRST_PLACE = Place(0, datetime.min.replace(tzinfo=UTC), UUID(int=0), "")
-_BEFORE_DEADLINE = 0.5
-"""Seconds before a call's deadline in which it no longer waits, so that what it claims arrives."""
 
 
 @dataclass(slots=True)
@@ -35,7 +33,8 @@ class ReminderServicer:
     """Reminders over gRPC."""
 
     database: Database
-    alarm: DueAlarm
+    alarm: DueAlarm[str]
+    """For each tenant."""
 
     @classmethod
     def on(cls, database: Database, *, most_waiting: int) -> ReminderServicer:
@@ -51,11 +50,15 @@ class ReminderServicer:
         """Let no call wait any more."""
         self.alarm.close()
 
+    def _news(self) -> None:
+        tenant = access.tenant()
+        self.alarm.news(lambda waited: waited == tenant)
+
     async def CreateReminder(
         self, request: rpc.CreateReminderRequest, _: Context
     ) -> rpc.CreateReminderResponse:
         created = await reminders.create(self.database, reminders_io.new_reminder(request))
-        self.alarm.news(access.tenant())
+        self._news()
         return rpc.CreateReminderResponse(
             reminder=reminder_out(created.row, created.now),
             created=created.created,
@@ -119,26 +122,18 @@ class ReminderServicer:
         self, request: rpc.ClaimRemindersRequest, context: Context
     ) -> rpc.ClaimRemindersResponse:
         wanted, wait = _claiming(request)
-        left = context.time_remaining()
-        if left is not None:
-            wait = min(wait, left - _BEFORE_DEADLINE)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + wait
-        while True:
-            claims = await reminders.claim(self.database, wanted)
-            remaining = until - loop.time()
-            if claims or remaining <= 0:
-                break
-            await self.alarm.wait(wanted.sessions.tenant, remaining)
-            if self.alarm.closed:
-                break
-        return rpc.ClaimRemindersResponse(claims=map(reminders_io.claim_out, claims))
+
+        async def claim() -> Claims:
+            return await reminders.claim(self.database, wanted)
+
+        found = await until_found(claim, self.alarm, wanted.sessions.tenant, wait, context)
+        return rpc.ClaimRemindersResponse(claims=map(reminders_io.claim_out, found.claims))
 
     async def CompleteReminder(
         self, request: rpc.CompleteReminderRequest, _: Context
     ) -> rpc.CompleteReminderResponse:
         completed = await reminders.complete(self.database, _completion(request))
-        self.alarm.news(access.tenant())
+        self._news()
         return rpc.CompleteReminderResponse(
             reminder=reminder_out(completed.row, completed.now),
             replayed=completed.replayed,
@@ -163,7 +158,7 @@ class ReminderServicer:
             checks.lease_ttl(request.lease_ttl, given, default, "lease_ttl"),
             give_up=request.give_up,
         )
-        self.alarm.news(access.tenant())
+        self._news()
         return rpc.ExtendReminderClaimResponse(expire_time=timestamp(expire_time))
 
 

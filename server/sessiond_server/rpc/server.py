@@ -190,6 +190,7 @@ class RpcServer:
         self.attachments.close_streams()
         self.transfers.close_streams()
         self.reminders.close_streams()
+        self.consumers.close_streams()
         await self._wall.close(grace)
         await self._server.stop(_LAST_BYTES)  # which ends the watches of health as well
         for lock in self._locks:

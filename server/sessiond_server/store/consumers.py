@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -129,6 +129,14 @@ async def lock_consumer(
     return None if row is None else (row["scanned_time"], row["now"])
 
 
+async def read_consumer(
+    connection: Connection, key: ConsumerKey
+) -> tuple[datetime, datetime] | None:
+    """Up to where the consumer has looked, and the time; `None` if there is no such consumer."""
+    row = await connection.fetchrow(query("read_consumer"), *key)
+    return None if row is None else (row["scanned_time"], row["now"])
+
+
 async def move_consumer(connection: Connection, key: ConsumerKey, scanned_time: datetime) -> None:
     await connection.execute(query("move_consumer"), *key, scanned_time)
 
@@ -198,6 +206,38 @@ async def lock_due(
         query(name), tenant, consumer_id, kinds, limit, *([owner] if owner else [])
     )
     return [known_columns(DueSession, row) for row in found]
+
+
+async def next_time(
+    connection: Connection,
+    key: ConsumerKey,
+    until: datetime,
+    idle_for: timedelta,
+    *,
+    children: bool,
+) -> datetime | None:
+    """When the next of the consumer's sessions is due, which may be past: of those that wait, or were listed
+    behind `until`."""
+    kinds = [False, True] if children else [False]
+    name = "next_session_of_owner" if key.owner else "next_session"
+    arguments = (key.tenant, key.consumer_id, kinds, until, idle_for)
+    found: datetime | None = await connection.fetchval(
+        query(name), *arguments, *([key.owner] if key.owner else [])
+    )
+    return found
+
+
+async def extend(connection: Connection, row: CursorRow, ttl: timedelta, token: str) -> datetime:
+    """Let a claim last so long from now; without a token, give it up: its session is due again then."""
+    ready_time: datetime = await connection.fetchval(
+        query("extend_session_claim"),
+        row.bucket,
+        row.session_key,
+        row.consumer_id,
+        ttl,
+        token,
+    )
+    return ready_time
 
 
 class Settled(NamedTuple):

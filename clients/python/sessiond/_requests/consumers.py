@@ -75,6 +75,7 @@ def claim_sessions(
     *,
     idle_for: float | timedelta | None = None,
     max_count: int = 1,
+    wait: float | timedelta = 0,
     lease_ttl: float | timedelta | None = None,
     holder: str = "",
 ) -> v1.ClaimSessionsRequest:
@@ -86,6 +87,7 @@ def claim_sessions(
             `whole_tenant`, and `include_subagents`. Required, but with an API key that is bound to an owner.
         idle_for: For how long, in seconds; 30 min if left out.
         max_count: How many at most, up to 100.
+        wait: How long to wait for one, in seconds, up to 60; less than the client's timeout.
         lease_ttl: How long the claims last, in seconds: 1 s to 1 h, 5 min if left out.
         holder: Who claims, for those who look at the cursor.
 
@@ -96,19 +98,57 @@ def claim_sessions(
 
     Example:
         everybody = sessiond.session_filter(whole_tenant=True)
-        for claimed in client.claim_sessions("memory", everybody, max_count=10).sessions:
-            remember(client.list_messages(claimed.session_id, from_seq=claimed.cursor_seq + 1))
-            client.set_cursor(
-                claimed.session_id, "memory", claimed.next_seq - 1, claim_token=claimed.claim_token
-            )
+        while True:
+            for claimed in client.claim_sessions("memory", everybody, wait=20).sessions:
+                remember(client.list_messages(claimed.session_id, from_seq=claimed.cursor_seq + 1))
+                client.set_cursor(
+                    claimed.session_id,
+                    "memory",
+                    claimed.next_seq - 1,
+                    claim_token=claimed.claim_token,
+                )
     """
     return v1.ClaimSessionsRequest(
         consumer_id=consumer_id,
         idle_for=values.duration(idle_for),
         max_count=max_count,
+        wait=values.duration(wait),
         lease_ttl=values.duration(lease_ttl),
         holder=holder,
         filter=filter,
+    )
+
+
+@unary(
+    _rpc("ExtendSessionClaim", v1.ExtendSessionClaimRequest, v1.ExtendSessionClaimResponse),
+    lambda it: it.expire_time,
+)
+def extend_session_claim(
+    session_id: str,
+    consumer_id: str,
+    claim_token: str,
+    *,
+    lease_ttl: float | timedelta | None = None,
+    give_up: bool = False,
+) -> v1.ExtendSessionClaimRequest:
+    """Makes a claim last longer, or gives it up; when it ends, or the session is due again.
+
+    Args:
+        session_id: The session's id.
+        consumer_id: The consumer's id.
+        claim_token: The claim's token.
+        lease_ttl: How long it lasts from now, in seconds: 1 s to 1 h, 5 min if left out.
+        give_up: Give it up instead: it is due again when `lease_ttl` has passed, at once if left out.
+
+    Raises:
+        ClaimLost: Another worker has claimed the session since.
+    """
+    return v1.ExtendSessionClaimRequest(
+        session_id=session_id,
+        consumer_id=consumer_id,
+        claim_token=claim_token,
+        lease_ttl=values.duration(lease_ttl),
+        give_up=give_up,
     )
 
 

@@ -28,6 +28,7 @@ Token = Annotated[str, typer.Option(help="The claim's token, from `consumer clai
 Back = Annotated[bool, typer.Option("--back", help="Let it go back: work on messages again.")]
 Idle = Annotated[str, typer.Option(help="Only sessions without activity for so long.")]
 Count = Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="At most so many.")]
+Wait = Annotated[str, typer.Option(help="Wait so long for one to become due: 20s, at most 60s.")]
 Lease = Annotated[str, typer.Option(help="How long the claims last.")]
 Holder = Annotated[str, typer.Option(help="Who claims, for those who look.")]
 Subagents = Annotated[bool, typer.Option("--include-subagents", help="With sub-agents' sessions.")]
@@ -70,12 +71,13 @@ def set_cursor(
     print(f"{mark.consumer_id}: {mark.seq} of {mark.next_seq - 1}")
 
 
-@verb(app, "claim", "consumer claim titles --idle 30min -n 10", "consumer claim memory -o jsonl")
+@verb(app, "claim", "consumer claim titles --idle 30min -n 10", "consumer claim memory --wait 20s")
 def claim(
     run: Run,
     consumer: Consumer,
     idle: Idle = "30min",
     limit: Count = 1,
+    wait: Wait = "0s",
     lease_ttl: Lease = "5min",
     holder: Holder = "sessionctl",
     subagents: Subagents = False,
@@ -88,6 +90,7 @@ def claim(
         filter_of(run, owner=owner, subagents=subagents),
         idle_for=arguments.duration(idle),
         max_count=limit,
+        wait=arguments.duration(wait),
         lease_ttl=arguments.duration(lease_ttl),
         holder=holder,
     )

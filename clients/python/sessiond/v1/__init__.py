@@ -52,6 +52,8 @@ from sessiond.v1.consumer_service_pb2 import Consumer as Consumer
 from sessiond.v1.consumer_service_pb2 import Cursor as Cursor
 from sessiond.v1.consumer_service_pb2 import DeleteConsumerRequest as DeleteConsumerRequest
 from sessiond.v1.consumer_service_pb2 import DeleteConsumerResponse as DeleteConsumerResponse
+from sessiond.v1.consumer_service_pb2 import ExtendSessionClaimRequest as ExtendSessionClaimRequest
+from sessiond.v1.consumer_service_pb2 import ExtendSessionClaimResponse as ExtendSessionClaimResponse
 from sessiond.v1.consumer_service_pb2 import GetCursorRequest as GetCursorRequest
 from sessiond.v1.consumer_service_pb2 import GetCursorResponse as GetCursorResponse
 from sessiond.v1.consumer_service_pb2 import ListConsumersRequest as ListConsumersRequest

@@ -263,6 +263,7 @@ class ClaimSessionsRequest(_message.Message):
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     HOLDER_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     consumer_id: _builtins.str
     """The consumer's id: 1–128 printable ASCII characters without spaces. An owner has at most 100 that claim,
     and so has the tenant for all sessions; one more is refused with `ERROR_REASON_TOO_MANY_CONSUMERS`. A
@@ -288,6 +289,14 @@ class ClaimSessionsRequest(_message.Message):
         waits for a consumer is kept by these, so that all other fields are refused, and so is an empty owner.
         """
 
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long to wait for a session to become due, 0 to 60 s; left out, not at all. Without a wait, or when
+        one is over, the answer has none; it comes a little before the call's deadline. What becomes due while it
+        waits is claimed within about a second. NOTE cost: while calls wait, a server looks every second, once for
+        all that wait for one consumer with the same `filter` and `idle_for`.
+        """
+
     def __init__(
         self,
         *,
@@ -297,10 +306,11 @@ class ClaimSessionsRequest(_message.Message):
         lease_ttl: _duration_pb2.Duration | None = ...,
         holder: _builtins.str = ...,
         filter: _session_filter_pb2.SessionFilter | None = ...,
+        wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "idle_for", b"idle_for", "lease_ttl", b"lease_ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "idle_for", b"idle_for", "lease_ttl", b"lease_ttl", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_id", b"consumer_id", "filter", b"filter", "holder", b"holder", "idle_for", b"idle_for", "lease_ttl", b"lease_ttl", "max_count", b"max_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_id", b"consumer_id", "filter", b"filter", "holder", b"holder", "idle_for", b"idle_for", "lease_ttl", b"lease_ttl", "max_count", b"max_count", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,6 +413,72 @@ class ClaimedSession(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClaimedSession: _TypeAlias = ClaimedSession  # noqa: Y015
+
+@_typing.final
+class ExtendSessionClaimRequest(_message.Message):
+    """ExtendSessionClaimRequest names a claim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_TOKEN_FIELD_NUMBER: _builtins.int
+    LEASE_TTL_FIELD_NUMBER: _builtins.int
+    GIVE_UP_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    consumer_id: _builtins.str
+    """The consumer's id."""
+    claim_token: _builtins.str
+    """The claim's token."""
+    give_up: _builtins.bool
+    """Whether to give the claim up instead: the session is due again when `lease_ttl` has passed, at once if
+    that is left out. A claim that was given up doesn't count as an attempt.
+    """
+    @_builtins.property
+    def lease_ttl(self) -> _duration_pb2.Duration:
+        """How long the claim lasts from now: 1 s to 1 h, 5 min if left out."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        consumer_id: _builtins.str = ...,
+        claim_token: _builtins.str = ...,
+        lease_ttl: _duration_pb2.Duration | None = ...,
+        give_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_ttl", b"lease_ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_token", b"claim_token", "consumer_id", b"consumer_id", "give_up", b"give_up", "lease_ttl", b"lease_ttl", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendSessionClaimRequest: _TypeAlias = ExtendSessionClaimRequest  # noqa: Y015
+
+@_typing.final
+class ExtendSessionClaimResponse(_message.Message):
+    """ExtendSessionClaimResponse says how long the claim lasts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the lease ends; when the session is due again, for one that was given up."""
+
+    def __init__(
+        self,
+        *,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendSessionClaimResponse: _TypeAlias = ExtendSessionClaimResponse  # noqa: Y015
 
 @_typing.final
 class ListConsumersRequest(_message.Message):

@@ -32,8 +32,8 @@ class ConsumerServiceStub(object):
     the consumer's cursor, each to one worker at a time. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
 
-    The way to work: ClaimSessions in a loop; for each claim read from the cursor on, do the work, and
-    SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
+    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
+    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
     A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
@@ -72,6 +72,11 @@ class ConsumerServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_consumer__service__pb2.ClaimSessionsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_consumer__service__pb2.ClaimSessionsResponse.FromString,
                 _registered_method=True)
+        self.ExtendSessionClaim = channel.unary_unary(
+                '/sessiond.v1.ConsumerService/ExtendSessionClaim',
+                request_serializer=sessiond_dot_v1_dot_consumer__service__pb2.ExtendSessionClaimRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_consumer__service__pb2.ExtendSessionClaimResponse.FromString,
+                _registered_method=True)
         self.ListConsumers = channel.unary_unary(
                 '/sessiond.v1.ConsumerService/ListConsumers',
                 request_serializer=sessiond_dot_v1_dot_consumer__service__pb2.ListConsumersRequest.SerializeToString,
@@ -91,8 +96,8 @@ class ConsumerServiceServicer(object):
     the consumer's cursor, each to one worker at a time. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
 
-    The way to work: ClaimSessions in a loop; for each claim read from the cursor on, do the work, and
-    SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
+    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
+    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
     A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
@@ -129,8 +134,16 @@ class ConsumerServiceServicer(object):
     def ClaimSessions(self, request, context):
         """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
         alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
-        handed out. Its cost grows with what was written since the consumer's last call, not with the number of
-        sessions that it is done with.
+        handed out. With a `wait` it answers as soon as there is one, or with none. Its cost grows with what was
+        written since the consumer's last call, not with the number of sessions that it is done with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendSessionClaim(self, request, context):
+        """ExtendSessionClaim makes the lease of a claim last longer, or gives the claim up. When the session was
+        handed out again meanwhile, or the claim is over, it is refused with `ERROR_REASON_CLAIM_LOST`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +188,11 @@ def add_ConsumerServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_consumer__service__pb2.ClaimSessionsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_consumer__service__pb2.ClaimSessionsResponse.SerializeToString,
             ),
+            'ExtendSessionClaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendSessionClaim,
+                    request_deserializer=sessiond_dot_v1_dot_consumer__service__pb2.ExtendSessionClaimRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_consumer__service__pb2.ExtendSessionClaimResponse.SerializeToString,
+            ),
             'ListConsumers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConsumers,
                     request_deserializer=sessiond_dot_v1_dot_consumer__service__pb2.ListConsumersRequest.FromString,
@@ -200,8 +218,8 @@ class ConsumerService(object):
     the consumer's cursor, each to one worker at a time. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
 
-    The way to work: ClaimSessions in a loop; for each claim read from the cursor on, do the work, and
-    SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
+    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
+    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
     A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
@@ -312,6 +330,33 @@ class ConsumerService(object):
             '/sessiond.v1.ConsumerService/ClaimSessions',
             sessiond_dot_v1_dot_consumer__service__pb2.ClaimSessionsRequest.SerializeToString,
             sessiond_dot_v1_dot_consumer__service__pb2.ClaimSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendSessionClaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ConsumerService/ExtendSessionClaim',
+            sessiond_dot_v1_dot_consumer__service__pb2.ExtendSessionClaimRequest.SerializeToString,
+            sessiond_dot_v1_dot_consumer__service__pb2.ExtendSessionClaimResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,8 +33,8 @@ class ConsumerServiceStub:
     the consumer's cursor, each to one worker at a time. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
 
-    The way to work: ClaimSessions in a loop; for each claim read from the cursor on, do the work, and
-    SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
+    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
+    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
     A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
@@ -60,8 +60,12 @@ class ConsumerServiceStub:
     ClaimSessions: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ClaimSessionsRequest, _consumer_service_pb2.ClaimSessionsResponse]
     """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
     alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
-    handed out. Its cost grows with what was written since the consumer's last call, not with the number of
-    sessions that it is done with.
+    handed out. With a `wait` it answers as soon as there is one, or with none. Its cost grows with what was
+    written since the consumer's last call, not with the number of sessions that it is done with.
+    """
+    ExtendSessionClaim: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ExtendSessionClaimRequest, _consumer_service_pb2.ExtendSessionClaimResponse]
+    """ExtendSessionClaim makes the lease of a claim last longer, or gives the claim up. When the session was
+    handed out again meanwhile, or the claim is over, it is refused with `ERROR_REASON_CLAIM_LOST`.
     """
     ListConsumers: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ListConsumersRequest, _consumer_service_pb2.ListConsumersResponse]
     """ListConsumers lists the consumers that claim, by owner and id."""
@@ -79,8 +83,8 @@ class ConsumerServiceAsyncStub(ConsumerServiceStub):
     the consumer's cursor, each to one worker at a time. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
 
-    The way to work: ClaimSessions in a loop; for each claim read from the cursor on, do the work, and
-    SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
+    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
+    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
     A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
@@ -103,8 +107,12 @@ class ConsumerServiceAsyncStub(ConsumerServiceStub):
     ClaimSessions: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ClaimSessionsRequest, _consumer_service_pb2.ClaimSessionsResponse]  # type: ignore[assignment]
     """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
     alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
-    handed out. Its cost grows with what was written since the consumer's last call, not with the number of
-    sessions that it is done with.
+    handed out. With a `wait` it answers as soon as there is one, or with none. Its cost grows with what was
+    written since the consumer's last call, not with the number of sessions that it is done with.
+    """
+    ExtendSessionClaim: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ExtendSessionClaimRequest, _consumer_service_pb2.ExtendSessionClaimResponse]  # type: ignore[assignment]
+    """ExtendSessionClaim makes the lease of a claim last longer, or gives the claim up. When the session was
+    handed out again meanwhile, or the claim is over, it is refused with `ERROR_REASON_CLAIM_LOST`.
     """
     ListConsumers: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ListConsumersRequest, _consumer_service_pb2.ListConsumersResponse]  # type: ignore[assignment]
     """ListConsumers lists the consumers that claim, by owner and id."""
@@ -121,8 +129,8 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
     the consumer's cursor, each to one worker at a time. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
 
-    The way to work: ClaimSessions in a loop; for each claim read from the cursor on, do the work, and
-    SetCursor with the claim's token to the seq that was read last. A worker that fails does nothing: when the
+    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
+    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
     lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
 
     A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
@@ -167,8 +175,18 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_consumer_service_pb2.ClaimSessionsResponse, _abc.Awaitable[_consumer_service_pb2.ClaimSessionsResponse]]:
         """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
         alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
-        handed out. Its cost grows with what was written since the consumer's last call, not with the number of
-        sessions that it is done with.
+        handed out. With a `wait` it answers as soon as there is one, or with none. Its cost grows with what was
+        written since the consumer's last call, not with the number of sessions that it is done with.
+        """
+
+    @_abc_1.abstractmethod
+    def ExtendSessionClaim(
+        self,
+        request: _consumer_service_pb2.ExtendSessionClaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consumer_service_pb2.ExtendSessionClaimResponse, _abc.Awaitable[_consumer_service_pb2.ExtendSessionClaimResponse]]:
+        """ExtendSessionClaim makes the lease of a claim last longer, or gives the claim up. When the session was
+        handed out again meanwhile, or the claim is over, it is refused with `ERROR_REASON_CLAIM_LOST`.
         """
 
     @_abc_1.abstractmethod

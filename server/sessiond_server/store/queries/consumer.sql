@@ -103,6 +103,12 @@ FROM consumer
 WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4
 FOR UPDATE SKIP LOCKED;
 
+-- name: read_consumer
+-- Likewise for those who wait, who change nothing.
+SELECT scanned_time, statement_timestamp() AS now
+FROM consumer
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4;
+
 -- name: move_consumer
 -- How far it has looked.
 UPDATE consumer
@@ -155,6 +161,57 @@ CROSS JOIN LATERAL (
     ORDER BY s.listed_time
     FETCH FIRST ($5::bigint) ROWS WITH TIES
 ) AS s;
+
+-- name: next_session
+-- When the next session is due: the first of those that wait, or the first listed behind $4 that has been idle
+-- for $5 then. A row for each is read.
+SELECT min(t.time)
+FROM (
+    SELECT w.ready_time
+    FROM unnest($3::boolean[]) AS c (child)
+    CROSS JOIN LATERAL (
+        SELECT w.ready_time
+        FROM consumer_cursor AS w
+        WHERE w.tenant = $1 AND w.consumer_id = $2 AND w.child = c.child AND w.queued
+        ORDER BY w.ready_time
+        LIMIT 1
+    ) AS w
+    UNION ALL
+    SELECT s.listed_time + $5::interval
+    FROM (VALUES (false), (true)) AS p (pinned)
+    CROSS JOIN LATERAL (
+        SELECT s.listed_time
+        FROM session AS s
+        WHERE s.tenant = $1 AND s.pinned = p.pinned AND s.listed_time > $4
+        ORDER BY s.listed_time
+        LIMIT 1
+    ) AS s
+) AS t (time);
+
+-- name: next_session_of_owner
+-- Likewise of an owner ($6).
+SELECT min(t.time)
+FROM (
+    SELECT w.ready_time
+    FROM (
+        SELECT w.ready_time
+        FROM consumer_cursor AS w
+        WHERE w.tenant = $1 AND w.consumer_id = $2 AND w.owner = $6 AND w.child = ANY($3::boolean[])
+            AND w.queued
+        ORDER BY w.ready_time
+        LIMIT 1
+    ) AS w
+    UNION ALL
+    SELECT s.listed_time + $5::interval
+    FROM (VALUES (false), (true)) AS p (pinned)
+    CROSS JOIN LATERAL (
+        SELECT s.listed_time
+        FROM session AS s
+        WHERE s.tenant = $1 AND s.owner = $6 AND s.pinned = p.pinned AND s.listed_time > $4
+        ORDER BY s.listed_time
+        LIMIT 1
+    ) AS s
+) AS t (time);
 
 -- name: queue_sessions
 -- Sessions are kept from being deleted meanwhile, which no append notices: it locks no key.
@@ -251,6 +308,18 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS s
 ORDER BY w.ready_time;
+
+-- name: extend_session_claim
+-- A longer lease; or, with an empty token, none, and a time from which it is due again. What was given up was
+-- no failure.
+UPDATE consumer_cursor
+SET ready_time = statement_timestamp() + $4::interval,
+    claim_expire_time = CASE $5 WHEN '' THEN 'epoch' ELSE statement_timestamp() + $4::interval END,
+    claim_token = $5,
+    claim_holder = CASE $5 WHEN '' THEN '' ELSE claim_holder END,
+    claim_count = CASE $5 WHEN '' THEN greatest(claim_count - 1, 0) ELSE claim_count END
+WHERE bucket = $1 AND session_key = $2 AND consumer_id = $3
+RETURNING ready_time;
 
 -- name: settle_sessions
 -- What became of sessions that were due and are locked: claimed, with a token; due later; or done. A claim whose
