@@ -220,7 +220,9 @@ def test_A_stale_sessions_a_lease_lasts_though_the_cursor_is_set_without_it(plac
 def test_A_stale_sessions_wake_who_waits_for_them(place: Place) -> None:
     """It comes to rest, a lease ends, a claim is given up, a cursor goes back."""
     id = place.api.talk(1)
-    assert place.claim() == {}, "nor is the consumer new, which time doesn't pass for while it is made"
+    assert place.claim() == {}, (
+        "nor is the consumer new, which time doesn't pass for while it is made"
+    )
     with place.claiming(ttl=1) as found:
         place.wait(HOUR)
     assert found[id].attempt == 1
