@@ -447,6 +447,7 @@ def test_P12_attachments_are_seen_by_their_owner_alone(keyed: Keyed) -> None:
                 lambda name=name: bob.read_attachment(name, stored.id),
                 lambda name=name: bob.get_attachment(name, stored.id),
                 lambda name=name: list(bob.list_attachments(name)),
+                lambda name=name: bob.update_attachment(name, stored.id, name="y"),
                 lambda name=name: bob.delete_attachment(name, stored.id, allow_missing=True),
             ):
                 with pytest.raises(sessiond.SessionNotFound):

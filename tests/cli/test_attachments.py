@@ -68,6 +68,16 @@ def test_attachments_are_removed_by_name(cli: Cli, talk: str, client: Client) ->
     assert [it["name"] for it in cli.json("attachments", "ls", talk)] == ["c"]
 
 
+def test_attachments_are_renamed(cli: Cli, talk: str, client: Client) -> None:
+    for name in ("a", "b"):
+        client.upload_attachment(talk, name.encode(), name=name)
+    mv = ("attachments", "mv", talk)
+    assert cli.ok(*mv, "a", "docs/a.txt") == "docs/a.txt\n"
+    assert cli.json(*mv, "b", "docs/a.txt")[0]["name"] == "docs/a_1.txt"
+    assert "(ATTACHMENT_TYPE_REFUSED)" in cli.refused(*mv, "docs/a.txt", "a.exe")
+    assert "no attachment 'b'" in cli.refused(*mv, "b", "c")
+
+
 def test_what_the_service_refuses_is_said(cli: Cli, talk: str, inside: Path) -> None:
     (inside / "run.sh").write_text("#!/bin/sh")
     (inside / "ok.txt").write_text("fine")
@@ -80,7 +90,7 @@ def test_what_the_service_refuses_is_said(cli: Cli, talk: str, inside: Path) -> 
     assert "no attachments" in cli("attachments", "ls", talk).stderr
 
 
-@pytest.mark.parametrize("verb", ["upload", "ls", "download", "rm"])
+@pytest.mark.parametrize("verb", ["upload", "ls", "download", "mv", "rm"])
 def test_each_verb_shows_an_example(cli: Cli, verb: str) -> None:
     assert f"$ sessionctl attachments {verb} trip" in cli.ok("attachments", verb, "--help")
 

@@ -43,6 +43,21 @@ def sources(place: Path) -> list[Any]:
     return [CONTENT, memoryview(CONTENT), path, str(path), opened, Stream(CONTENT)]
 
 
+def test_A_files_of_a_session_are_updated_by_the_library(server: ServerProcess) -> None:
+    with Client(server.target) as client:
+        id = client.create_session().id
+        made = client.upload_attachment(id, b"x", name="a.log", metadata={"a": 1}).attachment
+        renamed = client.update_attachment(
+            id, made.id, name="b.log", set_metadata={"b": 2}, remove_metadata=["a"], etag=made.etag
+        )
+        assert (renamed.name, dict(renamed.metadata)) == ("b.log", {"b": 2})
+        with pytest.raises(sessiond.EtagMismatch) as stale:
+            client.update_attachment(id, made.id, mime_type="", etag=made.etag)
+        assert stale.value.metadata["etag"] == renamed.etag
+        with pytest.raises(ValueError, match="not both"):
+            client.update_attachment(id, made.id, metadata={}, remove_metadata=["a"])
+
+
 def test_A_files_of_a_session_by_the_library(server: ServerProcess, tmp_path: Path) -> None:
     with Client(server.target) as client:
         id = client.create_session().id

@@ -221,6 +221,7 @@ METHODS = {
     "stream_context",
     "revert_rewind",
     "update_messages",
+    "update_attachment",
     "update_session",
     "upload_attachment",
     "watch",

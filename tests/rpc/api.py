@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 import sessiond
 from sessiond import v1
@@ -149,6 +150,17 @@ class Api:
             session_id=session_id, attachment_id=attachment_id, offset=offset, length=length
         )
         return b"".join(frame.chunk for frame in self.attachments.DownloadAttachment(request))
+
+    def change_file(
+        self, session_id: str, attachment_id: str, *paths: str, **facts: Any
+    ) -> v1.Attachment:
+        """Change facts of an attachment."""
+        request = v1.UpdateAttachmentRequest(
+            session_id=session_id,
+            attachment=v1.Attachment(id=attachment_id, **facts),
+            update_mask=FieldMask(paths=paths),
+        )
+        return self.attachments.UpdateAttachment(request).attachment
 
     def files(self, session_id: str, path_prefix: str = "") -> list[v1.Attachment]:
         """The attachments of a session that fit a page."""

@@ -484,6 +484,30 @@ def deleting_an_unknown_attachment(api: Api) -> Expected:
     return found, {"session_id": id, "attachment_id": "no"}
 
 
+@case("ATTACHMENT_NOT_FOUND")
+def updating_an_unknown_attachment(api: Api) -> Expected:
+    id = api.create().id
+    found = refused(lambda: api.change_file(id, "no", "name", name="x"))
+    return found, {"session_id": id, "attachment_id": "no"}
+
+
+@case("ETAG_MISMATCH")
+def updating_an_attachment_that_changed(api: Api) -> Expected:
+    id = api.create().id
+    old = api.upload(id, b"x", "x", id="a").attachment
+    now = api.change_file(id, "a", "name", name="y")
+    stale = refused(lambda: api.change_file(id, "a", "name", name="z", etag=old.etag))
+    return stale, {"etag": now.etag}
+
+
+@case("ATTACHMENT_TYPE_REFUSED")
+def renaming_to_an_executable(api: Api) -> Expected:
+    id = api.create().id
+    api.upload(id, b"x", "x", id="a")
+    found = refused(lambda: api.change_file(id, "a", "name", name="b/a.exe"))
+    return found, {"name": "a.exe", "kind": ".exe"}
+
+
 @case("ATTACHMENT_ID_REUSED")
 def uploading_other_bytes_with_an_id_in_use(api: Api) -> Expected:
     id = api.create().id

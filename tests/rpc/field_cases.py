@@ -77,6 +77,15 @@ def _set(**fields: Any) -> v1.UpdateSessionRequest:
     )
 
 
+def _renamed(**fields: Any) -> v1.UpdateAttachmentRequest:
+    paths = fields.pop("paths")
+    return v1.UpdateAttachmentRequest(
+        session_id="s",
+        attachment=v1.Attachment(**{"id": "a", "name": "x", **fields}),
+        update_mask=FieldMask(paths=paths),
+    )
+
+
 def _ruled(times: dict[str, Any]) -> v1.RetentionRule:
     """A rule of these times, and fields of its filter."""
     sessions = v1.SessionFilter(**{"whole_tenant": True, **times.pop("sessions", {})})
@@ -384,5 +393,15 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.ListAttachmentsRequest(session_id="s", path_prefix="a\0"), "path_prefix"),
     (v1.ListAttachmentsRequest(session_id="s", path_prefix="a" * 1025), "path_prefix"),
     (v1.DeleteAttachmentRequest(session_id="s"), "attachment_id"),
+    (_renamed(paths=["name"], id=""), "attachment.id"),
+    (_renamed(paths=["name"], name="../x"), "attachment.name"),
+    (_renamed(paths=["name"], name="x" * 1025), "attachment.name"),
+    (_renamed(paths=["mime_type"], mime_type="png"), "attachment.mime_type"),
+    (_renamed(paths=["disposition"], disposition=9), "attachment.disposition"),
+    (_renamed(paths=["name"], etag="x" * 257), "attachment.etag"),
+    (_renamed(paths=[]), "update_mask"),
+    (_renamed(paths=["sha256"]), "update_mask"),
+    (_renamed(paths=["metadata.a.b"]), "update_mask"),
+    (_renamed(paths=[f"metadata.k{n}" for n in range(201)]), "update_mask"),
 ]
 """Pairs of a request and the first field that is wrong with it."""

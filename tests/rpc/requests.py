@@ -85,6 +85,8 @@ _LIKELY = {
     "sessiond.v1.UploadAttachmentRequest.size": 0.02,
     "sessiond.v1.UpdateMessagesRequest.updates": 1.0,
     "sessiond.v1.RecordUsageRequest.records": 1.0,
+    "sessiond.v1.UpdateAttachmentRequest.attachment": 1.0,
+    "sessiond.v1.UpdateAttachmentRequest.update_mask": 1.0,
     "sessiond.v1.UpdateSessionRequest.session": 1.0,
     "sessiond.v1.UpdateSessionRequest.update_mask": 1.0,
 }

@@ -26,6 +26,7 @@ class Model:
 
     def run(self) -> None:
         doings: list[Callable[[str], None]] = [self.upload] * 5
+        doings += [self.rename] * 3
         doings += [self.repeat, self.delete, self.fork, self.clear, self.remove, self.download]
         for _ in range(STEPS):
             if not self.sessions or (len(self.sessions) < 4 and self.chance.random() < 0.2):
@@ -63,6 +64,16 @@ class Model:
             assert (again.attachment.name, again.replayed) == (name, True)
             other = refused(lambda: self.api.upload(id, content + b"x", id=attachment))
             assert other.reason == "ATTACHMENT_ID_REUSED"
+
+    def rename(self, id: str) -> None:
+        if (attachment := self._some(id)) is not None:
+            name, content = self.chance.choice(NAMES), self.sessions[id][attachment][1]
+            others = [held for key, (held, _) in self.sessions[id].items() if key != attachment]
+            for _ in range(2):  # again is the same
+                renamed = self.api.change_file(id, attachment, "name", name=name)
+                assert renamed.name == unused(name, others)
+            self.sessions[id][attachment] = (renamed.name, content)
+            self.compare(id)
 
     def delete(self, id: str) -> None:
         if (attachment := self._some(id)) is not None:

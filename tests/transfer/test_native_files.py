@@ -74,7 +74,10 @@ def eventful(client: Client, name: str) -> str:
         ],
     )
     for path, content in (("a/b.bin", bytes(range(256)) * 10_000), ("none", b""), ("x", b"x")):
-        client.upload_attachment(id, content, name=path, metadata={"n": 1}, disposition="inline")
+        client.upload_attachment(
+            id, content, name=path, metadata={"n": 1}, disposition="inline", attachment_id=path
+        )
+    client.update_attachment(id, "x", name="renamed", set_metadata={"m": 2})
     client.append_journal(id, v1.JournalRecord(kind="plan", content=b'{"a":\xff'), request_id="r")
     client.append_journal(id, v1.JournalRecord(kind="plan", turn_index=3))
     client.set_cursor(id, "memory", 4)

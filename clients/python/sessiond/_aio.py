@@ -354,6 +354,7 @@ class AsyncClient(_Caller):
     get_attachment = _unary(attachments.get_attachment)
     list_attachments = _listed(attachments.list_attachments)
     list_attachments_page = _unary(attachments.list_attachments_page)
+    update_attachment = _unary(attachments.update_attachment)
     delete_attachment = _unary(attachments.delete_attachment)
 
     async def upload_attachment(

@@ -299,6 +299,7 @@ class Client(_Caller):
     get_attachment = _unary(attachments.get_attachment)
     list_attachments = _listed(attachments.list_attachments)
     list_attachments_page = _unary(attachments.list_attachments_page)
+    update_attachment = _unary(attachments.update_attachment)
     delete_attachment = _unary(attachments.delete_attachment)
 
     def upload_attachment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -16,6 +16,7 @@ from sessiond_server.errors import (
     AttachmentOverLimit,
     AttachmentTypeRefused,
     DatabaseUnavailable,
+    EtagMismatch,
     Refused,
 )
 from sessiond_server.operations import gate
@@ -68,6 +69,25 @@ class NewAttachment:
     metadata: bytes
     create_time: datetime | None = None
     """Of one that comes from an export; left out it is now."""
+    update_time: datetime | None = None
+    """Likewise; left out it is that of its creation."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentUpdate:
+    """Changes of an attachment's facts; `None` leaves a fact as it is."""
+
+    session_id: str
+    key: SessionKey
+    attachment_id: str
+    etag: str
+    name: str | None
+    """The new one; it is safe."""
+    mime_type: str | None
+    """The new one; empty for that of the name's extension."""
+    disposition: int | None
+    change_metadata: Callable[[bytes], bytes]
+    """Raises `InvalidFields` if what it makes of stored metadata breaks a limit."""
 
 
 def check_size(size: int, limits: AttachmentLimits) -> None:
@@ -84,6 +104,13 @@ async def check_room(
         raise AttachmentOverLimit("session_attachments", limits.session_count)
     if total + size > limits.session_bytes:
         raise AttachmentOverLimit("session_attachment_bytes", limits.session_bytes)
+
+
+def check_kind(name: str, head: bytes, limits: AttachmentLimits) -> None:
+    """Refuse an executable, by its name and its first bytes."""
+    kind = None if limits.executables else executable(name, head, limits.refused_extensions)
+    if kind is not None:
+        raise AttachmentTypeRefused(name, kind)
 
 
 @dataclass
@@ -189,10 +216,7 @@ class Uploading:
         self._chunks += len(chunks)
 
     def _check_kind(self, head: bytes) -> None:
-        if not self.limits.executables:
-            kind = executable(self.new.name, head, self.limits.refused_extensions)
-            if kind is not None:
-                raise AttachmentTypeRefused(self.new.name, kind)
+        check_kind(self.new.name, head, self.limits)
 
     def _alive(self, alive: bool) -> None:
         """An upload is over when its session is deleted, or when its server stood still for so long that it
@@ -233,9 +257,7 @@ async def insert(
     connection: Connection, new: NewAttachment, content: Content, size: int, content_id: UUID
 ) -> AttachmentRow:
     """Store an attachment of claimed content under a name that is free."""
-    name = new.name
-    if await attachments.is_taken(connection, new.key, name, file_names.directories(name)):
-        name = file_names.unused(name, await attachments.names(connection, new.key))
+    name = await _unused(connection, new.key, new.attachment_id, new.name)
     row = AttachmentRow(
         *new.key,
         new.attachment_id,
@@ -247,8 +269,17 @@ async def insert(
         size,
         content_id,
         new.create_time,
+        new.update_time,
     )
-    return replace(row, create_time=await attachments.insert(connection, row))
+    return await attachments.insert(connection, row)
+
+
+async def _unused(connection: Connection, key: SessionKey, attachment_id: str, name: str) -> str:
+    """A name, or a numbered one if another attachment stands in its way."""
+    folders = file_names.directories(name)
+    if not await attachments.is_taken(connection, key, name, folders, attachment_id):
+        return name
+    return file_names.unused(name, await attachments.names(connection, key, attachment_id))
 
 
 async def give_up(connection: Connection, upload: Upload) -> None:
@@ -284,6 +315,39 @@ async def blocks(
         block = b"".join(chunks)[offset - start : end - start]
         yield block
         offset += len(block)
+
+
+async def update(
+    database: Database, wanted: AttachmentUpdate, limits: AttachmentLimits
+) -> AttachmentRow:
+    """Change facts of an attachment, all or none; the attachment as it is then."""
+
+    async def work(connection: Connection) -> AttachmentRow:
+        await gate.lock(connection, wanted.session_id, wanted.key)
+        row = await attachments.read(connection, wanted.key, wanted.attachment_id)
+        if row is None:
+            raise AttachmentNotFound(wanted.session_id, wanted.attachment_id)
+        if wanted.etag and wanted.etag != row.etag:
+            raise EtagMismatch(row.etag)
+        return await attachments.update(connection, await _updated(connection, row, wanted, limits))
+
+    return await database.transact(work)
+
+
+async def _updated(
+    connection: Connection, row: AttachmentRow, wanted: AttachmentUpdate, limits: AttachmentLimits
+) -> AttachmentRow:
+    name, mime_type, disposition = row.name, wanted.mime_type, wanted.disposition
+    if wanted.name is not None and wanted.name != row.name:
+        check_kind(wanted.name, b"", limits)
+        name = await _unused(connection, wanted.key, row.attachment_id, wanted.name)
+    return replace(
+        row,
+        name=name,
+        mime_type=row.mime_type if mime_type is None else mime_type or file_names.type_of(name),
+        disposition=row.disposition if disposition is None else disposition,
+        metadata=wanted.change_metadata(row.metadata),
+    )
 
 
 async def delete(database: Database, session_id: str, key: SessionKey, attachment_id: str) -> bool:

@@ -36,7 +36,7 @@ from sessiond_server.store.transfers import Records, Seqs
 
 _PAGE = 1000
 _CHANGES = 100
-_FILES = 100
+_FILES = 25
 _REVISIONS = 16
 _REMINDERS = 16
 _NEVER = math.inf
@@ -220,16 +220,17 @@ class LogExport:
             after = page[-1][0][:2]
 
     async def _files(self) -> AsyncIterator[ExportedFile | FileChunk]:
-        """The attachments by name, as they are now: to keep an older state of them would be to keep bytes."""
+        """The attachments as they are now: to keep an older state of them would be to keep bytes. By id,
+        so that one that is renamed meanwhile isn't left out."""
         after, more = "", True
         while more:
             rows, more = await self._read(
-                partial(attachments.list_page, key=self._key, after=after, limit=_FILES)
+                partial(attachments.by_id, key=self._key, after=after, limit=_FILES)
             )
             for row in rows:
                 async for piece in self._file(row):
                     yield piece
-                after = row.name
+                after = row.attachment_id
 
     async def _file(self, row: AttachmentRow) -> AsyncIterator[ExportedFile | FileChunk]:
         blocks = attaching.blocks(self._database, self._found.row.session_id, row, 0, row.size)

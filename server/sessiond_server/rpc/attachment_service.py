@@ -170,6 +170,13 @@ class AttachmentServicer:
             next_page_token=page_tokens.encode([rows[-1].name], call) if more else "",
         )
 
+    async def UpdateAttachment(
+        self, request: rpc.UpdateAttachmentRequest, _: Context
+    ) -> rpc.UpdateAttachmentResponse:
+        wanted = attachments_io.update_in(request)
+        row = await attaching.update(self._database, wanted, self._bounds)
+        return rpc.UpdateAttachmentResponse(attachment=attachment_out(row))
+
     async def DeleteAttachment(
         self, request: rpc.DeleteAttachmentRequest, _: Context
     ) -> rpc.DeleteAttachmentResponse:

@@ -7,14 +7,16 @@ from google.protobuf.struct_pb2 import Struct
 
 from sessiond.v1 import attachment_pb2 as pb
 from sessiond.v1 import attachment_service_pb2 as rpc
-from sessiond_server.operations.attaching import NewAttachment
-from sessiond_server.rpc import access, limits
+from sessiond_server.operations.attaching import AttachmentUpdate, NewAttachment
+from sessiond_server.rpc import access, limits, sessions_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.times import optional_timestamp
 from sessiond_server.sessions import file_names
 from sessiond_server.sessions.file_names import UnsafeName
 from sessiond_server.store.attachments import AttachmentRow
 
+UPDATABLE = frozenset({"name", "mime_type", "disposition", "metadata"})
+_MAPS = frozenset({"metadata"})
 _DISPOSITIONS = frozenset(pb.Disposition.values())
 
 
@@ -29,11 +31,7 @@ def described(given: pb.Attachment, where: str, session_id: str, check: Checks) 
     """An attachment as its facts say; `check` gets what is wrong with them."""
     if given.id:
         check.client_id(f"{where}.id", given.id)
-    check.text(f"{where}.mime_type", given.mime_type)
-    if given.mime_type and not limits.MIME_TYPE.fullmatch(given.mime_type):
-        check.wrong(f"{where}.mime_type", limits.MIME_TYPE_FORM)
-    check.enum(f"{where}.disposition", given.disposition, _DISPOSITIONS)
-    check.struct(f"{where}.metadata", given.metadata)
+    _check_facts(given, where, check)
     name = _name(given, where, check)
     return NewAttachment(
         session_id=session_id,
@@ -45,6 +43,39 @@ def described(given: pb.Attachment, where: str, session_id: str, check: Checks) 
         disposition=given.disposition or pb.DISPOSITION_ATTACHMENT,
         metadata=given.metadata.SerializeToString() if given.HasField("metadata") else b"",
     )
+
+
+def update_in(request: rpc.UpdateAttachmentRequest) -> AttachmentUpdate:
+    """The changes that an update's mask names."""
+    given = request.attachment
+    with Checks() as check:
+        check.session_id("session_id", request.session_id)
+        check.client_id("attachment.id", given.id)
+        paths, keys = check.mask_into_maps("update_mask", request.update_mask, UPDATABLE, _MAPS)
+        check.text("attachment.etag", given.etag)
+        _check_facts(given, "attachment", check)
+        name = _name(given, "attachment", check)
+    disposition = given.disposition or pb.DISPOSITION_ATTACHMENT
+    return AttachmentUpdate(
+        session_id=request.session_id,
+        key=access.key_of(request.session_id),
+        attachment_id=given.id,
+        etag=given.etag,
+        name=name if "name" in paths else None,
+        mime_type=given.mime_type if "mime_type" in paths else None,
+        disposition=disposition if "disposition" in paths else None,
+        change_metadata=lambda stored: sessions_io.changed_metadata(
+            stored, given, paths, keys, "attachment"
+        ),
+    )
+
+
+def _check_facts(given: pb.Attachment, where: str, check: Checks) -> None:
+    check.text(f"{where}.mime_type", given.mime_type)
+    if given.mime_type and not limits.MIME_TYPE.fullmatch(given.mime_type):
+        check.wrong(f"{where}.mime_type", limits.MIME_TYPE_FORM)
+    check.enum(f"{where}.disposition", given.disposition, _DISPOSITIONS)
+    check.struct(f"{where}.metadata", given.metadata)
 
 
 def _name(given: pb.Attachment, where: str, check: Checks) -> str:
@@ -70,4 +101,6 @@ def attachment_out(row: AttachmentRow) -> pb.Attachment:
         disposition=row.disposition,  # type: ignore[arg-type]
         metadata=Struct.FromString(row.metadata) if row.metadata else None,
         create_time=optional_timestamp(row.create_time),
+        update_time=optional_timestamp(row.update_time),
+        etag=row.etag,
     )

@@ -323,6 +323,8 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
         archived=session.archived if "archived" in paths else None,
         turn_index=session.turn_index if "turn_index" in paths else None,
         change_labels=lambda stored: sessions_io.changed_labels(stored, session, paths, keys),
-        change_metadata=lambda stored: sessions_io.changed_metadata(stored, session, paths, keys),
+        change_metadata=lambda stored: sessions_io.changed_metadata(
+            stored, session, paths, keys, "session"
+        ),
         change_setup=lambda stored: stored._replace(**changed),
     )

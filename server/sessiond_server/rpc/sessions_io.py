@@ -13,6 +13,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from sessiond.v1 import message_pb2
 from sessiond.v1 import session_pb2 as pb
+from sessiond.v1.attachment_pb2 import Attachment
 from sessiond.v1.transfer_service_pb2 import TransferSetup
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.finding import Preview
@@ -144,18 +145,22 @@ def changed_labels(
 
 
 def changed_metadata(
-    stored: bytes, session: pb.Session, paths: Collection[str], keys: Mapping[str, Collection[str]]
+    stored: bytes,
+    given: pb.Session | Attachment,
+    paths: Collection[str],
+    keys: Mapping[str, Collection[str]],
+    where: str,
 ) -> bytes:
     """Metadata after an update of all or of some. Raises `InvalidFields`."""
     if "metadata" in paths:
-        return session.metadata.SerializeToString(deterministic=True)
+        return given.metadata.SerializeToString(deterministic=True)
     metadata = Struct.FromString(stored)
     for key in keys["metadata"]:
         metadata.fields.pop(key, None)
-        if key in session.metadata.fields:
-            metadata.fields[key].CopyFrom(session.metadata.fields[key])
+        if key in given.metadata.fields:
+            metadata.fields[key].CopyFrom(given.metadata.fields[key])
     with Checks() as check:
-        check.struct("session.metadata", metadata)
+        check.struct(f"{where}.metadata", metadata)
     return metadata.SerializeToString(deterministic=True)
 
 

@@ -355,7 +355,11 @@ def attachment(
         if not given.HasField("create_time"):
             check.wrong(f"{inside}.create_time", "is required")
         created = _time(given.create_time, f"{inside}.create_time", check)
-    return FileImport(database, replace(new, create_time=created), given.size, given.sha256)
+        updated = created
+        if given.HasField("update_time"):
+            updated = _time(given.update_time, f"{inside}.update_time", check)
+    new = replace(new, create_time=created, update_time=updated)
+    return FileImport(database, new, given.size, given.sha256)
 
 
 def chunk(record: pb.TransferAttachment | pb.TransferChunk, where: str) -> bytes:

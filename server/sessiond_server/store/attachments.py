@@ -6,6 +6,7 @@ after heads and in the order of their keys; an upload's row after both.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,6 +38,14 @@ class AttachmentRow:
     content_id: UUID
     create_time: datetime | None
     """If left out in one that is inserted, it is now."""
+    update_time: datetime | None
+    """If left out in one that is inserted, it is that of its creation."""
+
+    @property
+    def etag(self) -> str:
+        """Changes with every update, whose times are never the same."""
+        text = repr((self.name, self.sha256, self.create_time, self.update_time))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Content(NamedTuple):
@@ -77,6 +86,14 @@ async def list_page(
     return shown, bool(rows) and rows[0]["found"] > len(shown)
 
 
+async def by_id(
+    connection: Connection, key: SessionKey, *, after: str, limit: int
+) -> tuple[list[AttachmentRow], bool]:
+    """The attachments behind an id, by id, `limit` at most; and whether there are more."""
+    rows = await connection.fetch(query("attachments_by_id"), *key, after, limit + 1)
+    return [known_columns(AttachmentRow, row) for row in rows[:limit]], len(rows) > limit
+
+
 def _end(prefix: str) -> str | None:
     """The first text behind all that begin so, in the order of code points."""
     kept = prefix.rstrip("\U0010ffff")
@@ -93,25 +110,37 @@ async def totals(connection: Connection, key: SessionKey) -> tuple[int, int]:
     return row["count"], row["size"]
 
 
-async def names(connection: Connection, key: SessionKey) -> list[str]:
-    return [row[0] for row in await connection.fetch(query("attachment_names"), *key)]
+async def names(connection: Connection, key: SessionKey, but: str) -> list[str]:
+    """All names but that of an attachment."""
+    return [row[0] for row in await connection.fetch(query("attachment_names"), *key, but)]
 
 
 async def is_taken(
-    connection: Connection, key: SessionKey, name: str, directories: Sequence[str]
+    connection: Connection, key: SessionKey, name: str, directories: Sequence[str], but: str
 ) -> bool:
-    """Whether a file or a directory stands where a file of this name would."""
+    """Whether a file or a directory of another attachment stands where a file of this name would."""
     taken: bool = await connection.fetchval(
-        query("attachment_name_taken"), *key, name, list(directories)
+        query("attachment_name_taken"), *key, name, list(directories), but
     )
     return taken
 
 
-async def insert(connection: Connection, row: AttachmentRow) -> datetime:
-    """Store an attachment whose content is claimed; its time."""
+async def insert(connection: Connection, row: AttachmentRow) -> AttachmentRow:
+    """Store an attachment whose content is claimed; it with its times."""
     values = [getattr(row, name) for name in AttachmentRow.__slots__]
-    made: datetime = await connection.fetchval(query("insert_attachment"), *values)
-    return made
+    made = await connection.fetchrow(query("insert_attachment"), *values)
+    assert made is not None
+    return known_columns(AttachmentRow, made)
+
+
+async def update(connection: Connection, row: AttachmentRow) -> AttachmentRow:
+    """Store the facts that can change of an attachment that is there; it with its new time."""
+    facts = row.name, row.mime_type, row.disposition, row.metadata
+    found = await connection.fetchrow(
+        query("update_attachment"), row.bucket, row.session_key, row.attachment_id, *facts
+    )
+    assert found is not None
+    return known_columns(AttachmentRow, found)
 
 
 async def delete(connection: Connection, key: SessionKey, attachment_id: str) -> bool:

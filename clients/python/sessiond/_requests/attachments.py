@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sessiond import v1
@@ -87,6 +87,58 @@ list_attachments_page = list_attachments.page(
     "list_attachments_page",
     """Reads one page of `list_attachments`, a `ListAttachmentsResponse`; takes the same arguments.""",
 )
+
+
+@unary(
+    _rpc("UpdateAttachment", v1.UpdateAttachmentRequest, v1.UpdateAttachmentResponse),
+    lambda answer: answer.attachment,
+)
+def update_attachment(
+    session_id: str,
+    attachment_id: str,
+    *,
+    name: str | None = None,
+    mime_type: str | None = None,
+    disposition: values.Disposition | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    set_metadata: Mapping[str, Any] | None = None,
+    remove_metadata: Iterable[str] = (),
+    etag: str = "",
+) -> v1.UpdateAttachmentRequest:
+    """Changes the facts of an attachment that are given, all or none, and returns it. Its bytes never change.
+
+    Args:
+        session_id: The session's id.
+        attachment_id: The attachment's id.
+        name: The new name. The service makes it safe, and numbers one that is taken.
+        mime_type: The new media type; empty for that of the name's extension.
+        disposition: `inline` or `attachment`.
+        metadata: All of the new metadata; `{}` for none.
+        set_metadata: Fields of the metadata to add or replace, where the others stay.
+        remove_metadata: Fields of the metadata to remove.
+        etag: Change it only if the attachment still has this etag.
+
+    Raises:
+        ValueError: There is nothing to change.
+        SessionNotFound, AttachmentNotFound: There is none.
+        EtagMismatch: It changed since the etag was read.
+        AttachmentTypeRefused: The new name is that of an executable.
+    """
+    changes = values.given(
+        name=name,
+        mime_type=mime_type,
+        disposition=disposition and enum_value(v1.Disposition, "DISPOSITION_", disposition),
+        metadata=values.struct(metadata),
+    )
+    into = values.into("metadata", set_metadata, remove_metadata, whole="metadata" in changes)
+    mask = values.mask([*changes, *into])
+    if set_metadata:
+        changes["metadata"] = values.struct(set_metadata)
+    return v1.UpdateAttachmentRequest(
+        session_id=session_id,
+        attachment=v1.Attachment(id=attachment_id, etag=etag, **changes),
+        update_mask=mask,
+    )
 
 
 @unary(

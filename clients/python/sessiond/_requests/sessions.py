@@ -282,8 +282,8 @@ def update_session(
         labels=labels,
         turn_index=turn_index,
     )
-    into = _into("labels", set_labels, remove_labels, whole="labels" in changes)
-    into += _into("metadata", set_metadata, remove_metadata, whole="metadata" in changes)
+    into = values.into("labels", set_labels, remove_labels, whole="labels" in changes)
+    into += values.into("metadata", set_metadata, remove_metadata, whole="metadata" in changes)
     mask = values.mask([*changes, *into])
     if set_labels:
         changes["labels"] = dict(set_labels)
@@ -295,18 +295,6 @@ def update_session(
         update_mask=mask,
         title_only_if_unset=title_only_if_unset,
     )
-
-
-def _into(
-    field: str, set: Mapping[str, Any] | None, remove: Iterable[str], *, whole: bool
-) -> list[str]:
-    """The paths of a mask to single keys of a map."""
-    keys = [*(set or {}), *remove]
-    if keys and whole:
-        raise ValueError(f"give all {field}, or single ones, not both")
-    if twice := sorted(key for key in keys if keys.count(key) > 1):
-        raise ValueError(f"{field} to set and to remove: {', '.join(twice)}")
-    return [f"{field}.`{key.replace('`', '``')}`" for key in keys]
 
 
 @unary(_rpc("NextTitle", v1.NextTitleRequest, v1.NextTitleResponse), lambda answer: answer.title)

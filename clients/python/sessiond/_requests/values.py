@@ -141,3 +141,15 @@ def one_or_many(values: M | Iterable[M], kind: type[M]) -> Iterable[M]:
             hint = "; from_openai makes messages of dicts" if kind is v1.Message else ""
             raise TypeError(f"not a sessiond.v1.{kind.__name__}: {type(it).__name__}{hint}")
     return several
+
+
+def into(
+    field: str, set: Mapping[str, Any] | None, remove: Iterable[str], *, whole: bool
+) -> list[str]:
+    """The paths of a mask to single keys of a map."""
+    keys = [*(set or {}), *remove]
+    if keys and whole:
+        raise ValueError(f"give all {field}, or single ones, not both")
+    if twice := sorted(key for key in keys if keys.count(key) > 1):
+        raise ValueError(f"{field} to set and to remove: {', '.join(twice)}")
+    return [f"{field}.`{key.replace('`', '``')}`" for key in keys]

@@ -1,4 +1,4 @@
-"""Verbs on a session's attachments: `sessionctl attachments upload`, `ls`, `download`, `rm`."""
+"""Verbs on a session's attachments: `sessionctl attachments upload`, `ls`, `download`, `mv`, `rm`."""
 
 from __future__ import annotations
 
@@ -167,6 +167,23 @@ def download(
             print(one_line(str(into / it.name)))
     if output is not Format.TABLE:
         write_all([{**_object(it), "path": str(into / it.name)} for it in wanted], output)
+
+
+@verb(app, "mv", "attachments mv trip may.pdf reports/may.pdf")
+def mv(
+    run: Run,
+    session: SessionName,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Renames an attachment and prints the name that it has then: one that is taken is numbered."""
+    id = run.find(session).id
+    it = _one(run, id, name)
+    renamed = run.client.update_attachment(id, it.id, name=new, etag=it.etag)
+    if output is not Format.TABLE:
+        return write_all([plain(renamed)], output)
+    print(one_line(renamed.name))
 
 
 @verb(app, "rm", "attachments rm trip reports/may.pdf")

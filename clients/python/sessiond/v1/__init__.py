@@ -17,6 +17,8 @@ from sessiond.v1.attachment_service_pb2 import GetAttachmentRequest as GetAttach
 from sessiond.v1.attachment_service_pb2 import GetAttachmentResponse as GetAttachmentResponse
 from sessiond.v1.attachment_service_pb2 import ListAttachmentsRequest as ListAttachmentsRequest
 from sessiond.v1.attachment_service_pb2 import ListAttachmentsResponse as ListAttachmentsResponse
+from sessiond.v1.attachment_service_pb2 import UpdateAttachmentRequest as UpdateAttachmentRequest
+from sessiond.v1.attachment_service_pb2 import UpdateAttachmentResponse as UpdateAttachmentResponse
 from sessiond.v1.attachment_service_pb2 import UploadAttachmentRequest as UploadAttachmentRequest
 from sessiond.v1.attachment_service_pb2 import UploadAttachmentResponse as UploadAttachmentResponse
 from sessiond.v1.attachment_service_pb2_grpc import AttachmentServiceServicer as AttachmentServiceServicer

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csessiond/v1/attachment.proto\x12\x0bsessiond.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"\xa8\x02\n\nAttachment\x12\x17\n\x02id\x18\x01 \x01(\tB\x0b\xba\xd4\x18\x07\n\x01\x03\x10\x01\x18\x04\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xba\xd4\x18\x03 \x80\x08\x12\x1c\n\tmime_type\x18\x03 \x01(\tB\t\xba\xd4\x18\x05\x18\x08 \x80\x02\x12\x15\n\x04size\x18\x04 \x01(\x03\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12\x17\n\x06sha256\x18\x05 \x01(\x0c\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12-\n\x0b\x64isposition\x18\x06 \x01(\x0e\x32\x18.sessiond.v1.Disposition\x12\x33\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructB\x08\xba\xd4\x18\x04(\x80\x80\x04\x12\x38\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\xba\xd4\x18\x03\n\x01\x02*^\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPOSITION_INLINE\x10\x01\x12\x1a\n\x16\x44ISPOSITION_ATTACHMENT\x10\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csessiond/v1/attachment.proto\x12\x0bsessiond.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\"\xf8\x02\n\nAttachment\x12\x17\n\x02id\x18\x01 \x01(\tB\x0b\xba\xd4\x18\x07\n\x01\x03\x10\x01\x18\x04\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xba\xd4\x18\x03 \x80\x08\x12\x1c\n\tmime_type\x18\x03 \x01(\tB\t\xba\xd4\x18\x05\x18\x08 \x80\x02\x12\x15\n\x04size\x18\x04 \x01(\x03\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12\x17\n\x06sha256\x18\x05 \x01(\x0c\x42\x07\xba\xd4\x18\x03\n\x01\x02\x12-\n\x0b\x64isposition\x18\x06 \x01(\x0e\x32\x18.sessiond.v1.Disposition\x12\x33\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructB\x08\xba\xd4\x18\x04(\x80\x80\x04\x12\x38\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\xba\xd4\x18\x03\n\x01\x02\x12\x38\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\xba\xd4\x18\x03\n\x01\x02\x12\x14\n\x04\x65tag\x18\n \x01(\tB\x06\xba\xd4\x18\x02\x18\x02*^\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPOSITION_INLINE\x10\x01\x12\x1a\n\x16\x44ISPOSITION_ATTACHMENT\x10\x02\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,8 +49,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHMENT'].fields_by_name['metadata']._serialized_options = b'\272\324\030\004(\200\200\004'
   _globals['_ATTACHMENT'].fields_by_name['create_time']._loaded_options = None
   _globals['_ATTACHMENT'].fields_by_name['create_time']._serialized_options = b'\272\324\030\003\n\001\002'
-  _globals['_DISPOSITION']._serialized_start=434
-  _globals['_DISPOSITION']._serialized_end=528
+  _globals['_ATTACHMENT'].fields_by_name['update_time']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['update_time']._serialized_options = b'\272\324\030\003\n\001\002'
+  _globals['_ATTACHMENT'].fields_by_name['etag']._loaded_options = None
+  _globals['_ATTACHMENT'].fields_by_name['etag']._serialized_options = b'\272\324\030\002\030\002'
+  _globals['_DISPOSITION']._serialized_start=514
+  _globals['_DISPOSITION']._serialized_end=608
   _globals['_ATTACHMENT']._serialized_start=136
-  _globals['_ATTACHMENT']._serialized_end=432
+  _globals['_ATTACHMENT']._serialized_end=512
 # @@protoc_insertion_point(module_scope)

@@ -66,6 +66,8 @@ class Attachment(_message.Message):
     DISPOSITION_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id, unique in its session: 1–128 printable ASCII characters without spaces. Left out in an
     upload, the server makes a UUIDv7; client libraries fill it in, so that an upload can be repeated.
@@ -88,6 +90,10 @@ class Attachment(_message.Message):
     """The SHA-256 of its bytes, 32 bytes. Set by the server, ignored in requests."""
     disposition: Global___Disposition.ValueType
     """What it is meant for; left out it is `DISPOSITION_ATTACHMENT`."""
+    etag: _builtins.str
+    """Changes with every update of its facts. In UpdateAttachment the one that they must still have; ignored in
+    other requests.
+    """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """The application's own facts. At most 64 KiB encoded, and 30 levels deep."""
@@ -95,6 +101,10 @@ class Attachment(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored, by the database's clock. Set by the server, ignored in requests."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When a fact of it was last changed. Set by the server, ignored in requests."""
 
     def __init__(
         self,
@@ -107,10 +117,12 @@ class Attachment(_message.Message):
         disposition: Global___Disposition.ValueType = ...,
         metadata: _struct_pb2.Struct | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "metadata", b"metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disposition", b"disposition", "id", b"id", "metadata", b"metadata", "mime_type", b"mime_type", "name", b"name", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disposition", b"disposition", "etag", b"etag", "id", b"id", "metadata", b"metadata", "mime_type", b"mime_type", "name", b"name", "sha256", b"sha256", "size", b"size", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from sessiond.v1 import attachment_pb2 as sessiond_dot_v1_dot_attachment__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/attachment_service.proto\x12\x0bsessiond.v1\x1a\x1csessiond/v1/attachment.proto\x1a\x19sessiond/v1/options.proto\"\xc8\x01\n\x17UploadAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x17\n\x05\x63hunk\x18\x03 \x01(\x0c\x42\x08\xba\xd4\x18\x04(\x80\x80@\x12\x19\n\x04size\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00H\x00\x88\x01\x01\x12\x16\n\x06sha256\x18\x05 \x01(\x0c\x42\x06\xba\xd4\x18\x02( \x12\x0c\n\x04last\x18\x06 \x01(\x08\x42\x07\n\x05_size\"Y\n\x18UploadAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\x8c\x01\n\x19\x44ownloadAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x16\n\x06offset\x18\x03 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\x12\x16\n\x06length\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\"X\n\x1a\x44ownloadAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"W\n\x14GetAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\"D\n\x15GetAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"\x95\x01\n\x16ListAttachmentsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1e\n\x0bpath_prefix\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x08\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x04 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"`\n\x17ListAttachmentsResponse\x12,\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Attachment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x17\x44\x65leteAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"+\n\x18\x44\x65leteAttachmentResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\x32\xda\x04\n\x11\x41ttachmentService\x12\x82\x01\n\x10UploadAttachment\x12$.sessiond.v1.UploadAttachmentRequest\x1a%.sessiond.v1.UploadAttachmentResponse\"\x1f\xaa\xd4\x18\x1b\x08\x03\x10\x02\x1a\rattachment.id\"\x06\x03\x05*+,-(\x01\x12y\n\x12\x44ownloadAttachment\x12&.sessiond.v1.DownloadAttachmentRequest\x1a\'.sessiond.v1.DownloadAttachmentResponse\"\x10\x90\x02\x01\xaa\xd4\x18\t\x08\x02\x10\x01\"\x03\x03)-0\x01\x12g\n\rGetAttachment\x12!.sessiond.v1.GetAttachmentRequest\x1a\".sessiond.v1.GetAttachmentResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03)\x12m\n\x0fListAttachments\x12#.sessiond.v1.ListAttachmentsRequest\x1a$.sessiond.v1.ListAttachmentsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12m\n\x10\x44\x65leteAttachment\x12$.sessiond.v1.DeleteAttachmentRequest\x1a%.sessiond.v1.DeleteAttachmentResponse\"\x0c\xaa\xd4\x18\x08\x08\x03\x10\x03\"\x02\x03)B|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/attachment_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1csessiond/v1/attachment.proto\x1a\x19sessiond/v1/options.proto\"\xc8\x01\n\x17UploadAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x17\n\x05\x63hunk\x18\x03 \x01(\x0c\x42\x08\xba\xd4\x18\x04(\x80\x80@\x12\x19\n\x04size\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00H\x00\x88\x01\x01\x12\x16\n\x06sha256\x18\x05 \x01(\x0c\x42\x06\xba\xd4\x18\x02( \x12\x0c\n\x04last\x18\x06 \x01(\x08\x42\x07\n\x05_size\"Y\n\x18UploadAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\x8c\x01\n\x19\x44ownloadAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x16\n\x06offset\x18\x03 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\x12\x16\n\x06length\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\"X\n\x1a\x44ownloadAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"W\n\x14GetAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\"D\n\x15GetAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"\x95\x01\n\x16ListAttachmentsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1e\n\x0bpath_prefix\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x08\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x04 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"`\n\x17ListAttachmentsResponse\x12,\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Attachment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x96\x01\n\x17UpdateAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"G\n\x18UpdateAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"q\n\x17\x44\x65leteAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"+\n\x18\x44\x65leteAttachmentResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\x32\xcb\x05\n\x11\x41ttachmentService\x12\x82\x01\n\x10UploadAttachment\x12$.sessiond.v1.UploadAttachmentRequest\x1a%.sessiond.v1.UploadAttachmentResponse\"\x1f\xaa\xd4\x18\x1b\x08\x03\x10\x02\x1a\rattachment.id\"\x06\x03\x05*+,-(\x01\x12y\n\x12\x44ownloadAttachment\x12&.sessiond.v1.DownloadAttachmentRequest\x1a\'.sessiond.v1.DownloadAttachmentResponse\"\x10\x90\x02\x01\xaa\xd4\x18\t\x08\x02\x10\x01\"\x03\x03)-0\x01\x12g\n\rGetAttachment\x12!.sessiond.v1.GetAttachmentRequest\x1a\".sessiond.v1.GetAttachmentResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03)\x12m\n\x0fListAttachments\x12#.sessiond.v1.ListAttachmentsRequest\x1a$.sessiond.v1.ListAttachmentsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12o\n\x10UpdateAttachment\x12$.sessiond.v1.UpdateAttachmentRequest\x1a%.sessiond.v1.UpdateAttachmentResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03)\x0c,\x12m\n\x10\x44\x65leteAttachment\x12$.sessiond.v1.DeleteAttachmentRequest\x1a%.sessiond.v1.DeleteAttachmentResponse\"\x0c\xaa\xd4\x18\x08\x08\x03\x10\x03\"\x02\x03)B|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,6 +63,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTATTACHMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272\324\030\t@\000H\350\007P\001Xd'
   _globals['_LISTATTACHMENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTATTACHMENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272\324\030\002\030\002'
+  _globals['_UPDATEATTACHMENTREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_UPDATEATTACHMENTREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
   _globals['_DELETEATTACHMENTREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_DELETEATTACHMENTREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
   _globals['_DELETEATTACHMENTREQUEST'].fields_by_name['attachment_id']._loaded_options = None
@@ -74,28 +77,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHMENTSERVICE'].methods_by_name['GetAttachment']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\003)'
   _globals['_ATTACHMENTSERVICE'].methods_by_name['ListAttachments']._loaded_options = None
   _globals['_ATTACHMENTSERVICE'].methods_by_name['ListAttachments']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\002\003'
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['UpdateAttachment']._loaded_options = None
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['UpdateAttachment']._serialized_options = b'\252\324\030\n\010\003\020\003\"\004\003)\014,'
   _globals['_ATTACHMENTSERVICE'].methods_by_name['DeleteAttachment']._loaded_options = None
   _globals['_ATTACHMENTSERVICE'].methods_by_name['DeleteAttachment']._serialized_options = b'\252\324\030\010\010\003\020\003\"\002\003)'
-  _globals['_UPLOADATTACHMENTREQUEST']._serialized_start=111
-  _globals['_UPLOADATTACHMENTREQUEST']._serialized_end=311
-  _globals['_UPLOADATTACHMENTRESPONSE']._serialized_start=313
-  _globals['_UPLOADATTACHMENTRESPONSE']._serialized_end=402
-  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_start=405
-  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_end=545
-  _globals['_DOWNLOADATTACHMENTRESPONSE']._serialized_start=547
-  _globals['_DOWNLOADATTACHMENTRESPONSE']._serialized_end=635
-  _globals['_GETATTACHMENTREQUEST']._serialized_start=637
-  _globals['_GETATTACHMENTREQUEST']._serialized_end=724
-  _globals['_GETATTACHMENTRESPONSE']._serialized_start=726
-  _globals['_GETATTACHMENTRESPONSE']._serialized_end=794
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=797
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=946
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=948
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=1044
-  _globals['_DELETEATTACHMENTREQUEST']._serialized_start=1046
-  _globals['_DELETEATTACHMENTREQUEST']._serialized_end=1159
-  _globals['_DELETEATTACHMENTRESPONSE']._serialized_start=1161
-  _globals['_DELETEATTACHMENTRESPONSE']._serialized_end=1204
-  _globals['_ATTACHMENTSERVICE']._serialized_start=1207
-  _globals['_ATTACHMENTSERVICE']._serialized_end=1809
+  _globals['_UPLOADATTACHMENTREQUEST']._serialized_start=145
+  _globals['_UPLOADATTACHMENTREQUEST']._serialized_end=345
+  _globals['_UPLOADATTACHMENTRESPONSE']._serialized_start=347
+  _globals['_UPLOADATTACHMENTRESPONSE']._serialized_end=436
+  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_start=439
+  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_end=579
+  _globals['_DOWNLOADATTACHMENTRESPONSE']._serialized_start=581
+  _globals['_DOWNLOADATTACHMENTRESPONSE']._serialized_end=669
+  _globals['_GETATTACHMENTREQUEST']._serialized_start=671
+  _globals['_GETATTACHMENTREQUEST']._serialized_end=758
+  _globals['_GETATTACHMENTRESPONSE']._serialized_start=760
+  _globals['_GETATTACHMENTRESPONSE']._serialized_end=828
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=831
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=980
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=982
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=1078
+  _globals['_UPDATEATTACHMENTREQUEST']._serialized_start=1081
+  _globals['_UPDATEATTACHMENTREQUEST']._serialized_end=1231
+  _globals['_UPDATEATTACHMENTRESPONSE']._serialized_start=1233
+  _globals['_UPDATEATTACHMENTRESPONSE']._serialized_end=1304
+  _globals['_DELETEATTACHMENTREQUEST']._serialized_start=1306
+  _globals['_DELETEATTACHMENTREQUEST']._serialized_end=1419
+  _globals['_DELETEATTACHMENTRESPONSE']._serialized_start=1421
+  _globals['_DELETEATTACHMENTRESPONSE']._serialized_end=1464
+  _globals['_ATTACHMENTSERVICE']._serialized_start=1467
+  _globals['_ATTACHMENTSERVICE']._serialized_end=2182
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from sessiond.v1 import attachment_pb2 as _attachment_pb2
@@ -276,6 +277,72 @@ class ListAttachmentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAttachmentsResponse: _TypeAlias = ListAttachmentsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateAttachmentRequest(_message.Message):
+    """UpdateAttachmentRequest says what to change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    @_builtins.property
+    def attachment(self) -> _attachment_pb2.Attachment:
+        """The attachment's id, which is required, and the new values of the fields that the mask names; one that is
+        left out means what it means in an upload. With an `etag` it is refused with `ERROR_REASON_ETAG_MISMATCH`
+        unless the attachment still has that.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """What to change: of `name`, `mime_type`, `disposition`, `metadata`. `metadata.x` is one field of the
+        metadata, which is set, or removed if the request's attachment hasn't got it. A key that isn't of
+        `A-Z a-z 0-9 _ -` alone stands between backquotes, doubled within it: metadata.`a.b`. A new name alone
+        leaves the media type as it is. The result must keep the limits of the whole. Required; at most 200
+        paths.
+        """
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        attachment: _attachment_pb2.Attachment | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "session_id", b"session_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAttachmentRequest: _TypeAlias = UpdateAttachmentRequest  # noqa: Y015
+
+@_typing.final
+class UpdateAttachmentResponse(_message.Message):
+    """UpdateAttachmentResponse holds what is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attachment(self) -> _attachment_pb2.Attachment:
+        """The attachment as it is now: its name may be numbered, and its etag is new."""
+
+    def __init__(
+        self,
+        *,
+        attachment: _attachment_pb2.Attachment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAttachmentResponse: _TypeAlias = UpdateAttachmentResponse  # noqa: Y015
 
 @_typing.final
 class DeleteAttachmentRequest(_message.Message):

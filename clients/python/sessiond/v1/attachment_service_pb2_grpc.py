@@ -58,6 +58,11 @@ class AttachmentServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.ListAttachmentsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.ListAttachmentsResponse.FromString,
                 _registered_method=True)
+        self.UpdateAttachment = channel.unary_unary(
+                '/sessiond.v1.AttachmentService/UpdateAttachment',
+                request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.UpdateAttachmentRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.UpdateAttachmentResponse.FromString,
+                _registered_method=True)
         self.DeleteAttachment = channel.unary_unary(
                 '/sessiond.v1.AttachmentService/DeleteAttachment',
                 request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.DeleteAttachmentRequest.SerializeToString,
@@ -111,6 +116,17 @@ class AttachmentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateAttachment(self, request, context):
+        """UpdateAttachment changes the facts that its mask names, all or none, whatever the session's state. The
+        bytes never change. A new name is made safe, and numbered if another attachment has it; one that is
+        refused for its extension in an upload is refused here too, with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`.
+        Messages name attachments by their ids and show a renamed one as before; forks have their own names.
+        Costs one short transaction, whatever the size.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteAttachment(self, request, context):
         """DeleteAttachment removes an attachment from its session for good, whatever the session's state.
         Messages that show it stay as they are.
@@ -141,6 +157,11 @@ def add_AttachmentServiceServicer_to_server(servicer, server):
                     servicer.ListAttachments,
                     request_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.ListAttachmentsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_attachment__service__pb2.ListAttachmentsResponse.SerializeToString,
+            ),
+            'UpdateAttachment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAttachment,
+                    request_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.UpdateAttachmentRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_attachment__service__pb2.UpdateAttachmentResponse.SerializeToString,
             ),
             'DeleteAttachment': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteAttachment,
@@ -260,6 +281,33 @@ class AttachmentService(object):
             '/sessiond.v1.AttachmentService/ListAttachments',
             sessiond_dot_v1_dot_attachment__service__pb2.ListAttachmentsRequest.SerializeToString,
             sessiond_dot_v1_dot_attachment__service__pb2.ListAttachmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAttachment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AttachmentService/UpdateAttachment',
+            sessiond_dot_v1_dot_attachment__service__pb2.UpdateAttachmentRequest.SerializeToString,
+            sessiond_dot_v1_dot_attachment__service__pb2.UpdateAttachmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

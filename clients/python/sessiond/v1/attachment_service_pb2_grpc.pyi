@@ -58,6 +58,13 @@ class AttachmentServiceStub:
     """GetAttachment reads the facts of one attachment."""
     ListAttachments: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.ListAttachmentsRequest, _attachment_service_pb2.ListAttachmentsResponse]
     """ListAttachments lists the attachments of a session in the order of their names."""
+    UpdateAttachment: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.UpdateAttachmentRequest, _attachment_service_pb2.UpdateAttachmentResponse]
+    """UpdateAttachment changes the facts that its mask names, all or none, whatever the session's state. The
+    bytes never change. A new name is made safe, and numbered if another attachment has it; one that is
+    refused for its extension in an upload is refused here too, with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`.
+    Messages name attachments by their ids and show a renamed one as before; forks have their own names.
+    Costs one short transaction, whatever the size.
+    """
     DeleteAttachment: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.DeleteAttachmentRequest, _attachment_service_pb2.DeleteAttachmentResponse]
     """DeleteAttachment removes an attachment from its session for good, whatever the session's state.
     Messages that show it stay as they are.
@@ -93,6 +100,13 @@ class AttachmentServiceAsyncStub(AttachmentServiceStub):
     """GetAttachment reads the facts of one attachment."""
     ListAttachments: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.ListAttachmentsRequest, _attachment_service_pb2.ListAttachmentsResponse]  # type: ignore[assignment]
     """ListAttachments lists the attachments of a session in the order of their names."""
+    UpdateAttachment: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.UpdateAttachmentRequest, _attachment_service_pb2.UpdateAttachmentResponse]  # type: ignore[assignment]
+    """UpdateAttachment changes the facts that its mask names, all or none, whatever the session's state. The
+    bytes never change. A new name is made safe, and numbered if another attachment has it; one that is
+    refused for its extension in an upload is refused here too, with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`.
+    Messages name attachments by their ids and show a renamed one as before; forks have their own names.
+    Costs one short transaction, whatever the size.
+    """
     DeleteAttachment: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.DeleteAttachmentRequest, _attachment_service_pb2.DeleteAttachmentResponse]  # type: ignore[assignment]
     """DeleteAttachment removes an attachment from its session for good, whatever the session's state.
     Messages that show it stay as they are.
@@ -149,6 +163,19 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_attachment_service_pb2.ListAttachmentsResponse, _abc.Awaitable[_attachment_service_pb2.ListAttachmentsResponse]]:
         """ListAttachments lists the attachments of a session in the order of their names."""
+
+    @_abc_1.abstractmethod
+    def UpdateAttachment(
+        self,
+        request: _attachment_service_pb2.UpdateAttachmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attachment_service_pb2.UpdateAttachmentResponse, _abc.Awaitable[_attachment_service_pb2.UpdateAttachmentResponse]]:
+        """UpdateAttachment changes the facts that its mask names, all or none, whatever the session's state. The
+        bytes never change. A new name is made safe, and numbered if another attachment has it; one that is
+        refused for its extension in an upload is refused here too, with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`.
+        Messages name attachments by their ids and show a renamed one as before; forks have their own names.
+        Costs one short transaction, whatever the size.
+        """
 
     @_abc_1.abstractmethod
     def DeleteAttachment(

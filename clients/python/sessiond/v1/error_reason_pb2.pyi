@@ -60,7 +60,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     there was none. `title` is the one that stands.
     """
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 12
-    """The session changed since the etag was read. Read it again and decide anew. `etag` is the actual one."""
+    """The session, attachment or policy changed since the etag was read. Read it again and decide anew. `etag` is
+    the actual one.
+    """
     ERROR_REASON_NEXT_SEQ_MISMATCH: _ErrorReason.ValueType  # 13
     """The history isn't where the caller expected it: somebody else wrote. Read what is new and decide anew.
     `next_seq` is the actual one.
@@ -277,7 +279,9 @@ ERROR_REASON_TITLE_ALREADY_SET: ErrorReason.ValueType  # 11
 there was none. `title` is the one that stands.
 """
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 12
-"""The session changed since the etag was read. Read it again and decide anew. `etag` is the actual one."""
+"""The session, attachment or policy changed since the etag was read. Read it again and decide anew. `etag` is
+the actual one.
+"""
 ERROR_REASON_NEXT_SEQ_MISMATCH: ErrorReason.ValueType  # 13
 """The history isn't where the caller expected it: somebody else wrote. Read what is new and decide anew.
 `next_seq` is the actual one.

@@ -967,7 +967,8 @@ class TransferAttachment(_message.Message):
     """The first bytes, at most 1 MiB."""
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """Its facts. `id`, `name`, `sha256` and `create_time` are required, and `size` unless it is 0. A name that
+        """Its facts. `id`, `name`, `sha256` and `create_time` are required, and `size` unless it is 0;
+        `update_time` left out is `create_time`. A name that
         another attachment has is numbered, as in UploadAttachment; the server's limits don't hold.
         """
 

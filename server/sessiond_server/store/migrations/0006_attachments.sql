@@ -15,6 +15,7 @@ CREATE TABLE attachment (
     size bigint NOT NULL,
     content_id uuid NOT NULL,
     create_time timestamptz NOT NULL,
+    update_time timestamptz NOT NULL,
     CONSTRAINT attachment_pkey PRIMARY KEY (bucket, session_key, attachment_id),
     CONSTRAINT attachment_name_key UNIQUE (bucket, session_key, name),
     CONSTRAINT attachment_id_length CHECK (octet_length(attachment_id) BETWEEN 1 AND 128),

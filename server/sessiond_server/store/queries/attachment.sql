@@ -97,10 +97,25 @@ RETURNING c.content_id;
 -- The caller holds the lock of the session's head.
 INSERT INTO attachment (
     bucket, session_key, attachment_id, name, mime_type, disposition, metadata, tenant, sha256, size,
-    content_id, create_time
+    content_id, create_time, update_time
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, statement_timestamp()))
-RETURNING create_time;
+VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, statement_timestamp()),
+    coalesce($13, $12, statement_timestamp())
+)
+RETURNING *;
+
+-- name: update_attachment
+-- The facts that can change, and when they did: later than before, as the etag says so. The caller holds the
+-- lock of the session's head.
+UPDATE attachment
+SET name = $4,
+    mime_type = $5,
+    disposition = $6,
+    metadata = $7,
+    update_time = greatest(statement_timestamp(), update_time + interval '1 microsecond')
+WHERE bucket = $1 AND session_key = $2 AND attachment_id = $3
+RETURNING *;
 
 -- name: read_attachment
 -- One attachment.
@@ -133,6 +148,14 @@ FROM (
 WHERE place = 1 OR total <= $7::bigint
 ORDER BY name;
 
+-- name: attachments_by_id
+-- So many attachments ($4) behind id $3.
+SELECT *
+FROM attachment
+WHERE bucket = $1 AND session_key = $2 AND attachment_id > $3
+ORDER BY attachment_id
+LIMIT $4;
+
 -- name: attachment_totals
 -- What a session holds.
 SELECT count(*) AS count, coalesce(sum(size), 0)::bigint AS size
@@ -140,19 +163,20 @@ FROM attachment
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: attachment_name_taken
--- Whether a name is in use, as a file or as a directory, or one of the directories in it ($4) as a file.
+-- Whether a name is in use, as a file or as a directory, or one of the directories in it ($4) as a file, by
+-- another attachment than $5.
 SELECT EXISTS (
     SELECT
     FROM attachment
-    WHERE bucket = $1 AND session_key = $2
+    WHERE bucket = $1 AND session_key = $2 AND attachment_id <> $5
         AND (name = $3 OR name = ANY($4::text[]) OR (name > $3 || '/' AND name < $3 || '0'))
 );
 
 -- name: attachment_names
--- All names of a session, for the rare case that one is taken.
+-- All names of a session but that of attachment $3, for the rare case that one is taken.
 SELECT name
 FROM attachment
-WHERE bucket = $1 AND session_key = $2;
+WHERE bucket = $1 AND session_key = $2 AND attachment_id <> $3;
 
 -- name: delete_attachment
 -- One attachment; what it referred to.
@@ -177,11 +201,11 @@ GROUP BY tenant, sha256;
 WITH copied AS (
     INSERT INTO attachment (
         bucket, session_key, attachment_id, name, mime_type, disposition, metadata, tenant, sha256, size,
-        content_id, create_time
+        content_id, create_time, update_time
     )
     SELECT
         $3, $4, attachment_id, name, mime_type, disposition, metadata, tenant, sha256, size,
-        content_id, create_time
+        content_id, create_time, update_time
     FROM attachment
     WHERE bucket = $1 AND session_key = $2
     RETURNING tenant, sha256
