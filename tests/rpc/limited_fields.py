@@ -118,7 +118,7 @@ def _breaking(place: Place) -> dict[str, list[Any]]:
     policy, field = place.policy, place.field
     found: dict[str, list[Any]] = {}
     if field.is_repeated:
-        one: Any = "a" if field.message_type is None else None
+        one: Any = None if field.message_type else 1 if field.enum_type else "a"
         if policy.min_items:
             found["min_items"] = [one] * (policy.min_items - 1)
         if policy.max_items:

@@ -141,7 +141,8 @@ async def page_around(
         max_bytes=wanted.max_bytes - size,
     )
     after, following = await page(connection, replace(conversation, wanted=rest), here)
-    if before and size + sum(reading.size_of(it.read.messages) for it in after) > wanted.max_bytes:
+    size += sum(reading.size_of(it.read.messages) for it in after)
+    if before and after and (wanted.limit == 1 or size > wanted.max_bytes):
         before, previous = [], back
     turned = [
         Piece(it.session_id, replace(it.read, messages=it.read.messages[::-1]))

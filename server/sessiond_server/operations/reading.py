@@ -165,7 +165,8 @@ async def page_around(connection: Connection, reading: Reading) -> tuple[Read, i
         max_bytes=reading.max_bytes - size_of(before.messages),
     )
     after = await page(connection, rest)
-    if after.messages and size_of(before.messages) + size_of(after.messages) > reading.max_bytes:
+    size = size_of(before.messages) + size_of(after.messages)
+    if after.messages and (reading.limit == 1 or size > reading.max_bytes):
         before = Read([], Marks(set(), {}, {}), half.position if before.messages else None)
     marks = Marks(
         before.marks.rewound | after.marks.rewound,

@@ -150,7 +150,7 @@ class Checks:
             self.wrong(field, f"isn't a known value: {value}")
 
     def enums(self, field: str, values: Sequence[int], known: Collection[int]) -> None:
-        """Values of the enum, each at most once or so."""
+        """Values of an enum: as many as it has, at most."""
         self.count(field, len(values), len(known))
         for place, value in enumerate(values[: len(known)]):
             self.enum(f"{field}[{place}]", value, known)

@@ -393,12 +393,8 @@ def _check_reading(request: rpc.ListMessagesRequest) -> None:
                 "continuations", "must not be set with the view context: each session has its own"
             )
         check.enum("order", request.order, SortOrder.values())
-        check.count("roles", len(request.roles), len(messages_in.ROLES))
-        for place, role in enumerate(request.roles[: len(messages_in.ROLES)]):
-            check.enum(f"roles[{place}]", role, messages_in.ROLES)
-        check.count("kinds", len(request.kinds), len(messages_in.KINDS))
-        for place, kind in enumerate(request.kinds[: len(messages_in.KINDS)]):
-            check.enum(f"kinds[{place}]", kind, messages_in.KINDS - {pb.MESSAGE_KIND_UNSPECIFIED})
+        check.enums("roles", request.roles, messages_in.ROLES)
+        check.enums("kinds", request.kinds, messages_in.KINDS - {pb.MESSAGE_KIND_UNSPECIFIED})
         check.count("types", len(request.types), limits.MESSAGE_TYPES)
         for place, type in enumerate(request.types[: limits.MESSAGE_TYPES]):
             check.text(f"types[{place}]", type, limits.MESSAGE_TYPE)

@@ -71,9 +71,7 @@ def search_in(request: rpc.SearchMessagesRequest, timeout: float) -> Search:
 def _check(request: rpc.SearchMessagesRequest, check: Checks) -> None:
     if request.session_id:
         check.session_id("session_id", request.session_id)
-    check.count("roles", len(request.roles), len(messages_in.ROLES))
-    for place, role in enumerate(request.roles[: len(messages_in.ROLES)]):
-        check.enum(f"roles[{place}]", role, messages_in.ROLES)
+    check.enums("roles", request.roles, messages_in.ROLES)
     for field in ("start_time", "end_time"):
         if request.HasField(field):
             check.timestamp(field, getattr(request, field))

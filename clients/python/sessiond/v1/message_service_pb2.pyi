@@ -321,11 +321,11 @@ class ListMessagesRequest(_message.Message):
 
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
-        """Only messages in these roles."""
+        """Only messages in these roles. At most 5."""
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.MessageKind.ValueType]:
-        """Only messages of these kinds."""
+        """Only messages of these kinds. At most 3."""
 
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -28,7 +28,7 @@ from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/search_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a sessiond/v1/session_filter.proto\"\xea\x03\n\x15SearchMessagesRequest\x12\x19\n\x05query\x18\x01 \x01(\tB\n\xba\xd4\x18\x06\n\x01\x01 \xe8\x07\x12\x1a\n\nsession_id\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\x03\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12 \n\x05roles\x18\x04 \x03(\x0e\x32\x11.sessiond.v1.Role\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0finclude_rewound\x18\x07 \x01(\x08\x12*\n\x08order_by\x18\x08 \x01(\x0e\x32\x18.sessiond.v1.SearchOrder\x12 \n\x0e\x63ontext_before\x18\t \x01(\x05\x42\x08\xba\xd4\x18\x04@\x00H\x05\x12\x1f\n\rcontext_after\x18\n \x01(\x05\x42\x08\xba\xd4\x18\x04@\x00H\x05\x12)\n\x12snippet_characters\x18\x0b \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xf4\x03P\x01XP\x12\x1f\n\tpage_size\x18\x0c \x01(\x05\x42\x0c\xba\xd4\x18\x08@\x00HdP\x01X\x14\x12\x1a\n\npage_token\x18\r \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"\xbf\x01\n\x16SearchMessagesResponse\x12$\n\x04hits\x18\x01 \x03(\x0b\x32\x16.sessiond.v1.SearchHit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0findexed_through\x18\x03 \x01(\x03\x12\x38\n\x14indexed_through_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bonly_newest\x18\x05 \x01(\x08\"\x90\x03\n\tSearchHit\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rsession_title\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x1f\n\x04role\x18\x04 \x01(\x0e\x32\x11.sessiond.v1.Role\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rank\x18\x06 \x01(\x02\x12\'\n\x05\x66ield\x18\x07 \x01(\x0e\x32\x18.sessiond.v1.SearchField\x12+\n\x07snippet\x18\x08 \x01(\x0b\x32\x1a.sessiond.v1.SearchSnippet\x12\x0f\n\x07rewound\x18\t \x01(\x08\x12\x18\n\x10\x63ompacted_by_seq\x18\n \x01(\x03\x12\x11\n\toffloaded\x18\x0b \x01(\x08\x12+\n\x06\x62\x65\x66ore\x18\x0c \x03(\x0b\x32\x1b.sessiond.v1.SearchNeighbor\x12*\n\x05\x61\x66ter\x18\r \x03(\x0b\x32\x1b.sessiond.v1.SearchNeighbor\"]\n\rSearchSnippet\x12%\n\x04runs\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.SnippetRun\x12\x12\n\ncut_before\x18\x02 \x01(\x08\x12\x11\n\tcut_after\x18\x03 \x01(\x08\")\n\nSnippetRun\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05match\x18\x02 \x01(\x08\"Y\n\x0eSearchNeighbor\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.sessiond.v1.Role\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0b\n\x03\x63ut\x18\x04 \x01(\x08*`\n\x0bSearchOrder\x12\x1c\n\x18SEARCH_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16SEARCH_ORDER_RELEVANCE\x10\x01\x12\x17\n\x13SEARCH_ORDER_NEWEST\x10\x02*\x98\x01\n\x0bSearchField\x12\x1c\n\x18SEARCH_FIELD_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_FIELD_TEXT\x10\x01\x12\x1c\n\x18SEARCH_FIELD_TOOL_RESULT\x10\x02\x12\x1a\n\x16SEARCH_FIELD_TOOL_CALL\x10\x03\x12\x1a\n\x16SEARCH_FIELD_REASONING\x10\x04\x32}\n\rSearchService\x12l\n\x0eSearchMessages\x12\".sessiond.v1.SearchMessagesRequest\x1a#.sessiond.v1.SearchMessagesResponse\"\x11\x90\x02\x01\xaa\xd4\x18\n\x08\x02\x10\x01\"\x04\x02\x03\x31\x32\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/search_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a sessiond/v1/session_filter.proto\"\xf2\x03\n\x15SearchMessagesRequest\x12\x19\n\x05query\x18\x01 \x01(\tB\n\xba\xd4\x18\x06\n\x01\x01 \xe8\x07\x12\x1a\n\nsession_id\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\x03\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12(\n\x05roles\x18\x04 \x03(\x0e\x32\x11.sessiond.v1.RoleB\x06\xba\xd4\x18\x02\x38\x05\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0finclude_rewound\x18\x07 \x01(\x08\x12*\n\x08order_by\x18\x08 \x01(\x0e\x32\x18.sessiond.v1.SearchOrder\x12 \n\x0e\x63ontext_before\x18\t \x01(\x05\x42\x08\xba\xd4\x18\x04@\x00H\x05\x12\x1f\n\rcontext_after\x18\n \x01(\x05\x42\x08\xba\xd4\x18\x04@\x00H\x05\x12)\n\x12snippet_characters\x18\x0b \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xf4\x03P\x01XP\x12\x1f\n\tpage_size\x18\x0c \x01(\x05\x42\x0c\xba\xd4\x18\x08@\x00HdP\x01X\x14\x12\x1a\n\npage_token\x18\r \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"\xbf\x01\n\x16SearchMessagesResponse\x12$\n\x04hits\x18\x01 \x03(\x0b\x32\x16.sessiond.v1.SearchHit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0findexed_through\x18\x03 \x01(\x03\x12\x38\n\x14indexed_through_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bonly_newest\x18\x05 \x01(\x08\"\x90\x03\n\tSearchHit\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rsession_title\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x1f\n\x04role\x18\x04 \x01(\x0e\x32\x11.sessiond.v1.Role\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rank\x18\x06 \x01(\x02\x12\'\n\x05\x66ield\x18\x07 \x01(\x0e\x32\x18.sessiond.v1.SearchField\x12+\n\x07snippet\x18\x08 \x01(\x0b\x32\x1a.sessiond.v1.SearchSnippet\x12\x0f\n\x07rewound\x18\t \x01(\x08\x12\x18\n\x10\x63ompacted_by_seq\x18\n \x01(\x03\x12\x11\n\toffloaded\x18\x0b \x01(\x08\x12+\n\x06\x62\x65\x66ore\x18\x0c \x03(\x0b\x32\x1b.sessiond.v1.SearchNeighbor\x12*\n\x05\x61\x66ter\x18\r \x03(\x0b\x32\x1b.sessiond.v1.SearchNeighbor\"]\n\rSearchSnippet\x12%\n\x04runs\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.SnippetRun\x12\x12\n\ncut_before\x18\x02 \x01(\x08\x12\x11\n\tcut_after\x18\x03 \x01(\x08\")\n\nSnippetRun\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05match\x18\x02 \x01(\x08\"Y\n\x0eSearchNeighbor\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.sessiond.v1.Role\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0b\n\x03\x63ut\x18\x04 \x01(\x08*`\n\x0bSearchOrder\x12\x1c\n\x18SEARCH_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16SEARCH_ORDER_RELEVANCE\x10\x01\x12\x17\n\x13SEARCH_ORDER_NEWEST\x10\x02*\x98\x01\n\x0bSearchField\x12\x1c\n\x18SEARCH_FIELD_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_FIELD_TEXT\x10\x01\x12\x1c\n\x18SEARCH_FIELD_TOOL_RESULT\x10\x02\x12\x1a\n\x16SEARCH_FIELD_TOOL_CALL\x10\x03\x12\x1a\n\x16SEARCH_FIELD_REASONING\x10\x04\x32}\n\rSearchService\x12l\n\x0eSearchMessages\x12\".sessiond.v1.SearchMessagesRequest\x1a#.sessiond.v1.SearchMessagesResponse\"\x11\x90\x02\x01\xaa\xd4\x18\n\x08\x02\x10\x01\"\x04\x02\x03\x31\x32\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['query']._serialized_options = b'\272\324\030\006\n\001\001 \350\007'
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\002\030\003'
+  _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['roles']._loaded_options = None
+  _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['roles']._serialized_options = b'\272\324\030\0028\005'
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['context_before']._loaded_options = None
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['context_before']._serialized_options = b'\272\324\030\004@\000H\005'
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['context_after']._loaded_options = None
@@ -52,22 +54,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHMESSAGESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272\324\030\002\030\002'
   _globals['_SEARCHSERVICE'].methods_by_name['SearchMessages']._loaded_options = None
   _globals['_SEARCHSERVICE'].methods_by_name['SearchMessages']._serialized_options = b'\220\002\001\252\324\030\n\010\002\020\001\"\004\002\00312'
-  _globals['_SEARCHORDER']._serialized_start=1489
-  _globals['_SEARCHORDER']._serialized_end=1585
-  _globals['_SEARCHFIELD']._serialized_start=1588
-  _globals['_SEARCHFIELD']._serialized_end=1740
+  _globals['_SEARCHORDER']._serialized_start=1497
+  _globals['_SEARCHORDER']._serialized_end=1593
+  _globals['_SEARCHFIELD']._serialized_start=1596
+  _globals['_SEARCHFIELD']._serialized_end=1748
   _globals['_SEARCHMESSAGESREQUEST']._serialized_start=171
-  _globals['_SEARCHMESSAGESREQUEST']._serialized_end=661
-  _globals['_SEARCHMESSAGESRESPONSE']._serialized_start=664
-  _globals['_SEARCHMESSAGESRESPONSE']._serialized_end=855
-  _globals['_SEARCHHIT']._serialized_start=858
-  _globals['_SEARCHHIT']._serialized_end=1258
-  _globals['_SEARCHSNIPPET']._serialized_start=1260
-  _globals['_SEARCHSNIPPET']._serialized_end=1353
-  _globals['_SNIPPETRUN']._serialized_start=1355
-  _globals['_SNIPPETRUN']._serialized_end=1396
-  _globals['_SEARCHNEIGHBOR']._serialized_start=1398
-  _globals['_SEARCHNEIGHBOR']._serialized_end=1487
-  _globals['_SEARCHSERVICE']._serialized_start=1742
-  _globals['_SEARCHSERVICE']._serialized_end=1867
+  _globals['_SEARCHMESSAGESREQUEST']._serialized_end=669
+  _globals['_SEARCHMESSAGESRESPONSE']._serialized_start=672
+  _globals['_SEARCHMESSAGESRESPONSE']._serialized_end=863
+  _globals['_SEARCHHIT']._serialized_start=866
+  _globals['_SEARCHHIT']._serialized_end=1266
+  _globals['_SEARCHSNIPPET']._serialized_start=1268
+  _globals['_SEARCHSNIPPET']._serialized_end=1361
+  _globals['_SNIPPETRUN']._serialized_start=1363
+  _globals['_SNIPPETRUN']._serialized_end=1404
+  _globals['_SEARCHNEIGHBOR']._serialized_start=1406
+  _globals['_SEARCHNEIGHBOR']._serialized_end=1495
+  _globals['_SEARCHSERVICE']._serialized_start=1750
+  _globals['_SEARCHSERVICE']._serialized_end=1875
 # @@protoc_insertion_point(module_scope)

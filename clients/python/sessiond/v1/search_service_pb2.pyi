@@ -138,7 +138,7 @@ class SearchMessagesRequest(_message.Message):
 
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
-        """Only messages in these roles."""
+        """Only messages in these roles. At most 5."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:

@@ -27,7 +27,7 @@ from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/session_filter.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/session.proto\"\xca\x04\n\rSessionFilter\x12\x1d\n\x05owner\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02H\x00\x88\x01\x01\x12\x1c\n\x07sources\x18\x02 \x03(\tB\x0b\xba\xd4\x18\x07\x18\x01 \x80\x02\x38@\x12$\n\x0f\x65xclude_sources\x18\x03 \x03(\tB\x0b\xba\xd4\x18\x07\x18\x01 \x80\x02\x38@\x12\x1b\n\x06\x61gents\x18\x04 \x03(\tB\x0b\xba\xd4\x18\x07\x18\x01 \x80\x02\x38@\x12)\n\x06states\x18\x05 \x03(\x0e\x32\x19.sessiond.v1.SessionState\x12\x15\n\x08\x61rchived\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12>\n\x06labels\x18\x07 \x03(\x0b\x32&.sessiond.v1.SessionFilter.LabelsEntryB\x06\xba\xd4\x18\x02\x38\x10\x12\x19\n\tparent_id\x18\x08 \x01(\tB\x06\xba\xd4\x18\x02\x18\x03\x12\x1a\n\nsubtree_of\x18\t \x01(\tB\x06\xba\xd4\x18\x02\x18\x03\x12\x19\n\x11include_subagents\x18\n \x01(\x08\x12+\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x16.sessiond.v1.TimeRange\x12\x32\n\x12last_activity_time\x18\x0c \x01(\x0b\x32\x16.sessiond.v1.TimeRange\x12(\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x16.sessiond.v1.TimeRange\x12\x14\n\x0cwhole_tenant\x18\x0e \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_ownerB\x0b\n\t_archived\"i\n\tTimeRange\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sessiond/v1/session_filter.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/options.proto\x1a\x19sessiond/v1/session.proto\"\xd2\x04\n\rSessionFilter\x12\x1d\n\x05owner\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02H\x00\x88\x01\x01\x12\x1c\n\x07sources\x18\x02 \x03(\tB\x0b\xba\xd4\x18\x07\x18\x01 \x80\x02\x38@\x12$\n\x0f\x65xclude_sources\x18\x03 \x03(\tB\x0b\xba\xd4\x18\x07\x18\x01 \x80\x02\x38@\x12\x1b\n\x06\x61gents\x18\x04 \x03(\tB\x0b\xba\xd4\x18\x07\x18\x01 \x80\x02\x38@\x12\x31\n\x06states\x18\x05 \x03(\x0e\x32\x19.sessiond.v1.SessionStateB\x06\xba\xd4\x18\x02\x38\x02\x12\x15\n\x08\x61rchived\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12>\n\x06labels\x18\x07 \x03(\x0b\x32&.sessiond.v1.SessionFilter.LabelsEntryB\x06\xba\xd4\x18\x02\x38\x10\x12\x19\n\tparent_id\x18\x08 \x01(\tB\x06\xba\xd4\x18\x02\x18\x03\x12\x1a\n\nsubtree_of\x18\t \x01(\tB\x06\xba\xd4\x18\x02\x18\x03\x12\x19\n\x11include_subagents\x18\n \x01(\x08\x12+\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x16.sessiond.v1.TimeRange\x12\x32\n\x12last_activity_time\x18\x0c \x01(\x0b\x32\x16.sessiond.v1.TimeRange\x12(\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x16.sessiond.v1.TimeRange\x12\x14\n\x0cwhole_tenant\x18\x0e \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_ownerB\x0b\n\t_archived\"i\n\tTimeRange\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONFILTER'].fields_by_name['exclude_sources']._serialized_options = b'\272\324\030\007\030\001 \200\0028@'
   _globals['_SESSIONFILTER'].fields_by_name['agents']._loaded_options = None
   _globals['_SESSIONFILTER'].fields_by_name['agents']._serialized_options = b'\272\324\030\007\030\001 \200\0028@'
+  _globals['_SESSIONFILTER'].fields_by_name['states']._loaded_options = None
+  _globals['_SESSIONFILTER'].fields_by_name['states']._serialized_options = b'\272\324\030\0028\002'
   _globals['_SESSIONFILTER'].fields_by_name['labels']._loaded_options = None
   _globals['_SESSIONFILTER'].fields_by_name['labels']._serialized_options = b'\272\324\030\0028\020'
   _globals['_SESSIONFILTER'].fields_by_name['parent_id']._loaded_options = None
@@ -52,9 +54,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONFILTER'].fields_by_name['subtree_of']._loaded_options = None
   _globals['_SESSIONFILTER'].fields_by_name['subtree_of']._serialized_options = b'\272\324\030\002\030\003'
   _globals['_SESSIONFILTER']._serialized_start=137
-  _globals['_SESSIONFILTER']._serialized_end=723
-  _globals['_SESSIONFILTER_LABELSENTRY']._serialized_start=655
-  _globals['_SESSIONFILTER_LABELSENTRY']._serialized_end=700
-  _globals['_TIMERANGE']._serialized_start=725
-  _globals['_TIMERANGE']._serialized_end=830
+  _globals['_SESSIONFILTER']._serialized_end=731
+  _globals['_SESSIONFILTER_LABELSENTRY']._serialized_start=663
+  _globals['_SESSIONFILTER_LABELSENTRY']._serialized_end=708
+  _globals['_TIMERANGE']._serialized_start=733
+  _globals['_TIMERANGE']._serialized_end=838
 # @@protoc_insertion_point(module_scope)
