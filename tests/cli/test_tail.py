@@ -326,8 +326,32 @@ def test_changes_cannot_take_over_the_terminal() -> None:
     session = v1.Session(
         id="s", title="evil\x1b[2J", state=v1.SessionState.SESSION_STATE_ENDED, end_reason="\x9b1m"
     )
-    (line,) = painted(Event("s", "session_changed", session, "t"))
+    changed = v1.SessionChanged(session=session)
+    (line,) = painted(Event("s", "session_changed", changed, "t"))
     assert line == "     ✎ session changed · title: evil␛[2J · ended: �1m"
+
+
+def test_changes_that_an_event_leaves_out_are_named() -> None:
+    changed = v1.SessionChanged(
+        session=v1.Session(id="s", state=v1.SessionState.SESSION_STATE_ACTIVE)
+    )
+    changed.changed_fields.paths.extend(["system_prompt", "metadata", "pinned"])
+    (line,) = painted(Event("s", "session_changed", changed, "t"))
+    assert line == "     ✎ session changed · metadata changed · system prompt changed"
+
+
+def test_only_the_kinds_asked_for_are_shown(
+    client: Client, talk: str, tail: Callable[..., Tail]
+) -> None:
+    client.update_session(talk, title="Trip")
+    following = tail(talk, "-f", "-n", "5", "-o", "jsonl", "--only", "session_changed")
+    following.wait_for("caught_up")
+    client.append(talk, sessiond.message(USER, "unheard"))
+    client.delete_session(talk)
+    assert following.ended() == 0
+    events = read_lines(following.output)
+    assert kinds(events) == ["session_changed", "caught_up", "session_deleted"]
+    assert events[0]["value"]["session"]["title"] == "Trip"
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ class Seen:
             self._problem(f"{kind} {id} once more")
         self.changes.add((kind, id))
 
-    def _session_changed(self, session: v1.Session) -> None:
-        self.title = session.title
+    def _session_changed(self, changed: v1.SessionChanged) -> None:
+        self.title = changed.session.title
 
     def _child_created(self, child: v1.ChildCreated) -> None:
         if child.session_id in self.children:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sessiond_server.feed.source import Place
-from tests.feed.history import CHILD, FACTS, MESSAGE, History
+from sessiond_server.feed.source import Kinds, Place
+from tests.feed.history import CHILD, FACTS, KINDS, MESSAGE, History, Item
 from tests.feed.wire import Received, Token
 
 
@@ -19,25 +19,29 @@ class _State(NamedTuple):
 
     cursor: int
     cleared: int
-    owed: bool
+    owed: tuple[str, ...]
 
 
 @dataclass
 class Follower:
     """What a watcher has received of a session, frame by frame.
 
-    It need not get what stands before its start, what was cleared before it came so far, and of facts that
-    follow each other all but the last."""
+    It need not get what stands before its start, what was cleared before it came so far, kinds of events
+    that it doesn't want, and of facts that follow each other all but the last, which stands for all."""
 
     history: History
     place: Place
     from_seq: int = 0
+    kinds: Kinds = frozenset()
+    bookmark_events: int = 1000
+    """So many events that were left out are covered by a token at last."""
     tokens: list[Token] = field(default_factory=list)
     deleted: bool = False
     caught_up: bool = False
     _cursor: int = 0
     _cleared: int = 0
-    _owed: bool = False
+    _owed: tuple[str, ...] = ()
+    """Facts that were skipped: the next ones must stand for them."""
     _begun: bool = False
     _start: int = 0
     _states: dict[Token, _State] = field(default_factory=dict)
@@ -60,7 +64,7 @@ class Follower:
         if frame.notice == "deleted":
             self.deleted = True
             return
-        if frame.notice and self._begun:
+        if frame.notice not in ("", "bookmark") and self._begun:
             raise Violation(f"torn: a notice within a transaction: {frame}")
         if frame.notice == "drafts":
             return
@@ -75,6 +79,7 @@ class Follower:
             self.caught_up = False
 
     def _event(self, name: str) -> None:
+        *before, name = name.split("+")
         index = self.history.index.get(name)
         if index is None:
             raise Violation(f"{name} never happened in this session")
@@ -83,22 +88,34 @@ class Follower:
             raise Violation(f"{name} comes twice or late")
         if item.seq < self.from_seq:
             raise Violation(f"{name} stands before the watch's start")
+        if not self._wants(item):
+            raise Violation(f"{name} ({item.kind}) is of no kind that is wanted")
         if self.history.gone(index) and index < self._cleared:
             raise Violation(f"{name} was cleared, and what stands before it was left out")
         self._skip_to(index)
         self._cursor = index + 1
-        if item.kind == FACTS:
-            self._owed = False
+        if not set(self._owed) <= set(before):
+            raise Violation(f"{name} tells of {before}, not of {self._owed}")
+        if any(not self._is_earlier_fact(it, index) for it in before):
+            raise Violation(f"{name} doesn't stand for {before}")
+        self._owed = ()
+
+    def _wants(self, item: Item) -> bool:
+        return not self.kinds or KINDS[item.kind] in self.kinds
+
+    def _is_earlier_fact(self, name: str, index: int) -> bool:
+        found = self.history.index.get(name, index)
+        return found < index and self.history.items[found].kind == FACTS
 
     def _skip_to(self, end: int) -> None:
         for index in range(self._cursor, end):
             item = self.history.items[index]
-            if item.seq < self.from_seq:
+            if item.seq < self.from_seq or not self._wants(item):
                 continue
             if self.history.gone(index):
                 self._cleared = self.history.next_clear(index)
             elif item.kind == FACTS:
-                self._owed = True
+                self._owed += (item.id,)
             else:
                 raise Violation(f"{item.id} ({item.kind}) is missing")
         self._cursor = max(self._cursor, end)
@@ -110,6 +127,8 @@ class Follower:
         if any(not item.within(token.place) for item in items[: self._cursor]):
             raise Violation(f"{token} doesn't cover what was sent")
         self._skip_to(sum(item.within(token.place) for item in items))
+        if self._owed:
+            raise Violation(f"{token} covers {self._owed}, which weren't told")
         if self._within_transaction():
             raise Violation(f"{token} lies within a transaction")
         self.tokens.append(token)
@@ -128,7 +147,7 @@ class Follower:
         for index in range(self._cursor, len(self.history.items)):
             item = self.history.items[index]
             wanted = item.kind == MESSAGE and self.from_seq <= item.seq < next_seq
-            if wanted and not self.history.gone(index):
+            if wanted and self._wants(item) and not self.history.gone(index):
                 raise Violation(f"caught up without {item.id}")
         if self._cursor and self.history.items[self._cursor - 1].seq >= next_seq:
             raise Violation(f"caught up with less than was sent: {next_seq}")
@@ -147,6 +166,17 @@ class Follower:
             raise Violation(f"{who}: a transaction has no end")
         if not self.caught_up:
             raise Violation(f"{who}: it was never told that it had caught up")
+        behind = self._behind(self.tokens[-1].place)
+        if behind >= self.bookmark_events:
+            raise Violation(f"{who}: no token covers the last {behind} events")
+
+    def _behind(self, place: Place) -> int:
+        """How many events there are behind a place, but for those that may be told with another one."""
+        return sum(
+            not (item.within(place) or self.history.gone(index) or item.kind == FACTS)
+            and item.seq >= self.from_seq
+            for index, item in enumerate(self.history.items)
+        )
 
     def children(self) -> set[str]:
         """The children that were made from this session, if it can still be read."""

@@ -7,10 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sessiond_server.feed.source import Batch, Frame, Place, Version, Watched
+from sessiond_server.feed.source import Batch, Frame, Kinds, Place, Version, Watched
 from tests.feed import wire
 
 MESSAGE, UPDATE, FACTS, CHILD, CLEAR = "message", "update", "facts", "child", "clear"
+KINDS = {MESSAGE: 1, UPDATE: 2, CLEAR: 7, FACTS: 8, CHILD: 10}
+"""The kinds that a watch can ask for."""
 FRAME_OVERHEAD = 200
 """At most so many bytes are a frame of one event without padding."""
 CLEARED_KINDS = (MESSAGE, UPDATE)
@@ -122,8 +124,10 @@ class History:
                 ends = ends and paging.minds_ends
             if paging.minds_ends:
                 packing.make_room(_rest(left, number, len(items)))
-            later = item.kind == FACTS and any(it.kind == FACTS for it in items[number + 1 :])
-            packing.add(item, told=item.seq >= from_seq and not later, ends=ends)
+            later = [it.kind for it in items[number : number + 2]] == [FACTS, FACTS]
+            told = item.seq >= from_seq and not later
+            name = "+".join(it.id for it in _run(items[: number + 1])) if told else ""
+            packing.add(item, name, ends=ends and not later)
         return Batch(packing.frames_of(), len(left) > len(items), self.version())
 
     @staticmethod
@@ -131,6 +135,14 @@ class History:
         if number + 1 == len(left):
             return True
         return left[number].transaction != left[number + 1].transaction
+
+
+def _run(items: list[Item]) -> list[Item]:
+    """The items with which the last one is told: those of a run of facts, or it alone."""
+    start = len(items) - 1
+    while items[-1].kind == FACTS and start and items[start - 1].kind == FACTS:
+        start -= 1
+    return items[start:]
 
 
 def _rest(left: list[Item], number: int, count: int) -> int:
@@ -153,7 +165,8 @@ class _Packing:
     first_seq: int = 0
     moved: bool = False
     frames: list[Frame] = field(default_factory=list)
-    events: list[Item] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
+    """Their names and kinds."""
     children: list[str] = field(default_factory=list)
 
     def make_room(self, rest: int) -> None:
@@ -161,26 +174,38 @@ class _Packing:
         if self.whole and self.events and len(self.events) + rest > self.paging.events:
             self.close()
 
-    def add(self, item: Item, *, told: bool, ends: bool) -> None:
-        if told and len(self.events) == self.paging.events:
+    def add(self, item: Item, name: str, *, ends: bool) -> None:
+        if name and len(self.events) == self.paging.events:
             self.close()
         if not self.events:
             self.first_seq = item.seq
-        if told:
-            self.events.append(item)
+        if name:
+            self.events.append((name, item.kind))
         if item.child:
             self.children.append(item.child)
         self.place, self.whole, self.moved = item.behind(self.place), ends, True
 
     def close(self) -> None:
-        body = b""
-        if self.events:
-            names = [item.id for item in self.events]
+        events, place = list(self.events), self.place if self.whole else None
+
+        def pick(kinds: Kinds) -> bytes:
+            names = [name for name, kind in events if not kinds or KINDS[kind] in kinds]
             padding = sum(_padding(name, self.paging.padding) for name in names)
-            place = self.place if self.whole else None
-            body = wire.encode(self.watched, names, place, padding=padding)
+            return wire.encode(self.watched, names, place, padding=padding) if names else b""
+
         children = tuple(self.children)
-        self.frames.append(Frame(self.place, body, self.first_seq, self.whole, children))
+        body = pick(frozenset())
+        self.frames.append(
+            Frame(
+                self.place,
+                body,
+                self.first_seq,
+                self.whole,
+                children,
+                count=len(events),
+                pick=pick,
+            )
+        )
         self.events, self.children, self.moved = [], [], False
 
     def frames_of(self) -> list[Frame]:

@@ -8,11 +8,13 @@ import random
 from dataclasses import dataclass, field
 
 from sessiond_server.feed.hub import Hub
+from sessiond_server.feed.source import Kinds
 from tests.feed import clock
 from tests.feed.checker import Violation
 from tests.feed.history import (
     CLEAR,
     FACTS,
+    KINDS,
     MESSAGE,
     UPDATE,
     Paging,
@@ -34,6 +36,7 @@ _TRANSACTIONS = (
     [UPDATE],
     [UPDATE, UPDATE, UPDATE],
     [FACTS],
+    [FACTS, FACTS],
     [FACTS, MESSAGE],
     [CLEAR],
 )
@@ -88,12 +91,19 @@ class Run:
             breaks=rng.choice((0, 0.05, 0.2)),
             rests=rng.choice((0, 0.1, 0.7)),
             rest=rng.choice((0.1, 3)),
+            bookmark_events=rng.choice((1, 3, 10)),
         )
         start = rng.choice((0, 0, None, 1, rng.randint(1, 40)))
-        targets = [Target("a", start, tree=rng.random() < 0.5)]
+        targets = [Target("a", start, tree=rng.random() < 0.5, kinds=self._kinds())]
         if rng.random() < 0.3:
-            targets.append(Target("b", rng.choice((0, None, 3))))
+            targets.append(Target("b", rng.choice((0, None, 3)), kinds=self._kinds()))
         return Watcher(self.store, self.replicas, targets, habits, rng)
+
+    def _kinds(self) -> Kinds:
+        """All, or some."""
+        if self.rng.random() < 0.5:
+            return frozenset()
+        return frozenset(self.rng.sample(sorted(KINDS.values()), self.rng.randint(1, 4)))
 
     async def play(self) -> None:
         """Let it happen, then check that everything has come."""

@@ -15,7 +15,7 @@ from sessiond_server.feed.source import Batch, Place, Watched
 from sessiond_server.feed.watching import Beginning
 from sessiond_server.store.drafts import Piece
 from sessiond_server.store.keys import SessionKey
-from tests.feed.history import CLEAR, FACTS, MESSAGE, UPDATE, Paging
+from tests.feed.history import CLEAR, FACTS, KINDS, MESSAGE, UPDATE, Paging
 from tests.feed.store import Faults
 from tests.feed.watcher import Habits, MeasuredStream, Target
 from tests.feed.wire import Token, decode
@@ -264,6 +264,49 @@ async def received_behind(world: World, token: Token) -> list[str]:
                 break
             events += frame.events
     return events
+
+
+def test_P9_a_transaction_whose_end_is_left_out_is_ended_by_a_bookmark() -> None:
+    async def happen(world: World) -> None:
+        watcher = world.watch(Target("a", kinds=frozenset({KINDS[MESSAGE]})))
+        await asyncio.sleep(1)
+        world.store.transact("a", [MESSAGE, UPDATE])
+        await world.settle()
+        assert [frame.fragment for frame in watcher.frames if frame.events] == [True]
+        assert watcher.notices == ["caught_up", "bookmark"]
+
+    case(happen, paging=Paging(events=1))
+
+
+def test_P9_a_watch_that_wants_nothing_of_it_is_told_how_far_it_has_come() -> None:
+    async def happen(world: World) -> None:
+        habits = Habits(heartbeat=NEVER, bookmark_events=10)
+        watcher = world.watch(Target("a", kinds=frozenset({KINDS[FACTS]})), habits=habits)
+        await asyncio.sleep(1)
+        for _ in range(25):
+            world.store.transact("a", [MESSAGE])
+            await asyncio.sleep(1)
+        await world.settle()
+        assert watcher.notices == ["caught_up", "bookmark", "bookmark"]
+        token = watcher.frames[-1].token
+        assert token is not None
+        assert token.place.seq == 20
+
+    case(happen)
+
+
+def test_P9_facts_that_are_told_as_one_are_never_parted_by_a_token() -> None:
+    """Whoever resumes between them wouldn't hear what the earlier ones touched."""
+
+    async def happen(world: World) -> None:
+        for kinds in ([MESSAGE], [FACTS], [FACTS], [FACTS], [MESSAGE], [FACTS]):
+            world.store.transact("a", kinds)
+        watcher = world.watch()
+        await world.settle()
+        one, two, three, four, five, six = ids(world)
+        assert watcher.events == [one, f"{two}+{three}+{four}", five, six]
+
+    case(happen, paging=Paging(events=1))
 
 
 def test_P9_watchers_at_one_place_share_a_fetch() -> None:

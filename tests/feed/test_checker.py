@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tests.feed.checker import Follower, Violation
-from tests.feed.history import FACTS, MESSAGE, UPDATE, History, Paging
+from tests.feed.history import FACTS, KINDS, MESSAGE, UPDATE, History, Paging
 from tests.feed.watcher import Habits
 from tests.feed.wire import Received
 from tests.feed.world import World, case
@@ -146,3 +146,40 @@ def test_P9_the_checker_finds_what_is_planted(
     for wrong in planted:
         with pytest.raises(Violation):
             check(history, wrong)
+
+
+def test_P9_the_checker_finds_changes_of_facts_that_are_lost_or_parted() -> None:
+    world = case(_facts)
+    history, frames = world.a, world.watchers[0].frames
+    check(history, frames)
+    (place,) = with_events(frames)
+    whole = frames[place]
+    (name,) = whole.events
+    first, last = name.split("+")
+    assert whole.token is not None
+    between = whole.token._replace(place=whole.token.place._replace(change_no=1))
+    parted = replace(whole, events=(), notice="bookmark", token=between)
+    later = replace(whole, events=(last,))
+    for wrong in ([later], [parted, later], [parted, whole], [replace(whole, events=(first,))]):
+        with pytest.raises(Violation):
+            check(history, [*frames[:place], *wrong, *frames[place + 1 :]])
+
+
+async def _facts(world: World) -> None:
+    world.store.transact("a", [FACTS])
+    world.store.transact("a", [FACTS])
+    world.watch()
+    await world.settle(1)
+
+
+def test_P9_the_checker_finds_kinds_that_nobody_wants_and_bookmarks_that_are_missing(
+    recorded: tuple[History, Frames],
+) -> None:
+    history, frames = recorded
+    follower = Follower(history, history.start(0), kinds=frozenset({KINDS[FACTS]}))
+    with pytest.raises(Violation, match="of no kind that is wanted"):
+        follower.take(frames[with_events(frames)[0]])
+    follower = Follower(history, history.start(0), kinds=frozenset({99}), bookmark_events=5)
+    follower.take(next(frame for frame in frames if frame.notice == "caught_up"))
+    with pytest.raises(Violation, match="no token covers the last"):
+        follower.finish()

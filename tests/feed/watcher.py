@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
-from sessiond_server.feed.source import Place
-from sessiond_server.feed.watching import Beginning, Stream, Tree
+from sessiond_server.feed.source import Kinds, Place
+from sessiond_server.feed.watching import Beginning, Stream, Tree, Wishes
 from tests.feed import wire
 from tests.feed.checker import Follower, Violation
+from tests.feed.history import KINDS, MESSAGE, History
 from tests.feed.store import MemorySource, Store
 from tests.feed.wire import Received
 
@@ -25,6 +26,8 @@ class Target:
     session_id: str
     from_seq: int | None = 0
     tree: bool = False
+    kinds: Kinds = frozenset()
+    """Which kinds of events; empty for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Habits:
     breaks: float = 0.0
     rests: float = 0.0
     rest: float = 0.0
+    bookmark_events: int = 1000
 
 
 class MeasuredStream(Stream):
@@ -55,6 +59,7 @@ class MeasuredStream(Stream):
             wire.JsonNotices(),
             buffer_bytes=habits.buffer_bytes,
             heartbeat=habits.heartbeat,
+            bookmark_events=habits.bookmark_events,
         )
         self.held = 0
         self.most = 0
@@ -136,7 +141,9 @@ class Watcher:
         trees = []
         for number, (target, beginnings) in enumerate(zip(self.targets, found, strict=True)):
             begin = replica.source.begin if target.tree else None
-            tree = Tree(stream, f"{number} ".encode(), begin, self.drafts)
+            appended = not target.kinds or KINDS[MESSAGE] in target.kinds
+            wishes = Wishes(target.kinds, self.drafts, appended)
+            tree = Tree(stream, f"{number} ".encode(), begin, wishes)
             for place, beginning in enumerate(beginnings):
                 tree.watch(beginning, beats=place == 0)
             trees.append(tree)
@@ -194,7 +201,15 @@ class Watcher:
                 del self.followers[key]  # it was made anew, and is watched as such
         if now not in self.followers:
             history = self.store.ever[now[1:]]
-            self.followers[now] = Follower(history, beginning.place, beginning.from_seq)
+            self.followers[now] = self._follower(
+                target, history, beginning.place, beginning.from_seq
+            )
+
+    def _follower(
+        self, target: Target, history: History, place: Place, from_seq: int = 0
+    ) -> Follower:
+        most = self.habits.bookmark_events
+        return Follower(history, place, from_seq, target.kinds, most)
 
     def _watch_id(self, target: Target) -> str:
         return str(self.targets.index(target))
@@ -239,7 +254,7 @@ class Watcher:
         if key not in self.followers:
             if not target.tree or frame.session_id not in self.store.parents:
                 raise Violation(f"nobody asked for this: {frame}")
-            self.followers[key] = Follower(self.store.ever[frame.key], Place())
+            self.followers[key] = self._follower(target, self.store.ever[frame.key], Place())
         self.followers[key].take(frame)
 
     def finish(self) -> None:

@@ -79,6 +79,9 @@ class JsonNotices:
     def heartbeat(self, watched: Watched, place: Place, from_seq: int) -> bytes:
         return encode(watched, [], place, from_seq=from_seq, notice="heartbeat")
 
+    def bookmark(self, watched: Watched, place: Place, from_seq: int) -> bytes:
+        return encode(watched, [], place, from_seq=from_seq, notice="bookmark")
+
     def deleted(self, watched: Watched) -> bytes:
         return encode(watched, [], None, notice="deleted")
 

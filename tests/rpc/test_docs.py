@@ -68,6 +68,7 @@ _LIMITS = {
     "FRAME_APPENDS": "appends of a frame",
     "FRAME_EVENTS": "events of a frame",
     "WATCH_TARGETS": "targets of a watch",
+    "EVENT_KINDS": "kinds of events to send",
     "TRANSFER_RECORDS": "records of a piece",
     "TRANSFER_IDS": "sessions to export by id",
     "DRAFT_DELTAS": "deltas of a request",

@@ -52,11 +52,11 @@ class Screen:
 
 
 @asynccontextmanager
-async def watching(target: str, *, without_drafts: bool = False) -> AsyncIterator[Screen]:
+async def watching(target: str, *, drafts: bool = True) -> AsyncIterator[Screen]:
     """A watcher of session `s`."""
     screen = Screen()
     async with grpc.aio.insecure_channel(target) as channel:
-        watched = v1.WatchTarget(session_id="s", without_drafts=without_drafts)
+        watched = v1.WatchTarget(session_id="s", include_drafts=drafts)
 
         async def follow() -> None:
             call = v1.FeedServiceStub(channel).Watch(v1.WatchRequest(targets=[watched]))
@@ -110,7 +110,7 @@ async def test_a_draft_is_seen_at_every_replica_until_its_message_is_appended(
     async with (
         watching(here) as local,
         watching(there) as remote,
-        watching(there, without_drafts=True) as without,
+        watching(there, drafts=False) as without,
         AsyncClient(here) as client,
         AsyncClient(there) as other,
     ):

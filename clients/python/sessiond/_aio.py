@@ -10,6 +10,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Collection,
     Coroutine,
     Iterable,
     Iterator,
@@ -517,6 +518,7 @@ class AsyncClient(_Caller):
         resume: Mapping[str, str] | None = None,
         descendants: bool = False,
         drafts: bool = False,
+        kinds: Collection[str] = (),
         silence: float = SILENCE,
     ) -> AsyncWatch:
         """Follows sessions: what happened, then what happens. See `AsyncWatch`.
@@ -528,6 +530,8 @@ class AsyncClient(_Caller):
             resume: The `tokens` of an earlier watch; a session without one begins at `start`.
             descendants: Whether to follow the sessions that come from it as well (of one session).
             drafts: Whether to see messages while they are being written as well.
+            kinds: The kinds of events wanted, such as `session_changed`, by the names in `Event.kind`;
+                empty for all. `caught_up`, `fell_behind` and `session_deleted` always come.
             silence: Seconds without a sign of life after which another connection is tried; more
                 than the service's setting `feed_heartbeat`, which is 15.
 
@@ -537,7 +541,7 @@ class AsyncClient(_Caller):
             Unavailable: The service was out of reach for longer than the client's timeout.
         """
         call = self._link.callable("unary_stream", WATCH)
-        state = WatchState(session_ids, start, resume, descendants, drafts)
+        state = WatchState(session_ids, start, resume, descendants, drafts, kinds)
         return AsyncWatch(call, state, self._timeout, silence)
 
     def draft(self, session_id: str, client_id: str | None = None) -> AsyncDraft:

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -453,6 +453,7 @@ class Client(_Caller):
         resume: Mapping[str, str] | None = None,
         descendants: bool = False,
         drafts: bool = False,
+        kinds: Collection[str] = (),
         silence: float = SILENCE,
     ) -> Watch:
         """Follows sessions: what happened, then what happens. See `Watch`.
@@ -464,6 +465,8 @@ class Client(_Caller):
             resume: The `tokens` of an earlier watch; a session without one begins at `start`.
             descendants: Whether to follow the sessions that come from it as well (of one session).
             drafts: Whether to see messages while they are being written as well.
+            kinds: The kinds of events wanted, such as `session_changed`, by the names in `Event.kind`;
+                empty for all. `caught_up`, `fell_behind` and `session_deleted` always come.
             silence: Seconds without a sign of life after which another connection is tried; more
                 than the service's setting `feed_heartbeat`, which is 15.
 
@@ -473,7 +476,7 @@ class Client(_Caller):
             Unavailable: The service was out of reach for longer than the client's timeout.
         """
         call = self._link.callable("unary_stream", WATCH)
-        state = WatchState(session_ids, start, resume, descendants, drafts)
+        state = WatchState(session_ids, start, resume, descendants, drafts, kinds)
         return Watch(call, state, self._timeout, silence)
 
     def draft(self, session_id: str, client_id: str | None = None) -> Draft:

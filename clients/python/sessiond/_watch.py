@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ WATCH = Service("sessiond.v1.FeedService").rpc("Watch", v1.WatchRequest, v1.Watc
 SILENCE = 60.0
 _FIRST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 5.0
+_KIND = "FEED_EVENT_KIND_"
 _NOT_EVENTS = {"heartbeat", "goodbye"}
 
 
@@ -54,6 +55,7 @@ class WatchState:
         resume: Mapping[str, str] | None,
         descendants: bool,
         drafts: bool,
+        kinds: Collection[str] = (),
     ) -> None:
         if not session_ids:
             raise ValueError("give the id of at least one session")
@@ -68,6 +70,7 @@ class WatchState:
         self._start = start
         self._descendants = descendants
         self._drafts = drafts
+        self._kinds = [_kind(name) for name in kinds]
         self._begun: dict[str, list[Event]] = {}
         self._deleted: set[str] = set()
         self._failures = 0
@@ -84,7 +87,8 @@ class WatchState:
             watch_id=session_id,
             session_id=session_id,
             include_descendants=self._descendants,
-            without_drafts=not self._drafts,
+            include_drafts=self._drafts,
+            event_kinds=self._kinds,
         )
         tokens = self.tokens if self._descendants else {session_id: self.tokens.get(session_id)}
         known = [token for token in tokens.values() if token]
@@ -110,8 +114,8 @@ class WatchState:
         if frame.fragment:
             self._begun.setdefault(session_id, []).extend(told)
             return []
+        told = self._begun.pop(session_id, []) + told
         if told:
-            told = self._begun.pop(session_id, []) + told
             last = told[-1]
             told[-1] = Event(session_id, last.kind, last.value, frame.resume_token)
         return told
@@ -130,6 +134,14 @@ class WatchState:
         self._failures += 1
         longest: float = min(_FIRST_BACKOFF * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
         return random.uniform(0.5, 1) * longest
+
+
+def _kind(name: str) -> v1.FeedEventKind.ValueType:
+    """The kind of events with this name. Raises `ValueError`."""
+    names = {it.removeprefix(_KIND).lower(): it for it in v1.FeedEventKind.keys()[1:]}
+    if name not in names:
+        raise ValueError(f"{name!r} isn't one of {', '.join(names)}")
+    return v1.FeedEventKind.Value(names[name])
 
 
 def worth_another_try(error: SessiondError) -> bool:

@@ -79,8 +79,11 @@ class _Draft:
 class Follower:
     """One watcher of a session's drafts."""
 
-    def __init__(self, room: _Room, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, room: _Room, changed: Callable[[], None], *, tell_appended: bool = False
+    ) -> None:
         self.changed = changed
+        self._tell_appended = tell_appended
         self._room = room
         self._shown: dict[UUID, tuple[int, int]] = {}
         self._appended: set[str] = set()
@@ -89,19 +92,28 @@ class Follower:
     def appended(self, client_ids: Iterable[str]) -> None:
         """These messages are shown as such now: nothing more of their drafts."""
         open_now = {draft.client_id for draft in self._room.drafts.values()}
-        self._appended.update(open_now.intersection(client_ids))
+        over = open_now.intersection(client_ids)
+        self._appended.update(over)
+        if over and self._tell_appended:
+            self.changed()
 
     def news(self) -> list[News]:
         """What it hasn't shown; shown then."""
         found = []
         for draft in self._room.drafts.values():
-            if draft.draft_id in self._over or draft.client_id in self._appended:
+            if draft.draft_id in self._over:
                 continue
             generation, count = self._shown.get(draft.draft_id, (-1, 0))
+            if draft.client_id in self._appended:
+                if generation >= 0 and self._tell_appended:
+                    found.append(News(draft.client_id, False, [], APPENDED))
+                self._over.add(draft.draft_id)
+                continue
             begins = generation != draft.generation
             pieces = draft.pieces[0 if begins else count :]
             if draft.ended:
-                if generation >= 0 and draft.ended != APPENDED:  # the message says that
+                told_otherwise = draft.ended == APPENDED and not self._tell_appended
+                if generation >= 0 and not told_otherwise:
                     found.append(News(draft.client_id, False, [], draft.ended))
                 self._over.add(draft.draft_id)
                 continue
@@ -308,10 +320,13 @@ class DraftHub:
             room = self._rooms[key] = _Room(key, self.store)
         return room
 
-    def follow(self, key: SessionKey, changed: Callable[[], None]) -> Follower:
-        """Call `changed` when there is something new."""
+    def follow(
+        self, key: SessionKey, changed: Callable[[], None], *, tell_appended: bool = False
+    ) -> Follower:
+        """Call `changed` when there is something new. With `tell_appended` it hears of drafts that end with
+        their message as well, which others know by the message."""
         room = self._room(key)
-        follower = Follower(room, changed)
+        follower = Follower(room, changed, tell_appended=tell_appended)
         room.followers.add(follower)
         room.load()
         return follower

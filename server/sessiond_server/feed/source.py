@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from sessiond_server.store.keys import SessionKey
+
+Kinds: TypeAlias = frozenset[int]
+"""Kinds of events: the numbers of `sessiond.v1.FeedEventKind`. Empty stands for all."""
 
 
 class Place(NamedTuple):
@@ -43,7 +46,7 @@ class Frame:
     place: Place
     """Behind the last of them."""
     body: bytes
-    """A `WatchResponse` without its `watch_id`."""
+    """A `WatchResponse` without its `watch_id`; empty if it has no events."""
     first_seq: int
     """What stands first: the seq of the message, or the seq behind which the change stands."""
     whole: bool
@@ -52,6 +55,20 @@ class Frame:
     """The sessions that were made from this one."""
     client_ids: tuple[str, ...] = ()
     """Those of the messages that were appended."""
+    count: int = 0
+    """How many events it has."""
+    pick: Callable[[Kinds], bytes] | None = None
+    """Makes the body for watchers that want some kinds of events alone; empty if it has none of these."""
+    _picked: dict[Kinds, bytes] = field(default_factory=dict, init=False, compare=False)
+
+    def body_of(self, kinds: Kinds) -> bytes:
+        """The body for those who want these kinds of events, made once for all of them."""
+        if not kinds or self.pick is None:
+            return self.body
+        body = self._picked.get(kinds)
+        if body is None:
+            body = self._picked[kinds] = self.pick(kinds)
+        return body
 
 
 @dataclass(frozen=True, slots=True)

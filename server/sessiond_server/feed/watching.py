@@ -16,7 +16,10 @@ from typing import NamedTuple, Protocol
 from sessiond_server.errors import Refused
 from sessiond_server.feed.drafts import DraftHub, Follower, News
 from sessiond_server.feed.hub import Hub
-from sessiond_server.feed.source import Batch, Frame, Place, Watched
+from sessiond_server.feed.source import Batch, Frame, Kinds, Place, Watched
+
+BOOKMARK_EVENTS = 1000
+"""So many events that a watch leaves out are covered by a token at last."""
 
 
 class Notices(Protocol):
@@ -25,9 +28,24 @@ class Notices(Protocol):
     def caught_up(self, watched: Watched, place: Place, from_seq: int, next_seq: int) -> bytes: ...
     def fell_behind(self, watched: Watched, place: Place, from_seq: int) -> bytes: ...
     def heartbeat(self, watched: Watched, place: Place, from_seq: int) -> bytes: ...
+    def bookmark(self, watched: Watched, place: Place, from_seq: int) -> bytes: ...
     def deleted(self, watched: Watched) -> bytes: ...
     def drafts(self, watched: Watched, news: list[News]) -> bytes: ...
     def goodbye(self) -> bytes: ...
+
+
+class Wishes(NamedTuple):
+    """What a watch is to be sent."""
+
+    kinds: Kinds = frozenset()
+    """The kinds of events; empty for all."""
+    drafts: DraftHub | None = None
+    """Where its drafts come from, if it is to have them."""
+    appended: bool = True
+    """Whether messages that are appended are among the kinds, which then tell of the end of their drafts."""
+
+
+EVERYTHING = Wishes()
 
 
 class Beginning(NamedTuple):
@@ -51,9 +69,18 @@ class Family(Protocol):
 class Stream:
     """What a call sends: frames in a queue that is bounded in bytes."""
 
-    def __init__(self, hub: Hub, notices: Notices, *, buffer_bytes: int, heartbeat: float) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        notices: Notices,
+        *,
+        buffer_bytes: int,
+        heartbeat: float,
+        bookmark_events: int = BOOKMARK_EVENTS,
+    ) -> None:
         self.hub = hub
         self.notices = notices
+        self.bookmark_events = bookmark_events
         self.writing_since: float | None = None
         """When the caller was handed the frame that it hasn't taken yet."""
         self._limit = buffer_bytes
@@ -63,9 +90,10 @@ class Stream:
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
-        self._watches: set[SessionWatch] = set()
+        self._watches: dict[SessionWatch, None] = {}
         self._beating: list[SessionWatch] = []
         self._drafting: set[SessionWatch] = set()
+        self._unmarked: dict[SessionWatch, None] = {}
         self._closing = False
         self._failure: Exception | None = None
         self._starting = 0
@@ -79,11 +107,11 @@ class Stream:
         family: Family | None = None,
         *,
         beats: bool = True,
-        drafts: DraftHub | None = None,
+        wishes: Wishes = EVERYTHING,
     ) -> None:
-        """Watch one more session, with its drafts if `drafts` is given. `prefix` is put before its frames."""
-        watch = SessionWatch(self, beginning, prefix, family, drafts)
-        self._watches.add(watch)
+        """Watch one more session. `prefix` is put before its frames."""
+        watch = SessionWatch(self, beginning, prefix, family, wishes)
+        self._watches[watch] = None
         if beats:
             self._beating.append(watch)
         watch.catch_up()
@@ -122,7 +150,8 @@ class Stream:
         self._filled.set()
 
     def ended(self, watch: SessionWatch) -> None:
-        self._watches.discard(watch)
+        self._watches.pop(watch, None)
+        self._unmarked.pop(watch, None)
         if watch in self._beating:
             self._beating.remove(watch)
         self._filled.set()
@@ -140,7 +169,7 @@ class Stream:
                     self._bytes -= len(frame)
                     if not self._queue:
                         self._drained.set()
-                if not self._closing and self._put_drafts():
+                if not self._closing and (self._put_drafts() or self._put_bookmarks()):
                     continue
                 if self._failure is not None:
                     raise self._failure
@@ -167,6 +196,17 @@ class Stream:
             watch.put_drafts()
         return bool(ready)
 
+    def bookmark_later(self, watch: SessionWatch) -> None:
+        """There is no room to say how far a watch has come: it is said when all else is sent."""
+        self._unmarked[watch] = None
+
+    def _put_bookmarks(self) -> bool:
+        """Queue the bookmarks for which there was no room; whether there were any."""
+        watches, self._unmarked = self._unmarked, {}
+        for watch in watches:
+            watch.bookmark(1)
+        return bool(self._queue)
+
     async def _wait(self) -> None:
         """Wait for something to send; beat when nothing comes."""
         self._filled.clear()
@@ -176,6 +216,8 @@ class Stream:
         except TimeoutError:
             for watch in self._beating:
                 watch.beat()
+            for watch in self._watches:
+                watch.bookmark(1)
 
 
 @dataclass(eq=False, slots=True)
@@ -186,13 +228,17 @@ class SessionWatch:
     beginning: Beginning
     prefix: bytes
     family: Family | None
-    drafts: DraftHub | None
+    wishes: Wishes
     place: Place = field(init=False)
     from_seq: int = field(init=False)
     resumable: Place = field(init=False)
     """The end of the last whole transaction that was queued: what a token may say."""
     _task: asyncio.Task[None] | None = field(init=False, default=None)
     _follower: Follower | None = field(init=False, default=None)
+    _torn: bool = field(init=False, default=False)
+    """Whether a part of a transaction was sent, and its end wasn't."""
+    _left_out: int = field(init=False, default=0)
+    """How many events were left out since something was sent that has a token."""
 
     def __post_init__(self) -> None:
         self.place = self.resumable = self.beginning.place
@@ -249,12 +295,14 @@ class SessionWatch:
             )
         )
         self._task = None
-        if self.drafts is not None and self._follower is None:
-            self._follower = self.drafts.follow(self.watched.key, self._drafting)
+        if self.wishes.drafts is not None and self._follower is None:
+            self._follower = self.wishes.drafts.follow(
+                self.watched.key, self._drafting, tell_appended=not self.wishes.appended
+            )
 
     async def _queue(self, batch: Batch) -> None:
         for frame in batch.frames:
-            while not self.stream.has_room(len(frame.body)):
+            while not self.stream.has_room(len(self._body(frame))):
                 await self.stream.drained()
             self._take(frame)
 
@@ -266,7 +314,7 @@ class SessionWatch:
             self._pass(frame)
             return True
         # a transaction that is begun is sent to its end
-        if not self.begun and not self.stream.has_room(len(frame.body)):
+        if not self.begun and not self.stream.has_room(len(self._body(frame))):
             self.stream.hub.fell_behind += 1
             self.catch_up(behind=True)
             return False
@@ -274,9 +322,36 @@ class SessionWatch:
         return True
 
     def _take(self, frame: Frame) -> None:
-        if frame.body:
-            self._put(frame.body)
+        body = self._body(frame)
+        if body:
+            self._put(body)
+            self._torn = not frame.whole
+            self._left_out = 0 if frame.whole else self._left_out
+        else:
+            self._left_out += frame.count
         self._pass(frame)
+        if self._torn and frame.whole:  # the end of a transaction whose beginning was sent
+            self._put_bookmark()
+        elif not body:
+            self.bookmark(self.stream.bookmark_events)
+
+    def _body(self, frame: Frame) -> bytes:
+        return frame.body_of(self.wishes.kinds)
+
+    def bookmark(self, events: int) -> None:
+        """Say how far it has come if so many events were left out since that was said last."""
+        if self._left_out < events or self.begun:
+            return
+        if self.stream.has_room(0):
+            self._put_bookmark()
+        else:
+            self.stream.bookmark_later(self)
+
+    def _put_bookmark(self) -> None:
+        notice = self.stream.notices.bookmark(self.watched, self.resumable, self.from_seq)
+        self._put(notice)
+        self._torn = False
+        self._left_out = 0
 
     def _pass(self, frame: Frame) -> None:
         self.place = frame.place
@@ -312,6 +387,7 @@ class SessionWatch:
             return
         notice = self.stream.notices.heartbeat(self.watched, self.resumable, self.from_seq)
         self._put(notice)
+        self._left_out = 0
 
 
 class Tree:
@@ -323,9 +399,9 @@ class Tree:
         stream: Stream,
         prefix: bytes,
         begin: Callable[[str], Awaitable[Beginning | None]] | None,
-        drafts: DraftHub | None = None,
+        wishes: Wishes = EVERYTHING,
     ) -> None:
-        self._drafts = drafts
+        self._wishes = wishes
         self._stream = stream
         self._prefix = prefix
         self._begin = begin
@@ -339,7 +415,7 @@ class Tree:
         if beginning.watched.session_id not in self._known:
             self._known.add(beginning.watched.session_id)
             family = None if self._begin is None else self
-            self._stream.watch(beginning, self._prefix, family, beats=beats, drafts=self._drafts)
+            self._stream.watch(beginning, self._prefix, family, beats=beats, wishes=self._wishes)
 
     def follow(self, session_id: str) -> None:
         """Watch a session of the tree that was just made."""
@@ -369,7 +445,7 @@ class Tree:
             if beginning is None:
                 self.deleted(session_id)
             else:
-                self._stream.watch(beginning, self._prefix, self, beats=False, drafts=self._drafts)
+                self._stream.watch(beginning, self._prefix, self, beats=False, wishes=self._wishes)
         except Refused as error:
             self._stream.fail(error)
         finally:

@@ -14,6 +14,9 @@ from sessiond_server.store.keys import SessionKey, session_key
 from sessiond_server.store.sessions import EPHEMERAL, SUBAGENT, Child, SessionRow
 from sessiond_server.store.touched import touch
 
+_DETACHED = ("parent", "root_id", "spawn_depth")
+"""The facts of a child that its parent's deletion changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
@@ -59,9 +62,10 @@ async def end(
         if not replayed:
             await gate.check_guard(connection, session_id, head, guard)
         if row.state != ENDED:
+            before = replace(row)
             row.state, row.end_reason = ENDED, reason
             row.end_time = await heads.now(connection)
-            await _store(connection, row)
+            await _store(connection, row, before)
             row = await read(connection, session_id, key)
         if ephemeral:
             await _delete_tree(connection, row)
@@ -79,17 +83,18 @@ async def reopen(database: Database, session_id: str, key: SessionKey, guard: Gu
         replayed = row.state == ACTIVE
         if not replayed:
             await gate.check_guard(connection, session_id, head, guard)
+            before = replace(row)
             row.state, row.end_reason, row.end_time = ACTIVE, "", None
-            await _store(connection, row)
+            await _store(connection, row, before)
         return Ended(await read(connection, session_id, key), replayed)
 
     return await database.transact(work)
 
 
-async def _store(connection: Connection, row: SessionRow) -> None:
+async def _store(connection: Connection, row: SessionRow, before: SessionRow) -> None:
     await sessions.update(connection, row)
     await heads.set_state(connection, row.key, row.state)
-    await changes.record(connection, row.key, changes.FACTS)
+    await changes.record_facts(connection, row.key, row.differing(before))
 
 
 async def delete(
@@ -168,7 +173,7 @@ async def remove(connection: Connection, gone: Family) -> Deleted:
         await _lock_descendants(connection, gone.tenant, ids)
         moved = await sessions.detach(connection, gone.tenant, ids)
         for child in gone.staying:
-            await changes.record(connection, child.key, changes.FACTS)
+            await changes.record_facts(connection, child.key, _DETACHED)
     # The parent may be about to go too, but only when it has its children's locks, and so sees this.
     heir = await sessions.parent(connection, gone.going[0])
     if heir is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sessiond_server.errors import EtagMismatch, TitleAlreadySet, TitleTaken
 from sessiond_server.operations import gate
@@ -53,6 +53,7 @@ async def update(database: Database, wanted: Update) -> SessionRow:
         row = await read(connection, wanted.session_id, wanted.key, full=True)
         if wanted.etag and wanted.etag != row.etag:
             raise EtagMismatch(row.etag)
+        before = replace(row)
         if wanted.title is not None:
             await _set_title(connection, row, wanted.title)
         row.pinned = row.pinned if wanted.pinned is None else wanted.pinned
@@ -62,10 +63,12 @@ async def update(database: Database, wanted: Update) -> SessionRow:
         row.metadata = wanted.change_metadata(row.metadata or b"")
         await sessions.update(connection, row)
         setup = wanted.change_setup(row.setup)
+        changed = row.differing(before)
         if setup != row.setup:
+            changed += setup.differing(row.setup)
             await setups.put(connection, row.tenant, row.key, head.next_seq, setup)
             await heads.count_context_changes(connection, row.key, 1)
-        await changes.record(connection, row.key, changes.FACTS)
+        await changes.record_facts(connection, row.key, changed)
         return await read(connection, wanted.session_id, wanted.key)
 
     return await database.transact(work)

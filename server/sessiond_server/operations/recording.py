@@ -115,7 +115,7 @@ async def _name_model(
     if not appended_seq:
         await heads.count_context_changes(connection, key, 1)
     await sessions.revise(connection, key)
-    await changes.record(connection, key, changes.FACTS)
+    await changes.record_facts(connection, key, ["model"])
 
 
 async def _unseen(

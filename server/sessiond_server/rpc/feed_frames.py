@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sessiond.v1 import feed_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid, ResumeTokenInvalid
 from sessiond_server.feed.drafts import News
-from sessiond_server.feed.source import Frame, Place, Watched
+from sessiond_server.feed.source import Frame, Kinds, Place, Watched
 from sessiond_server.rpc import limits, page_tokens
 from sessiond_server.rpc.messages_out import as_field
 
@@ -61,6 +63,13 @@ def resume(text: str, where: str) -> Resume:
         raise ResumeTokenInvalid(where) from error
 
 
+class Encoded(NamedTuple):
+    """A `FeedEvent` as a frame holds it, and its kind."""
+
+    kind: int
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A message or a change on its way into a frame."""
@@ -69,8 +78,8 @@ class Step:
     """That of the message, or of the message behind which the change stands."""
     place: Place
     """Behind it."""
-    events: list[bytes]
-    """Encoded `FeedEvent`s: none if it isn't told, several for updates of several messages."""
+    events: list[Encoded]
+    """None if it isn't told, several for updates of several messages."""
     whole: bool
     """Whether a transaction ends with it."""
     child: str = ""
@@ -84,7 +93,7 @@ class _Packing:
     whole: bool = True
     first_seq: int = 0
     frames: list[Frame] = field(default_factory=list)
-    events: list[bytes] = field(default_factory=list)
+    events: list[Encoded] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
     client_ids: list[str] = field(default_factory=list)
     size: int = 0
@@ -92,7 +101,7 @@ class _Packing:
     def begin(self, transaction: Sequence[Step]) -> None:
         """Close the frame before a transaction that isn't whole or doesn't fit: who has it can resume."""
         count = sum(len(step.events) for step in transaction)
-        size = sum(len(event) for step in transaction for event in step.events)
+        size = sum(len(event.data) for step in transaction for event in step.events)
         fits = len(self.events) + count <= limits.FRAME_EVENTS
         fits = fits and self.size + size <= limits.PAGE_BYTES
         if self.events and not (transaction[-1].whole and fits):
@@ -101,12 +110,12 @@ class _Packing:
     def add(self, step: Step) -> None:
         for number, event in enumerate(step.events):
             full = len(self.events) == limits.FRAME_EVENTS
-            if self.events and (full or self.size + len(event) > limits.PAGE_BYTES):
+            if self.events and (full or self.size + len(event.data) > limits.PAGE_BYTES):
                 self.close(self.whole and number == 0)
             if not self.events:
                 self.first_seq = step.seq
             self.events.append(event)
-            self.size += len(event)
+            self.size += len(event.data)
         if step.child:
             self.children.append(step.child)
         if step.client_id:
@@ -114,22 +123,31 @@ class _Packing:
         self.place, self.whole = step.place, step.whole
 
     def close(self, whole: bool) -> None:
-        body = b""
-        if self.events:
-            header = rpc.WatchResponse(session_id=self.watched.session_id, fragment=not whole)
-            if whole:
-                header.resume_token = token(self.watched, self.place)
-            body = b"".join([header.SerializeToString(), *self.events])
+        pick = partial(_body, self._header(whole) if self.events else b"", tuple(self.events))
         frame = Frame(
             self.place,
-            body,
+            pick(frozenset()),
             self.first_seq,
             whole,
             tuple(self.children),
             tuple(self.client_ids),
+            len(self.events),
+            pick,
         )
         self.frames.append(frame)
         self.events, self.children, self.client_ids, self.size = [], [], [], 0
+
+    def _header(self, whole: bool) -> bytes:
+        header = rpc.WatchResponse(session_id=self.watched.session_id, fragment=not whole)
+        if whole:
+            header.resume_token = token(self.watched, self.place)
+        return header.SerializeToString()
+
+
+def _body(header: bytes, events: Sequence[Encoded], kinds: Kinds) -> bytes:
+    """A frame of those events that are of these kinds, or of all; empty without any."""
+    wanted = [event.data for event in events if not kinds or event.kind in kinds]
+    return b"".join([header, *wanted]) if wanted else b""
 
 
 def pack(watched: Watched, place: Place, steps: Iterable[Step]) -> list[Frame]:
@@ -158,9 +176,9 @@ def _transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
         yield gathered
 
 
-def event_field(event: bytes) -> bytes:
-    """An encoded `FeedEvent` as a frame holds it."""
-    return as_field(_EVENTS, event)
+def event_field(kind: int, event: bytes) -> Encoded:
+    """An encoded `FeedEvent` of a kind as a frame holds it."""
+    return Encoded(kind, as_field(_EVENTS, event))
 
 
 class Notices:
@@ -180,12 +198,17 @@ class Notices:
         event = rpc.FeedEvent(heartbeat=rpc.Heartbeat(time=time))
         return _notice(watched, event, token(watched, place, from_seq))
 
+    def bookmark(self, watched: Watched, place: Place, from_seq: int) -> bytes:
+        header = rpc.WatchResponse(session_id=watched.session_id)
+        header.resume_token = token(watched, place, from_seq)
+        return header.SerializeToString()
+
     def deleted(self, watched: Watched) -> bytes:
         return _notice(watched, rpc.FeedEvent(session_deleted=rpc.SessionDeleted()), "")
 
     def drafts(self, watched: Watched, news: list[News]) -> bytes:
         header = rpc.WatchResponse(session_id=watched.session_id)
-        events = (event_field(as_field(*_draft_event(item))) for item in news)
+        events = (as_field(_EVENTS, as_field(*_draft_event(item))) for item in news)
         return b"".join([header.SerializeToString(), *events])
 
     def goodbye(self) -> bytes:

@@ -20,7 +20,7 @@ from sessiond_server.errors import (
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.feed.source import Watched
-from sessiond_server.feed.watching import Beginning, Stream, Tree
+from sessiond_server.feed.watching import Beginning, Stream, Tree, Wishes
 from sessiond_server.rpc import access, feed_frames, limits
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.draft_publishing import Publishers
@@ -28,6 +28,7 @@ from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.registry import Context
 from sessiond_server.store.changes import Start
 
+_KINDS = frozenset(rpc.FeedEventKind.values()) - {rpc.FEED_EVENT_KIND_UNSPECIFIED}
 _LAST_FRAME = 1.0
 """Seconds that a watcher has for each of its last frames when the server stops."""
 
@@ -170,11 +171,15 @@ class FeedServicer:
         """Begin all watches of a target; when none is refused any more."""
         prefix = rpc.WatchResponse(watch_id=target.watch_id).SerializeToString()
         begin_child = self._begin_child if target.include_descendants else None
-        drafts = None if target.without_drafts else self._drafts
-        tree = Tree(stream, prefix, begin_child, drafts)
+        tree = Tree(stream, prefix, begin_child, self._wishes(target))
         for number, beginning in enumerate(beginnings):
             tree.watch(beginning, beats=number == 0)
         return tree
+
+    def _wishes(self, target: rpc.WatchTarget) -> Wishes:
+        kinds = frozenset[int](target.event_kinds)
+        drafts = self._drafts if target.include_drafts else None
+        return Wishes(kinds, drafts, not kinds or rpc.FEED_EVENT_KIND_MESSAGE_APPENDED in kinds)
 
     async def _begin_child(self, session_id: str) -> Beginning | None:
         with suppress(SessionNotFound):
@@ -255,8 +260,24 @@ def _check(request: rpc.WatchRequest) -> None:
             if target.watch_id in seen:
                 check.wrong(f"{where}.watch_id", "is that of another target")
             seen.add(target.watch_id)
-            if target.WhichOneof("start") == "from_seq":
-                check.seq(f"{where}.from_seq", target.from_seq, least=1)
-            if target.WhichOneof("start") == "resume":
-                most = limits.RESUME_TOKENS if target.include_descendants else 1
-                check.count(f"{where}.resume.tokens", len(target.resume.tokens), most, least=1)
+            _check_start(target, where, check)
+            _check_kinds(target, where, check)
+
+
+def _check_start(target: rpc.WatchTarget, where: str, check: Checks) -> None:
+    start = target.WhichOneof("start")
+    if start in ("from_beginning", "from_now") and not getattr(target, start):
+        check.wrong(f"{where}.{start}", "must be true, or be left out")
+    if start == "from_seq":
+        check.seq(f"{where}.from_seq", target.from_seq, least=1)
+    if start == "resume":
+        most = limits.RESUME_TOKENS if target.include_descendants else 1
+        check.count(f"{where}.resume.tokens", len(target.resume.tokens), most, least=1)
+
+
+def _check_kinds(target: rpc.WatchTarget, where: str, check: Checks) -> None:
+    check.count(f"{where}.event_kinds", len(target.event_kinds), limits.EVENT_KINDS)
+    for number, kind in enumerate(target.event_kinds[: limits.EVENT_KINDS]):
+        check.enum(f"{where}.event_kinds[{number}]", kind, _KINDS)
+    if len(set(target.event_kinds)) < len(target.event_kinds):
+        check.wrong(f"{where}.event_kinds", "holds a kind twice")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from sessiond.v1 import feed_service_pb2 as rpc
 from sessiond_server.errors import SessionNotFound
@@ -10,12 +12,13 @@ from sessiond_server.feed.source import Batch, Place, Version, Watched
 from sessiond_server.feed.watching import Beginning
 from sessiond_server.rpc import access, feed_frames, limits
 from sessiond_server.rpc.compaction_service import compaction_out
-from sessiond_server.rpc.feed_frames import Step, event_field, mark
+from sessiond_server.rpc.feed_frames import Encoded, Step, event_field, mark
 from sessiond_server.rpc.message_service import rewind_out
 from sessiond_server.rpc.messages_out import as_field, encoded
 from sessiond_server.rpc.reminders_io import reminder_out
 from sessiond_server.rpc.sessions_io import session_out
 from sessiond_server.rpc.storage_service import offload_out
+from sessiond_server.sessions import facts
 from sessiond_server.store import changes, contexts, messages, offload, reminders, sessions
 from sessiond_server.store.changes import Happened, Start
 from sessiond_server.store.database import Connection, Database
@@ -115,12 +118,12 @@ async def _read(
         ends[-1] = await _ends_with(connection, watched.key, items[-1], last_change)
     steps: list[Step] = []
     behind = place
-    for item, end in zip(items, ends, strict=True):
+    for item, end, later in zip(_gathered(items), ends, _told_later(items), strict=True):
         behind = _behind(behind, item)
-        told = item.seq >= from_seq and not _told_later(item, items)
+        told = item.seq >= from_seq and not later
         events = await _events(connection, watched.key, item) if told else []
         child = item.child_id if item.kind == changes.CHILD else ""
-        steps.append(Step(item.seq, behind, events, end, child, item.client_id))
+        steps.append(Step(item.seq, behind, events, end and not later, child, item.client_id))
     version = Version(page.incarnation, page.next_seq, page.next_change)
     return Batch(feed_frames.pack(watched, place, steps), page.more, version)
 
@@ -174,30 +177,48 @@ def _behind(place: Place, item: Happened) -> Place:
     return Place(item.seq, item.change_no, seq_mark, time)
 
 
-def _told_later(item: Happened, items: list[Happened]) -> bool:
-    """The session as it is now is told once on a page."""
-    if item.kind != changes.FACTS:
-        return False
-    last = next(other for other in reversed(items) if other.kind == changes.FACTS)
-    return last.change_no != item.change_no
+def _told_later(items: list[Happened]) -> list[bool]:
+    """Which changes of facts another one follows, with which they are told. No token may stand between
+    them, or who resumes with it wouldn't hear what the earlier ones touched."""
+    following = [*items, None][1:]
+    return [
+        item.kind == changes.FACTS and other is not None and other.kind == changes.FACTS
+        for item, other in zip(items, following, strict=True)
+    ]
 
 
-async def _events(connection: Connection, key: SessionKey, item: Happened) -> list[bytes]:
+def _gathered(items: list[Happened]) -> Iterator[Happened]:
+    """The items, of which each change of facts says what those right before it touched as well."""
+    touched = 0
+    for item in items:
+        if item.kind != changes.FACTS:
+            touched = 0
+            yield item
+            continue
+        touched |= item.reference
+        yield item._replace(reference=touched)
+
+
+async def _events(connection: Connection, key: SessionKey, item: Happened) -> list[Encoded]:
     if not item.kind:
         message = StoredMessage(item.seq, item.create_time, item.summary, item.payload)
-        return [event_field(as_field(_APPENDED, encoded(message, _UNMARKED)))]
+        return [event_field(_APPENDED, as_field(_APPENDED, encoded(message, _UNMARKED)))]
     if item.kind == changes.UPDATED:
         return await _updates(connection, key, item.seqs or [])
     event = await _change(connection, key, item)
-    return [] if event is None else [event_field(event.SerializeToString())]
+    if event is None:
+        return []
+    (field, _), *_ = event.ListFields()
+    return [event_field(field.number, event.SerializeToString())]
 
 
-async def _updates(connection: Connection, key: SessionKey, seqs: list[int]) -> list[bytes]:
+async def _updates(connection: Connection, key: SessionKey, seqs: list[int]) -> list[Encoded]:
     events = []
     for seq in seqs:
         message = await messages.by_seq(connection, key, seq)
         if message is not None:  # else it was cleared
-            events.append(event_field(as_field(_UPDATED, encoded(message, _UNMARKED))))
+            update = as_field(_UPDATED, encoded(message, _UNMARKED))
+            events.append(event_field(_UPDATED, update))
     return events
 
 
@@ -220,8 +241,14 @@ async def _change(connection: Connection, key: SessionKey, item: Happened) -> rp
             return rpc.FeedEvent(rewound=out)
         return rpc.FeedEvent(rewind_reverted=out)
     if item.kind == changes.FACTS:
-        row = await sessions.read(connection, key, full=True)
-        return None if row is None else rpc.FeedEvent(session_changed=session_out(row))
+        row = await sessions.read(connection, key)
+        if row is None:
+            return None
+        changed = rpc.SessionChanged(
+            session=session_out(row),
+            changed_fields=FieldMask(paths=facts.from_bits(item.reference)),
+        )
+        return rpc.FeedEvent(session_changed=changed)
     if item.kind == changes.CLEARED:
         return rpc.FeedEvent(messages_cleared=rpc.MessagesCleared(first_seq=item.reference))
     if item.kind == changes.CHILD:

@@ -54,6 +54,7 @@ UPDATED_BYTES: Final = 32 * 2**20
 FRAME_APPENDS: Final = policy(v1.AppendStreamRequest, "appends").max_items
 FRAME_EVENTS: Final = 1000
 WATCH_TARGETS: Final = policy(v1.WatchRequest, "targets").max_items
+EVENT_KINDS: Final = policy(v1.WatchTarget, "event_kinds").max_items
 WATCH_ID: Final = pattern(Format.FORMAT_REQUEST_ID)
 WATCH_ID_FORM: Final = description(Format.FORMAT_REQUEST_ID)
 RESUME_TOKENS: Final = policy(v1.WatchResume, "tokens").max_items

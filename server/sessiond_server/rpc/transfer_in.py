@@ -29,6 +29,7 @@ from sessiond_server.rpc import (
 )
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.usage_io import BILLING, COUNTS
+from sessiond_server.sessions import facts as changed_facts
 from sessiond_server.sessions.transfers import (
     BillingFacts,
     Change,
@@ -262,12 +263,27 @@ def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
         record.change_no,
         record.after_seq,
         record.kind,
-        record.reference,
+        _reference(record, where, check),
         list(record.seqs) or None,
         child_id,
         child_kind,
         _time(record.create_time, f"{where}.create_time", check),
     )
+
+
+def _reference(record: pb.TransferChange, where: str, check: Checks) -> int:
+    """The number of what a change tells of, or the facts that it touched."""
+    fields = record.changed_fields.paths
+    if record.kind != pb.TRANSFER_CHANGE_KIND_FACTS:
+        if fields:
+            check.wrong(f"{where}.changed_fields", "must be left out unless facts were changed")
+        return record.reference
+    if record.reference:
+        check.wrong(f"{where}.reference", "must be left out of a change of facts")
+    known = [field for field in fields if field in changed_facts.FIELDS]
+    if len(known) < len(fields):
+        check.wrong(f"{where}.changed_fields", f"may hold {', '.join(changed_facts.FIELDS)}")
+    return changed_facts.to_bits(known)
 
 
 def _usage(record: pb.TransferUsage, where: str, check: Checks) -> UsageSum | UsageTurn:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from sessiond.v1 import compaction_pb2, message_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.operations.export_log import ExportedFile, FileChunk
@@ -13,6 +15,7 @@ from sessiond_server.rpc import sessions_io, transfer_beside
 from sessiond_server.rpc.attachments_io import attachment_out
 from sessiond_server.rpc.times import timestamp
 from sessiond_server.rpc.usage_io import BILLING, usage_out
+from sessiond_server.sessions import facts as changed_facts
 from sessiond_server.sessions.transfers import (
     BillingFacts,
     Change,
@@ -144,7 +147,6 @@ def _change(found: Change) -> pb.TransferRecord:
             change_no=found.change_no,
             after_seq=found.after_seq,
             kind=found.kind,  # type: ignore[arg-type]
-            reference=found.reference,
             seqs=found.seqs,
             create_time=timestamp(found.create_time),
             **_about(found),
@@ -153,6 +155,15 @@ def _change(found: Change) -> pb.TransferRecord:
 
 
 def _about(found: Change) -> dict[str, Any]:
+    """What a change tells of."""
+    if found.kind == pb.TRANSFER_CHANGE_KIND_FACTS:
+        fields = changed_facts.from_bits(found.reference)
+        return {"changed_fields": FieldMask(paths=fields)} if fields else {}
+    told = _about_other(found)
+    return told | {"reference": found.reference}
+
+
+def _about_other(found: Change) -> dict[str, Any]:
     """The child or the reminder that a change tells of."""
     if found.kind == pb.TRANSFER_CHANGE_KIND_REMINDER:
         return {"reminder_id": found.child_id, "reminder_change": found.child_kind}

@@ -12,5 +12,9 @@ class Setup(NamedTuple):
     model: str = ""
     config: bytes = b""
 
+    def differing(self, other: Setup) -> list[str]:
+        """The names of the fields in which this one isn't like another one."""
+        return [name for name in self._fields if getattr(self, name) != getattr(other, name)]
+
 
 NOTHING = Setup()

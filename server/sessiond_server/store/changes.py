@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
+from sessiond_server.sessions import facts
 from sessiond_server.store import offloaded
 from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
@@ -23,6 +24,11 @@ OFFLOADED = 10
 """Kinds of changes, as they are stored."""
 KEPT = (FACTS, CHILD, REMINDER)
 """Those that aren't about messages, and stay when the messages are cleared."""
+
+
+async def record_facts(connection: Connection, key: SessionKey, fields: Iterable[str]) -> None:
+    """Record that these facts of the session were changed; the caller holds the head's lock."""
+    await record(connection, key, FACTS, reference=facts.to_bits(fields))
 
 
 async def record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,13 @@ NO_PARENT, SUBAGENT, CONTINUATION, FORK = 0, 1, 2, 3
 """Values of `sessiond.v1.ParentKind`."""
 EPHEMERAL, LINKED, DETACHED = 1, 2, 3
 """Values of `sessiond.v1.Lifecycle`."""
+
+
+_FACTS = (
+    *("title", "title_source", "pinned", "archived", "turn_index"),
+    *("state", "end_reason", "end_time", "metadata"),
+)
+"""Facts that can be compared as they are stored."""
 
 
 @dataclass(slots=True)
@@ -76,6 +84,13 @@ class SessionRow:
     @property
     def key(self) -> SessionKey:
         return SessionKey(self.bucket, self.session_key)
+
+    def differing(self, other: SessionRow) -> list[str]:
+        """The facts in which this row isn't like another one of the session that was read as it was."""
+        found = [name for name in _FACTS if getattr(self, name) != getattr(other, name)]
+        if json.loads(self.labels_json) != json.loads(other.labels_json):
+            found.append("labels")
+        return found
 
     @property
     def setup(self) -> Setup:

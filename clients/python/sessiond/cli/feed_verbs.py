@@ -32,6 +32,7 @@ _MAX_PAGE = 1000
     "tail trip -f",
     "tail 'Trip to Lisbon' --follow --subtree --lines 30",
     "tail trip -f --drafts",
+    "tail trip -f --only session_changed --only child_created -o jsonl",
     "tail trip -f -o jsonl | jq -r 'select(.kind == \"message_appended\").value.parts[].text // empty'",
 )
 def tail(
@@ -41,6 +42,7 @@ def tail(
     lines: options.Lines = 10,
     subtree: options.Subtree = False,
     drafts: options.Drafts = False,
+    only: options.OnlyKinds = None,
     full: options.Full = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -51,6 +53,9 @@ def tail(
     {"session", "kind", "value", "token"}: the last of each piece that the server sends at once has a
     token, from which a watch can go on; that of the others, and of drafts, is empty.
 
+    With --only it shows some kinds of events alone, and what tells where the watch stands (`caught_up`,
+    `fell_behind`, `session_deleted`).
+
     With --drafts, messages that are being written grow at the bottom of the terminal until they are
     appended or given up. With -o jsonl their events are printed too; a table that goes elsewhere
     than to a terminal has messages alone.
@@ -60,7 +65,9 @@ def tail(
     if drafts and not follow:
         raise typer.BadParameter("--drafts shows what is being written now: give -f with it")
     found = run.find(session)
-    follower = partial(Follower, run.client, found, lines=lines, subtree=subtree, follow=follow)
+    follower = partial(
+        Follower, run.client, found, lines=lines, subtree=subtree, follow=follow, kinds=only or ()
+    )
     if output is Format.TABLE:
         open_calls = _nothing_known if follow else _open_calls(run)
         painter = FeedPainter(run.console, found, Style(full), tree=subtree, open_calls=open_calls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -40,6 +40,7 @@ class Follower:
         subtree: bool,
         follow: bool,
         drafts: bool = False,
+        kinds: Collection[str] = (),
         on_change: Callable[[str], None],
     ) -> None:
         self._client = client
@@ -48,6 +49,7 @@ class Follower:
         self._subtree = subtree
         self._follow = follow
         self._drafts = drafts and follow
+        self._kinds = kinds
         self._on_change = on_change
 
     def __iter__(self) -> Iterator[list[Event]]:
@@ -117,6 +119,7 @@ class Follower:
                 resume=resume,
                 descendants=self._subtree,
                 drafts=self._drafts,
+                kinds=self._kinds,
             )
             try:
                 for event in watch:
@@ -185,7 +188,7 @@ def _stamp(event: Event) -> Timestamp:
         case "rewind_reverted":
             found = value.revert_time
         case "session_changed":
-            found = value.update_time
+            found = value.session.update_time
         case _:
             return Timestamp()
     assert isinstance(found, Timestamp)

@@ -9,6 +9,22 @@ from typing import Annotated
 import typer
 
 
+class FeedKind(StrEnum):
+    """What happens in a session."""
+
+    MESSAGE_APPENDED = "message_appended"
+    MESSAGE_UPDATED = "message_updated"
+    COMPACTED = "compacted"
+    COMPACTION_REVERTED = "compaction_reverted"
+    REWOUND = "rewound"
+    REWIND_REVERTED = "rewind_reverted"
+    MESSAGES_CLEARED = "messages_cleared"
+    SESSION_CHANGED = "session_changed"
+    CHILD_CREATED = "child_created"
+    REMINDER_CHANGED = "reminder_changed"
+    MESSAGES_OFFLOADED = "messages_offloaded"
+
+
 class Role(StrEnum):
     """Who speaks."""
 
@@ -177,6 +193,10 @@ Lines = Annotated[
     int, typer.Option("--lines", "-n", min=0, help="Begin so many messages before the end.")
 ]
 Subtree = Annotated[bool, typer.Option("--subtree", help="With all its descendants.")]
+OnlyKinds = Annotated[
+    list[FeedKind] | None,
+    typer.Option("--only", help="Only this kind of event; repeatable."),
+]
 Drafts = Annotated[
     bool,
     typer.Option(

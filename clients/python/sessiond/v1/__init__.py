@@ -81,6 +81,7 @@ from sessiond.v1.feed_service_pb2 import DraftDelta as DraftDelta
 from sessiond.v1.feed_service_pb2 import DraftEnd as DraftEnd
 from sessiond.v1.feed_service_pb2 import DraftEnded as DraftEnded
 from sessiond.v1.feed_service_pb2 import FeedEvent as FeedEvent
+from sessiond.v1.feed_service_pb2 import FeedEventKind as FeedEventKind
 from sessiond.v1.feed_service_pb2 import FellBehind as FellBehind
 from sessiond.v1.feed_service_pb2 import Goodbye as Goodbye
 from sessiond.v1.feed_service_pb2 import Heartbeat as Heartbeat
@@ -88,6 +89,7 @@ from sessiond.v1.feed_service_pb2 import MessagesCleared as MessagesCleared
 from sessiond.v1.feed_service_pb2 import PublishDraftRequest as PublishDraftRequest
 from sessiond.v1.feed_service_pb2 import PublishDraftResponse as PublishDraftResponse
 from sessiond.v1.feed_service_pb2 import ReminderChanged as ReminderChanged
+from sessiond.v1.feed_service_pb2 import SessionChanged as SessionChanged
 from sessiond.v1.feed_service_pb2 import SessionDeleted as SessionDeleted
 from sessiond.v1.feed_service_pb2 import ToolCallDelta as ToolCallDelta
 from sessiond.v1.feed_service_pb2 import WatchRequest as WatchRequest

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -24,6 +25,66 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _FeedEventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeedEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedEventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FEED_EVENT_KIND_UNSPECIFIED: _FeedEventKind.ValueType  # 0
+    """Not allowed."""
+    FEED_EVENT_KIND_MESSAGE_APPENDED: _FeedEventKind.ValueType  # 1
+    """`message_appended`."""
+    FEED_EVENT_KIND_MESSAGE_UPDATED: _FeedEventKind.ValueType  # 2
+    """`message_updated`."""
+    FEED_EVENT_KIND_COMPACTED: _FeedEventKind.ValueType  # 3
+    """`compacted`."""
+    FEED_EVENT_KIND_COMPACTION_REVERTED: _FeedEventKind.ValueType  # 4
+    """`compaction_reverted`."""
+    FEED_EVENT_KIND_REWOUND: _FeedEventKind.ValueType  # 5
+    """`rewound`."""
+    FEED_EVENT_KIND_REWIND_REVERTED: _FeedEventKind.ValueType  # 6
+    """`rewind_reverted`."""
+    FEED_EVENT_KIND_MESSAGES_CLEARED: _FeedEventKind.ValueType  # 7
+    """`messages_cleared`."""
+    FEED_EVENT_KIND_SESSION_CHANGED: _FeedEventKind.ValueType  # 8
+    """`session_changed`."""
+    FEED_EVENT_KIND_CHILD_CREATED: _FeedEventKind.ValueType  # 10
+    """`child_created`."""
+    FEED_EVENT_KIND_REMINDER_CHANGED: _FeedEventKind.ValueType  # 17
+    """`reminder_changed`."""
+    FEED_EVENT_KIND_MESSAGES_OFFLOADED: _FeedEventKind.ValueType  # 18
+    """`messages_offloaded`."""
+
+class FeedEventKind(_FeedEventKind, metaclass=_FeedEventKindEnumTypeWrapper):
+    """FeedEventKind is a kind of event that a watch can ask for; its number is that of the field in FeedEvent."""
+
+FEED_EVENT_KIND_UNSPECIFIED: FeedEventKind.ValueType  # 0
+"""Not allowed."""
+FEED_EVENT_KIND_MESSAGE_APPENDED: FeedEventKind.ValueType  # 1
+"""`message_appended`."""
+FEED_EVENT_KIND_MESSAGE_UPDATED: FeedEventKind.ValueType  # 2
+"""`message_updated`."""
+FEED_EVENT_KIND_COMPACTED: FeedEventKind.ValueType  # 3
+"""`compacted`."""
+FEED_EVENT_KIND_COMPACTION_REVERTED: FeedEventKind.ValueType  # 4
+"""`compaction_reverted`."""
+FEED_EVENT_KIND_REWOUND: FeedEventKind.ValueType  # 5
+"""`rewound`."""
+FEED_EVENT_KIND_REWIND_REVERTED: FeedEventKind.ValueType  # 6
+"""`rewind_reverted`."""
+FEED_EVENT_KIND_MESSAGES_CLEARED: FeedEventKind.ValueType  # 7
+"""`messages_cleared`."""
+FEED_EVENT_KIND_SESSION_CHANGED: FeedEventKind.ValueType  # 8
+"""`session_changed`."""
+FEED_EVENT_KIND_CHILD_CREATED: FeedEventKind.ValueType  # 10
+"""`child_created`."""
+FEED_EVENT_KIND_REMINDER_CHANGED: FeedEventKind.ValueType  # 17
+"""`reminder_changed`."""
+FEED_EVENT_KIND_MESSAGES_OFFLOADED: FeedEventKind.ValueType  # 18
+"""`messages_offloaded`."""
+Global___FeedEventKind: _TypeAlias = FeedEventKind  # noqa: Y015
 
 class _DraftEnd:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -82,10 +143,12 @@ class WatchTarget(_message.Message):
     WATCH_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     INCLUDE_DESCENDANTS_FIELD_NUMBER: _builtins.int
+    FROM_BEGINNING_FIELD_NUMBER: _builtins.int
     FROM_NOW_FIELD_NUMBER: _builtins.int
     FROM_SEQ_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
-    WITHOUT_DRAFTS_FIELD_NUMBER: _builtins.int
+    INCLUDE_DRAFTS_FIELD_NUMBER: _builtins.int
+    EVENT_KINDS_FIELD_NUMBER: _builtins.int
     watch_id: _builtins.str
     """The caller's name of this watch, which its frames carry; at most 128 printable ASCII characters
     without spaces. May be empty if there is one target.
@@ -97,15 +160,27 @@ class WatchTarget(_message.Message):
     are made later included. A later one is watched from its beginning. Those that there are at the
     start are watched from their beginning too, or, with `from_now`, from now.
     """
+    from_beginning: _builtins.bool
+    """With the beginning of the session. True, or left out."""
     from_now: _builtins.bool
-    """With what happens from now on."""
+    """With what happens from now on. True, or left out."""
     from_seq: _builtins.int
     """With the message of this seq, which may lie in the future; at least 1."""
-    without_drafts: _builtins.bool
-    """Whether to leave out drafts."""
+    include_drafts: _builtins.bool
+    """Whether to send drafts as well: `draft_changed` and `draft_ended`."""
     @_builtins.property
     def resume(self) -> Global___WatchResume:
         """Behind what was received of an earlier watch."""
+
+    @_builtins.property
+    def event_kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___FeedEventKind.ValueType]:
+        """The kinds of events to send; empty sends all. Each kind once. `caught_up`, `fell_behind`, `heartbeat`, `goodbye`
+        and `session_deleted` are always sent, and drafts go by `include_drafts`. What is left out still counts:
+        resume tokens cover it, and after at most 1000 events that were left out a frame without events, a
+        bookmark, brings a token behind them. A later watch may ask for other kinds with the same tokens.
+        Descendants are found whether or not `child_created` is sent. This saves bytes and the caller's work, not the
+        server's reading.
+        """
 
     def __init__(
         self,
@@ -113,16 +188,18 @@ class WatchTarget(_message.Message):
         watch_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
         include_descendants: _builtins.bool = ...,
+        from_beginning: _builtins.bool = ...,
         from_now: _builtins.bool = ...,
         from_seq: _builtins.int = ...,
         resume: Global___WatchResume | None = ...,
-        without_drafts: _builtins.bool = ...,
+        include_drafts: _builtins.bool = ...,
+        event_kinds: _abc.Iterable[Global___FeedEventKind.ValueType] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from_now", b"from_now", "from_seq", b"from_seq", "resume", b"resume", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_beginning", b"from_beginning", "from_now", b"from_now", "from_seq", b"from_seq", "resume", b"resume", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_now", b"from_now", "from_seq", b"from_seq", "include_descendants", b"include_descendants", "resume", b"resume", "session_id", b"session_id", "start", b"start", "watch_id", b"watch_id", "without_drafts", b"without_drafts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_kinds", b"event_kinds", "from_beginning", b"from_beginning", "from_now", b"from_now", "from_seq", b"from_seq", "include_descendants", b"include_descendants", "include_drafts", b"include_drafts", "resume", b"resume", "session_id", b"session_id", "start", b"start", "watch_id", b"watch_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["from_now", "from_seq", "resume"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["from_beginning", "from_now", "from_seq", "resume"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
@@ -159,7 +236,9 @@ Global___WatchResume: _TypeAlias = WatchResume  # noqa: Y015
 
 @_typing.final
 class WatchResponse(_message.Message):
-    """WatchResponse is a frame: events of one session, in their order."""
+    """WatchResponse is a frame: events of one session, in their order. One without events is a bookmark, whose token
+    covers what `event_kinds` left out.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -257,8 +336,8 @@ class FeedEvent(_message.Message):
         """All messages were removed for good. Those that weren't sent before never will be."""
 
     @_builtins.property
-    def session_changed(self) -> _session_pb2.Session:
-        """Facts of the session were changed; the session as it is now. Changes that follow each other may be
+    def session_changed(self) -> Global___SessionChanged:
+        """Facts of the session were changed. Changes that follow each other without anything between them may be
         told as one.
         """
 
@@ -295,7 +374,9 @@ class FeedEvent(_message.Message):
 
     @_builtins.property
     def draft_ended(self) -> Global___DraftEnded:
-        """A draft ended otherwise than by its message."""
+        """A draft ended otherwise than by its message, or by its message and `event_kinds` leaves out
+        `message_appended`.
+        """
 
     @_builtins.property
     def reminder_changed(self) -> Global___ReminderChanged:
@@ -315,7 +396,7 @@ class FeedEvent(_message.Message):
         rewound: _message_pb2.Rewind | None = ...,
         rewind_reverted: _message_pb2.Rewind | None = ...,
         messages_cleared: Global___MessagesCleared | None = ...,
-        session_changed: _session_pb2.Session | None = ...,
+        session_changed: Global___SessionChanged | None = ...,
         session_deleted: Global___SessionDeleted | None = ...,
         child_created: Global___ChildCreated | None = ...,
         caught_up: Global___CaughtUp | None = ...,
@@ -336,6 +417,42 @@ class FeedEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___FeedEvent: _TypeAlias = FeedEvent  # noqa: Y015
+
+@_typing.final
+class SessionChanged(_message.Message):
+    """SessionChanged says which facts of a session were changed. It is cheap whatever the session holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session as it is now, as `SESSION_VIEW_BASIC`: without `system_prompt`, `config` and `metadata`.
+        Read them with GetSession and `SESSION_VIEW_FULL` when they are among the changed fields.
+        """
+
+    @_builtins.property
+    def changed_fields(self) -> _field_mask_pb2.FieldMask:
+        """The fields of Session that were given another value, of all changes that are told as one; each is a field's name
+        alone (`labels`, not `labels.team`). `etag` and `update_time`, which change each time, aren't named, and
+        counters aren't told at all. Empty if an update left everything as it was, and if it isn't known since the
+        change was imported without them.
+        """
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        changed_fields: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionChanged: _TypeAlias = SessionChanged  # noqa: Y015
 
 @_typing.final
 class MessagesCleared(_message.Message):

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -671,6 +672,7 @@ class TransferChange(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REMINDER_ID_FIELD_NUMBER: _builtins.int
     REMINDER_CHANGE_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
     change_no: _builtins.int
     """Its number: above those of earlier changes."""
     after_seq: _builtins.int
@@ -697,6 +699,10 @@ class TransferChange(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When. Required."""
 
+    @_builtins.property
+    def changed_fields(self) -> _field_mask_pb2.FieldMask:
+        """The facts of the session that were changed, as in `SessionChanged.changed_fields`; left out if it isn't known."""
+
     def __init__(
         self,
         *,
@@ -710,10 +716,11 @@ class TransferChange(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         reminder_id: _builtins.str = ...,
         reminder_change: _reminder_pb2.ReminderChange.ValueType = ...,
+        changed_fields: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "change_no", b"change_no", "child_id", b"child_id", "child_kind", b"child_kind", "create_time", b"create_time", "kind", b"kind", "reference", b"reference", "reminder_change", b"reminder_change", "reminder_id", b"reminder_id", "seqs", b"seqs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "change_no", b"change_no", "changed_fields", b"changed_fields", "child_id", b"child_id", "child_kind", b"child_kind", "create_time", b"create_time", "kind", b"kind", "reference", b"reference", "reminder_change", b"reminder_change", "reminder_id", b"reminder_id", "seqs", b"seqs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ from sessiond.cli.render.conversation import Painter, Style, marks
 from sessiond.cli.render.pairs import Call, Turn, pair
 from sessiond.cli.render.prose import count, one_line, span
 from sessiond.cli.render.times import local_with_zone
+from sessiond.v1.feed_service_pb2 import SessionChanged
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.reminder_pb2 import REMINDER_STATE_PENDING, ReminderChange
 from sessiond.v1.session_pb2 import (
@@ -38,6 +39,8 @@ _COLOURS = (
     "bright_red",
     "bright_green",
 )
+_UNSEEN = frozenset({"system_prompt", "config", "metadata"})
+"""Facts that the session of an event leaves out."""
 _EMPTY_PART = 2
 """Bytes of a part that is begun and holds nothing."""
 _LONGEST_ID = 24
@@ -179,8 +182,8 @@ class FeedPainter:
     def _facts(self, session_id: str, shown: _Shown, event: Event) -> Session | None:
         """The session as far as it is known behind an event."""
         if event.kind == "session_changed":
-            assert isinstance(event.value, Session)
-            return event.value
+            assert isinstance(event.value, SessionChanged)
+            return event.value.session
         if event.kind == "caught_up" and shown.facts is None and session_id == self._root.id:
             return self._root
         return shown.facts
@@ -293,10 +296,12 @@ _WORDS: dict[str, Callable[[Any], tuple[str, str]]] = {
 }
 
 
-def _changed(before: Session | None, now: Session) -> Iterator[str]:
+def _changed(before: Session | None, changed: SessionChanged) -> Iterator[str]:
     """What changed of a session; how it is now if it isn't known how it was."""
     known = before or Session(state=SESSION_STATE_ACTIVE)
-    told = list(_differences(known, now))
+    unseen = _UNSEEN.intersection(changed.changed_fields.paths)
+    told = [*_differences(known, changed.session)]
+    told += [f"{name.replace('_', ' ')} changed" for name in sorted(unseen)]
     if before is None or not told:
         yield "session changed"
     yield from told
