@@ -227,11 +227,31 @@ def test_P12_open_streams_of_a_key_that_is_revoked_end(keyed: Keyed) -> None:
         frames.put(None)
 
 
-def reason_at_the_end(stream: Any, poke: Callable[[], None]) -> str:
-    """Why a stream ends, whose caller goes on for as long as it can."""
+def test_P12_a_watch_is_told_that_its_key_is_good_no_more(keyed: Keyed) -> None:
+    """Its last frame says why it ends, and gives no time to come back with the same key."""
+    key = make_key(keyed.dsn, "--owner", "dora")
+    with grpc.insecure_channel(keyed.server.target) as channel:
+        dora = Stubs(channel, key)
+        dora.CreateSession(session=v1.Session(id="doras"))
+        target = v1.WatchTarget(session_id="doras")
+        watching = dora.Watch(v1.WatchRequest(targets=[target]))
+        frames = [next(watching)]
+        assert keys_command(keyed.dsn, "revoke", key.split("_")[1]).returncode == 0
+        poke = appending(Stubs(channel, keyed.service), "doras", "news")
+        assert reason_at_the_end(watching, poke, frames) == "CREDENTIALS_INVALID"
+        (event,) = frames[-1].events
+        assert event.goodbye.reason == v1.GoodbyeReason.GOODBYE_REASON_CREDENTIALS_INVALID
+        assert not event.goodbye.HasField("retry_delay")
+
+
+def reason_at_the_end(
+    stream: Any, poke: Callable[[], None], received: list[Any] | None = None
+) -> str:
+    """Why a stream ends, whose caller goes on for as long as it can; what comes is put into `received`."""
+    received = [] if received is None else received
     try:
         while True:
             poke()
-            next(stream)
+            received.append(next(stream))
     except grpc.RpcError as error:
         return refusal(error).reason

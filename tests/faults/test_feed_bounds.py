@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from sessiond import AsyncClient, v1
+from sessiond_server.rpc.feed_frames import MOST_RETRY_DELAY
 from tests.faults.load import CHANNEL_OPTIONS, channel, error_info
 from tests.faults.scribes import Stubs, appending
 from tests.faults.watchers import Call, Raw, read
@@ -268,15 +269,16 @@ async def test_P9_a_stop_says_goodbye_and_the_library_goes_on_elsewhere(
     async with channel(stopping.target) as one, channel(other.target) as another:
         await fill(one, "a", 1)
         calls = [v1.FeedServiceStub(one).Watch(watch("a")) for _ in range(20)]
-        reading = [asyncio.create_task(kinds(call)) for call in calls]
+        reading = [asyncio.create_task(events_of(call)) for call in calls]
         async with AsyncClient(f"{stopping.target},{other.target}") as client:
             events = aiter(client.watch("a"))
             while (await anext(events)).kind != "caught_up":
                 pass
             assert await asyncio.to_thread(stopping.stop) == 0
             for call, seen in zip(calls, await asyncio.gather(*reading), strict=True):
-                assert seen[-1] == "goodbye"
+                assert seen[-1].WhichOneof("event") == "goodbye"
                 assert await call.code() is grpc.StatusCode.OK
+            _check_goodbyes([seen[-1].goodbye for seen in await asyncio.gather(*reading)])
             await fill(another, "a", 1, begin=1)
             async with asyncio.timeout(PATIENCE):
                 seqs = [await anext(events) for _ in range(len(TEXTS) + 1)]
@@ -284,6 +286,21 @@ async def test_P9_a_stop_says_goodbye_and_the_library_goes_on_elsewhere(
         assert found == list(range(len(TEXTS) + 1, len(TEXTS) + 1 + len(found)))
         assert len(found) >= len(TEXTS) - 1
     assert not stopping.bugs()
+
+
+def _check_goodbyes(goodbyes: Sequence[v1.Goodbye]) -> None:
+    """They say why, and let the watchers come back one after the other."""
+    reasons = {goodbye.reason for goodbye in goodbyes}
+    assert reasons == {v1.GoodbyeReason.GOODBYE_REASON_SHUTTING_DOWN}
+    assert all(goodbye.HasField("retry_delay") for goodbye in goodbyes)
+    delays = {goodbye.retry_delay.ToMilliseconds() for goodbye in goodbyes}
+    assert len(delays) > 1
+    assert max(delays) < MOST_RETRY_DELAY
+
+
+async def events_of(call: Call) -> list[v1.FeedEvent]:
+    """All events of a watch."""
+    return [event async for frame in call for event in frame.events]
 
 
 async def test_P9_a_watcher_that_does_not_read_does_not_hold_up_a_stop(
@@ -297,8 +314,3 @@ async def test_P9_a_watcher_that_does_not_read_does_not_hold_up_a_stop(
         await asyncio.sleep(0.5)
         assert await asyncio.to_thread(server.stop) == 0
     assert not server.bugs()
-
-
-async def kinds(call: Call) -> list[str]:
-    """The kinds of all events of a watch."""
-    return [str(e.WhichOneof("event")) async for frame in call for e in frame.events]

@@ -74,6 +74,8 @@ class WatchState:
         self._begun: dict[str, list[Event]] = {}
         self._deleted: set[str] = set()
         self._failures = 0
+        self._retry_delay: float | None = None
+        """How long the server that said goodbye wants the next attempt to wait."""
         self.said_goodbye = False
 
     def request(self) -> v1.WatchRequest:
@@ -108,7 +110,7 @@ class WatchState:
         for event in frame.events:
             kind = event.WhichOneof("event")
             if kind == "goodbye":
-                self.said_goodbye = True
+                self._goodbye(event.goodbye)
             elif kind is not None and kind not in _NOT_EVENTS and session_id not in self._deleted:
                 told.append(Event(session_id, kind, getattr(event, kind), ""))
         if frame.fragment:
@@ -129,8 +131,16 @@ class WatchState:
             if frame.session_id not in self._session_ids:
                 self.tokens.pop(frame.session_id, None)
 
+    def _goodbye(self, goodbye: v1.Goodbye) -> None:
+        self.said_goodbye = True
+        if goodbye.HasField("retry_delay"):
+            self._retry_delay = goodbye.retry_delay.ToNanoseconds() / 1e9
+
     def pause(self) -> float:
-        """Seconds to wait before the next attempt."""
+        """Seconds to wait before the next attempt: as the server said, or longer after each failure."""
+        if self._retry_delay is not None:
+            delay, self._retry_delay = self._retry_delay, None
+            return delay
         self._failures += 1
         longest: float = min(_FIRST_BACKOFF * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
         return random.uniform(0.5, 1) * longest

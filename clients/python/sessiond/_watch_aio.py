@@ -22,8 +22,9 @@ class AsyncWatch:
     """What happens in sessions, as it happens: iterate over it.
 
     A watch that breaks goes on by itself behind the last event that was dealt with, at any replica of
-    the target, with growing pauses of at most 5 s; an event whose transaction was dealt with isn't
-    received again, nor is any left out. It ends when nothing is left to watch, since all was deleted.
+    the target, after the delay that a server which stops asks for, else with growing pauses of at most
+    5 s; an event whose transaction was dealt with isn't received again, nor is any left out. It ends when
+    nothing is left to watch, since all was deleted.
 
     Example:
         async for event in client.watch("chat-1", start="now"):

@@ -168,6 +168,18 @@ def looks_itself(method: _Method) -> _Method:
     return method
 
 
+def says_goodbye(
+    goodbye: Callable[[], bytes],
+) -> Callable[[_Method], _Method]:
+    """Marks a servicer's method that streams: what it sends at last if the caller's key is good no more."""
+
+    def mark(method: _Method) -> _Method:
+        method.__dict__["goodbye"] = goodbye
+        return method
+
+    return mark
+
+
 class Access:
     """Finds out who calls, and lets through what they may do."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1 import feed_service_pb2 as rpc
@@ -18,6 +20,8 @@ from sessiond_server.feed.source import Frame, Kinds, Place, Watched
 from sessiond_server.rpc import limits, page_tokens
 from sessiond_server.rpc.messages_out import as_field
 
+MOST_RETRY_DELAY = 1000
+"""Milliseconds within which the watchers of a server that stops come back."""
 _CALL = b"Watch"
 _DRAFT_CHANGED, _DRAFT_ENDED = (
     rpc.FeedEvent.DESCRIPTOR.fields_by_name[name].number
@@ -212,8 +216,20 @@ class Notices:
         return b"".join([header.SerializeToString(), *events])
 
     def goodbye(self) -> bytes:
-        event = rpc.FeedEvent(goodbye=rpc.Goodbye())
-        return rpc.WatchResponse(events=[event]).SerializeToString()
+        retry_delay = Duration()
+        retry_delay.FromMilliseconds(random.randrange(MOST_RETRY_DELAY))
+        return _goodbye(
+            rpc.Goodbye(reason=rpc.GOODBYE_REASON_SHUTTING_DOWN, retry_delay=retry_delay)
+        )
+
+
+def goodbye_of_key() -> bytes:
+    """The last frame of a watch whose API key isn't good any more."""
+    return _goodbye(rpc.Goodbye(reason=rpc.GOODBYE_REASON_CREDENTIALS_INVALID))
+
+
+def _goodbye(goodbye: rpc.Goodbye) -> bytes:
+    return rpc.WatchResponse(events=[rpc.FeedEvent(goodbye=goodbye)]).SerializeToString()
 
 
 def _draft_event(news: News) -> tuple[int, bytes]:

@@ -113,6 +113,7 @@ class FeedServicer:
                     "nothing was taken for too long: resume the watch",
                 )
 
+    @access.says_goodbye(feed_frames.goodbye_of_key)
     @access.looks_itself
     async def Watch(self, request: rpc.WatchRequest, context: Context) -> AsyncIterator[bytes]:
         _check(request)

@@ -25,7 +25,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from sessiond_server.errors import ShuttingDown
+from sessiond_server.errors import CredentialsInvalid, ShuttingDown
 from sessiond_server.rpc.access import Access
 from sessiond_server.rpc.decoding import decoder
 from sessiond_server.rpc.errors import refusal, status
@@ -67,6 +67,8 @@ class _Guard:
     access: Access
     confirms: bool
     """Whether it looks again before the method answers."""
+    goodbye: Callable[[], bytes] | None
+    """Makes the last answer of a stream whose caller's key isn't good any more."""
 
 
 class Wall:
@@ -151,7 +153,12 @@ class Wall:
                 first = True
                 async for answer in servicer_method(request, context):
                     if guard is not None:
-                        await guard.access.still_good()
+                        try:
+                            await guard.access.still_good()
+                        except CredentialsInvalid:
+                            if guard.goodbye is not None:
+                                yield guard.goodbye()
+                            raise
                         if first and guard.confirms:
                             await guard.access.confirm()
                         first = False
@@ -169,7 +176,11 @@ class Wall:
     def _guard(self, policy: Policy, servicer_method: Callable[..., Any]) -> _Guard | None:
         if self._access is None or policy.permission == NONE:
             return None
-        return _Guard(self._access, confirms=not hasattr(servicer_method, "looks_itself"))
+        return _Guard(
+            self._access,
+            confirms=not hasattr(servicer_method, "looks_itself"),
+            goodbye=getattr(servicer_method, "goodbye", None),
+        )
 
     def handlers(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
         """The handlers of a service, for `server.add_generic_rpc_handlers`."""

@@ -84,6 +84,7 @@ from sessiond.v1.feed_service_pb2 import FeedEvent as FeedEvent
 from sessiond.v1.feed_service_pb2 import FeedEventKind as FeedEventKind
 from sessiond.v1.feed_service_pb2 import FellBehind as FellBehind
 from sessiond.v1.feed_service_pb2 import Goodbye as Goodbye
+from sessiond.v1.feed_service_pb2 import GoodbyeReason as GoodbyeReason
 from sessiond.v1.feed_service_pb2 import Heartbeat as Heartbeat
 from sessiond.v1.feed_service_pb2 import MessagesCleared as MessagesCleared
 from sessiond.v1.feed_service_pb2 import PublishDraftRequest as PublishDraftRequest

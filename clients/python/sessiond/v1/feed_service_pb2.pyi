@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -85,6 +86,34 @@ FEED_EVENT_KIND_REMINDER_CHANGED: FeedEventKind.ValueType  # 17
 FEED_EVENT_KIND_MESSAGES_OFFLOADED: FeedEventKind.ValueType  # 18
 """`messages_offloaded`."""
 Global___FeedEventKind: _TypeAlias = FeedEventKind  # noqa: Y015
+
+class _GoodbyeReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GoodbyeReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GoodbyeReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GOODBYE_REASON_UNSPECIFIED: _GoodbyeReason.ValueType  # 0
+    """Not set."""
+    GOODBYE_REASON_SHUTTING_DOWN: _GoodbyeReason.ValueType  # 1
+    """The server stops. The call ends with OK. Resume it, here when the server is back, or at another replica."""
+    GOODBYE_REASON_CREDENTIALS_INVALID: _GoodbyeReason.ValueType  # 2
+    """The API key was revoked or has expired. The call ends with `ERROR_REASON_CREDENTIALS_INVALID`. Resume it with
+    another key, at once.
+    """
+
+class GoodbyeReason(_GoodbyeReason, metaclass=_GoodbyeReasonEnumTypeWrapper):
+    """GoodbyeReason is why a server ends a watch."""
+
+GOODBYE_REASON_UNSPECIFIED: GoodbyeReason.ValueType  # 0
+"""Not set."""
+GOODBYE_REASON_SHUTTING_DOWN: GoodbyeReason.ValueType  # 1
+"""The server stops. The call ends with OK. Resume it, here when the server is back, or at another replica."""
+GOODBYE_REASON_CREDENTIALS_INVALID: GoodbyeReason.ValueType  # 2
+"""The API key was revoked or has expired. The call ends with `ERROR_REASON_CREDENTIALS_INVALID`. Resume it with
+another key, at once.
+"""
+Global___GoodbyeReason: _TypeAlias = GoodbyeReason  # noqa: Y015
 
 class _DraftEnd:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -363,7 +392,9 @@ class FeedEvent(_message.Message):
 
     @_builtins.property
     def goodbye(self) -> Global___Goodbye:
-        """The server ends the watch. Resume it with the last tokens, here or at another replica."""
+        """The server ends the watch, and says why and when to come back. Resume it with the last tokens, here or at
+        another replica.
+        """
 
     @_builtins.property
     def draft_changed(self) -> Global___DraftChanged:
@@ -622,16 +653,31 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class Goodbye(_message.Message):
-    """Goodbye is the last frame of a watch that the server ends."""
+    """Goodbye is the last frame of a watch that the server ends. A watch that ends otherwise (the connection broke, or
+    the caller took nothing for too long, setting `feed_write_timeout`) has none; it is resumed in the same way.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    REASON_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    reason: Global___GoodbyeReason.ValueType
+    """Why the server ends it."""
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """How long to wait before the watch is resumed, so that all watchers of a server don't come back at once: each
+        gets another delay. Absent if resuming is of no use.
+        """
+
     def __init__(
         self,
+        *,
+        reason: Global___GoodbyeReason.ValueType = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

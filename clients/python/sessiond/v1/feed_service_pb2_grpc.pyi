@@ -43,7 +43,7 @@ class FeedServiceStub:
     """Watch follows sessions until the caller ends it, or nothing is left to follow. Of each session it
     sends what happened since the start, then says `caught_up`, then sends what happens. A watcher that
     reads too slowly is told `fell_behind` and gets what it missed from the store, then `caught_up`
-    again. A watch that the server ends is sent `goodbye` and ends with OK: resume it.
+    again. A watch that the server ends is sent `goodbye`, which says why and when to resume it.
 
     Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
@@ -73,7 +73,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """Watch follows sessions until the caller ends it, or nothing is left to follow. Of each session it
     sends what happened since the start, then says `caught_up`, then sends what happens. A watcher that
     reads too slowly is told `fell_behind` and gets what it missed from the store, then `caught_up`
-    again. A watch that the server ends is sent `goodbye` and ends with OK: resume it.
+    again. A watch that the server ends is sent `goodbye`, which says why and when to resume it.
 
     Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
@@ -106,7 +106,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """Watch follows sessions until the caller ends it, or nothing is left to follow. Of each session it
         sends what happened since the start, then says `caught_up`, then sends what happens. A watcher that
         reads too slowly is told `fell_behind` and gets what it missed from the store, then `caught_up`
-        again. A watch that the server ends is sent `goodbye` and ends with OK: resume it.
+        again. A watch that the server ends is sent `goodbye`, which says why and when to resume it.
 
         Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
         `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
