@@ -61,7 +61,7 @@ def told(client: Client, session_id: str) -> list[tuple[str, bytes]]:
 def _value(value: Any) -> bytes:
     copy = type(value)()
     copy.CopyFrom(value)
-    if isinstance(copy, v1.Session):
+    if isinstance(copy, v1.SessionChanged):
         for field in DERIVED:
-            copy.ClearField(field)  # type: ignore[arg-type]
+            copy.session.ClearField(field)  # type: ignore[arg-type]
     return bytes(copy.SerializeToString(deterministic=True))
