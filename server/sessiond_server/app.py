@@ -27,6 +27,7 @@ from sessiond_server.operations.indexing import Indexer
 from sessiond_server.operations.recording import Recording
 from sessiond_server.rpc import passages_in, retention_io
 from sessiond_server.rpc.access import Access
+from sessiond_server.rpc.api_key_service import ApiKeyServicer
 from sessiond_server.rpc.attachment_service import AttachmentServicer
 from sessiond_server.rpc.compaction_service import CompactionServicer
 from sessiond_server.rpc.consumer_service import ConsumerServicer
@@ -245,6 +246,7 @@ def _listen(
             database, settings.offload_segment_messages, None if index is None else index.wake
         ),
         tenants=TenantServicer(database),
+        api_keys=ApiKeyServicer(database, enabled=settings.auth == "keys"),
         server=ServerServicer(settings),
         access=Access(database) if settings.auth == "keys" else None,
     )

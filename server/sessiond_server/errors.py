@@ -525,6 +525,22 @@ class PermissionDenied(Refused):
         super().__init__(message, permission=permission)
 
 
+class ApiKeyNotFound(Refused):
+    reason = "API_KEY_NOT_FOUND"
+
+    def __init__(self, api_key_id: str) -> None:
+        super().__init__(f"There is no API key {api_key_id!r}.", api_key_id=api_key_id)
+
+
+class ApiKeysDisabled(Refused):
+    reason = "API_KEYS_DISABLED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server takes calls without a key: keys are made and revoked by `sessiond keys` on its host."
+        )
+
+
 class AttachmentNotFound(Refused):
     reason = "ATTACHMENT_NOT_FOUND"
 

@@ -9,6 +9,7 @@ import sessiond
 from sessiond import v1
 from sessiond._calls import Paged, Rpc, Streamed, Unary
 from sessiond._requests import (
+    api_keys,
     attachments,
     compactions,
     consumers,
@@ -31,6 +32,8 @@ ERRORS = {
     "ConsumerNotFound",
     "RevisionMismatch",
     "AlreadyExists",
+    "ApiKeyNotFound",
+    "ApiKeysDisabled",
     "AppendQueueFull",
     "AppendTimeout",
     "AttachmentIdReused",
@@ -140,6 +143,10 @@ NAMES = ERRORS | {
     "with_client_ids",
 }
 METHODS = {
+    "create_api_key",
+    "get_api_key",
+    "list_api_keys",
+    "revoke_api_key",
     "claim_sessions",
     "list_consumers",
     "delete_consumer",
@@ -256,6 +263,7 @@ def test_every_method_is_documented_under_its_own_name() -> None:
 
 def rpcs() -> dict[str, Rpc[Any, Any]]:
     modules = (
+        api_keys,
         attachments,
         compactions,
         consumers,
@@ -293,6 +301,7 @@ def test_every_rpc_of_the_contract_has_its_call() -> None:
             v1.OffloadMessagesRequest,
             v1.GetTenantStatsRequest,
             v1.GetServerInfoRequest,
+            v1.GetApiKeyRequest,
             v1.GetAttachmentRequest,
             v1.GetUsageRequest,
             v1.ExportSessionsRequest,

@@ -69,6 +69,7 @@ class Api:
         self.retention = v1.RetentionServiceStub(channel)
         self.storage = v1.StorageServiceStub(channel)
         self.tenants = v1.TenantServiceStub(channel)
+        self.api_keys = v1.ApiKeyServiceStub(channel)
         self.server = v1.ServerServiceStub(channel)
 
     def create(self, id: str = "", **fields: Any) -> v1.Session:

@@ -533,3 +533,18 @@ def uploading_an_executable(api: Api) -> Expected:
 @case("SESSION_NOT_FOUND")
 def uploading_to_an_unknown_session(api: Api) -> Expected:
     return refused(lambda: api.upload("nobody")), {"session_id": "nobody"}
+
+
+@case("API_KEYS_DISABLED")
+def keys_of_a_server_that_wants_none(api: Api) -> Expected:
+    key = v1.ApiKey(name="web app", permissions=[v1.Permission.PERMISSION_READ])
+    stub = api.api_keys
+    calls = (
+        lambda: stub.CreateApiKey(v1.CreateApiKeyRequest(api_key=key)),
+        lambda: stub.GetApiKey(v1.GetApiKeyRequest(api_key_id="a")),
+        lambda: stub.ListApiKeys(v1.ListApiKeysRequest()),
+        lambda: stub.RevokeApiKey(v1.RevokeApiKeyRequest(api_key_id="a", allow_missing=True)),
+    )
+    first, *others = map(refused, calls)
+    assert {it.reason for it in others} == {first.reason}
+    return first, {}

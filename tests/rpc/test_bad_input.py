@@ -37,6 +37,7 @@ _FROM_FAULTS = {
     "TOO_MANY_DRAFTS",
     "SESSION_BUSY",
     "CREDENTIALS_INVALID",
+    "API_KEY_NOT_FOUND",  # of a server that wants keys
     "PERMISSION_DENIED",
     "TOO_MANY_TRANSFERS",
     "SEARCH_DISABLED",

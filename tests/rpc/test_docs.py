@@ -107,6 +107,7 @@ _LIMITS = {
     "WRITER_LEASE_SECONDS": "time of a writer lease that is left out",
     "COMPACTION_LEASE_SECONDS": "time of a compaction lease that is left out",
     "COMMENT": "comment",
+    "API_KEY_DAYS": "days until an API key expires",
     "REMINDER_MESSAGE_BYTES": "message of a reminder",
     "REMINDER_YEARS": "trigger time",
     "REMINDER_INTERVAL_SECONDS": "interval",

@@ -22,6 +22,8 @@ from sessiond._draft import Draft
 from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import (
     AlreadyExists,
+    ApiKeyNotFound,
+    ApiKeysDisabled,
     AppendQueueFull,
     AppendTimeout,
     AttachmentIdReused,
@@ -129,6 +131,8 @@ from sessiond.dialects import (
 
 __all__ = [
     "AlreadyExists",
+    "ApiKeyNotFound",
+    "ApiKeysDisabled",
     "AppendQueueFull",
     "AppendStream",
     "AppendTimeout",

@@ -33,6 +33,7 @@ from sessiond._errors import Cancelled, SessiondError
 from sessiond._lease import WriterLease
 from sessiond._outcome import as_told
 from sessiond._requests import (
+    api_keys,
     attachments,
     compactions,
     consumers,
@@ -318,6 +319,10 @@ class AsyncClient(_Caller):
     fork_session = _unary(sessions.fork_session)
     prune_sessions = _listed(retention.prune_sessions)
     prune_sessions_page = _unary(retention.prune_sessions_page)
+    create_api_key = _unary(api_keys.create_api_key)
+    get_api_key = _unary(api_keys.get_api_key)
+    list_api_keys = _listed(api_keys.list_api_keys)
+    revoke_api_key = _unary(api_keys.revoke_api_key)
     get_tenant_stats = _unary(tenants.get_tenant_stats)
     get_server_info = _unary(servers.get_server_info)
 

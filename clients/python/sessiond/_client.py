@@ -20,6 +20,7 @@ from sessiond._draft import PUBLISH, Draft
 from sessiond._errors import SessiondError
 from sessiond._lease import WriterLease
 from sessiond._requests import (
+    api_keys,
     attachments,
     compactions,
     consumers,
@@ -262,6 +263,10 @@ class Client(_Caller):
     fork_session = _unary(sessions.fork_session)
     prune_sessions = _listed(retention.prune_sessions)
     prune_sessions_page = _unary(retention.prune_sessions_page)
+    create_api_key = _unary(api_keys.create_api_key)
+    get_api_key = _unary(api_keys.get_api_key)
+    list_api_keys = _listed(api_keys.list_api_keys)
+    revoke_api_key = _unary(api_keys.revoke_api_key)
     get_tenant_stats = _unary(tenants.get_tenant_stats)
     get_server_info = _unary(servers.get_server_info)
 

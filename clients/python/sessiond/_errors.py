@@ -16,6 +16,7 @@ SessiondError
 │   ├── RewindNotFound
 │   ├── AttachmentNotFound
 │   ├── RetentionPolicyNotFound
+│   ├── ApiKeyNotFound
 │   ├── ConsumerNotFound
 │   └── ReminderNotFound
 ├── AlreadyExists                ALREADY_EXISTS
@@ -49,6 +50,7 @@ SessiondError
 │   ├── RewindNotRevertible
 │   ├── NothingToRewind
 │   ├── SearchDisabled
+│   ├── ApiKeysDisabled
 │   ├── SearchTooCostly
 │   ├── JournalFull
 │   ├── AttachmentOverLimit
@@ -226,6 +228,10 @@ class ConsumerNotFound(NotFound):
 
 class RetentionPolicyNotFound(NotFound):
     """There is no retention policy of this name."""
+
+
+class ApiKeyNotFound(NotFound):
+    """The tenant has no API key of this id."""
 
 
 class MessageNotFound(NotFound):
@@ -480,6 +486,10 @@ class SearchDisabled(PreconditionFailed):
     """Messages aren't indexed: the server runs without search."""
 
 
+class ApiKeysDisabled(PreconditionFailed):
+    """The server takes calls without an API key: keys are made on its host, by `sessiond keys`."""
+
+
 class SearchTooCostly(PreconditionFailed):
     """The search takes too long: look for rarer words, or in fewer sessions."""
 
@@ -617,6 +627,8 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_REQUEST_ID_REUSED: RequestIdReused,
     ErrorReason.ERROR_REASON_RETENTION_POLICY_NOT_FOUND: RetentionPolicyNotFound,
     ErrorReason.ERROR_REASON_CONSUMER_NOT_FOUND: ConsumerNotFound,
+    ErrorReason.ERROR_REASON_API_KEY_NOT_FOUND: ApiKeyNotFound,
+    ErrorReason.ERROR_REASON_API_KEYS_DISABLED: ApiKeysDisabled,
     ErrorReason.ERROR_REASON_TOO_MANY_RETENTION_POLICIES: TooManyRetentionPolicies,
     ErrorReason.ERROR_REASON_SEARCH_DISABLED: SearchDisabled,
     ErrorReason.ERROR_REASON_SEARCH_TOO_COSTLY: SearchTooCostly,

@@ -90,7 +90,9 @@ async def _create(connection: asyncpg.Connection[asyncpg.Record], asked: argpars
     if asked.expires_days is not None:
         expire_time = datetime.now(UTC) + timedelta(days=asked.expires_days)
     grant = Grant(asked.tenant, asked.owner, permissions)
-    print(await api_keys.create(connection, asked.name, grant, expire_time))
+    made = await api_keys.create(connection, asked.name, grant, expire_time)
+    assert made is not None  # which only a request id that is known could be
+    print(made[1])
     print("This is the only time that the key is shown.", file=sys.stderr)
     return 0
 

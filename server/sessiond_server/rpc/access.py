@@ -86,7 +86,12 @@ def owner() -> str | None:
 
 def by(author: str) -> By:
     """Who makes the call, for a record: in the caller's words, and by the id of the API key."""
-    return By(author, api_keys.id_of(_current().key))
+    return By(author, key_id())
+
+
+def key_id() -> str:
+    """The id of the caller's API key, which isn't secret."""
+    return api_keys.id_of(_current().key)
 
 
 def key_of(session_id: str) -> SessionKey:

@@ -108,6 +108,9 @@ MESSAGE_PAGE: Final = default_and_most(v1.ListMessagesRequest, "page_size")
 RECORD_PAGE: Final = default_and_most(v1.ListRewindsRequest, "page_size")
 REPORT_PAGE: Final = default_and_most(v1.ListRetentionReportsRequest, "page_size")
 
+API_KEY_DAYS: Final = 36_500
+"""How far ahead a key may expire."""
+
 JOURNAL_RECORD_BYTES: Final = policy(v1.JournalRecord, "content").max_bytes
 JOURNAL_RECORDS: Final = 100_000
 JOURNAL_BYTES: Final = 256 * 2**20

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sessiond.v1 import (
+    api_key_service_pb2,
     attachment_service_pb2,
     compaction_service_pb2,
     consumer_service_pb2,
@@ -33,6 +34,7 @@ from sessiond.v1 import (
 from sessiond_server.config import SettingsError
 from sessiond_server.rpc import limits
 from sessiond_server.rpc.access import Access
+from sessiond_server.rpc.api_key_service import ApiKeyServicer
 from sessiond_server.rpc.attachment_service import AttachmentServicer
 from sessiond_server.rpc.compaction_service import CompactionServicer
 from sessiond_server.rpc.consumer_service import ConsumerServicer
@@ -79,6 +81,7 @@ SERVICES = {
     retention_service_pb2.DESCRIPTOR.services_by_name["RetentionService"],
     storage_service_pb2.DESCRIPTOR.services_by_name["StorageService"],
     tenant_service_pb2.DESCRIPTOR.services_by_name["TenantService"],
+    api_key_service_pb2.DESCRIPTOR.services_by_name["ApiKeyService"],
     server_service_pb2.DESCRIPTOR.services_by_name["ServerService"],
 }
 
@@ -103,6 +106,7 @@ class RpcServer:
     retention: RetentionServicer
     storage: StorageServicer
     tenants: TenantServicer
+    api_keys: ApiKeyServicer
     server: ServerServicer
     access: Access | None = None
     addresses: list[str] = field(default_factory=list)
@@ -133,6 +137,7 @@ class RpcServer:
             "RetentionService": self.retention,
             "StorageService": self.storage,
             "TenantService": self.tenants,
+            "ApiKeyService": self.api_keys,
             "ServerService": self.server,
         }
         self._server.add_generic_rpc_handlers(

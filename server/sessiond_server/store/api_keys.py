@@ -32,7 +32,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key in a list."""
+    """A key without its secret."""
 
     key_id: str
     name: str
@@ -41,6 +41,12 @@ class KeyRow:
     permissions: list[str]
     create_time: datetime
     expire_time: datetime | None
+    creator: str
+    """The id of the key that made it; empty if it was made on the server's host."""
+
+    @property
+    def grant(self) -> Grant:
+        return Grant(self.tenant, self.owner, frozenset(self.permissions))
 
 
 def _hash(secret: str) -> bytes:
@@ -49,11 +55,18 @@ def _hash(secret: str) -> bytes:
 
 
 async def create(
-    connection: Connection, name: str, grant: Grant, expire_time: datetime | None
-) -> str:
-    """Make a key; the only time that it can be seen."""
+    connection: Connection,
+    name: str,
+    grant: Grant,
+    expire_time: datetime | None,
+    *,
+    creator: str = "",
+    request_id: str = "",
+) -> tuple[KeyRow, str] | None:
+    """Make a key: what is kept of it, and itself, the only time that it can be seen. `None` if the request
+    made one before."""
     key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_hex(_SECRET_BYTES)
-    await connection.execute(
+    row = await connection.fetchrow(
         query("insert_api_key"),
         key_id,
         _hash(secret),
@@ -62,8 +75,10 @@ async def create(
         grant.owner,
         sorted(grant.permissions),
         expire_time,
+        creator,
+        request_id or None,
     )
-    return f"{_PREFIX}_{key_id}_{secret}"
+    return None if row is None else (_row(row), f"{_PREFIX}_{key_id}_{secret}")
 
 
 async def find(connection: Connection, key: str) -> Grant | None:
@@ -83,14 +98,43 @@ def id_of(key: str) -> str:
     return key.partition("_")[2].partition("_")[0]
 
 
+def _row(row: asyncpg.Record) -> KeyRow:
+    return KeyRow(**dict(row))
+
+
+async def hold(connection: Connection, tenant: str, key_id: str) -> KeyRow | None:
+    """A key that is good, and isn't revoked until the transaction ends; `None` if it isn't any more."""
+    row = await connection.fetchrow(query("hold_api_key"), key_id, tenant)
+    return None if row is None else _row(row)
+
+
+async def read(connection: Connection, tenant: str, key_id: str) -> KeyRow | None:
+    row = await connection.fetchrow(query("read_api_key"), key_id, tenant)
+    return None if row is None else _row(row)
+
+
+async def of_request(connection: Connection, tenant: str, request_id: str) -> KeyRow | None:
+    """The key that a request made."""
+    row = await connection.fetchrow(query("api_key_of_request"), tenant, request_id)
+    return None if row is None else _row(row)
+
+
+async def page(
+    connection: Connection, tenant: str, before: tuple[datetime, str], limit: int
+) -> list[KeyRow]:
+    """The keys of a tenant behind a place, the newest first."""
+    rows = await connection.fetch(query("page_api_keys"), tenant, *before, limit)
+    return [_row(row) for row in rows]
+
+
 async def list_all(connection: Connection) -> list[KeyRow]:
     rows: Sequence[asyncpg.Record] = await connection.fetch(query("list_api_keys"))
-    return [KeyRow(**dict(row)) for row in rows]
+    return [_row(row) for row in rows]
 
 
-async def revoke(connection: Connection, key_id: str) -> bool:
-    """Whether there was such a key."""
-    return await connection.fetchval(query("delete_api_key"), key_id) is not None
+async def revoke(connection: Connection, key_id: str, tenant: str | None = None) -> bool:
+    """Whether there was such a key, in a tenant if one is given."""
+    return await connection.fetchval(query("delete_api_key"), key_id, tenant) is not None
 
 
 class Owned(NamedTuple):

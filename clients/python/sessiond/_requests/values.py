@@ -37,6 +37,7 @@ UsageGrouping: TypeAlias = (
     | Literal["turn", "model", "day", "day_and_model", "session", "owner", "agent", "source"]
 )
 ReminderState: TypeAlias = v1.ReminderState.ValueType | Literal["pending", "completed", "cancelled"]
+Permission: TypeAlias = v1.Permission.ValueType | Literal["read", "write", "admin"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]
 
 

@@ -14,6 +14,7 @@ from sessiond.cli import (
     context_verbs,
     feed_verbs,
     keeping_verbs,
+    key_verbs,
     message_verbs,
     offload_verbs,
     reminder_verbs,
@@ -71,6 +72,7 @@ app.add_typer(
 app.add_typer(retention_verbs.app, name="retention")
 app.add_typer(reminder_verbs.app, name="reminder")
 app.add_typer(consumer_verbs.app, name="consumer")
+app.add_typer(key_verbs.app, name="keys")
 
 
 def _version(wanted: bool) -> None:

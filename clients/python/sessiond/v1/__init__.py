@@ -7,6 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessiond.v1.api_key_pb2 import ApiKey as ApiKey
+from sessiond.v1.api_key_service_pb2 import CreateApiKeyRequest as CreateApiKeyRequest
+from sessiond.v1.api_key_service_pb2 import CreateApiKeyResponse as CreateApiKeyResponse
+from sessiond.v1.api_key_service_pb2 import GetApiKeyRequest as GetApiKeyRequest
+from sessiond.v1.api_key_service_pb2 import GetApiKeyResponse as GetApiKeyResponse
+from sessiond.v1.api_key_service_pb2 import ListApiKeysRequest as ListApiKeysRequest
+from sessiond.v1.api_key_service_pb2 import ListApiKeysResponse as ListApiKeysResponse
+from sessiond.v1.api_key_service_pb2 import RevokeApiKeyRequest as RevokeApiKeyRequest
+from sessiond.v1.api_key_service_pb2 import RevokeApiKeyResponse as RevokeApiKeyResponse
+from sessiond.v1.api_key_service_pb2_grpc import ApiKeyServiceServicer as ApiKeyServiceServicer
+from sessiond.v1.api_key_service_pb2_grpc import ApiKeyServiceStub as ApiKeyServiceStub
+from sessiond.v1.api_key_service_pb2_grpc import add_ApiKeyServiceServicer_to_server as add_ApiKeyServiceServicer_to_server
 from sessiond.v1.attachment_pb2 import Attachment as Attachment
 from sessiond.v1.attachment_pb2 import Disposition as Disposition
 from sessiond.v1.attachment_service_pb2 import DeleteAttachmentRequest as DeleteAttachmentRequest
@@ -328,6 +340,7 @@ from sessiond.v1.writer_service_pb2_grpc import WriterServiceStub as WriterServi
 from sessiond.v1.writer_service_pb2_grpc import add_WriterServiceServicer_to_server as add_WriterServiceServicer_to_server
 
 if TYPE_CHECKING:
+    from sessiond.v1.api_key_service_pb2_grpc import ApiKeyServiceAsyncStub as ApiKeyServiceAsyncStub
     from sessiond.v1.attachment_service_pb2_grpc import AttachmentServiceAsyncStub as AttachmentServiceAsyncStub
     from sessiond.v1.compaction_service_pb2_grpc import CompactionServiceAsyncStub as CompactionServiceAsyncStub
     from sessiond.v1.consumer_service_pb2_grpc import ConsumerServiceAsyncStub as ConsumerServiceAsyncStub

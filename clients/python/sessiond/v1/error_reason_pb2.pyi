@@ -175,8 +175,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `attachment_uploads`, `attachment_downloads`, `imports`).
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 46
-    """The session has counted or stored something of other content under this request id. A bug of the
-    caller: give each request an id of its own.
+    """The session, or the tenant for an API key, has counted or stored something of other content under this
+    request id. A bug of the caller: give each request an id of its own.
     """
     ERROR_REASON_RETENTION_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 47
     """There is no retention policy of this id."""
@@ -230,6 +230,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONSUMER_NOT_FOUND: _ErrorReason.ValueType  # 61
     """There is no consumer of this id that claims, of this owner or of all sessions."""
+    ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 67
+    """The tenant has no API key of this id."""
+    ERROR_REASON_API_KEYS_DISABLED: _ErrorReason.ValueType  # 68
+    """The server takes calls without an API key (setting `auth`), so that keys can be made and revoked only on its
+    host, by `sessiond keys`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call was refused, for programs. A refused call answers with a
@@ -394,8 +400,8 @@ ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 45
 `attachment_uploads`, `attachment_downloads`, `imports`).
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 46
-"""The session has counted or stored something of other content under this request id. A bug of the
-caller: give each request an id of its own.
+"""The session, or the tenant for an API key, has counted or stored something of other content under this
+request id. A bug of the caller: give each request an id of its own.
 """
 ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 47
 """There is no retention policy of this id."""
@@ -449,4 +455,10 @@ the context. Read it again and decide anew. `revision` and `next_seq` are the ac
 """
 ERROR_REASON_CONSUMER_NOT_FOUND: ErrorReason.ValueType  # 61
 """There is no consumer of this id that claims, of this owner or of all sessions."""
+ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 67
+"""The tenant has no API key of this id."""
+ERROR_REASON_API_KEYS_DISABLED: ErrorReason.ValueType  # 68
+"""The server takes calls without an API key (setting `auth`), so that keys can be made and revoked only on its
+host, by `sessiond keys`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -148,7 +148,7 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_SESSION_ID: _Format.ValueType  # 3
     """A session's id."""
     FORMAT_ID: _Format.ValueType  # 4
-    """The caller's id of a message, an attachment or a consumer."""
+    """The caller's id of a message, an attachment or a consumer; also that of an API key."""
     FORMAT_REQUEST_ID: _Format.ValueType  # 5
     """The caller's id of a request or a watch, which may be left out."""
     FORMAT_REMINDER_ID: _Format.ValueType  # 6
@@ -178,7 +178,7 @@ FORMAT_TOKEN: Format.ValueType  # 2
 FORMAT_SESSION_ID: Format.ValueType  # 3
 """A session's id."""
 FORMAT_ID: Format.ValueType  # 4
-"""The caller's id of a message, an attachment or a consumer."""
+"""The caller's id of a message, an attachment or a consumer; also that of an API key."""
 FORMAT_REQUEST_ID: Format.ValueType  # 5
 """The caller's id of a request or a watch, which may be left out."""
 FORMAT_REMINDER_ID: Format.ValueType  # 6
