@@ -45,6 +45,20 @@ def test_A_reminders_from_the_command_line(cli: Cli, talk: str) -> None:
     assert [it["id"] for it in cli.json("reminder", "ls", "--state", "any")] == [due, "r2"]
 
 
+def test_A_reminders_that_fail_from_the_command_line(cli: Cli, talk: str) -> None:
+    cli.ok("reminder", "create", talk, "0s", "Is it cheaper?", "--id", "r", "--max-attempts", "2")
+    (claim,) = cli.json("reminder", "claim")
+    failed = cli.ok(
+        *("reminder", "fail", talk, "r", claim["claim_token"], "No answer.", "--retry-in", "0s")
+    )
+    assert re.search(r"attempts +1 of 2\nlast error +No answer\.\nretried +\S", failed)
+    assert re.search(r" 2 of 2 +\S+$", cli.ok("reminder", "claim").splitlines()[1])
+    (listed,) = cli.json("reminder", "ls", talk)
+    assert (listed["attempt_count"], listed["last_error"]) == (2, "No answer.")
+    assert cli.json("reminder", "ls", talk, "--state", "failed") == []
+    assert "(CLAIM_LOST)" in cli.refused("reminder", "fail", talk, "r", "other")
+
+
 def test_reminder_times_are_durations_or_times(cli: Cli, talk: str) -> None:
     made = cli.json("reminder", "create", talk, "2031-05-01T09:30+02:00", "Hello", "--replace")
     assert made["reminder"]["trigger_time"] == "2031-05-01T07:30:00Z"

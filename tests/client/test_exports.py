@@ -154,6 +154,7 @@ METHODS = {
     "get_cursor",
     "set_cursor",
     "extend_reminder_claim",
+    "fail_reminder",
     "extend_session_claim",
     "complete_reminder",
     "claim_reminders",

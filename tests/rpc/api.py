@@ -294,6 +294,20 @@ class Api:
         )
         return self.reminders.CompleteReminder(request)
 
+    def fail(
+        self, claim: v1.ClaimedReminder, error: str = "", *, retry: float | None = None
+    ) -> v1.FailReminderResponse:
+        """A claim failed, and is tried again after so many seconds, or as the server has it."""
+        request = v1.FailReminderRequest(
+            session_id=claim.reminder.session_id,
+            reminder_id=claim.reminder.id,
+            claim_token=claim.claim_token,
+            error=error,
+        )
+        if retry is not None:
+            request.retry_delay.FromMilliseconds(int(retry * 1000))
+        return self.reminders.FailReminder(request)
+
     def get_reminder(self, reminder: v1.Reminder) -> v1.Reminder:
         request = v1.GetReminderRequest(session_id=reminder.session_id, reminder_id=reminder.id)
         return self.reminders.GetReminder(request).reminder

@@ -115,6 +115,13 @@ def extending_the_claim_of_nobody(api: Api) -> Expected:
     return refused(lambda: api.consumers.ExtendSessionClaim(request)), {"session_id": id}
 
 
+@case("CLAIM_LOST")
+def failing_with_a_claim_that_is_another_s(api: Api) -> Expected:
+    reminder = api.reminder(api.talk())
+    found = refused(lambda: api.fail(v1.ClaimedReminder(reminder=reminder, claim_token="nobody's")))
+    return found, {"session_id": reminder.session_id, "reminder_id": reminder.id}
+
+
 @case("CONSUMER_NOT_FOUND")
 def deleting_a_consumer_that_is_not_there(api: Api) -> Expected:
     request = v1.DeleteConsumerRequest(consumer_id="none", owner="nobody")

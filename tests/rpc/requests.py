@@ -43,6 +43,8 @@ _LIKELY = {
     "sessiond.v1.CompleteReminderRequest.claim_token": 1.0,
     "sessiond.v1.ExtendReminderClaimRequest.reminder_id": 1.0,
     "sessiond.v1.ExtendReminderClaimRequest.claim_token": 1.0,
+    "sessiond.v1.FailReminderRequest.reminder_id": 1.0,
+    "sessiond.v1.FailReminderRequest.claim_token": 1.0,
     "sessiond.v1.GetReminderRequest.reminder_id": 1.0,
     "sessiond.v1.SkipReminderRequest.reminder_id": 1.0,
     "sessiond.v1.ClaimSessionsRequest.consumer_id": 1.0,

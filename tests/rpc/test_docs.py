@@ -9,6 +9,7 @@ import pytest
 
 from sessiond_server.config import Settings
 from sessiond_server.rpc import limits
+from sessiond_server.sessions.reminders import FIRST_PAUSE, LONGEST_PAUSE
 from sessiond_server.store import batcher
 from tests.rpc.reasons import REASONS
 
@@ -113,6 +114,9 @@ _LIMITS = {
     "REMINDER_INTERVAL_SECONDS": "interval",
     "REMINDER_DELAY_SECONDS": "delay",
     "REMINDER_TYPES": "types to claim",
+    "REMINDER_ATTEMPTS": "attempts of a reminder",
+    "REMINDER_ERROR": "error of a reminder",
+    "RETRY_DELAY_SECONDS": "time until a retry",
     "PENDING_REMINDERS": "pending reminders of a session",
     "CLAIMS": "claims of a call",
     "CLAIM_LEASE_SECONDS": "time of a claim that is left out",
@@ -173,6 +177,9 @@ def test_limits_in_other_words() -> None:
     call = f"1–{limits.CALL_MESSAGES}, {_size(limits.CALL_BYTES)} together"
     assert rows["changes of an update"] == call
     assert rows["bytes of a page"] == _size(limits.PAGE_BYTES + 4096)
+    first, longest = (it.seconds for it in (FIRST_PAUSE, LONGEST_PAUSE))
+    pauses = f"{first} s, twice as long after each attempt, at most {longest} s"
+    assert rows["time until a retry that is left out"] == pauses
     log = f"{limits.JOURNAL_RECORDS:,} records, {_size(limits.JOURNAL_BYTES)} of content"
     assert rows["journal of a session"].startswith(log)
     assert rows["counts of a record"] == f"0 to 10^{len(str(limits.USAGE_COUNT)) - 1}"

@@ -19,6 +19,7 @@ CREATED = ReminderChange.REMINDER_CHANGE_CREATED
 FIRED = ReminderChange.REMINDER_CHANGE_FIRED
 SKIPPED = ReminderChange.REMINDER_CHANGE_SKIPPED
 CANCELLED = ReminderChange.REMINDER_CHANGE_CANCELLED
+FAILED = ReminderChange.REMINDER_CHANGE_FAILED
 STORED: dict[str, Any] = {
     "kind": v1.MessageKind.MESSAGE_KIND_NORMAL,
 }
@@ -70,6 +71,29 @@ def test_A_reminders_an_event_when_one_changes(api: Api, server: ServerProcess) 
     assert changes[2].trigger_time.seconds == reminder.trigger_time.seconds + 3600
     assert changes[3].trigger_time == later.trigger_time
     assert changes[0].reminder == api.get_reminder(reminder), "as it is now"
+
+
+def test_A_reminders_an_event_when_one_fails_for_good(api: Api, server: ServerProcess) -> None:
+    """Not when it is tried again; once for each time of one that comes again."""
+    kind = new("type")
+    id = api.talk()
+    reminder = api.reminder(id, type=kind, interval=Duration(seconds=3600), max_attempts=2)
+    once = api.reminder(id, type=kind + "-once", max_attempts=1)
+    for _ in range(2):
+        (claim,) = api.claim(kind)
+        api.fail(claim, "down", retry=0)
+    api.claim(kind + "-once", ttl=1)
+    while api.get_reminder(once).state == v1.ReminderState.REMINDER_STATE_PENDING:
+        api.claim(kind + "-other", wait=1)
+    with Client(server.target) as client:
+        events = past(client, id)
+    assert told(events) == ["message 1", "created", "created", "failed", "failed"]
+    changes = [event.value for event in events[-2:]]
+    assert [it.change for it in changes] == [FAILED, FAILED]
+    assert [it.reminder.id for it in changes] == [reminder.id, once.id]
+    assert [it.trigger_time for it in changes] == [reminder.trigger_time, once.trigger_time]
+    assert changes[0].reminder.state == v1.ReminderState.REMINDER_STATE_PENDING
+    assert changes[0].reminder.missed_count == 1
 
 
 def test_P9_reminder_events_are_told_live_at_another_replica(

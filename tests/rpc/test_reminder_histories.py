@@ -16,7 +16,7 @@ from tests.rpc.api import Api, new, refused
 from tests.support.processes import ServerProcess
 from tests.support.timeline import pass_time
 
-PENDING, COMPLETED, CANCELLED = 1, 2, 3
+PENDING, COMPLETED, CANCELLED, FAILED = 1, 2, 3, 4
 HOUR = 3600
 LEASE = 45 * 60
 """Shorter than any pause, longer than any test: what is due and what has ended is never close."""
@@ -31,6 +31,7 @@ class Model:
     first: float
     interval: int
     made: float
+    most: int = 0
     occurrence: int = 0
     state: int = PENDING
     lease_end: float = 0
@@ -48,6 +49,16 @@ class Model:
 
     def claimable(self, now: float) -> bool:
         return self.state == PENDING and max(self.due, self.lease_end) <= now
+
+    def used_up(self) -> bool:
+        return 0 < self.most <= self.attempts
+
+    def end_time(self) -> None:
+        """As often as it may, this time has failed."""
+        self.missed += self.through - self.occurrence + 1
+        attempts = self.attempts
+        self.move_on(self.through + 1, FAILED)
+        self.attempts = attempts if self.state == FAILED else 0
 
     def latest(self, now: float) -> int:
         past = int((now - self.first) // self.interval) if self.interval else 0
@@ -75,6 +86,10 @@ class Model:
         assert found.state == self.state
         assert (found.fired_count, found.missed_count) == (self.fired, self.missed)
         assert found.skipped_count == self.skipped
+        assert (found.attempt_count, found.max_attempts) == (self.attempts, self.most)
+        assert found.HasField("retry_time") == (
+            self.state == PENDING and not self.token and self.lease_end > 0
+        )
         passed = int((now - self.made) * HOUR) * 10**9
         begun = self.reminder.trigger_time.ToNanoseconds() - passed
         due = begun + self.occurrence * self.interval * HOUR * 10**9
@@ -92,7 +107,7 @@ class History:
         self.session = api.create().id
         self.active = True
         self.messages = 0
-        self.claims = 0
+        self.claims = self.failures = 0
 
     def step(self) -> None:
         doings = [
@@ -104,7 +119,14 @@ class History:
             self.claim,
             self.claim,
         ]
-        one = [*[self.complete] * 3, self.complete_late, self.skip, self.cancel, self.rest]
+        one = [
+            *[self.complete] * 3,
+            *[self.fail] * 3,
+            self.complete_late,
+            self.skip,
+            self.cancel,
+            self.rest,
+        ]
         doing = self.chance.choice([*doings, *one] if self.reminders else doings)
         doing()
 
@@ -117,9 +139,12 @@ class History:
         hours = self.chance.choice([0.5, 2.5, 7.5])
         interval = self.chance.choice([0, 1, 3])
         more = {"interval": Duration(seconds=interval * HOUR)} if interval else {}
-        reminder = self.api.reminder(self.session, f"say {new()}", delay=hours * HOUR, **more)
+        most = self.chance.choice([0, 0, 1, 2, 3])
+        reminder = self.api.reminder(
+            self.session, f"say {new()}", delay=hours * HOUR, max_attempts=most, **more
+        )
         first = self.now + hours
-        self.reminders.append(Model(self.api, reminder, first, interval, self.now))
+        self.reminders.append(Model(self.api, reminder, first, interval, self.now, most))
 
     def wait(self) -> None:
         hours = self.chance.choice([1, 1, 4, 11])
@@ -127,6 +152,10 @@ class History:
         self.now += hours
 
     def claim(self) -> None:
+        for model in self.reminders:
+            if self.active and model.claimable(self.now) and model.used_up():
+                model.end_time()
+                self.failures += 1
         due = {
             it.reminder.id: it for it in self.reminders if self.active and it.claimable(self.now)
         }
@@ -158,6 +187,23 @@ class History:
         model.move_on(model.through + 1, COMPLETED)
         model.old_tokens.remove(token)
         assert self.api.complete(claim, append_message=append).replayed
+
+    def fail(self) -> None:
+        model = self._one()
+        if not model.token:
+            return
+        claim = v1.ClaimedReminder(reminder=model.reminder, claim_token=model.token)
+        hours = self.chance.choice([0, 2])
+        assert not self.api.fail(claim, "down", retry=hours * HOUR).replayed
+        if model.used_up():
+            model.end_time()
+        else:
+            model.release_token()
+            model.lease_end = self.now + hours
+        self.failures += 1
+        assert self.api.fail(claim, "again").replayed
+        lost = refused(partial(self.api.complete, claim))
+        assert lost.reason == "CLAIM_LOST"
 
     def complete_late(self) -> None:
         model = self._one()
@@ -204,7 +250,7 @@ def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
 @pytest.mark.parametrize("seed", range(4))
 def test_A_reminders_through_days_as_a_model_has_them(own: Api, dsn: str, seed: int) -> None:
     history = History(own, dsn, seed)
-    for _ in range(120):
+    for _ in range(180):
         history.step()
         if history.reminders:
             history.chance.choice(history.reminders).check(history.now)
@@ -212,3 +258,4 @@ def test_A_reminders_through_days_as_a_model_has_them(own: Api, dsn: str, seed: 
         model.check(history.now)
     assert len(own.log(history.session)) == history.messages
     assert history.claims > 2, "or this shows nothing"
+    assert history.failures > 2, "nor of failures"

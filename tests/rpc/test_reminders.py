@@ -20,6 +20,7 @@ from tests.support.processes import ServerProcess
 PENDING = v1.ReminderState.REMINDER_STATE_PENDING
 COMPLETED = v1.ReminderState.REMINDER_STATE_COMPLETED
 CANCELLED = v1.ReminderState.REMINDER_STATE_CANCELLED
+FAILED = v1.ReminderState.REMINDER_STATE_FAILED
 HOUR = Duration(seconds=3600)
 
 
@@ -266,9 +267,155 @@ def test_A_reminders_claims_can_be_extended_and_given_up(api: Api) -> None:
     request.give_up = True
     api.reminders.ExtendReminderClaim(request)
     (again,) = api.claim(kind)
-    assert again.attempt == 2
+    assert again.attempt == 1, "what was given up didn't fail"
     assert refused(partial(api.reminders.ExtendReminderClaim, request)).reason == "CLAIM_LOST"
     assert refused(partial(api.complete, claim)).reason == "CLAIM_LOST"
+
+
+def test_A_reminders_that_fail_are_tried_again_as_often_as_they_say(api: Api) -> None:
+    reminder = api.reminder(api.talk(), type=(kind := new("type")), max_attempts=2)
+    assert (reminder.max_attempts, reminder.attempt_count, reminder.last_error) == (2, 0, "")
+    (claim,) = api.claim(kind)
+    assert (claim.attempt, claim.reminder.attempt_count) == (1, 1)
+    failed = api.fail(claim, "no route to the airline", retry=0.3)
+    again = failed.reminder
+    assert (failed.replayed, again.state, again.attempt_count) == (False, PENDING, 1)
+    assert again.last_error == "no route to the airline"
+    assert not again.HasField("claim")
+    replay = api.fail(claim, "something else")
+    assert (replay.replayed, replay.reminder.last_error) == (True, again.last_error)
+    lost = refused(partial(api.complete, claim, append_message=True))
+    assert (lost.reason, lost.metadata["reminder_id"]) == ("CLAIM_LOST", reminder.id)
+    (last,) = api.claim(kind, wait=30)
+    assert last.attempt == 2
+    over = api.fail(last, "still none").reminder
+    assert (over.state, over.attempt_count, over.missed_count) == (FAILED, 2, 1)
+    assert (over.last_error, over.HasField("retry_time")) == ("still none", False)
+    assert over.trigger_time == reminder.trigger_time
+    assert api.claim(kind) == []
+    assert api.fail(last).replayed
+    assert refused(partial(api.fail, claim)).reason == "CLAIM_LOST"
+    assert api.cancel(reminder) == api.skip(reminder) == over, "it is over"
+    listed = v1.ListRemindersRequest(session_id=reminder.session_id, state=FAILED)
+    assert list(api.reminders.ListReminders(listed).reminders) == [over]
+    assert len(api.log(reminder.session_id)) == 1
+
+
+def test_A_reminders_that_fail_wait_longer_each_time(api: Api) -> None:
+    """10 s, 20 s … at most an hour; unless a delay is given. Without limit they never end."""
+    reminder = api.reminder(api.talk(), type=(kind := new("type")))
+    waited = []
+    for _ in range(12):
+        (claim,) = api.claim(kind)
+        before = api.get_reminder(reminder).update_time.ToDatetime(UTC)
+        failed = api.fail(claim).reminder
+        assert (failed.state, failed.attempt_count) == (PENDING, claim.attempt)
+        pause = failed.retry_time.ToDatetime(UTC) - failed.update_time.ToDatetime(UTC)
+        assert failed.update_time.ToDatetime(UTC) > before
+        waited.append(round(pause.total_seconds()))
+        claim = _due_at_once(api, reminder)
+        api.fail(claim, retry=0)
+    assert waited == [10, 40, 160, 640, 2560, *[3600] * 7]
+
+
+def _due_at_once(api: Api, reminder: v1.Reminder) -> v1.ClaimedReminder:
+    """A claim of what waits to be tried again, by an export and an import without its `retry_time`."""
+    records = api.export(session_ids=[reminder.session_id])
+    for record in records:
+        if record.HasField("reminder"):
+            record.reminder.reminder.ClearField("retry_time")
+    api.delete(reminder.session_id)
+    api.bring(*records)
+    return _claimed(api, reminder)
+
+
+def test_A_reminders_that_come_again_go_on_with_their_next_time_when_one_fails(api: Api) -> None:
+    """As scheduled jobs do: the time that failed counts as missed, with those that it stood for."""
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2, minutes=20)
+    kind = new("type")
+    reminder = api.reminder(
+        api.talk(), type=kind, trigger_time=at(start), interval=HOUR, max_attempts=1
+    )
+    claim = _claimed(api, reminder)
+    after = api.fail(claim, "down").reminder
+    assert (after.state, after.missed_count, after.attempt_count) == (PENDING, 3, 0)
+    assert after.trigger_time == at(start + timedelta(hours=3))
+    assert (after.last_error, after.HasField("retry_time")) == ("down", False)
+    assert api.claim(kind) == []
+    api.skip(reminder)
+    past = api.reminder(api.talk(), type=kind, trigger_time=at(start), interval=HOUR)
+    api.fail(_claimed(api, past), "down", retry=0)
+    done = api.complete(_claimed(api, past)).reminder
+    assert (done.last_error, done.attempt_count) == ("", 0), "it was completed since"
+
+
+def test_A_reminders_leases_that_end_are_failures(api: Api) -> None:
+    """The next claim of anybody's notices the last of them."""
+    kind = new("type")
+    reminder = api.reminder(api.talk(), type=kind, max_attempts=2)
+    api.claim(kind, ttl=1)
+    (last,) = api.claim(kind, ttl=1, wait=30)
+    assert (last.attempt, last.reminder.last_error) == (2, "The claim's lease has ended.")
+    assert api.claim(kind) == []
+    assert api.get_reminder(reminder).state == PENDING
+    assert api.claim(kind, wait=5) == [], "what woke it is over"
+    over = api.get_reminder(reminder)
+    assert (over.state, over.last_error) == (FAILED, "The claim's lease has ended.")
+    assert refused(partial(api.complete, last)).reason == "CLAIM_LOST"
+
+
+def test_A_reminders_last_attempt_that_is_late_counts_while_nobody_claims(api: Api) -> None:
+    reminder = api.reminder(api.talk(), type=(kind := new("type")), max_attempts=1)
+    (claim,) = api.claim(kind, ttl=1)
+    while api.get_reminder(reminder).HasField("claim"):
+        time.sleep(0.05)
+    assert api.complete(claim, append_message=True).reminder.state == COMPLETED
+    given_up = api.reminder(reminder.session_id, type=kind, max_attempts=1)
+    claim = _claimed(api, given_up)
+    request = v1.ExtendReminderClaimRequest(
+        session_id=given_up.session_id,
+        reminder_id=given_up.id,
+        claim_token=claim.claim_token,
+        give_up=True,
+    )
+    api.reminders.ExtendReminderClaim(request)
+    assert _claimed(api, given_up).attempt == 1, "a claim that is given up isn't an attempt"
+
+
+def test_A_reminders_fail_though_their_session_has_ended(api: Api) -> None:
+    reminder = api.reminder(api.talk(), type=(kind := new("type")), max_attempts=1)
+    claim = _claimed(api, reminder)
+    api.end(reminder.session_id)
+    assert api.fail(claim, "too late").reminder.state == FAILED
+    api.reopen(reminder.session_id)
+    assert api.claim(kind) == []
+
+
+def test_A_reminders_move_with_their_failures_and_without_the_claim(api: Api) -> None:
+    id, kind = api.talk(), new("type")
+    tried, over, claimed = (
+        api.reminder(id, id=name, type=f"{kind}-{name}", max_attempts=most)
+        for name, most in (("tried", 3), ("over", 1), ("claimed", 1))
+    )
+    api.fail(_claimed(api, tried), "once", retry=3600)
+    api.fail(_claimed(api, over), "for good\x00")
+    _claimed(api, claimed)
+    before = [api.get_reminder(it) for it in (tried, over, claimed)]
+    assert [it.attempt_count for it in before] == [1, 1, 1]
+    records = api.export(session_ids=[id])
+    api.delete(id)
+    api.bring(*records)
+    after = [api.get_reminder(it) for it in (tried, over, claimed)]
+    assert after[:2] == before[:2]
+    assert (after[2].attempt_count, after[2].HasField("claim")) == (0, False)
+    assert _claimed(api, claimed).attempt == 1
+    assert api.claim(tried.type) == []
+    for record in records:
+        if record.reminder.reminder.id == "tried":
+            record.reminder.reminder.attempt_count = 3
+    api.delete(id)
+    (outcome,) = api.bring(*records)
+    assert outcome.error.reason == v1.ErrorReason.ERROR_REASON_INVALID_FIELD
 
 
 def test_A_reminders_of_other_types_are_left_to_others(api: Api) -> None:

@@ -85,6 +85,10 @@ def eventful(client: Client, name: str) -> str:
         id, 3600.0, interval=60.0, message="wake up", comment="why", metadata={"a": 1}
     )
     client.cancel_reminder(id, client.create_reminder(id, 5000.0).reminder.id)
+    for most in (1, 3):
+        client.create_reminder(id, 0, type=f"{name}-{most}", max_attempts=most)
+        (claim,) = client.claim_reminders("w", EVERYTHING, types=[f"{name}-{most}"])
+        client.fail_reminder(id, claim.reminder.id, claim.claim_token, "down", retry_delay=3600)
     client.create_session(f"{name}-2", parent_id=id, parent_kind="continuation", owner="ann")
     client.create_session(
         f"{name}-0", parent_id=id, parent_kind="subagent", spawn_tool_call_id="c", owner="ann"

@@ -503,6 +503,7 @@ class AsyncClient(_Caller):
     skip_reminder = _unary(reminders.skip_reminder)
     claim_reminders = _unary(reminders.claim_reminders)
     complete_reminder = _unary(reminders.complete_reminder)
+    fail_reminder = _unary(reminders.fail_reminder)
     extend_reminder_claim = _unary(reminders.extend_reminder_claim)
     set_cursor = _unary(consumers.set_cursor)
     get_cursor = _unary(consumers.get_cursor)

@@ -345,7 +345,7 @@ class CompactionLeaseLost(Conflict):
 
 
 class ClaimLost(Conflict):
-    """Another worker has claimed since, or what was claimed was cancelled, skipped or completed."""
+    """Another worker has claimed since, or what was claimed is over: cancelled, completed, failed."""
 
 
 class PreconditionFailed(SessiondError):

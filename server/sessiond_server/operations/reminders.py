@@ -19,6 +19,7 @@ from sessiond_server.errors import (
 from sessiond_server.operations import gate, reading
 from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.guards import Guard, Version
+from sessiond_server.sessions.reminders import pause
 from sessiond_server.store import appends, changes, heads, reminders
 from sessiond_server.store.appends import Append, MessageRow
 from sessiond_server.store.database import Connection, Database
@@ -27,7 +28,10 @@ from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.reminders import (
     CANCELLED,
     COMPLETED,
+    FAILED,
+    LEASE_ENDED,
     PENDING,
+    Lapsed,
     ReminderInsert,
     ReminderRow,
 )
@@ -46,6 +50,7 @@ class NewReminder:
     type: str
     trigger_time: datetime | timedelta
     interval: timedelta
+    max_attempts: int
     details: bytes
     request_hash: bytes
     replace_pending: bool
@@ -84,6 +89,7 @@ async def create(database: Database, new: NewReminder) -> Created:
                 new.type,
                 now + time if isinstance(time, timedelta) else time,
                 new.interval // _MICROSECOND,
+                new.max_attempts,
                 new.request_hash,
                 new.details,
             ),
@@ -108,6 +114,7 @@ async def _make_room(connection: Connection, new: NewReminder) -> int:
 
 async def _cancel(connection: Connection, row: ReminderRow) -> ReminderRow:
     due_time, row.state = row.due_time, CANCELLED
+    row.begin(row.schedule)
     stored = await reminders.update(connection, row)
     await _record(connection, stored, reminders.CANCELLED_IT, due_time)
     return stored
@@ -193,7 +200,7 @@ async def _skip(connection: Connection, row: ReminderRow, now: datetime) -> Remi
         row.state = CANCELLED
     else:
         row.skipped_count += following.occurrence - row.occurrence
-        row.occurrence, row.due_time = following.occurrence, following.due_time
+    row.begin(following or row.schedule)
     stored = await reminders.update(connection, row)
     await _record(connection, stored, reminders.SKIPPED, due_time)
     return stored
@@ -234,8 +241,13 @@ class Claims:
         return bool(self.claims)
 
 
+LAPSED = 100
+"""How many reminders a claim ends at most, since nobody came back from their last attempt."""
+
+
 async def claim(database: Database, wanted: Claiming) -> Claims:
-    """Claim what is due, the longest due first. No session is locked: a claim never waits."""
+    """Claim what is due, the longest due first. No session is locked for it: a claim never waits."""
+    await _end_lapsed(database, wanted.sessions.tenant)
 
     async def work(connection: Connection) -> Claims:
         rows, now = await reminders.lock_due(
@@ -253,15 +265,33 @@ async def claim(database: Database, wanted: Claiming) -> Claims:
         ]
         expire_time = now + wanted.ttl
         await reminders.claim(connection, claims, expire_time, wanted.holder)
-        found = []
-        for row, occurrence, token in claims:
-            row.claim_token, row.claim_holder, row.ready_time = token, wanted.holder, expire_time
-            row.claim_count += 1
-            missed = occurrence - row.occurrence
-            found.append(Claimed(row, token, missed, expire_time, now))
-        return Claims(found)
+        return Claims(
+            [
+                Claimed(row, token, occurrence - row.occurrence, expire_time, now)
+                for row, occurrence, token in claims
+            ]
+        )
 
     return await database.transact(work)
+
+
+async def _end_lapsed(database: Database, tenant: str) -> None:
+    """End reminders whose last claim's lease has ended, but for those of sessions that others lock."""
+    async with database.connection() as connection:
+        found = await reminders.lapsed(connection, tenant, LAPSED)
+    for lapsed in found:
+        await _end_one(database, lapsed)
+
+
+async def _end_one(database: Database, lapsed: Lapsed) -> None:
+    async def work(connection: Connection) -> None:
+        found = await reminders.lock_lapsed(connection, lapsed)
+        if found is not None:
+            row, _ = found
+            row.last_error = LEASE_ENDED
+            await _end_time(connection, row)
+
+    await database.transact(work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,11 +365,60 @@ async def _advance(
     row.fired_count += 1
     row.missed_count += row.claimed_occurrence - row.occurrence
     row.done_token, row.last_fire_time, row.last_message_seq = row.claim_token, now, seq
+    row.last_error = b""
     if following is None:
         row.state, following = COMPLETED, row.schedule.at(row.claimed_occurrence)
-    row.occurrence, row.due_time = following.occurrence, following.due_time
+    row.begin(following)
     stored = await reminders.update(connection, row)
     await _record(connection, stored, reminders.FIRED, due_time, seq)
+    return stored
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A claim that failed, why, and how long it takes until it is tried again, if that is said."""
+
+    session_id: str
+    key: SessionKey
+    reminder_id: str
+    token: str
+    error: bytes
+    retry_delay: timedelta | None
+
+
+async def fail(database: Database, wanted: Failure) -> tuple[ReminderRow, datetime, bool]:
+    """Have what failed tried again, or end it; as it stands, the time, and whether it failed so before."""
+
+    async def work(connection: Connection) -> tuple[ReminderRow, datetime, bool]:
+        _, row = await _locked(connection, wanted.session_id, wanted.key, wanted.reminder_id)
+        now = await heads.now(connection)
+        if row.failed_token == wanted.token:
+            return row, now, True
+        if row.state != PENDING or row.claim_token != wanted.token:
+            raise ClaimLost(wanted.session_id, wanted.reminder_id)
+        row.failed_token, row.last_error = wanted.token, wanted.error
+        if 0 < row.max_attempts <= row.claim_count:
+            return await _end_time(connection, row), now, False
+        delay = wanted.retry_delay
+        row.ready_time = now + (pause(row.claim_count) if delay is None else delay)
+        return await reminders.update(connection, row), now, False
+
+    return await database.transact(work)
+
+
+async def _end_time(connection: Connection, row: ReminderRow) -> ReminderRow:
+    """Go on to the next time of a reminder that is locked and has failed as often as it may; end it if there
+    is none."""
+    due_time, following = row.due_time, row.schedule.after(row.claimed_occurrence)
+    row.missed_count += row.claimed_occurrence - row.occurrence + 1
+    if following is None:
+        row.state, attempts = FAILED, row.claim_count
+        row.begin(row.schedule.at(row.claimed_occurrence))
+        row.claim_count = attempts
+    else:
+        row.begin(following)
+    stored = await reminders.update(connection, row)
+    await _record(connection, stored, reminders.FAILED_IT, due_time)
     return stored
 
 

@@ -140,6 +140,17 @@ class Checks:
         if value < 0:
             self.wrong(field, "must not be negative")
 
+    def attempts(self, field: str, value: int) -> None:
+        """How often a reminder may be tried."""
+        if not 0 <= value <= limits.REMINDER_ATTEMPTS:
+            self.wrong(field, f"must be 0 to {limits.REMINDER_ATTEMPTS}")
+
+    def error(self, field: str, value: str) -> None:
+        """What a worker says that went wrong."""
+        if len(value) > limits.REMINDER_ERROR:
+            most = limits.REMINDER_ERROR
+            self.wrong(field, f"must be at most {most} characters, has {len(value)}")
+
     def seq(self, field: str, value: int, least: int = 0) -> None:
         if not least <= value <= limits.MAX_SEQ:
             self.wrong(field, f"must be {least} to {limits.MAX_SEQ}")

@@ -11,7 +11,7 @@ from sessiond.v1 import reminder_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid
 from sessiond_server.operations import reading, reminders
 from sessiond_server.operations.due import DueAlarm
-from sessiond_server.operations.reminders import Claiming, Claims, Completion
+from sessiond_server.operations.reminders import Claiming, Claims, Completion, Failure
 from sessiond_server.rpc import access, checks, limits, page_tokens, reminders_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.guards_io import version_out
@@ -141,6 +141,13 @@ class ReminderServicer:
             version=version_out(completed.version),
         )
 
+    async def FailReminder(
+        self, request: rpc.FailReminderRequest, _: Context
+    ) -> rpc.FailReminderResponse:
+        row, now, replayed = await reminders.fail(self.database, _failure(request))
+        self._news()
+        return rpc.FailReminderResponse(reminder=reminder_out(row, now), replayed=replayed)
+
     async def ExtendReminderClaim(
         self, request: rpc.ExtendReminderClaimRequest, _: Context
     ) -> rpc.ExtendReminderClaimResponse:
@@ -212,6 +219,18 @@ def _completion(request: rpc.CompleteReminderRequest) -> Completion:
         guard,
         (lambda row: reminders_io.message_row(row, given)) if appended else None,
     )
+
+
+def _failure(request: rpc.FailReminderRequest) -> Failure:
+    session_id, reminder_id = _named(request.session_id, request.reminder_id)
+    delay = None
+    with Checks() as check:
+        check.required("claim_token", request.claim_token)
+        check.error("error", request.error)
+        if request.HasField("retry_delay"):
+            delay = check.span("retry_delay", request.retry_delay, limits.RETRY_DELAY_SECONDS)
+    key, error = access.key_of(session_id), request.error.encode()
+    return Failure(session_id, key, reminder_id, request.claim_token, error, delay)
 
 
 def _place_of(row: ReminderRow) -> page_tokens.Place:

@@ -29,6 +29,7 @@ def new_reminder(request: rpc.CreateReminderRequest) -> NewReminder:
         check.reminder_id("reminder.id", reminder_id)
         check.text("reminder.type", reminder.type)
         check.note("reminder.comment", reminder.comment)
+        check.attempts("reminder.max_attempts", reminder.max_attempts)
         check.struct("reminder.metadata", reminder.metadata)
         if reminder.HasField("message"):
             complete(reminder.message, "reminder.message", check)
@@ -50,6 +51,7 @@ def new_reminder(request: rpc.CreateReminderRequest) -> NewReminder:
         reminder.type,
         trigger_time,
         interval,
+        reminder.max_attempts,
         details.SerializeToString(deterministic=True),
         _hash(request, details),
         request.replace_pending,
@@ -78,6 +80,7 @@ def _hash(request: rpc.CreateReminderRequest, details: pb.Reminder) -> bytes:
     """What tells a repeated request from another one."""
     said = rpc.CreateReminderRequest(session_id=request.session_id, reminder=details)
     said.reminder.type = request.reminder.type
+    said.reminder.max_attempts = request.reminder.max_attempts
     for field in ("trigger_time", "interval"):
         if request.reminder.HasField(field):
             getattr(said.reminder, field).CopyFrom(getattr(request.reminder, field))
@@ -139,12 +142,20 @@ def reminder_out(row: ReminderRow, now: datetime) -> pb.Reminder:
             last_message_seq=row.last_message_seq,
             create_time=timestamp(row.create_time),
             update_time=timestamp(row.update_time),
+            max_attempts=row.max_attempts,
+            attempt_count=row.claim_count,
+            last_error=row.last_error.decode(),
+            retry_time=timestamp(row.ready_time) if _is_retried(row) else None,
         )
     )
     if row.claim_token and row.ready_time > now:
         reminder.claim.holder = row.claim_holder
         reminder.claim.expire_time.CopyFrom(timestamp(row.ready_time))
     return reminder
+
+
+def _is_retried(row: ReminderRow) -> bool:
+    return row.state == PENDING and not row.claim_token and row.ready_time > row.due_time
 
 
 def claim_out(claimed: Claimed) -> rpc.ClaimedReminder:

@@ -78,6 +78,10 @@ def reminder_out(found: Reminder) -> pb.TransferRecord:
             last_message_seq=found.last_message_seq,
             create_time=timestamp(found.create_time),
             update_time=timestamp(found.update_time),
+            max_attempts=found.max_attempts,
+            attempt_count=found.attempt_count,
+            last_error=found.last_error.decode(),
+            retry_time=timestamp(found.ready_time) if found.ready_time > found.due_time else None,
         )
     )
     return pb.TransferRecord(
@@ -95,6 +99,9 @@ def reminder_in(record: pb.TransferReminder, where: str, check: Checks) -> Remin
     check.reminder_id(f"{inside}.id", facts.id)
     check.text(f"{inside}.type", facts.type)
     check.enum(f"{inside}.state", facts.state, _STATES)
+    check.attempts(f"{inside}.max_attempts", facts.max_attempts)
+    check.error(f"{inside}.last_error", facts.last_error)
+    _check_attempts(facts, f"{inside}.attempt_count", check)
     for field in ("fired_count", "missed_count", "skipped_count", "last_message_seq"):
         check.seq(f"{inside}.{field}", getattr(facts, field))
     check.seq(f"{where}.occurrence", record.occurrence)
@@ -108,6 +115,10 @@ def reminder_in(record: pb.TransferReminder, where: str, check: Checks) -> Remin
     fired = None
     if facts.HasField("last_fire_time"):
         fired = _moment(facts.last_fire_time, f"{inside}.last_fire_time", check)
+    due = _due(Schedule(first, interval, record.occurrence), f"{where}.occurrence", check)
+    ready = due
+    if facts.HasField("retry_time"):
+        ready = max(due, _moment(facts.retry_time, f"{inside}.retry_time", check))
     return Reminder(
         facts.id,
         facts.type,
@@ -115,7 +126,11 @@ def reminder_in(record: pb.TransferReminder, where: str, check: Checks) -> Remin
         first,
         interval // _MICROSECOND,
         record.occurrence,
-        _due(Schedule(first, interval, record.occurrence), f"{where}.occurrence", check),
+        due,
+        ready,
+        facts.attempt_count,
+        facts.max_attempts,
+        facts.last_error.encode(),
         facts.fired_count,
         facts.missed_count,
         facts.skipped_count,
@@ -126,6 +141,14 @@ def reminder_in(record: pb.TransferReminder, where: str, check: Checks) -> Remin
         _moment(facts.create_time, f"{inside}.create_time", check),
         _moment(facts.update_time, f"{inside}.update_time", check),
     )
+
+
+def _check_attempts(facts: reminder_pb2.Reminder, field: str, check: Checks) -> None:
+    """One that is pending may be tried once more at least: its claim didn't move."""
+    check.not_negative(field, facts.attempt_count)
+    pending = (facts.state or PENDING) == PENDING
+    if pending and 0 < facts.max_attempts <= facts.attempt_count:
+        check.wrong(field, "must be below max_attempts while the reminder is pending")
 
 
 def _due(schedule: Schedule, field: str, check: Checks) -> datetime:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 ONCE = timedelta(0)
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(hours=1)
+"""How long a time that failed waits to be tried again."""
 _LAST_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 """There is no time after it."""
 
@@ -49,3 +51,8 @@ class Schedule:
     def skipped(self, now: datetime) -> Schedule | None:
         """Due for the next time that isn't past; `None` if there is none."""
         return self.after(self.latest(now))
+
+
+def pause(attempt: int) -> timedelta:
+    """How long it takes until what failed at this attempt is tried again: twice as long each time."""
+    return min(FIRST_PAUSE * (1 << min(attempt - 1, 16)), LONGEST_PAUSE)

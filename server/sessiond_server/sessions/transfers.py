@@ -171,6 +171,10 @@ class Reminder(NamedTuple):
     interval_microseconds: int
     occurrence: int
     due_time: datetime
+    ready_time: datetime
+    attempt_count: int
+    max_attempts: int
+    last_error: bytes
     fired_count: int
     missed_count: int
     skipped_count: int

@@ -16,9 +16,9 @@ from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.sessions import SessionRow
 from sessiond_server.store.sql import query
 
-PENDING, COMPLETED, CANCELLED = 1, 2, 3
+PENDING, COMPLETED, CANCELLED, FAILED = 1, 2, 3, 4
 """States: the values of `sessiond.v1.ReminderState`."""
-CREATED, FIRED, SKIPPED, CANCELLED_IT = 1, 2, 3, 4
+CREATED, FIRED, SKIPPED, CANCELLED_IT, FAILED_IT = 1, 2, 3, 4, 5
 """What is told in feeds: the values of `sessiond.v1.ReminderChange`."""
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -46,7 +46,10 @@ class ReminderRow:
     claim_token: str
     claim_holder: str
     claim_count: int
+    max_attempts: int
     done_token: str
+    failed_token: str
+    last_error: bytes
     fired_count: int
     missed_count: int
     skipped_count: int
@@ -69,6 +72,11 @@ class ReminderRow:
     def schedule(self) -> Schedule:
         return Schedule(self.first_time, self.interval, self.occurrence)
 
+    def begin(self, schedule: Schedule) -> None:
+        """Be due for one of its times, for which nobody has tried anything yet."""
+        self.occurrence, self.due_time = schedule.occurrence, schedule.due_time
+        self.ready_time, self.claim_count = schedule.due_time, 0
+
 
 @dataclass(frozen=True, slots=True)
 class ReminderInsert:
@@ -78,6 +86,7 @@ class ReminderInsert:
     type: str
     first_time: datetime
     interval_microseconds: int
+    max_attempts: int
     request_hash: bytes
     details: bytes
 
@@ -122,7 +131,11 @@ async def update(connection: Connection, row: ReminderRow) -> ReminderRow:
         row.state,
         row.occurrence,
         row.due_time,
+        row.ready_time,
+        row.claim_count,
         row.done_token,
+        row.failed_token,
+        row.last_error,
         row.fired_count,
         row.missed_count,
         row.skipped_count,
@@ -154,7 +167,7 @@ async def lock_due(
     rows: list[ReminderRow] = []
     size = 0
     for record in found:
-        size += len(record["details"]) + 1024
+        size += len(record["details"]) + len(record["last_error"]) + 1024
         if rows and size > max_bytes:
             break
         rows.append(known_columns(ReminderRow, record))
@@ -169,10 +182,14 @@ class Claim(NamedTuple):
     token: str
 
 
+LEASE_ENDED = b"The claim's lease has ended."
+"""What is said of a claim that nobody completed."""
+
+
 async def claim(
     connection: Connection, claims: Sequence[Claim], expire_time: datetime, holder: str
 ) -> None:
-    """Store claims of reminders that are locked."""
+    """Store claims of reminders that are locked; the rows are as they are then."""
     await connection.execute(
         query("claim_reminders"),
         [claim.row.bucket for claim in claims],
@@ -182,7 +199,37 @@ async def claim(
         [claim.token for claim in claims],
         expire_time,
         holder,
+        LEASE_ENDED,
     )
+    for row, occurrence, token in claims:
+        row.last_error = LEASE_ENDED if row.claim_token else row.last_error
+        row.claimed_occurrence, row.claim_token, row.claim_holder = occurrence, token, holder
+        row.ready_time = expire_time
+        row.claim_count += 1
+
+
+class Lapsed(NamedTuple):
+    """A reminder whose last claim's lease has ended."""
+
+    bucket: int
+    session_key: UUID
+    reminder_id: str
+
+
+async def lapsed(connection: Connection, tenant: str, limit: int) -> list[Lapsed]:
+    """Those of a tenant, the longest ago first."""
+    return [
+        Lapsed(*row) for row in await connection.fetch(query("lapsed_reminders"), tenant, limit)
+    ]
+
+
+async def lock_lapsed(connection: Connection, found: Lapsed) -> tuple[ReminderRow, datetime] | None:
+    """Lock one of these and its session, and the time; `None` if it isn't so any more, or another
+    transaction has the session."""
+    if not await connection.fetchval(query("lock_free_head"), *found[:2]):
+        return None
+    row = await connection.fetchrow(query("lock_lapsed_reminder"), *found)
+    return None if row is None else (known_columns(ReminderRow, row), row["now"])
 
 
 async def extend(connection: Connection, row: ReminderRow, ttl: timedelta, token: str) -> datetime:
@@ -222,7 +269,7 @@ async def page(
     connection: Connection, wanted: Listing, after: Place, limit: int, max_bytes: int
 ) -> tuple[list[ReminderRow], datetime | None, bool]:
     """A page, the time of the look, and whether there is more."""
-    states = (wanted.state, wanted.state) if wanted.state else (PENDING, CANCELLED)
+    states = (wanted.state, wanted.state) if wanted.state else (PENDING, FAILED)
     end = (limit + 1, max_bytes)
     owner, tenant = wanted.sessions.owner, wanted.sessions.tenant
     rest = replace(wanted.sessions, owner=None)

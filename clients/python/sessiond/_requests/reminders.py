@@ -25,6 +25,7 @@ def create_reminder(
     message: str | v1.Message | None = None,
     comment: str = "",
     metadata: Mapping[str, Any] | None = None,
+    max_attempts: int = 0,
     replace_pending: bool = False,
 ) -> v1.CreateReminderRequest:
     """Has something happen in a session at a time.
@@ -38,6 +39,8 @@ def create_reminder(
         message: What to add to the context when it is due: a text of the user's, or a message.
         comment: For the application, not for the conversation. At most 4096 characters.
         metadata: The application's own facts, a JSON object.
+        max_attempts: How often it is claimed at most for one of its times, up to 1000; 0 is without limit.
+            When all of these fail it is over, or pending for its next time.
         replace_pending: Whether to cancel all other reminders of the session that are pending.
 
     Returns a `CreateReminderResponse`: the reminder, whether this made it, and how many it replaced.
@@ -59,6 +62,7 @@ def create_reminder(
         comment=comment,
         message=_message(message),
         metadata=values.struct(metadata),
+        max_attempts=max_attempts,
     )
     return v1.CreateReminderRequest(
         session_id=session_id,
@@ -103,7 +107,7 @@ def list_reminders(
         session_id: Only of this session.
         filter: Only of these sessions: a `session_filter`. Required without `session_id`, but with an API key
             that is bound to an owner.
-        state: Only in this state: `pending`, `completed`, `cancelled`.
+        state: Only in this state: `pending`, `completed`, `cancelled`, `failed`.
         page_size: How many to read at a time: 0 is 100, at most 1000.
     """
     return v1.ListRemindersRequest(
@@ -243,6 +247,49 @@ def complete_reminder(
         claim_token=claim_token,
         guard=values.guard(expected_next_seq, expected_revision, writer_token),
         **appended,
+    )
+
+
+@unary(_rpc("FailReminder", v1.FailReminderRequest, v1.FailReminderResponse), whole)
+def fail_reminder(
+    session_id: str,
+    reminder_id: str,
+    claim_token: str,
+    error: str = "",
+    *,
+    retry_delay: float | timedelta | None = None,
+) -> v1.FailReminderRequest:
+    """Says that a claimed reminder failed: it is tried again later, unless this was its last attempt.
+
+    Doing so again with the same token changes nothing.
+
+    Args:
+        session_id: The session's id.
+        reminder_id: The reminder's id.
+        claim_token: The claim's token.
+        error: What went wrong, for people. At most 1024 characters.
+        retry_delay: How long from now it can be claimed again, in seconds, up to 7 days. Left out, 10 s
+            behind the first attempt, then twice as long each time, at most 1 h.
+
+    Returns a `FailReminderResponse`: the reminder, and whether it failed so before.
+
+    Raises:
+        ClaimLost: Another worker has claimed it since, or it was cancelled, skipped or completed.
+
+    Example:
+        try:
+            answer(claim.reminder.session_id)
+        except ProviderDown as error:
+            client.fail_reminder(
+                claim.reminder.session_id, claim.reminder.id, claim.claim_token, str(error)[:1024]
+            )
+    """
+    return v1.FailReminderRequest(
+        session_id=session_id,
+        reminder_id=reminder_id,
+        claim_token=claim_token,
+        error=error,
+        retry_delay=values.duration(retry_delay),
     )
 
 

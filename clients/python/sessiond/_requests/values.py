@@ -36,7 +36,9 @@ UsageGrouping: TypeAlias = (
     v1.UsageGrouping.ValueType
     | Literal["turn", "model", "day", "day_and_model", "session", "owner", "agent", "source"]
 )
-ReminderState: TypeAlias = v1.ReminderState.ValueType | Literal["pending", "completed", "cancelled"]
+ReminderState: TypeAlias = (
+    v1.ReminderState.ValueType | Literal["pending", "completed", "cancelled", "failed"]
+)
 Permission: TypeAlias = v1.Permission.ValueType | Literal["read", "write", "admin"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]
 

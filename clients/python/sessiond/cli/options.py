@@ -48,6 +48,7 @@ class ReminderState(StrEnum):
     PENDING = "pending"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
+    FAILED = "failed"
     ANY = "any"
 
 

@@ -1,4 +1,4 @@
-"""Verbs on reminders: reminder create, ls, show, cancel, skip, claim, done."""
+"""Verbs on reminders: reminder create, ls, show, cancel, skip, claim, done, fail."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ Text = Annotated[
 Every = Annotated[str, typer.Option(help="Again and again: every 90min, 2h, 1d.")]
 Type = Annotated[str, typer.Option(help="What kind it is, for workers that serve some kinds only.")]
 Comment = Annotated[str, typer.Option(help="A comment, not for the conversation.")]
+Attempts = Annotated[
+    int, typer.Option("--max-attempts", min=0, max=1000, help="Try so often; 0 is without limit.")
+]
 Id = Annotated[str, typer.Option("--id", help="Its id; makes the call safe to repeat.")]
 Replace = Annotated[bool, typer.Option(help="Cancel the session's other pending reminders.")]
 ReminderId = Annotated[str, typer.Argument(metavar="REMINDER", help="The reminder's id.")]
@@ -54,6 +57,10 @@ Lease = Annotated[str, typer.Option(help="How long the claim lasts.")]
 Holder = Annotated[str, typer.Option(help="Who claims, for those who look.")]
 Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The claim's token, from `claim`.")]
 Append = Annotated[bool, typer.Option("--append", help="Append its message to the session.")]
+Error = Annotated[str, typer.Argument(metavar="[ERROR]", help="What went wrong.")]
+RetryIn = Annotated[
+    str, typer.Option("--retry-in", help="Try again after so long: 90s, 15min; else ever later.")
+]
 Say = Annotated[str | None, typer.Option("--say", help="Append this text instead.")]
 
 
@@ -72,6 +79,7 @@ def create(
     type: Type = "",
     comment: Comment = "",
     metadata: options.Metadata = "{}",
+    max_attempts: Attempts = 0,
     id: Id = "",
     replace: Replace = False,
     output: Output = Format.TABLE,
@@ -88,6 +96,7 @@ def create(
         message=text,
         comment=comment,
         metadata=found or None,
+        max_attempts=max_attempts,
         replace_pending=replace,
     )
     if output is not Format.TABLE:
@@ -178,7 +187,10 @@ def claim(
     holder: Holder = "sessionctl",
     output: Output = Format.TABLE,
 ) -> None:
-    """Claims what is due: nobody else gets it until the lease ends. `reminder done` completes it."""
+    """Claims what is due: nobody else gets it until the lease ends.
+
+    `reminder done` completes it, `reminder fail` has it tried again.
+    """
     claims = run.client.claim_reminders(
         holder,
         filter_of(run, owner=owner, subagents=True),
@@ -221,6 +233,32 @@ def done(
     _print(run, answer.reminder, output)
     if answer.message_seq:
         print(f"appended message {answer.message_seq}")
+
+
+@verb(
+    app,
+    "fail",
+    "reminder fail trip refund TOKEN 'The airline does not answer.'",
+    "reminder fail trip refund TOKEN --retry-in 15min",
+)
+def fail(
+    run: Run,
+    session: SessionName,
+    reminder: ReminderId,
+    token: Token,
+    error: Error = "",
+    retry_in: RetryIn = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Says that a claimed reminder failed: it is tried again, or over after its last attempt."""
+    answer = run.client.fail_reminder(
+        run.find(session).id,
+        reminder,
+        token,
+        error,
+        retry_delay=arguments.duration(retry_in) if retry_in else None,
+    )
+    _print(run, answer.reminder, output)
 
 
 def _print(run: Run, reminder: v1.Reminder, output: Format) -> None:

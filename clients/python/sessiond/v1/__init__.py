@@ -183,6 +183,8 @@ from sessiond.v1.reminder_service_pb2 import CreateReminderRequest as CreateRemi
 from sessiond.v1.reminder_service_pb2 import CreateReminderResponse as CreateReminderResponse
 from sessiond.v1.reminder_service_pb2 import ExtendReminderClaimRequest as ExtendReminderClaimRequest
 from sessiond.v1.reminder_service_pb2 import ExtendReminderClaimResponse as ExtendReminderClaimResponse
+from sessiond.v1.reminder_service_pb2 import FailReminderRequest as FailReminderRequest
+from sessiond.v1.reminder_service_pb2 import FailReminderResponse as FailReminderResponse
 from sessiond.v1.reminder_service_pb2 import GetReminderRequest as GetReminderRequest
 from sessiond.v1.reminder_service_pb2 import GetReminderResponse as GetReminderResponse
 from sessiond.v1.reminder_service_pb2 import ListRemindersRequest as ListRemindersRequest

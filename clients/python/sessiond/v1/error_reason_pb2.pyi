@@ -207,7 +207,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The session has as many pending reminders as may be: cancel some, or replace them."""
     ERROR_REASON_CLAIM_LOST: _ErrorReason.ValueType  # 56
     """The claim's lease has ended and another worker has claimed since, or what was claimed was cancelled,
-    skipped or completed. Nothing was done: leave it to the other.
+    skipped or completed, or has failed. Nothing was done: leave it to the other.
     """
     ERROR_REASON_TOO_MANY_CONSUMERS: _ErrorReason.ValueType  # 57
     """There are as many consumers as may be, of an owner, of a tenant, or in a session: delete one that
@@ -432,7 +432,7 @@ ERROR_REASON_TOO_MANY_REMINDERS: ErrorReason.ValueType  # 55
 """The session has as many pending reminders as may be: cancel some, or replace them."""
 ERROR_REASON_CLAIM_LOST: ErrorReason.ValueType  # 56
 """The claim's lease has ended and another worker has claimed since, or what was claimed was cancelled,
-skipped or completed. Nothing was done: leave it to the other.
+skipped or completed, or has failed. Nothing was done: leave it to the other.
 """
 ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 57
 """There are as many consumers as may be, of an owner, of a tenant, or in a session: delete one that

@@ -411,7 +411,9 @@ class FeedEvent(_message.Message):
 
     @_builtins.property
     def reminder_changed(self) -> Global___ReminderChanged:
-        """A reminder was created, completed, skipped or cancelled. Claims aren't told."""
+        """A reminder was created, completed, skipped or cancelled, or has failed. Claims aren't told, nor are
+        failures behind which it is tried again.
+        """
 
     @_builtins.property
     def messages_offloaded(self) -> _storage_pb2.Offload:
@@ -563,8 +565,8 @@ class ReminderChanged(_message.Message):
     """What happened."""
     @_builtins.property
     def trigger_time(self) -> _timestamp_pb2.Timestamp:
-        """The time that it happened to: when the reminder was due that fired, was skipped or cancelled, or is due
-        for the first time.
+        """The time that it happened to: when the reminder was due that fired, failed, was skipped or cancelled, or is
+        due for the first time.
         """
 
     @_builtins.property

@@ -35,6 +35,8 @@ class _ReminderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reminde
     """It was completed and doesn't come again."""
     REMINDER_STATE_CANCELLED: _ReminderState.ValueType  # 3
     """It was cancelled, replaced, or its only time was skipped."""
+    REMINDER_STATE_FAILED: _ReminderState.ValueType  # 4
+    """It failed as often as it may, and doesn't come again."""
 
 class ReminderState(_ReminderState, metaclass=_ReminderStateEnumTypeWrapper):
     """ReminderState is where a reminder stands."""
@@ -47,6 +49,8 @@ REMINDER_STATE_COMPLETED: ReminderState.ValueType  # 2
 """It was completed and doesn't come again."""
 REMINDER_STATE_CANCELLED: ReminderState.ValueType  # 3
 """It was cancelled, replaced, or its only time was skipped."""
+REMINDER_STATE_FAILED: ReminderState.ValueType  # 4
+"""It failed as often as it may, and doesn't come again."""
 Global___ReminderState: _TypeAlias = ReminderState  # noqa: Y015
 
 class _ReminderChange:
@@ -65,6 +69,10 @@ class _ReminderChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Remind
     """A time of it was skipped."""
     REMINDER_CHANGE_CANCELLED: _ReminderChange.ValueType  # 4
     """It was cancelled or replaced."""
+    REMINDER_CHANGE_FAILED: _ReminderChange.ValueType  # 5
+    """A time of it failed as often as it may: the reminder has failed, or is pending for its next time. A failure
+    behind which the same time is tried again isn't told.
+    """
 
 class ReminderChange(_ReminderChange, metaclass=_ReminderChangeEnumTypeWrapper):
     """ReminderChange is what happened to a reminder, in feeds."""
@@ -79,6 +87,10 @@ REMINDER_CHANGE_SKIPPED: ReminderChange.ValueType  # 3
 """A time of it was skipped."""
 REMINDER_CHANGE_CANCELLED: ReminderChange.ValueType  # 4
 """It was cancelled or replaced."""
+REMINDER_CHANGE_FAILED: ReminderChange.ValueType  # 5
+"""A time of it failed as often as it may: the reminder has failed, or is pending for its next time. A failure
+behind which the same time is tried again isn't told.
+"""
 Global___ReminderChange: _TypeAlias = ReminderChange  # noqa: Y015
 
 @_typing.final
@@ -106,6 +118,10 @@ class Reminder(_message.Message):
     LAST_MESSAGE_SEQ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id, unique in its session: the caller's, 1–100 printable ASCII characters without spaces, or, left
     out in a creation, a UUIDv7 of the server's. Client libraries fill it in.
@@ -125,11 +141,26 @@ class Reminder(_message.Message):
     fired_count: _builtins.int
     """How often it was completed."""
     missed_count: _builtins.int
-    """How many of its times were missed: each was past when a later one was completed in its place."""
+    """How many of its times were missed: each was past when a later one was completed in its place, or had used
+    up its attempts.
+    """
     skipped_count: _builtins.int
     """How many of its times were skipped."""
     last_message_seq: _builtins.int
     """The seq of the message that its last completion appended; 0 if it appended none."""
+    max_attempts: _builtins.int
+    """How often it is claimed at most for one of its times: when the last of these claims fails, or its lease
+    ends, so does the reminder, with `REMINDER_STATE_FAILED`. One with an `interval` doesn't end: the time
+    counts as missed, and the reminder is pending for the next one. 0 to 1000; 0 is without limit.
+    """
+    attempt_count: _builtins.int
+    """How often it was claimed since it was last completed, skipped or moved to its next time. A claim that was
+    given up doesn't count. Set by the server.
+    """
+    last_error: _builtins.str
+    """What the worker said whose claim failed last, or that the claim's lease has ended; empty if none has since
+    the reminder was last completed. Set by the server.
+    """
     @_builtins.property
     def trigger_time(self) -> _timestamp_pb2.Timestamp:
         """When it is due: the next time of one that is pending, else the last. Required in a creation unless
@@ -169,7 +200,13 @@ class Reminder(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last completed, skipped or cancelled, or else created."""
+        """When it was last completed, skipped or cancelled, or a worker said that it failed; or else created."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """When it can be claimed again behind a claim that failed or was given up; absent if it isn't so. Set by the
+        server.
+        """
 
     def __init__(
         self,
@@ -193,10 +230,14 @@ class Reminder(_message.Message):
         last_message_seq: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        max_attempts: _builtins.int = ...,
+        attempt_count: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "create_time", b"create_time", "interval", b"interval", "last_fire_time", b"last_fire_time", "message", b"message", "metadata", b"metadata", "trigger_time", b"trigger_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "create_time", b"create_time", "interval", b"interval", "last_fire_time", b"last_fire_time", "message", b"message", "metadata", b"metadata", "retry_time", b"retry_time", "trigger_time", b"trigger_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "comment", b"comment", "create_time", b"create_time", "fired_count", b"fired_count", "id", b"id", "interval", b"interval", "last_fire_time", b"last_fire_time", "last_message_seq", b"last_message_seq", "message", b"message", "metadata", b"metadata", "missed_count", b"missed_count", "owner", b"owner", "paused", b"paused", "session_id", b"session_id", "skipped_count", b"skipped_count", "state", b"state", "trigger_time", b"trigger_time", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "claim", b"claim", "comment", b"comment", "create_time", b"create_time", "fired_count", b"fired_count", "id", b"id", "interval", b"interval", "last_error", b"last_error", "last_fire_time", b"last_fire_time", "last_message_seq", b"last_message_seq", "max_attempts", b"max_attempts", "message", b"message", "metadata", b"metadata", "missed_count", b"missed_count", "owner", b"owner", "paused", b"paused", "retry_time", b"retry_time", "session_id", b"session_id", "skipped_count", b"skipped_count", "state", b"state", "trigger_time", b"trigger_time", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

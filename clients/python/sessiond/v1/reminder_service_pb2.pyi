@@ -256,7 +256,7 @@ class CancelReminderResponse(_message.Message):
     REMINDER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
-        """The reminder. It is completed, not cancelled, if the call came too late."""
+        """The reminder. It is completed or has failed, and isn't cancelled, if the call came too late."""
 
     def __init__(
         self,
@@ -428,8 +428,8 @@ class ClaimedReminder(_message.Message):
     completed together.
     """
     attempt: _builtins.int
-    """How often it was claimed, this time included, since it was last completed: more than once says that
-    workers failed at it.
+    """How often it was claimed, this time included, as its `attempt_count` says: more than once says that workers
+    failed at it; as often as its `max_attempts` says that this is the last try.
     """
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
@@ -549,6 +549,76 @@ class CompleteReminderResponse(_message.Message):
 Global___CompleteReminderResponse: _TypeAlias = CompleteReminderResponse  # noqa: Y015
 
 @_typing.final
+class FailReminderRequest(_message.Message):
+    """FailReminderRequest says which claim failed, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REMINDER_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_TOKEN_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    reminder_id: _builtins.str
+    """The reminder's id."""
+    claim_token: _builtins.str
+    """The claim's token."""
+    error: _builtins.str
+    """What went wrong, for people: the reminder's `last_error`. At most 1024 characters."""
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """How long from now it can be claimed again, 0 to 7 days. Left out, 10 s behind the first attempt, and
+        behind each further one twice as long as before, at most 1 h. Behind the last attempt it means nothing.
+        """
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        reminder_id: _builtins.str = ...,
+        claim_token: _builtins.str = ...,
+        error: _builtins.str = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_token", b"claim_token", "error", b"error", "reminder_id", b"reminder_id", "retry_delay", b"retry_delay", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailReminderRequest: _TypeAlias = FailReminderRequest  # noqa: Y015
+
+@_typing.final
+class FailReminderResponse(_message.Message):
+    """FailReminderResponse says how the reminder stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMINDER_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether it failed with this token before, and nothing was done."""
+    @_builtins.property
+    def reminder(self) -> _reminder_pb2.Reminder:
+        """The reminder: pending with a `retry_time`, pending for its next time, or failed."""
+
+    def __init__(
+        self,
+        *,
+        reminder: _reminder_pb2.Reminder | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reminder", b"reminder"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reminder", b"reminder", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailReminderResponse: _TypeAlias = FailReminderResponse  # noqa: Y015
+
+@_typing.final
 class ExtendReminderClaimRequest(_message.Message):
     """ExtendReminderClaimRequest names a claim."""
 
@@ -567,7 +637,7 @@ class ExtendReminderClaimRequest(_message.Message):
     """The claim's token."""
     give_up: _builtins.bool
     """Whether to give the claim up instead: the reminder is due again when `lease_ttl` has passed, at once if
-    that is left out.
+    that is left out. A claim that was given up doesn't count as an attempt.
     """
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class ReminderServiceStub(object):
     """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it; a claim that isn't
-    completed is due again when its lease ends. Every call that names a session answers
+    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
+    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
@@ -38,7 +38,8 @@ class ReminderServiceStub(object):
 
     The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
     `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it.
+    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
+    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
     """
 
     def __init__(self, channel):
@@ -82,6 +83,11 @@ class ReminderServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_reminder__service__pb2.CompleteReminderRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_reminder__service__pb2.CompleteReminderResponse.FromString,
                 _registered_method=True)
+        self.FailReminder = channel.unary_unary(
+                '/sessiond.v1.ReminderService/FailReminder',
+                request_serializer=sessiond_dot_v1_dot_reminder__service__pb2.FailReminderRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_reminder__service__pb2.FailReminderResponse.FromString,
+                _registered_method=True)
         self.ExtendReminderClaim = channel.unary_unary(
                 '/sessiond.v1.ReminderService/ExtendReminderClaim',
                 request_serializer=sessiond_dot_v1_dot_reminder__service__pb2.ExtendReminderClaimRequest.SerializeToString,
@@ -91,8 +97,8 @@ class ReminderServiceStub(object):
 
 class ReminderServiceServicer(object):
     """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it; a claim that isn't
-    completed is due again when its lease ends. Every call that names a session answers
+    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
+    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
@@ -102,7 +108,8 @@ class ReminderServiceServicer(object):
 
     The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
     `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it.
+    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
+    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
     """
 
     def CreateReminder(self, request, context):
@@ -121,7 +128,8 @@ class ReminderServiceServicer(object):
 
     def ListReminders(self, request, context):
         """ListReminders lists the reminders of a session, of an owner, or all: first those that are pending, then
-        those that are completed, then those that are cancelled, each by their trigger time, the soonest first.
+        those that are completed, then those that are cancelled, then those that have failed, each by their trigger
+        time, the soonest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,7 +154,9 @@ class ReminderServiceServicer(object):
 
     def ClaimReminders(self, request, context):
         """ClaimReminders hands out reminders that are due, the longest due first, each to one worker alone until
-        its lease ends. With a `wait` it answers as soon as there is one, or with none.
+        its lease ends. With a `wait` it answers as soon as there is one, or with none. A lease that has ended is a
+        failure. The call notices first which reminders of the tenant have failed so for the last time that they
+        may, and ends these.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +166,16 @@ class ReminderServiceServicer(object):
         """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
         token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
         appended. Completing again with the same token is a replay and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FailReminder(self, request, context):
+        """FailReminder says that a claimed reminder failed. As long as it may be claimed again it is due after
+        `retry_delay`; when its `max_attempts` are used up it is over with `REMINDER_STATE_FAILED`, or pending for its
+        next time. With the token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`. Saying so
+        again with the same token is a replay and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,6 +226,11 @@ def add_ReminderServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_reminder__service__pb2.CompleteReminderRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_reminder__service__pb2.CompleteReminderResponse.SerializeToString,
             ),
+            'FailReminder': grpc.unary_unary_rpc_method_handler(
+                    servicer.FailReminder,
+                    request_deserializer=sessiond_dot_v1_dot_reminder__service__pb2.FailReminderRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_reminder__service__pb2.FailReminderResponse.SerializeToString,
+            ),
             'ExtendReminderClaim': grpc.unary_unary_rpc_method_handler(
                     servicer.ExtendReminderClaim,
                     request_deserializer=sessiond_dot_v1_dot_reminder__service__pb2.ExtendReminderClaimRequest.FromString,
@@ -221,8 +246,8 @@ def add_ReminderServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ReminderService(object):
     """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it; a claim that isn't
-    completed is due again when its lease ends. Every call that names a session answers
+    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
+    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
@@ -232,7 +257,8 @@ class ReminderService(object):
 
     The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
     `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it.
+    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
+    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
     """
 
     @staticmethod
@@ -414,6 +440,33 @@ class ReminderService(object):
             '/sessiond.v1.ReminderService/CompleteReminder',
             sessiond_dot_v1_dot_reminder__service__pb2.CompleteReminderRequest.SerializeToString,
             sessiond_dot_v1_dot_reminder__service__pb2.CompleteReminderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FailReminder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ReminderService/FailReminder',
+            sessiond_dot_v1_dot_reminder__service__pb2.FailReminderRequest.SerializeToString,
+            sessiond_dot_v1_dot_reminder__service__pb2.FailReminderResponse.FromString,
             options,
             channel_credentials,
             insecure,

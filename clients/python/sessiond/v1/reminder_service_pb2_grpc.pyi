@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class ReminderServiceStub:
     """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it; a claim that isn't
-    completed is due again when its lease ends. Every call that names a session answers
+    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
+    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
@@ -39,7 +39,8 @@ class ReminderServiceStub:
 
     The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
     `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it.
+    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
+    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
     """
 
     @_typing.overload
@@ -52,7 +53,8 @@ class ReminderServiceStub:
     """GetReminder reads one reminder."""
     ListReminders: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.ListRemindersRequest, _reminder_service_pb2.ListRemindersResponse]
     """ListReminders lists the reminders of a session, of an owner, or all: first those that are pending, then
-    those that are completed, then those that are cancelled, each by their trigger time, the soonest first.
+    those that are completed, then those that are cancelled, then those that have failed, each by their trigger
+    time, the soonest first.
     """
     CancelReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.CancelReminderRequest, _reminder_service_pb2.CancelReminderResponse]
     """CancelReminder ends a reminder for good. A worker that has claimed it can't complete it any more. On one
@@ -65,12 +67,20 @@ class ReminderServiceStub:
     """
     ClaimReminders: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.ClaimRemindersRequest, _reminder_service_pb2.ClaimRemindersResponse]
     """ClaimReminders hands out reminders that are due, the longest due first, each to one worker alone until
-    its lease ends. With a `wait` it answers as soon as there is one, or with none.
+    its lease ends. With a `wait` it answers as soon as there is one, or with none. A lease that has ended is a
+    failure. The call notices first which reminders of the tenant have failed so for the last time that they
+    may, and ends these.
     """
     CompleteReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.CompleteReminderRequest, _reminder_service_pb2.CompleteReminderResponse]
     """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
     token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
     appended. Completing again with the same token is a replay and changes nothing.
+    """
+    FailReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.FailReminderRequest, _reminder_service_pb2.FailReminderResponse]
+    """FailReminder says that a claimed reminder failed. As long as it may be claimed again it is due after
+    `retry_delay`; when its `max_attempts` are used up it is over with `REMINDER_STATE_FAILED`, or pending for its
+    next time. With the token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`. Saying so
+    again with the same token is a replay and changes nothing.
     """
     ExtendReminderClaim: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.ExtendReminderClaimRequest, _reminder_service_pb2.ExtendReminderClaimResponse]
     """ExtendReminderClaim makes the lease of a claim last longer, or gives the claim up."""
@@ -78,8 +88,8 @@ class ReminderServiceStub:
 @_typing.type_check_only
 class ReminderServiceAsyncStub(ReminderServiceStub):
     """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it; a claim that isn't
-    completed is due again when its lease ends. Every call that names a session answers
+    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
+    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
@@ -89,7 +99,8 @@ class ReminderServiceAsyncStub(ReminderServiceStub):
 
     The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
     `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it.
+    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
+    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -99,7 +110,8 @@ class ReminderServiceAsyncStub(ReminderServiceStub):
     """GetReminder reads one reminder."""
     ListReminders: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.ListRemindersRequest, _reminder_service_pb2.ListRemindersResponse]  # type: ignore[assignment]
     """ListReminders lists the reminders of a session, of an owner, or all: first those that are pending, then
-    those that are completed, then those that are cancelled, each by their trigger time, the soonest first.
+    those that are completed, then those that are cancelled, then those that have failed, each by their trigger
+    time, the soonest first.
     """
     CancelReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.CancelReminderRequest, _reminder_service_pb2.CancelReminderResponse]  # type: ignore[assignment]
     """CancelReminder ends a reminder for good. A worker that has claimed it can't complete it any more. On one
@@ -112,20 +124,28 @@ class ReminderServiceAsyncStub(ReminderServiceStub):
     """
     ClaimReminders: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.ClaimRemindersRequest, _reminder_service_pb2.ClaimRemindersResponse]  # type: ignore[assignment]
     """ClaimReminders hands out reminders that are due, the longest due first, each to one worker alone until
-    its lease ends. With a `wait` it answers as soon as there is one, or with none.
+    its lease ends. With a `wait` it answers as soon as there is one, or with none. A lease that has ended is a
+    failure. The call notices first which reminders of the tenant have failed so for the last time that they
+    may, and ends these.
     """
     CompleteReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.CompleteReminderRequest, _reminder_service_pb2.CompleteReminderResponse]  # type: ignore[assignment]
     """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
     token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
     appended. Completing again with the same token is a replay and changes nothing.
     """
+    FailReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.FailReminderRequest, _reminder_service_pb2.FailReminderResponse]  # type: ignore[assignment]
+    """FailReminder says that a claimed reminder failed. As long as it may be claimed again it is due after
+    `retry_delay`; when its `max_attempts` are used up it is over with `REMINDER_STATE_FAILED`, or pending for its
+    next time. With the token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`. Saying so
+    again with the same token is a replay and changes nothing.
+    """
     ExtendReminderClaim: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.ExtendReminderClaimRequest, _reminder_service_pb2.ExtendReminderClaimResponse]  # type: ignore[assignment]
     """ExtendReminderClaim makes the lease of a claim last longer, or gives the claim up."""
 
 class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
     """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it; a claim that isn't
-    completed is due again when its lease ends. Every call that names a session answers
+    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
+    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
     `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
     `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
 
@@ -135,7 +155,8 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
 
     The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
     `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it.
+    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
+    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
     """
 
     @_abc_1.abstractmethod
@@ -161,7 +182,8 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.ListRemindersResponse, _abc.Awaitable[_reminder_service_pb2.ListRemindersResponse]]:
         """ListReminders lists the reminders of a session, of an owner, or all: first those that are pending, then
-        those that are completed, then those that are cancelled, each by their trigger time, the soonest first.
+        those that are completed, then those that are cancelled, then those that have failed, each by their trigger
+        time, the soonest first.
         """
 
     @_abc_1.abstractmethod
@@ -192,7 +214,9 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.ClaimRemindersResponse, _abc.Awaitable[_reminder_service_pb2.ClaimRemindersResponse]]:
         """ClaimReminders hands out reminders that are due, the longest due first, each to one worker alone until
-        its lease ends. With a `wait` it answers as soon as there is one, or with none.
+        its lease ends. With a `wait` it answers as soon as there is one, or with none. A lease that has ended is a
+        failure. The call notices first which reminders of the tenant have failed so for the last time that they
+        may, and ends these.
         """
 
     @_abc_1.abstractmethod
@@ -204,6 +228,18 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
         token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
         appended. Completing again with the same token is a replay and changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def FailReminder(
+        self,
+        request: _reminder_service_pb2.FailReminderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reminder_service_pb2.FailReminderResponse, _abc.Awaitable[_reminder_service_pb2.FailReminderResponse]]:
+        """FailReminder says that a claimed reminder failed. As long as it may be claimed again it is due after
+        `retry_delay`; when its `max_attempts` are used up it is over with `REMINDER_STATE_FAILED`, or pending for its
+        next time. With the token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`. Saying so
+        again with the same token is a replay and changes nothing.
         """
 
     @_abc_1.abstractmethod

@@ -882,7 +882,7 @@ Global___TransferCursor: _TypeAlias = TransferCursor  # noqa: Y015
 
 @_typing.final
 class TransferReminder(_message.Message):
-    """TransferReminder is a reminder. Its claim doesn't move."""
+    """TransferReminder is a reminder. Its claim doesn't move, nor does it count among the attempts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

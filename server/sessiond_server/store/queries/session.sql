@@ -5,6 +5,13 @@ FROM session_head
 WHERE bucket = $1 AND session_key = $2
 FOR UPDATE;
 
+-- name: lock_free_head
+-- Likewise, unless another transaction has it.
+SELECT true
+FROM session_head
+WHERE bucket = $1 AND session_key = $2
+FOR UPDATE SKIP LOCKED;
+
 -- name: lock_heads
 -- Several sessions at once, in key order as everywhere.
 SELECT h.bucket, h.session_key

@@ -457,11 +457,13 @@ WHERE bucket = $1 AND session_key = $2
 ORDER BY consumer_id;
 
 -- name: transfer_reminders
--- A session's reminders without their claims and details.
+-- A session's reminders without their claims and details. Nor does a claim count as an attempt.
 SELECT
-    reminder_id, type, state, first_time, interval_microseconds, occurrence, due_time, fired_count,
-    missed_count, skipped_count, last_fire_time, last_message_seq, request_hash, ''::bytea AS details,
-    create_time, update_time
+    reminder_id, type, state, first_time, interval_microseconds, occurrence, due_time,
+    CASE claim_token WHEN '' THEN greatest(ready_time, due_time) ELSE due_time END AS ready_time,
+    CASE claim_token WHEN '' THEN claim_count ELSE greatest(claim_count - 1, 0) END AS attempt_count,
+    max_attempts, last_error, fired_count, missed_count, skipped_count, last_fire_time, last_message_seq,
+    request_hash, ''::bytea AS details, create_time, update_time
 FROM reminder
 WHERE bucket = $1 AND session_key = $2
 ORDER BY reminder_id;
@@ -510,12 +512,12 @@ RETURNING true;
 INSERT INTO reminder (
     bucket, session_key, reminder_id, tenant, session_id, owner, type, state, held, first_time,
     interval_microseconds, occurrence, due_time, ready_time, claimed_occurrence, claim_token,
-    claim_holder, claim_count, done_token, fired_count, missed_count, skipped_count, last_fire_time,
-    last_message_seq, request_hash, details, create_time, update_time
+    claim_holder, claim_count, max_attempts, done_token, failed_token, last_error, fired_count, missed_count,
+    skipped_count, last_fire_time, last_message_seq, request_hash, details, create_time, update_time
 )
 SELECT
-    s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, $4, $5, s.state <> 1, $6, $7, $8, $9, $9, 0,
-    '', '', 0, '', $10, $11, $12, $13, $14, $15, $16, $17, $18
+    s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, $4, $5, s.state <> 1, $6, $7, $8, $9, $10, 0,
+    '', '', $11, $12, '', '', $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
 FROM session AS s
 WHERE s.bucket = $1 AND s.session_key = $2
 ON CONFLICT (bucket, session_key, reminder_id) DO NOTHING

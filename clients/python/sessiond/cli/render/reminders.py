@@ -51,7 +51,7 @@ def claims_lines(claims: Iterable[ClaimedReminder], width: int) -> Iterator[Text
             it.reminder.session_id,
             local_with_zone(it.reminder.trigger_time)
             + (f" +{it.missed_count}" if it.missed_count else ""),
-            str(it.attempt),
+            _attempts(it.reminder),
             it.claim_token,
         )
         for it in claims
@@ -73,6 +73,9 @@ def reminder_lines(reminder: Reminder) -> Iterator[Text]:
         "fired": str(reminder.fired_count or ""),
         "missed": str(reminder.missed_count or ""),
         "skipped": str(reminder.skipped_count or ""),
+        "attempts": _attempts(reminder),
+        "last error": reminder.last_error,
+        "retried": local_with_zone(reminder.retry_time) if reminder.HasField("retry_time") else "",
         "last fired": local_with_zone(reminder.last_fire_time),
     }
     for name, value in facts.items():
@@ -90,6 +93,14 @@ def _state(reminder: Reminder) -> str:
     if reminder.paused:
         return "paused"
     return enum_name(ReminderState.DESCRIPTOR, reminder.state)
+
+
+def _attempts(reminder: Reminder) -> str:
+    """How often it was tried, if there is anything to say about it."""
+    if not reminder.attempt_count:
+        return ""
+    most = f" of {reminder.max_attempts}" if reminder.max_attempts else ""
+    return f"{reminder.attempt_count}{most}"
 
 
 def _every(interval: Duration) -> str:
