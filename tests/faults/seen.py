@@ -96,6 +96,14 @@ class Seen:
     def _session_changed(self, changed: v1.SessionChanged) -> None:
         self.title = changed.session.title
 
+    def _writer_changed(self, changed: v1.WriterChanged) -> None:
+        if not changed.holder:
+            self._problem("a lease of nobody")
+
+    def _usage_recorded(self, recorded: v1.UsageRecorded) -> None:
+        if recorded.record_count < 1:
+            self._problem("no usage was recorded")
+
     def _child_created(self, child: v1.ChildCreated) -> None:
         if child.session_id in self.children:
             self._problem(f"child {child.session_id} once more")

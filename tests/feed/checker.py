@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sessiond_server.feed.source import Kinds, Place
-from tests.feed.history import CHILD, FACTS, KINDS, MESSAGE, History, Item
+from tests.feed.history import CHILD, KINDS, MESSAGE, TOLD_AS_ONE, History, Item
 from tests.feed.wire import Received, Token
 
 
@@ -27,7 +27,8 @@ class Follower:
     """What a watcher has received of a session, frame by frame.
 
     It need not get what stands before its start, what was cleared before it came so far, kinds of events
-    that it doesn't want, and of facts that follow each other all but the last, which stands for all."""
+    that it doesn't want, and of changes of facts, or records of usage, that follow each other all but the
+    last, which stands for all."""
 
     history: History
     place: Place
@@ -41,7 +42,7 @@ class Follower:
     _cursor: int = 0
     _cleared: int = 0
     _owed: tuple[str, ...] = ()
-    """Facts that were skipped: the next ones must stand for them."""
+    """Changes that were skipped: the next one must stand for them."""
     _begun: bool = False
     _start: int = 0
     _states: dict[Token, _State] = field(default_factory=dict)
@@ -96,16 +97,18 @@ class Follower:
         self._cursor = index + 1
         if not set(self._owed) <= set(before):
             raise Violation(f"{name} tells of {before}, not of {self._owed}")
-        if any(not self._is_earlier_fact(it, index) for it in before):
+        if any(not self._is_earlier(it, index) for it in before):
             raise Violation(f"{name} doesn't stand for {before}")
         self._owed = ()
 
     def _wants(self, item: Item) -> bool:
         return not self.kinds or KINDS[item.kind] in self.kinds
 
-    def _is_earlier_fact(self, name: str, index: int) -> bool:
+    def _is_earlier(self, name: str, index: int) -> bool:
+        """Whether it is a change with which another one may be told."""
         found = self.history.index.get(name, index)
-        return found < index and self.history.items[found].kind == FACTS
+        kinds = {self.history.items[place].kind for place in (found, index)}
+        return found < index and len(kinds) == 1 and kinds <= set(TOLD_AS_ONE)
 
     def _skip_to(self, end: int) -> None:
         for index in range(self._cursor, end):
@@ -114,7 +117,7 @@ class Follower:
                 continue
             if self.history.gone(index):
                 self._cleared = self.history.next_clear(index)
-            elif item.kind == FACTS:
+            elif item.kind in TOLD_AS_ONE:
                 self._owed += (item.id,)
             else:
                 raise Violation(f"{item.id} ({item.kind}) is missing")
@@ -143,7 +146,7 @@ class Follower:
     def _caught_up(self, next_seq: int) -> None:
         self.caught_up = True
         if self._owed:
-            raise Violation("caught up without the facts as they are")
+            raise Violation("caught up without the last changes")
         for index in range(self._cursor, len(self.history.items)):
             item = self.history.items[index]
             wanted = item.kind == MESSAGE and self.from_seq <= item.seq < next_seq
@@ -161,7 +164,7 @@ class Follower:
             return
         self._skip_to(len(self.history.items))
         if self._owed:
-            raise Violation(f"{who}: the facts as they are are missing")
+            raise Violation(f"{who}: the last changes are missing")
         if self._begun:
             raise Violation(f"{who}: a transaction has no end")
         if not self.caught_up:
@@ -173,7 +176,7 @@ class Follower:
     def _behind(self, place: Place) -> int:
         """How many events there are behind a place, but for those that may be told with another one."""
         return sum(
-            not (item.within(place) or self.history.gone(index) or item.kind == FACTS)
+            not (item.within(place) or self.history.gone(index) or item.kind in TOLD_AS_ONE)
             and item.seq >= self.from_seq
             for index, item in enumerate(self.history.items)
         )

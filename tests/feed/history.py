@@ -11,7 +11,19 @@ from sessiond_server.feed.source import Batch, Frame, Kinds, Place, Version, Wat
 from tests.feed import wire
 
 MESSAGE, UPDATE, FACTS, CHILD, CLEAR = "message", "update", "facts", "child", "clear"
-KINDS = {MESSAGE: 1, UPDATE: 2, CLEAR: 7, FACTS: 8, CHILD: 10}
+ATTACHMENT, USAGE, WRITER = "attachment", "usage", "writer"
+TOLD_AS_ONE = (FACTS, USAGE)
+"""Kinds of changes of which those that follow each other are told as one."""
+KINDS = {
+    MESSAGE: 1,
+    UPDATE: 2,
+    CLEAR: 7,
+    FACTS: 8,
+    CHILD: 10,
+    ATTACHMENT: 19,
+    USAGE: 20,
+    WRITER: 21,
+}
 """The kinds that a watch can ask for."""
 FRAME_OVERHEAD = 200
 """At most so many bytes are a frame of one event without padding."""
@@ -124,7 +136,8 @@ class History:
                 ends = ends and paging.minds_ends
             if paging.minds_ends:
                 packing.make_room(_rest(left, number, len(items)))
-            later = [it.kind for it in items[number : number + 2]] == [FACTS, FACTS]
+            later = item.kind in TOLD_AS_ONE
+            later = later and item.kind in [it.kind for it in items[number + 1 : number + 2]]
             told = item.seq >= from_seq and not later
             name = "+".join(it.id for it in _run(items[: number + 1])) if told else ""
             packing.add(item, name, ends=ends and not later)
@@ -138,9 +151,9 @@ class History:
 
 
 def _run(items: list[Item]) -> list[Item]:
-    """The items with which the last one is told: those of a run of facts, or it alone."""
-    start = len(items) - 1
-    while items[-1].kind == FACTS and start and items[start - 1].kind == FACTS:
+    """The items with which the last one is told: those of its kind that it follows, or it alone."""
+    start, kind = len(items) - 1, items[-1].kind
+    while kind in TOLD_AS_ONE and start and items[start - 1].kind == kind:
         start -= 1
     return items[start:]
 

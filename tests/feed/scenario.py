@@ -12,11 +12,14 @@ from sessiond_server.feed.source import Kinds
 from tests.feed import clock
 from tests.feed.checker import Violation
 from tests.feed.history import (
+    ATTACHMENT,
     CLEAR,
     FACTS,
     KINDS,
     MESSAGE,
     UPDATE,
+    USAGE,
+    WRITER,
     Paging,
     largest_transaction,
 )
@@ -37,6 +40,10 @@ _TRANSACTIONS = (
     [UPDATE, UPDATE, UPDATE],
     [FACTS],
     [FACTS, FACTS],
+    [USAGE],
+    [FACTS, USAGE],
+    [ATTACHMENT],
+    [WRITER],
     [FACTS, MESSAGE],
     [CLEAR],
 )

@@ -295,6 +295,20 @@ def test_P9_a_watch_that_wants_nothing_of_it_is_told_how_far_it_has_come() -> No
     case(happen)
 
 
+def test_P9_a_bookmark_for_which_there_is_no_room_comes_when_there_is() -> None:
+    async def happen(world: World) -> None:
+        habits = Habits(buffer_bytes=1, rests=1, rest=10, heartbeat=NEVER, bookmark_events=3)
+        watcher = world.watch(Target("a", kinds=frozenset({KINDS[FACTS]})), habits=habits)
+        await asyncio.sleep(50)
+        for kind in (FACTS, FACTS, MESSAGE, MESSAGE, MESSAGE):  # the second waits for the first
+            world.store.transact("a", [kind])
+            await asyncio.sleep(0.1)
+        await world.settle(200)
+        assert [frame.notice for frame in watcher.frames] == ["caught_up", "", "", "bookmark"]
+
+    case(happen)
+
+
 def test_P9_facts_that_are_told_as_one_are_never_parted_by_a_token() -> None:
     """Whoever resumes between them wouldn't hear what the earlier ones touched."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import asyncpg
@@ -52,11 +52,13 @@ class Screen:
 
 
 @asynccontextmanager
-async def watching(target: str, *, drafts: bool = True) -> AsyncIterator[Screen]:
+async def watching(
+    target: str, *, drafts: bool = True, kinds: Sequence[v1.FeedEventKind.ValueType] = ()
+) -> AsyncIterator[Screen]:
     """A watcher of session `s`."""
     screen = Screen()
     async with grpc.aio.insecure_channel(target) as channel:
-        watched = v1.WatchTarget(session_id="s", include_drafts=drafts)
+        watched = v1.WatchTarget(session_id="s", include_drafts=drafts, event_kinds=kinds)
 
         async def follow() -> None:
             call = v1.FeedServiceStub(channel).Watch(v1.WatchRequest(targets=[watched]))
@@ -171,6 +173,21 @@ async def test_a_draft_may_be_closed_before_its_message_is_appended(server: Serv
             await until(lambda: screen.drafts.get("closed") == "ab")
             await c.append("s", message("closed", "ab"))
             assert (await call).end == APPENDED
+
+
+async def test_who_does_not_get_messages_is_told_when_a_draft_becomes_one(
+    server: ServerProcess,
+) -> None:
+    changes = [v1.FeedEventKind.FEED_EVENT_KIND_SESSION_CHANGED]
+    async with AsyncClient(server.target) as client:
+        await client.create_session("s", if_exists="return")
+        async with watching(server.target, kinds=changes) as screen:
+            async with client.draft("s", "unseen") as draft:
+                draft.text("so far")
+                await until(lambda: screen.drafts.get("unseen") == "so far")
+                await client.append("s", message("unseen", "so far"))
+            await until(lambda: screen.ended == [("unseen", APPENDED)])
+            assert screen.messages == []
 
 
 async def test_the_synchronous_client_drafts_as_well(server: ServerProcess) -> None:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from sessiond import Client, v1
+from sessiond.cli.options import FeedKind
 from sessiond.v1 import FeedEventKind
 from tests.rpc.api import Api, new, said
 from tests.rpc.refusals import refusal
@@ -209,3 +210,17 @@ def test_P9_a_watch_from_the_beginning_is_one_without_a_start(api: Api) -> None:
     id = api.talk()
     asked, left_out = past(api, id, from_beginning=True), past(api, id)
     assert kinds(asked) == kinds(left_out) == ["message_appended", "caught_up"]
+
+
+def test_every_kind_of_event_can_be_asked_for_or_is_sent_to_all() -> None:
+    """By the number of its field; the command line knows all of them."""
+    to_all = {"session_deleted", "caught_up", "fell_behind", "heartbeat", "goodbye"}
+    drafts = {"draft_changed", "draft_ended"}
+    fields = {it.name: it.number for it in v1.FeedEvent.DESCRIPTOR.fields}
+    kinds = {
+        name.removeprefix("FEED_EVENT_KIND_").lower(): number
+        for name, number in FeedEventKind.items()
+        if number
+    }
+    assert kinds == {name: fields[name] for name in fields.keys() - to_all - drafts}
+    assert {it.value for it in FeedKind} == kinds.keys()

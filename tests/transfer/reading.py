@@ -64,4 +64,6 @@ def _value(value: Any) -> bytes:
     if isinstance(copy, v1.SessionChanged):
         for field in DERIVED:
             copy.session.ClearField(field)  # type: ignore[arg-type]
+    if isinstance(copy, v1.AttachmentChanged):
+        copy.attachment.ClearField("etag")
     return bytes(copy.SerializeToString(deterministic=True))

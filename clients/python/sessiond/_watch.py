@@ -36,7 +36,8 @@ class Event:
     kind: str
     """`message_appended`, `message_updated`, `compacted`, `compaction_reverted`, `rewound`,
     `rewind_reverted`, `messages_cleared`, `session_changed`, `session_deleted`, `child_created`,
-    `reminder_changed`, `caught_up` or `fell_behind`; `draft_changed` and `draft_ended` if drafts
+    `reminder_changed`, `messages_offloaded`, `attachment_changed`, `usage_recorded`,
+    `writer_changed`, `caught_up` or `fell_behind`; `draft_changed` and `draft_ended` if drafts
     are watched. A newer server may know others: pass them over."""
     value: Any
     """What `sessiond.v1.FeedEvent` holds in the field of that name: a Message, a Compaction …"""

@@ -313,8 +313,9 @@ class SessionWatch:
                 return False
             self._pass(frame)
             return True
+        size = len(self._body(frame))
         # a transaction that is begun is sent to its end
-        if not self.begun and not self.stream.has_room(len(self._body(frame))):
+        if size and not self.begun and not self.stream.has_room(size):
             self.stream.hub.fell_behind += 1
             self.catch_up(behind=True)
             return False

@@ -23,10 +23,13 @@ from sessiond_server.operations import gate
 from sessiond_server.operations.ending import read as read_session
 from sessiond_server.sessions import file_names
 from sessiond_server.sessions.executables import HEAD, executable
-from sessiond_server.store import attachments
+from sessiond_server.store import attachments, changes
 from sessiond_server.store.attachments import CHUNK, AttachmentRow, Content, Upload
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
+
+STORED, UPDATED, DELETED = 1, 2, 3
+"""What happens to attachments: the values of `sessiond.v1.AttachmentChange`."""
 
 BLOCK = 4 * CHUNK
 """Bytes that are read or written at once, and so what a transfer takes of the server's memory."""
@@ -243,6 +246,8 @@ class Uploading:
         else:  # whose end `close` is; it went with the session if that was made anew meanwhile
             self._alive(await attachments.keep_upload(connection, self._upload, self.limits.expiry))
         row = await insert(connection, new, content, self.size, content_id)
+        if not self.importing:  # what is imported says itself what was told
+            await changes.record_attachment(connection, new.key, row.attachment_id, STORED)
         return row, False
 
 
@@ -329,7 +334,9 @@ async def update(
             raise AttachmentNotFound(wanted.session_id, wanted.attachment_id)
         if wanted.etag and wanted.etag != row.etag:
             raise EtagMismatch(row.etag)
-        return await attachments.update(connection, await _updated(connection, row, wanted, limits))
+        row = await attachments.update(connection, await _updated(connection, row, wanted, limits))
+        await changes.record_attachment(connection, wanted.key, row.attachment_id, UPDATED)
+        return row
 
     return await database.transact(work)
 
@@ -355,6 +362,9 @@ async def delete(database: Database, session_id: str, key: SessionKey, attachmen
 
     async def work(connection: Connection) -> bool:
         await gate.lock(connection, session_id, key)
-        return await attachments.delete(connection, key, attachment_id)
+        deleted = await attachments.delete(connection, key, attachment_id)
+        if deleted:
+            await changes.record_attachment(connection, key, attachment_id, DELETED)
+        return deleted
 
     return await database.transact(work)

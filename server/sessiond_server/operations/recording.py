@@ -33,6 +33,9 @@ class Recording:
             await gate.lock(connection, session_id, key)
             now = await heads.now(connection)
             replayed = await self.count(connection, key, records, now)
+            if replayed < len(records):
+                new = len(records) - replayed
+                await changes.record(connection, key, changes.USAGE, reference=new)
             return await read(connection, session_id, key), replayed
 
         try:

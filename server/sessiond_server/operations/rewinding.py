@@ -10,7 +10,7 @@ from sessiond_server.errors import (
     RewindNotRevertible,
     SeqOutOfRange,
 )
-from sessiond_server.operations import gate, hiding, offloading
+from sessiond_server.operations import attaching, gate, hiding, offloading
 from sessiond_server.sessions.guards import By, Guard, Version
 from sessiond_server.sessions.visibility import PartialOverlap, Rewind, rewound_spans, segments
 from sessiond_server.store import attachments, changes, contexts, heads, sessions
@@ -121,7 +121,10 @@ async def clear(
     async def work(connection: Connection) -> Cleared:
         head = await gate.lock(connection, session_id, key)
         await gate.check_change(connection, session_id, head, guard)
-        removed = await attachments.delete_all(connection, [key] if delete_attachments else [])
+        removed = 0
+        if delete_attachments:
+            await changes.record_deleted_attachments(connection, key, attaching.DELETED)
+            removed = await attachments.delete_all(connection, [key])
         await sessions.clear(connection, key, keep_changes=changes.KEPT)
         await changes.record(connection, key, changes.CLEARED, reference=head.next_seq)
         version = await heads.context_changed(connection, key)

@@ -9,9 +9,12 @@ from datetime import datetime, timedelta
 from sessiond_server.errors import WriterLeaseLost
 from sessiond_server.operations import gate
 from sessiond_server.sessions.guards import Version
-from sessiond_server.store import heads
+from sessiond_server.store import changes, heads
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
+
+ACQUIRED, TAKEN_OVER, RELEASED = 1, 2, 3
+"""What happens to the lease: the values of `sessiond.v1.WriterChange`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ async def acquire(
             gate.check_writer(session_id, head, "", await heads.now(connection))
         token = f"writer-{secrets.token_urlsafe(18)}"
         epoch, expire_time = await heads.set_writer(connection, key, token, holder, ttl)
+        change = TAKEN_OVER if head.writer_token else ACQUIRED
+        await changes.record_writer(connection, key, holder, change, expire_time)
         return WriterLease(token, epoch, expire_time, head.version)
 
     return await database.transact(work)
@@ -60,7 +65,9 @@ async def release(database: Database, session_id: str, key: SessionKey, token: s
     """Give up the lease."""
 
     async def work(connection: Connection) -> None:
-        await gate.lock(connection, session_id, key)
-        await heads.release_writer(connection, key, token)
+        head = await gate.lock(connection, session_id, key)
+        if token and token == head.writer_token:
+            await heads.release_writer(connection, key, token)
+            await changes.record_writer(connection, key, head.writer_holder, RELEASED, None)
 
     await database.transact(work)

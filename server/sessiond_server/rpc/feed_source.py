@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterator, Mapping
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -11,6 +12,7 @@ from sessiond_server.errors import SessionNotFound
 from sessiond_server.feed.source import Batch, Place, Version, Watched
 from sessiond_server.feed.watching import Beginning
 from sessiond_server.rpc import access, feed_frames, limits
+from sessiond_server.rpc.attachments_io import attachment_out
 from sessiond_server.rpc.compaction_service import compaction_out
 from sessiond_server.rpc.feed_frames import Encoded, Step, event_field, mark
 from sessiond_server.rpc.message_service import rewind_out
@@ -18,13 +20,24 @@ from sessiond_server.rpc.messages_out import as_field, encoded
 from sessiond_server.rpc.reminders_io import reminder_out
 from sessiond_server.rpc.sessions_io import session_out
 from sessiond_server.rpc.storage_service import offload_out
+from sessiond_server.rpc.usage_io import session_usage
 from sessiond_server.sessions import facts
-from sessiond_server.store import changes, contexts, messages, offload, reminders, sessions
+from sessiond_server.store import (
+    attachments,
+    changes,
+    contexts,
+    messages,
+    offload,
+    reminders,
+    sessions,
+)
 from sessiond_server.store.changes import Happened, Start
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
 from sessiond_server.store.messages import Marks, StoredMessage
 
+_TOLD_AS_ONE = {changes.FACTS: operator.or_, changes.USAGE: operator.add}
+"""Kinds of changes that are told as one when they follow each other, and how their references are joined."""
 _UNMARKED = Marks(set(), {}, {})
 _APPENDED, _UPDATED = (
     rpc.FeedEvent.DESCRIPTOR.fields_by_name[name].number
@@ -135,9 +148,9 @@ def _beginning(session_id: str, start: Start, from_seq: int) -> Beginning:
 
 
 def _ends(items: list[Happened], count: int, more: bool) -> list[bool]:
-    """Behind which of the first items a transaction ends. All messages of one time are of one; so are a
-    compaction and its summary, and a reminder and the message that it appended. Where the page is cut, the
-    items don't tell."""
+    """Behind which of the first items a transaction ends. All messages of one time are of one, and all
+    changes of one time; so are a compaction and its summary, and a reminder and the message that it
+    appended. Where the page is cut, the items don't tell."""
     ends = []
     for place, item in enumerate(items[:count]):
         if place + 1 == len(items):
@@ -149,8 +162,10 @@ def _ends(items: list[Happened], count: int, more: bool) -> list[bool]:
 
 
 def _together(item: Happened, following: Happened) -> bool:
+    if bool(following.kind) == bool(item.kind) and following.create_time == item.create_time:
+        return True
     if not following.kind:
-        return not item.kind and following.create_time == item.create_time
+        return False
     if following.kind == changes.COMPACTED:
         return following.reference == item.seq
     return following.kind == changes.REMINDER and following.seqs == [item.seq] and not item.kind
@@ -160,9 +175,9 @@ async def _ends_with(
     connection: Connection, key: SessionKey, item: Happened, last_change: int
 ) -> bool:
     """Whether a transaction ends with an item that isn't the session's last."""
-    if item.kind or item.summary:
-        return bool(item.kind)
-    if item.client_id.startswith("reminder:"):
+    if item.summary:
+        return False
+    if item.kind or item.client_id.startswith("reminder:"):
         page = await changes.page(connection, key, item.seq, last_change, limit=1, max_bytes=0)
         return page is None or not page.items or not _together(item, page.items[0])
     following = await changes.start(connection, key, seq=item.seq + 1, change_no=0)
@@ -178,25 +193,25 @@ def _behind(place: Place, item: Happened) -> Place:
 
 
 def _told_later(items: list[Happened]) -> list[bool]:
-    """Which changes of facts another one follows, with which they are told. No token may stand between
-    them, or who resumes with it wouldn't hear what the earlier ones touched."""
+    """Which changes another one of their kind follows, with which they are told. No token may stand between
+    them, or who resumes with it wouldn't hear of the earlier ones."""
     following = [*items, None][1:]
     return [
-        item.kind == changes.FACTS and other is not None and other.kind == changes.FACTS
+        item.kind in _TOLD_AS_ONE and other is not None and other.kind == item.kind
         for item, other in zip(items, following, strict=True)
     ]
 
 
 def _gathered(items: list[Happened]) -> Iterator[Happened]:
-    """The items, of which each change of facts says what those right before it touched as well."""
-    touched = 0
+    """The items; those that may be told as one say what those of their kind right before them say."""
+    before: Happened | None = None
     for item in items:
-        if item.kind != changes.FACTS:
-            touched = 0
-            yield item
-            continue
-        touched |= item.reference
-        yield item._replace(reference=touched)
+        told = item
+        if before is not None and before.kind == item.kind and item.kind in _TOLD_AS_ONE:
+            join = _TOLD_AS_ONE[item.kind]
+            told = item._replace(reference=join(before.reference, item.reference))
+        yield told
+        before = told
 
 
 async def _events(connection: Connection, key: SessionKey, item: Happened) -> list[Encoded]:
@@ -259,10 +274,43 @@ async def _change(connection: Connection, key: SessionKey, item: Happened) -> rp
         return rpc.FeedEvent(child_created=child)
     if item.kind == changes.REMINDER:
         return await _reminder_event(connection, key, item)
+    if item.kind == changes.ATTACHMENT:
+        return await _attachment_event(connection, key, item)
+    if item.kind == changes.USAGE:
+        row = await sessions.read(connection, key)
+        usage = None if row is None else session_usage(row)
+        recorded = rpc.UsageRecorded(record_count=item.reference, usage=usage)
+        return rpc.FeedEvent(usage_recorded=recorded)
+    if item.kind == changes.WRITER:
+        return _writer_event(item)
     if item.kind == changes.OFFLOADED:
         moved = await offload.read_record(connection, key, item.reference)
         return None if moved is None else rpc.FeedEvent(messages_offloaded=offload_out(moved))
     return None  # a newer release records it
+
+
+async def _attachment_event(
+    connection: Connection, key: SessionKey, item: Happened
+) -> rpc.FeedEvent:
+    changed = rpc.AttachmentChanged(
+        change=item.child_kind,  # type: ignore[arg-type]
+        attachment_id=item.child_id,
+    )
+    row = await attachments.read(connection, key, item.child_id)
+    if row is not None:
+        changed.attachment.CopyFrom(attachment_out(row))
+        changed.attachment.ClearField("metadata")
+    return rpc.FeedEvent(attachment_changed=changed)
+
+
+def _writer_event(item: Happened) -> rpc.FeedEvent:
+    changed = rpc.WriterChanged(
+        change=item.child_kind,  # type: ignore[arg-type]
+        holder=item.child_id,
+    )
+    if item.reference:
+        changed.expire_time.FromMicroseconds(item.reference)
+    return rpc.FeedEvent(writer_changed=changed)
 
 
 async def _reminder_event(

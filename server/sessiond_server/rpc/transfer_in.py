@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sessiond.v1 import feed_service_pb2 as rpc
 from sessiond.v1 import message_pb2, reminder_pb2, session_pb2, usage_pb2
 from sessiond.v1 import transfer_service_pb2 as pb
 from sessiond_server.errors import invalid
@@ -55,6 +56,8 @@ from sessiond_server.store.transfers import Origin
 _STATES = frozenset(session_pb2.SessionState.values())
 _PARENT_KINDS = frozenset(session_pb2.ParentKind.values()) - {session_pb2.PARENT_KIND_UNSPECIFIED}
 _REMINDER_CHANGES = frozenset(reminder_pb2.ReminderChange.values()) - {0}
+_ATTACHMENT_CHANGES = frozenset(rpc.AttachmentChange.values()) - {0}
+_WRITER_CHANGES = frozenset(rpc.WriterChange.values()) - {0}
 _CHANGE_KINDS = frozenset(pb.TransferChangeKind.values()) - {pb.TRANSFER_CHANGE_KIND_UNSPECIFIED}
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _SUM = re.compile(r"\d{1,30}(\.\d{1,30})?", re.ASCII)
@@ -247,18 +250,7 @@ def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
     check.count(f"{where}.seqs", len(record.seqs), limits.CALL_MESSAGES)
     for place, seq in enumerate(record.seqs[: limits.CALL_MESSAGES]):
         check.seq(f"{where}.seqs[{place}]", seq, least=1)
-    child_id, child_kind = record.child_id, int(record.child_kind)
-    if record.kind == pb.TRANSFER_CHANGE_KIND_CHILD:
-        check.session_id(f"{where}.child_id", child_id)
-        check.enum(f"{where}.child_kind", child_kind, _PARENT_KINDS)
-    elif child_id or child_kind:
-        check.wrong(f"{where}.child_id", "must be left out without a child")
-    if record.kind == pb.TRANSFER_CHANGE_KIND_REMINDER:
-        child_id, child_kind = record.reminder_id, int(record.reminder_change)
-        check.reminder_id(f"{where}.reminder_id", child_id)
-        check.enum(f"{where}.reminder_change", child_kind, _REMINDER_CHANGES)
-    elif record.reminder_id or record.reminder_change:
-        check.wrong(f"{where}.reminder_id", "must be left out without a reminder")
+    child_id, child_kind = _subject(record, where, check)
     return Change(
         record.change_no,
         record.after_seq,
@@ -269,6 +261,46 @@ def _change(record: pb.TransferChange, where: str, check: Checks) -> Change:
         child_kind,
         _time(record.create_time, f"{where}.create_time", check),
     )
+
+
+class _Subject(NamedTuple):
+    """What changes of a kind tell of: its fields, and which values they take."""
+
+    id_field: str
+    check_id: Callable[[Checks, str, str], None]
+    change_field: str
+    changes: frozenset[int]
+
+
+_SUBJECTS = {
+    pb.TRANSFER_CHANGE_KIND_CHILD: _Subject(
+        "child_id", Checks.session_id, "child_kind", _PARENT_KINDS
+    ),
+    pb.TRANSFER_CHANGE_KIND_REMINDER: _Subject(
+        "reminder_id", Checks.reminder_id, "reminder_change", _REMINDER_CHANGES
+    ),
+    pb.TRANSFER_CHANGE_KIND_ATTACHMENT: _Subject(
+        "attachment_id", Checks.client_id, "attachment_change", _ATTACHMENT_CHANGES
+    ),
+    pb.TRANSFER_CHANGE_KIND_WRITER: _Subject(
+        "holder", Checks.required, "writer_change", _WRITER_CHANGES
+    ),
+}
+
+
+def _subject(record: pb.TransferChange, where: str, check: Checks) -> tuple[str, int]:
+    """What a change tells of, and what happened to it; changes of other kinds leave that out."""
+    found = "", 0
+    for kind, subject in _SUBJECTS.items():
+        of_id = str(getattr(record, subject.id_field))
+        change = int(getattr(record, subject.change_field))
+        if record.kind == kind:
+            subject.check_id(check, f"{where}.{subject.id_field}", of_id)
+            check.enum(f"{where}.{subject.change_field}", change, subject.changes)
+            found = of_id, change
+        elif of_id or change:
+            check.wrong(f"{where}.{subject.id_field}", "must be left out of a change of this kind")
+    return found
 
 
 def _reference(record: pb.TransferChange, where: str, check: Checks) -> int:

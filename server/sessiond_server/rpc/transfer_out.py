@@ -164,7 +164,11 @@ def _about(found: Change) -> dict[str, Any]:
 
 
 def _about_other(found: Change) -> dict[str, Any]:
-    """The child or the reminder that a change tells of."""
+    """The child, the reminder, the attachment or the holder that a change tells of."""
+    if found.kind == pb.TRANSFER_CHANGE_KIND_ATTACHMENT:
+        return {"attachment_id": found.child_id, "attachment_change": found.child_kind}
+    if found.kind == pb.TRANSFER_CHANGE_KIND_WRITER:
+        return {"holder": found.child_id, "writer_change": found.child_kind}
     if found.kind == pb.TRANSFER_CHANGE_KIND_REMINDER:
         return {"reminder_id": found.child_id, "reminder_change": found.child_kind}
     return {"child_id": found.child_id, "child_kind": found.child_kind}

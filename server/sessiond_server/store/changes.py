@@ -20,15 +20,36 @@ from sessiond_server.store.touched import touch
 UPDATED, COMPACTED, REVERTED, REWOUND, REWIND_REVERTED, CLEARED, FACTS, CHILD, REMINDER = range(
     1, 10
 )
-OFFLOADED = 10
+OFFLOADED, ATTACHMENT, USAGE, WRITER = range(10, 14)
 """Kinds of changes, as they are stored."""
-KEPT = (FACTS, CHILD, REMINDER)
+KEPT = (FACTS, CHILD, REMINDER, ATTACHMENT, USAGE, WRITER)
 """Those that aren't about messages, and stay when the messages are cleared."""
 
 
 async def record_facts(connection: Connection, key: SessionKey, fields: Iterable[str]) -> None:
     """Record that these facts of the session were changed; the caller holds the head's lock."""
     await record(connection, key, FACTS, reference=facts.to_bits(fields))
+
+
+async def record_attachment(
+    connection: Connection, key: SessionKey, attachment_id: str, change: int
+) -> None:
+    """Record what happened to an attachment: a value of `sessiond.v1.AttachmentChange`."""
+    await record(connection, key, ATTACHMENT, child_id=attachment_id, child_kind=change)
+
+
+async def record_deleted_attachments(connection: Connection, key: SessionKey, change: int) -> None:
+    """Record that all attachments of a session are about to go."""
+    touch(key)
+    await connection.execute(query("record_deleted_attachments"), *key, ATTACHMENT, change)
+
+
+async def record_writer(
+    connection: Connection, key: SessionKey, holder: str, change: int, expire_time: datetime | None
+) -> None:
+    """Record what happened to the writer lease: a value of `sessiond.v1.WriterChange`."""
+    end = 0 if expire_time is None else round(expire_time.timestamp() * 1_000_000)
+    await record(connection, key, WRITER, reference=end, child_id=holder, child_kind=change)
 
 
 async def record(

@@ -23,6 +23,9 @@ class FeedKind(StrEnum):
     CHILD_CREATED = "child_created"
     REMINDER_CHANGED = "reminder_changed"
     MESSAGES_OFFLOADED = "messages_offloaded"
+    ATTACHMENT_CHANGED = "attachment_changed"
+    USAGE_RECORDED = "usage_recorded"
+    WRITER_CHANGED = "writer_changed"
 
 
 class Role(StrEnum):

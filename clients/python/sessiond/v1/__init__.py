@@ -86,6 +86,8 @@ from sessiond.v1.context_service_pb2_grpc import ContextServiceServicer as Conte
 from sessiond.v1.context_service_pb2_grpc import ContextServiceStub as ContextServiceStub
 from sessiond.v1.context_service_pb2_grpc import add_ContextServiceServicer_to_server as add_ContextServiceServicer_to_server
 from sessiond.v1.error_reason_pb2 import ErrorReason as ErrorReason
+from sessiond.v1.feed_service_pb2 import AttachmentChange as AttachmentChange
+from sessiond.v1.feed_service_pb2 import AttachmentChanged as AttachmentChanged
 from sessiond.v1.feed_service_pb2 import CaughtUp as CaughtUp
 from sessiond.v1.feed_service_pb2 import ChildCreated as ChildCreated
 from sessiond.v1.feed_service_pb2 import DraftChanged as DraftChanged
@@ -105,10 +107,13 @@ from sessiond.v1.feed_service_pb2 import ReminderChanged as ReminderChanged
 from sessiond.v1.feed_service_pb2 import SessionChanged as SessionChanged
 from sessiond.v1.feed_service_pb2 import SessionDeleted as SessionDeleted
 from sessiond.v1.feed_service_pb2 import ToolCallDelta as ToolCallDelta
+from sessiond.v1.feed_service_pb2 import UsageRecorded as UsageRecorded
 from sessiond.v1.feed_service_pb2 import WatchRequest as WatchRequest
 from sessiond.v1.feed_service_pb2 import WatchResponse as WatchResponse
 from sessiond.v1.feed_service_pb2 import WatchResume as WatchResume
 from sessiond.v1.feed_service_pb2 import WatchTarget as WatchTarget
+from sessiond.v1.feed_service_pb2 import WriterChange as WriterChange
+from sessiond.v1.feed_service_pb2 import WriterChanged as WriterChanged
 from sessiond.v1.feed_service_pb2_grpc import FeedServiceServicer as FeedServiceServicer
 from sessiond.v1.feed_service_pb2_grpc import FeedServiceStub as FeedServiceStub
 from sessiond.v1.feed_service_pb2_grpc import add_FeedServiceServicer_to_server as add_FeedServiceServicer_to_server

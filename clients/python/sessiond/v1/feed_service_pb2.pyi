@@ -11,11 +11,13 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessiond.v1 import attachment_pb2 as _attachment_pb2
 from sessiond.v1 import compaction_pb2 as _compaction_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import reminder_pb2 as _reminder_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 from sessiond.v1 import storage_pb2 as _storage_pb2
+from sessiond.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -57,6 +59,12 @@ class _FeedEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedEve
     """`reminder_changed`."""
     FEED_EVENT_KIND_MESSAGES_OFFLOADED: _FeedEventKind.ValueType  # 18
     """`messages_offloaded`."""
+    FEED_EVENT_KIND_ATTACHMENT_CHANGED: _FeedEventKind.ValueType  # 19
+    """`attachment_changed`."""
+    FEED_EVENT_KIND_USAGE_RECORDED: _FeedEventKind.ValueType  # 20
+    """`usage_recorded`."""
+    FEED_EVENT_KIND_WRITER_CHANGED: _FeedEventKind.ValueType  # 21
+    """`writer_changed`."""
 
 class FeedEventKind(_FeedEventKind, metaclass=_FeedEventKindEnumTypeWrapper):
     """FeedEventKind is a kind of event that a watch can ask for; its number is that of the field in FeedEvent."""
@@ -85,7 +93,73 @@ FEED_EVENT_KIND_REMINDER_CHANGED: FeedEventKind.ValueType  # 17
 """`reminder_changed`."""
 FEED_EVENT_KIND_MESSAGES_OFFLOADED: FeedEventKind.ValueType  # 18
 """`messages_offloaded`."""
+FEED_EVENT_KIND_ATTACHMENT_CHANGED: FeedEventKind.ValueType  # 19
+"""`attachment_changed`."""
+FEED_EVENT_KIND_USAGE_RECORDED: FeedEventKind.ValueType  # 20
+"""`usage_recorded`."""
+FEED_EVENT_KIND_WRITER_CHANGED: FeedEventKind.ValueType  # 21
+"""`writer_changed`."""
 Global___FeedEventKind: _TypeAlias = FeedEventKind  # noqa: Y015
+
+class _AttachmentChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttachmentChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttachmentChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTACHMENT_CHANGE_UNSPECIFIED: _AttachmentChange.ValueType  # 0
+    """Not set."""
+    ATTACHMENT_CHANGE_STORED: _AttachmentChange.ValueType  # 1
+    """It was stored, with all its bytes."""
+    ATTACHMENT_CHANGE_UPDATED: _AttachmentChange.ValueType  # 2
+    """Facts of it were changed by UpdateAttachment."""
+    ATTACHMENT_CHANGE_DELETED: _AttachmentChange.ValueType  # 3
+    """It was deleted."""
+
+class AttachmentChange(_AttachmentChange, metaclass=_AttachmentChangeEnumTypeWrapper):
+    """AttachmentChange is what happens to an attachment."""
+
+ATTACHMENT_CHANGE_UNSPECIFIED: AttachmentChange.ValueType  # 0
+"""Not set."""
+ATTACHMENT_CHANGE_STORED: AttachmentChange.ValueType  # 1
+"""It was stored, with all its bytes."""
+ATTACHMENT_CHANGE_UPDATED: AttachmentChange.ValueType  # 2
+"""Facts of it were changed by UpdateAttachment."""
+ATTACHMENT_CHANGE_DELETED: AttachmentChange.ValueType  # 3
+"""It was deleted."""
+Global___AttachmentChange: _TypeAlias = AttachmentChange  # noqa: Y015
+
+class _WriterChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WriterChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WriterChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WRITER_CHANGE_UNSPECIFIED: _WriterChange.ValueType  # 0
+    """Not set."""
+    WRITER_CHANGE_ACQUIRED: _WriterChange.ValueType  # 1
+    """It was acquired when nobody held it."""
+    WRITER_CHANGE_TAKEN_OVER: _WriterChange.ValueType  # 2
+    """It was acquired although it hadn't been released: it had expired, or its holder acquired it once more. The earlier
+    token is good no more.
+    """
+    WRITER_CHANGE_RELEASED: _WriterChange.ValueType  # 3
+    """Its holder released it."""
+
+class WriterChange(_WriterChange, metaclass=_WriterChangeEnumTypeWrapper):
+    """WriterChange is what happens to the writer lease."""
+
+WRITER_CHANGE_UNSPECIFIED: WriterChange.ValueType  # 0
+"""Not set."""
+WRITER_CHANGE_ACQUIRED: WriterChange.ValueType  # 1
+"""It was acquired when nobody held it."""
+WRITER_CHANGE_TAKEN_OVER: WriterChange.ValueType  # 2
+"""It was acquired although it hadn't been released: it had expired, or its holder acquired it once more. The earlier
+token is good no more.
+"""
+WRITER_CHANGE_RELEASED: WriterChange.ValueType  # 3
+"""Its holder released it."""
+Global___WriterChange: _TypeAlias = WriterChange  # noqa: Y015
 
 class _GoodbyeReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -334,6 +408,9 @@ class FeedEvent(_message.Message):
     DRAFT_ENDED_FIELD_NUMBER: _builtins.int
     REMINDER_CHANGED_FIELD_NUMBER: _builtins.int
     MESSAGES_OFFLOADED_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_CHANGED_FIELD_NUMBER: _builtins.int
+    USAGE_RECORDED_FIELD_NUMBER: _builtins.int
+    WRITER_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_appended(self) -> _message_pb2.Message:
         """A message was appended. It is sent as it is now, without what hides it (`rewound`,
@@ -419,6 +496,21 @@ class FeedEvent(_message.Message):
     def messages_offloaded(self) -> _storage_pb2.Offload:
         """Messages were offloaded or restored. Nothing else that a watcher gets depends on it."""
 
+    @_builtins.property
+    def attachment_changed(self) -> Global___AttachmentChanged:
+        """An attachment was stored, updated or deleted."""
+
+    @_builtins.property
+    def usage_recorded(self) -> Global___UsageRecorded:
+        """RecordUsage counted records. Usage that comes with an append isn't told by itself, so that such an append costs no
+        more: its messages are told, and GetUsage has the sums. Records that follow each other without anything
+        between them may be told as one.
+        """
+
+    @_builtins.property
+    def writer_changed(self) -> Global___WriterChanged:
+        """The writer lease was acquired, taken over or released."""
+
     def __init__(
         self,
         *,
@@ -440,12 +532,15 @@ class FeedEvent(_message.Message):
         draft_ended: Global___DraftEnded | None = ...,
         reminder_changed: Global___ReminderChanged | None = ...,
         messages_offloaded: _storage_pb2.Offload | None = ...,
+        attachment_changed: Global___AttachmentChanged | None = ...,
+        usage_recorded: Global___UsageRecorded | None = ...,
+        writer_changed: Global___WriterChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "messages_offloaded", b"messages_offloaded", "reminder_changed", b"reminder_changed", "rewind_reverted", b"rewind_reverted", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment_changed", b"attachment_changed", "caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "messages_offloaded", b"messages_offloaded", "reminder_changed", b"reminder_changed", "rewind_reverted", b"rewind_reverted", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted", "usage_recorded", b"usage_recorded", "writer_changed", b"writer_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "messages_offloaded", b"messages_offloaded", "reminder_changed", b"reminder_changed", "rewind_reverted", b"rewind_reverted", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_changed", b"attachment_changed", "caught_up", b"caught_up", "child_created", b"child_created", "compacted", b"compacted", "compaction_reverted", b"compaction_reverted", "draft_changed", b"draft_changed", "draft_ended", b"draft_ended", "event", b"event", "fell_behind", b"fell_behind", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message_appended", b"message_appended", "message_updated", b"message_updated", "messages_cleared", b"messages_cleared", "messages_offloaded", b"messages_offloaded", "reminder_changed", b"reminder_changed", "rewind_reverted", b"rewind_reverted", "rewound", b"rewound", "session_changed", b"session_changed", "session_deleted", b"session_deleted", "usage_recorded", b"usage_recorded", "writer_changed", b"writer_changed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_reverted", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended", "reminder_changed", "messages_offloaded"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_appended", "message_updated", "compacted", "compaction_reverted", "rewound", "rewind_reverted", "messages_cleared", "session_changed", "session_deleted", "child_created", "caught_up", "fell_behind", "heartbeat", "goodbye", "draft_changed", "draft_ended", "reminder_changed", "messages_offloaded", "attachment_changed", "usage_recorded", "writer_changed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -587,6 +682,100 @@ class ReminderChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReminderChanged: _TypeAlias = ReminderChanged  # noqa: Y015
+
+@_typing.final
+class AttachmentChanged(_message.Message):
+    """AttachmentChanged says what happened to an attachment; it never holds its bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_ID_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    change: Global___AttachmentChange.ValueType
+    """What happened."""
+    attachment_id: _builtins.str
+    """The attachment's id."""
+    @_builtins.property
+    def attachment(self) -> _attachment_pb2.Attachment:
+        """The attachment as it is now, without `metadata`, which GetAttachment has. Absent if it is gone."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___AttachmentChange.ValueType = ...,
+        attachment_id: _builtins.str = ...,
+        attachment: _attachment_pb2.Attachment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "attachment_id", b"attachment_id", "change", b"change"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachmentChanged: _TypeAlias = AttachmentChanged  # noqa: Y015
+
+@_typing.final
+class UsageRecorded(_message.Message):
+    """UsageRecorded says that records of usage were counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    record_count: _builtins.int
+    """How many, without those that had been counted before."""
+    @_builtins.property
+    def usage(self) -> _usage_pb2.SessionUsage:
+        """What the session used itself, as it is now: these records, later ones, and what came with appends."""
+
+    def __init__(
+        self,
+        *,
+        record_count: _builtins.int = ...,
+        usage: _usage_pb2.SessionUsage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["record_count", b"record_count", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageRecorded: _TypeAlias = UsageRecorded  # noqa: Y015
+
+@_typing.final
+class WriterChanged(_message.Message):
+    """WriterChanged says who holds the writer lease; never with which token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    change: Global___WriterChange.ValueType
+    """What happened."""
+    holder: _builtins.str
+    """Who acquired the lease, or held it until it was released."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the lease ends unless it is renewed, as it was acquired; absent when it was released. Renewals aren't told,
+        nor is it told when a lease ends because nobody renewed it.
+        """
+
+    def __init__(
+        self,
+        *,
+        change: Global___WriterChange.ValueType = ...,
+        holder: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "expire_time", b"expire_time", "holder", b"holder"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriterChanged: _TypeAlias = WriterChanged  # noqa: Y015
 
 @_typing.final
 class CaughtUp(_message.Message):

@@ -67,6 +67,29 @@ class FeedServiceServicer(object):
         reads too slowly is told `fell_behind` and gets what it missed from the store, then `caught_up`
         again. A watch that the server ends is sent `goodbye`, which says why and when to resume it.
 
+        An example:
+
+        → targets { session_id: "chat" event_kinds: MESSAGE_APPENDED event_kinds: SESSION_CHANGED }
+        ← session_id: "chat" resume_token: "t1" events { message_appended { seq: 1 … } }
+        ← session_id: "chat" resume_token: "t2" events { caught_up { next_seq: 2 } }
+        ← session_id: "chat" resume_token: "t3" events { message_appended { seq: 2 … } }
+        ← session_id: "chat" resume_token: "t4" events { heartbeat { … } }
+
+        The connection breaks. The caller has kept the token of the last frame that it has dealt with, and goes on with the
+        same kinds, at any replica:
+
+        → targets { session_id: "chat" resume { tokens: "t3" } … }
+        ← session_id: "chat" resume_token: "t5" events { session_changed { changed_fields: "pinned" … } }
+        ← session_id: "chat" resume_token: "t6" events { caught_up { next_seq: 3 } }
+
+        Keep the token together with what was made of the events, in one transaction if that is stored, and no event counts
+        twice. The token of a `fragment` is empty: keep the one before.
+
+        What it costs: a look at the past costs what there is to send, a page of 1000 events or 2 MiB at a time. After that
+        each change is read once for all watchers of a session at a server, and sent to each. A watch holds at most
+        what the setting `feed_buffer_bytes` allows. An idle one costs a heartbeat (setting `feed_heartbeat`).
+        Cancel it to end it, at any time: nothing is kept of it. There is no half-close, since there is one request.
+
         Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
         `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
         """

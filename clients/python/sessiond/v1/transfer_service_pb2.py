@@ -27,6 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sessiond.v1 import attachment_pb2 as sessiond_dot_v1_dot_attachment__pb2
 from sessiond.v1 import call_error_pb2 as sessiond_dot_v1_dot_call__error__pb2
 from sessiond.v1 import compaction_pb2 as sessiond_dot_v1_dot_compaction__pb2
+from sessiond.v1 import feed_service_pb2 as sessiond_dot_v1_dot_feed__service__pb2
 from sessiond.v1 import journal_pb2 as sessiond_dot_v1_dot_journal__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
@@ -36,7 +37,7 @@ from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filte
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/transfer_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/attachment.proto\x1a\x1csessiond/v1/call_error.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x19sessiond/v1/journal.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a\x1asessiond/v1/reminder.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\x1a\x17sessiond/v1/usage.proto\"z\n\x15\x45xportSessionsRequest\x12\x1e\n\x0bsession_ids\x18\x01 \x03(\tB\t\xba\xd4\x18\x05\x18\x03\x38\xe8\x07\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x15\n\rcontinuations\x18\x03 \x01(\x08\"F\n\x16\x45xportSessionsResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.TransferRecord\"P\n\x15ImportSessionsRequest\x12\x37\n\x07records\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.TransferRecordB\t\xba\xd4\x18\x05\x30\x01\x38\xe8\x07\"\\\n\x16ImportSessionsResponse\x12\x14\n\x0crecord_count\x18\x01 \x01(\x03\x12,\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.ImportOutcome\"\xff\x01\n\rImportOutcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x16\n\x0emessages_added\x18\x03 \x01(\x03\x12\x16\n\x0emessages_known\x18\x04 \x01(\x03\x12\x15\n\rrecords_added\x18\x05 \x01(\x03\x12\x15\n\rrecords_known\x18\x06 \x01(\x03\x12\x16\n\x0enumbered_title\x18\x07 \x01(\t\x12\x14\n\x0c\x66\x61\x63ts_differ\x18\x08 \x01(\x08\x12\x16\n\x0eparent_missing\x18\t \x01(\x08\x12%\n\x05\x65rror\x18\n \x01(\x0b\x32\x16.sessiond.v1.CallError\"\x9e\x07\n\x0eTransferRecord\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.TransferSessionH\x00\x12/\n\x07message\x18\x02 \x01(\x0b\x32\x1c.sessiond.v1.TransferMessageH\x00\x12\x31\n\x08revision\x18\x03 \x01(\x0b\x32\x1d.sessiond.v1.TransferRevisionH\x00\x12\x35\n\ncompaction\x18\x04 \x01(\x0b\x32\x1f.sessiond.v1.TransferCompactionH\x00\x12\x42\n\x11\x63ompaction_revert\x18\x05 \x01(\x0b\x32%.sessiond.v1.TransferCompactionRevertH\x00\x12-\n\x06rewind\x18\x06 \x01(\x0b\x32\x1b.sessiond.v1.TransferRewindH\x00\x12:\n\rrewind_revert\x18\x07 \x01(\x0b\x32!.sessiond.v1.TransferRewindRevertH\x00\x12-\n\x06\x63hange\x18\x08 \x01(\x0b\x32\x1b.sessiond.v1.TransferChangeH\x00\x12\'\n\x03\x65nd\x18\t \x01(\x0b\x32\x18.sessiond.v1.TransferEndH\x00\x12+\n\x05usage\x18\n \x01(\x0b\x32\x1a.sessiond.v1.TransferUsageH\x00\x12/\n\x07\x62illing\x18\x0b \x01(\x0b\x32\x1c.sessiond.v1.TransferBillingH\x00\x12/\n\x07request\x18\x0c \x01(\x0b\x32\x1c.sessiond.v1.TransferRequestH\x00\x12\x35\n\nattachment\x18\x14 \x01(\x0b\x32\x1f.sessiond.v1.TransferAttachmentH\x00\x12+\n\x05\x63hunk\x18\x15 \x01(\x0b\x32\x1a.sessiond.v1.TransferChunkH\x00\x12-\n\x07journal\x18\r \x01(\x0b\x32\x1a.sessiond.v1.JournalRecordH\x00\x12-\n\x06\x63ursor\x18\x0e \x01(\x0b\x32\x1b.sessiond.v1.TransferCursorH\x00\x12\x31\n\x08reminder\x18\x0f \x01(\x0b\x32\x1d.sessiond.v1.TransferReminderH\x00\x12+\n\x05setup\x18\x10 \x01(\x0b\x32\x1a.sessiond.v1.TransferSetupH\x00\x42\x08\n\x06record\"S\n\x0fTransferSession\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x19\n\x11\x63reate_request_id\x18\x02 \x01(\t\"q\n\x0fTransferMessage\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x04 \x01(\x08\"Z\n\x10TransferRevision\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\tchange_no\x18\x02 \x01(\x03\x12\x15\n\reffective_seq\x18\x03 \x01(\x03\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"T\n\x12TransferCompaction\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12\x11\n\tchange_no\x18\x02 \x01(\x03\"y\n\x18TransferCompactionRevert\x12\x15\n\rcompaction_id\x18\x01 \x01(\x03\x12\x15\n\reffective_seq\x18\x02 \x01(\x03\x12/\n\x0brevert_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x0eTransferRewind\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\x12\x15\n\reffective_seq\x18\x02 \x01(\x03\"q\n\x14TransferRewindRevert\x12\x11\n\trewind_id\x18\x01 \x01(\x03\x12\x15\n\reffective_seq\x18\x02 \x01(\x03\x12/\n\x0brevert_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\rTransferSetup\x12\x15\n\reffective_seq\x18\x01 \x01(\x03\x12\x15\n\rsystem_prompt\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x04 \x01(\t\"\xf5\x02\n\x0eTransferChange\x12\x11\n\tchange_no\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.sessiond.v1.TransferChangeKind\x12\x11\n\treference\x18\x04 \x01(\x03\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\x12\x10\n\x08\x63hild_id\x18\x06 \x01(\t\x12+\n\nchild_kind\x18\x07 \x01(\x0e\x32\x17.sessiond.v1.ParentKind\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breminder_id\x18\t \x01(\t\x12\x34\n\x0freminder_change\x18\n \x01(\x0e\x32\x1b.sessiond.v1.ReminderChange\x12\x32\n\x0e\x63hanged_fields\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x91\x02\n\rTransferUsage\x12!\n\x05usage\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x14\n\x0crecord_count\x18\x05 \x01(\x03\x12\x17\n\x0f\x65stimated_count\x18\x06 \x01(\x03\x12\x14\n\x0c\x61\x63tual_count\x18\x07 \x01(\x03\x12\x11\n\tinherited\x18\x08 \x01(\x08\x12\x17\n\nturn_index\x18\t \x01(\x05H\x00\x88\x01\x01\x12/\n\x0brecord_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_turn_index\"G\n\x0fTransferBilling\x12%\n\x07\x62illing\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Billing\x12\r\n\x05model\x18\x02 \x01(\t\"S\n\x0fTransferRequest\x12\x0c\n\x04kind\x18\x01 \x01(\x05\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x0e\n\x06result\x18\x04 \x01(\x03\"2\n\x0eTransferCursor\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"\x95\x01\n\x10TransferReminder\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12.\n\nfirst_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noccurrence\x18\x03 \x01(\x03\x12\x14\n\x0crequest_hash\x18\x04 \x01(\x0c\"k\n\x0bTransferEnd\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\x12\x13\n\x0bnext_change\x18\x03 \x01(\x03\x12\x0c\n\x04gone\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x03\"P\n\x12TransferAttachment\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\",\n\rTransferChunk\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x0c\n\x04gone\x18\x02 \x01(\x08*\xff\x02\n\x12TransferChangeKind\x12$\n TRANSFER_CHANGE_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cTRANSFER_CHANGE_KIND_UPDATED\x10\x01\x12\"\n\x1eTRANSFER_CHANGE_KIND_COMPACTED\x10\x02\x12,\n(TRANSFER_CHANGE_KIND_COMPACTION_REVERTED\x10\x03\x12 \n\x1cTRANSFER_CHANGE_KIND_REWOUND\x10\x04\x12(\n$TRANSFER_CHANGE_KIND_REWIND_REVERTED\x10\x05\x12 \n\x1cTRANSFER_CHANGE_KIND_CLEARED\x10\x06\x12\x1e\n\x1aTRANSFER_CHANGE_KIND_FACTS\x10\x07\x12\x1e\n\x1aTRANSFER_CHANGE_KIND_CHILD\x10\x08\x12!\n\x1dTRANSFER_CHANGE_KIND_REMINDER\x10\t2\xfb\x01\n\x0fTransferService\x12l\n\x0e\x45xportSessions\x12\".sessiond.v1.ExportSessionsRequest\x1a#.sessiond.v1.ExportSessionsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03-0\x01\x12z\n\x0eImportSessions\x12\".sessiond.v1.ImportSessionsRequest\x1a#.sessiond.v1.ImportSessionsResponse\"\x1b\x90\x02\x02\xaa\xd4\x18\x14\x08\x04\x10\x01\"\x0e\x03\x05\x08\n\x0f\x10\x33-*+,4.\x13(\x01\x30\x01\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessiond/v1/transfer_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/attachment.proto\x1a\x1csessiond/v1/call_error.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x1esessiond/v1/feed_service.proto\x1a\x19sessiond/v1/journal.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a\x1asessiond/v1/reminder.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\x1a\x17sessiond/v1/usage.proto\"z\n\x15\x45xportSessionsRequest\x12\x1e\n\x0bsession_ids\x18\x01 \x03(\tB\t\xba\xd4\x18\x05\x18\x03\x38\xe8\x07\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x15\n\rcontinuations\x18\x03 \x01(\x08\"F\n\x16\x45xportSessionsResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.TransferRecord\"P\n\x15ImportSessionsRequest\x12\x37\n\x07records\x18\x01 \x03(\x0b\x32\x1b.sessiond.v1.TransferRecordB\t\xba\xd4\x18\x05\x30\x01\x38\xe8\x07\"\\\n\x16ImportSessionsResponse\x12\x14\n\x0crecord_count\x18\x01 \x01(\x03\x12,\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1a.sessiond.v1.ImportOutcome\"\xff\x01\n\rImportOutcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x16\n\x0emessages_added\x18\x03 \x01(\x03\x12\x16\n\x0emessages_known\x18\x04 \x01(\x03\x12\x15\n\rrecords_added\x18\x05 \x01(\x03\x12\x15\n\rrecords_known\x18\x06 \x01(\x03\x12\x16\n\x0enumbered_title\x18\x07 \x01(\t\x12\x14\n\x0c\x66\x61\x63ts_differ\x18\x08 \x01(\x08\x12\x16\n\x0eparent_missing\x18\t \x01(\x08\x12%\n\x05\x65rror\x18\n \x01(\x0b\x32\x16.sessiond.v1.CallError\"\x9e\x07\n\x0eTransferRecord\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1c.sessiond.v1.TransferSessionH\x00\x12/\n\x07message\x18\x02 \x01(\x0b\x32\x1c.sessiond.v1.TransferMessageH\x00\x12\x31\n\x08revision\x18\x03 \x01(\x0b\x32\x1d.sessiond.v1.TransferRevisionH\x00\x12\x35\n\ncompaction\x18\x04 \x01(\x0b\x32\x1f.sessiond.v1.TransferCompactionH\x00\x12\x42\n\x11\x63ompaction_revert\x18\x05 \x01(\x0b\x32%.sessiond.v1.TransferCompactionRevertH\x00\x12-\n\x06rewind\x18\x06 \x01(\x0b\x32\x1b.sessiond.v1.TransferRewindH\x00\x12:\n\rrewind_revert\x18\x07 \x01(\x0b\x32!.sessiond.v1.TransferRewindRevertH\x00\x12-\n\x06\x63hange\x18\x08 \x01(\x0b\x32\x1b.sessiond.v1.TransferChangeH\x00\x12\'\n\x03\x65nd\x18\t \x01(\x0b\x32\x18.sessiond.v1.TransferEndH\x00\x12+\n\x05usage\x18\n \x01(\x0b\x32\x1a.sessiond.v1.TransferUsageH\x00\x12/\n\x07\x62illing\x18\x0b \x01(\x0b\x32\x1c.sessiond.v1.TransferBillingH\x00\x12/\n\x07request\x18\x0c \x01(\x0b\x32\x1c.sessiond.v1.TransferRequestH\x00\x12\x35\n\nattachment\x18\x14 \x01(\x0b\x32\x1f.sessiond.v1.TransferAttachmentH\x00\x12+\n\x05\x63hunk\x18\x15 \x01(\x0b\x32\x1a.sessiond.v1.TransferChunkH\x00\x12-\n\x07journal\x18\r \x01(\x0b\x32\x1a.sessiond.v1.JournalRecordH\x00\x12-\n\x06\x63ursor\x18\x0e \x01(\x0b\x32\x1b.sessiond.v1.TransferCursorH\x00\x12\x31\n\x08reminder\x18\x0f \x01(\x0b\x32\x1d.sessiond.v1.TransferReminderH\x00\x12+\n\x05setup\x18\x10 \x01(\x0b\x32\x1a.sessiond.v1.TransferSetupH\x00\x42\x08\n\x06record\"S\n\x0fTransferSession\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x19\n\x11\x63reate_request_id\x18\x02 \x01(\t\"q\n\x0fTransferMessage\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x04 \x01(\x08\"Z\n\x10TransferRevision\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\tchange_no\x18\x02 \x01(\x03\x12\x15\n\reffective_seq\x18\x03 \x01(\x03\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"T\n\x12TransferCompaction\x12+\n\ncompaction\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Compaction\x12\x11\n\tchange_no\x18\x02 \x01(\x03\"y\n\x18TransferCompactionRevert\x12\x15\n\rcompaction_id\x18\x01 \x01(\x03\x12\x15\n\reffective_seq\x18\x02 \x01(\x03\x12/\n\x0brevert_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x0eTransferRewind\x12#\n\x06rewind\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Rewind\x12\x15\n\reffective_seq\x18\x02 \x01(\x03\"q\n\x14TransferRewindRevert\x12\x11\n\trewind_id\x18\x01 \x01(\x03\x12\x15\n\reffective_seq\x18\x02 \x01(\x03\x12/\n\x0brevert_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\rTransferSetup\x12\x15\n\reffective_seq\x18\x01 \x01(\x03\x12\x15\n\rsystem_prompt\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x04 \x01(\t\"\x88\x04\n\x0eTransferChange\x12\x11\n\tchange_no\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x1f.sessiond.v1.TransferChangeKind\x12\x11\n\treference\x18\x04 \x01(\x03\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\x12\x10\n\x08\x63hild_id\x18\x06 \x01(\t\x12+\n\nchild_kind\x18\x07 \x01(\x0e\x32\x17.sessiond.v1.ParentKind\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breminder_id\x18\t \x01(\t\x12\x34\n\x0freminder_change\x18\n \x01(\x0e\x32\x1b.sessiond.v1.ReminderChange\x12\x32\n\x0e\x63hanged_fields\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rattachment_id\x18\x0c \x01(\t\x12\x38\n\x11\x61ttachment_change\x18\r \x01(\x0e\x32\x1d.sessiond.v1.AttachmentChange\x12\x0e\n\x06holder\x18\x0e \x01(\t\x12\x30\n\rwriter_change\x18\x0f \x01(\x0e\x32\x19.sessiond.v1.WriterChange\"\x91\x02\n\rTransferUsage\x12!\n\x05usage\x18\x01 \x01(\x0b\x32\x12.sessiond.v1.Usage\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x14\n\x0crecord_count\x18\x05 \x01(\x03\x12\x17\n\x0f\x65stimated_count\x18\x06 \x01(\x03\x12\x14\n\x0c\x61\x63tual_count\x18\x07 \x01(\x03\x12\x11\n\tinherited\x18\x08 \x01(\x08\x12\x17\n\nturn_index\x18\t \x01(\x05H\x00\x88\x01\x01\x12/\n\x0brecord_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_turn_index\"G\n\x0fTransferBilling\x12%\n\x07\x62illing\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Billing\x12\r\n\x05model\x18\x02 \x01(\t\"S\n\x0fTransferRequest\x12\x0c\n\x04kind\x18\x01 \x01(\x05\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x0e\n\x06result\x18\x04 \x01(\x03\"2\n\x0eTransferCursor\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"\x95\x01\n\x10TransferReminder\x12\'\n\x08reminder\x18\x01 \x01(\x0b\x32\x15.sessiond.v1.Reminder\x12.\n\nfirst_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noccurrence\x18\x03 \x01(\x03\x12\x14\n\x0crequest_hash\x18\x04 \x01(\x0c\"k\n\x0bTransferEnd\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\x12\x13\n\x0bnext_change\x18\x03 \x01(\x03\x12\x0c\n\x04gone\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x03\"P\n\x12TransferAttachment\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\",\n\rTransferChunk\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x0c\n\x04gone\x18\x02 \x01(\x08*\xe5\x03\n\x12TransferChangeKind\x12$\n TRANSFER_CHANGE_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cTRANSFER_CHANGE_KIND_UPDATED\x10\x01\x12\"\n\x1eTRANSFER_CHANGE_KIND_COMPACTED\x10\x02\x12,\n(TRANSFER_CHANGE_KIND_COMPACTION_REVERTED\x10\x03\x12 \n\x1cTRANSFER_CHANGE_KIND_REWOUND\x10\x04\x12(\n$TRANSFER_CHANGE_KIND_REWIND_REVERTED\x10\x05\x12 \n\x1cTRANSFER_CHANGE_KIND_CLEARED\x10\x06\x12\x1e\n\x1aTRANSFER_CHANGE_KIND_FACTS\x10\x07\x12\x1e\n\x1aTRANSFER_CHANGE_KIND_CHILD\x10\x08\x12!\n\x1dTRANSFER_CHANGE_KIND_REMINDER\x10\t\x12#\n\x1fTRANSFER_CHANGE_KIND_ATTACHMENT\x10\x0b\x12\x1e\n\x1aTRANSFER_CHANGE_KIND_USAGE\x10\x0c\x12\x1f\n\x1bTRANSFER_CHANGE_KIND_WRITER\x10\r2\xfb\x01\n\x0fTransferService\x12l\n\x0e\x45xportSessions\x12\".sessiond.v1.ExportSessionsRequest\x1a#.sessiond.v1.ExportSessionsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03-0\x01\x12z\n\x0eImportSessions\x12\".sessiond.v1.ImportSessionsRequest\x1a#.sessiond.v1.ImportSessionsResponse\"\x1b\x90\x02\x02\xaa\xd4\x18\x14\x08\x04\x10\x01\"\x0e\x03\x05\x08\n\x0f\x10\x33-*+,4.\x13(\x01\x30\x01\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,54 +53,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSFERSERVICE'].methods_by_name['ExportSessions']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\003-'
   _globals['_TRANSFERSERVICE'].methods_by_name['ImportSessions']._loaded_options = None
   _globals['_TRANSFERSERVICE'].methods_by_name['ImportSessions']._serialized_options = b'\220\002\002\252\324\030\024\010\004\020\001\"\016\003\005\010\n\017\0203-*+,4.\023'
-  _globals['_TRANSFERCHANGEKIND']._serialized_start=4002
-  _globals['_TRANSFERCHANGEKIND']._serialized_end=4385
-  _globals['_EXPORTSESSIONSREQUEST']._serialized_start=403
-  _globals['_EXPORTSESSIONSREQUEST']._serialized_end=525
-  _globals['_EXPORTSESSIONSRESPONSE']._serialized_start=527
-  _globals['_EXPORTSESSIONSRESPONSE']._serialized_end=597
-  _globals['_IMPORTSESSIONSREQUEST']._serialized_start=599
-  _globals['_IMPORTSESSIONSREQUEST']._serialized_end=679
-  _globals['_IMPORTSESSIONSRESPONSE']._serialized_start=681
-  _globals['_IMPORTSESSIONSRESPONSE']._serialized_end=773
-  _globals['_IMPORTOUTCOME']._serialized_start=776
-  _globals['_IMPORTOUTCOME']._serialized_end=1031
-  _globals['_TRANSFERRECORD']._serialized_start=1034
-  _globals['_TRANSFERRECORD']._serialized_end=1960
-  _globals['_TRANSFERSESSION']._serialized_start=1962
-  _globals['_TRANSFERSESSION']._serialized_end=2045
-  _globals['_TRANSFERMESSAGE']._serialized_start=2047
-  _globals['_TRANSFERMESSAGE']._serialized_end=2160
-  _globals['_TRANSFERREVISION']._serialized_start=2162
-  _globals['_TRANSFERREVISION']._serialized_end=2252
-  _globals['_TRANSFERCOMPACTION']._serialized_start=2254
-  _globals['_TRANSFERCOMPACTION']._serialized_end=2338
-  _globals['_TRANSFERCOMPACTIONREVERT']._serialized_start=2340
-  _globals['_TRANSFERCOMPACTIONREVERT']._serialized_end=2461
-  _globals['_TRANSFERREWIND']._serialized_start=2463
-  _globals['_TRANSFERREWIND']._serialized_end=2539
-  _globals['_TRANSFERREWINDREVERT']._serialized_start=2541
-  _globals['_TRANSFERREWINDREVERT']._serialized_end=2654
-  _globals['_TRANSFERSETUP']._serialized_start=2656
-  _globals['_TRANSFERSETUP']._serialized_end=2748
-  _globals['_TRANSFERCHANGE']._serialized_start=2751
-  _globals['_TRANSFERCHANGE']._serialized_end=3124
-  _globals['_TRANSFERUSAGE']._serialized_start=3127
-  _globals['_TRANSFERUSAGE']._serialized_end=3400
-  _globals['_TRANSFERBILLING']._serialized_start=3402
-  _globals['_TRANSFERBILLING']._serialized_end=3473
-  _globals['_TRANSFERREQUEST']._serialized_start=3475
-  _globals['_TRANSFERREQUEST']._serialized_end=3558
-  _globals['_TRANSFERCURSOR']._serialized_start=3560
-  _globals['_TRANSFERCURSOR']._serialized_end=3610
-  _globals['_TRANSFERREMINDER']._serialized_start=3613
-  _globals['_TRANSFERREMINDER']._serialized_end=3762
-  _globals['_TRANSFEREND']._serialized_start=3764
-  _globals['_TRANSFEREND']._serialized_end=3871
-  _globals['_TRANSFERATTACHMENT']._serialized_start=3873
-  _globals['_TRANSFERATTACHMENT']._serialized_end=3953
-  _globals['_TRANSFERCHUNK']._serialized_start=3955
-  _globals['_TRANSFERCHUNK']._serialized_end=3999
-  _globals['_TRANSFERSERVICE']._serialized_start=4388
-  _globals['_TRANSFERSERVICE']._serialized_end=4639
+  _globals['_TRANSFERCHANGEKIND']._serialized_start=4181
+  _globals['_TRANSFERCHANGEKIND']._serialized_end=4666
+  _globals['_EXPORTSESSIONSREQUEST']._serialized_start=435
+  _globals['_EXPORTSESSIONSREQUEST']._serialized_end=557
+  _globals['_EXPORTSESSIONSRESPONSE']._serialized_start=559
+  _globals['_EXPORTSESSIONSRESPONSE']._serialized_end=629
+  _globals['_IMPORTSESSIONSREQUEST']._serialized_start=631
+  _globals['_IMPORTSESSIONSREQUEST']._serialized_end=711
+  _globals['_IMPORTSESSIONSRESPONSE']._serialized_start=713
+  _globals['_IMPORTSESSIONSRESPONSE']._serialized_end=805
+  _globals['_IMPORTOUTCOME']._serialized_start=808
+  _globals['_IMPORTOUTCOME']._serialized_end=1063
+  _globals['_TRANSFERRECORD']._serialized_start=1066
+  _globals['_TRANSFERRECORD']._serialized_end=1992
+  _globals['_TRANSFERSESSION']._serialized_start=1994
+  _globals['_TRANSFERSESSION']._serialized_end=2077
+  _globals['_TRANSFERMESSAGE']._serialized_start=2079
+  _globals['_TRANSFERMESSAGE']._serialized_end=2192
+  _globals['_TRANSFERREVISION']._serialized_start=2194
+  _globals['_TRANSFERREVISION']._serialized_end=2284
+  _globals['_TRANSFERCOMPACTION']._serialized_start=2286
+  _globals['_TRANSFERCOMPACTION']._serialized_end=2370
+  _globals['_TRANSFERCOMPACTIONREVERT']._serialized_start=2372
+  _globals['_TRANSFERCOMPACTIONREVERT']._serialized_end=2493
+  _globals['_TRANSFERREWIND']._serialized_start=2495
+  _globals['_TRANSFERREWIND']._serialized_end=2571
+  _globals['_TRANSFERREWINDREVERT']._serialized_start=2573
+  _globals['_TRANSFERREWINDREVERT']._serialized_end=2686
+  _globals['_TRANSFERSETUP']._serialized_start=2688
+  _globals['_TRANSFERSETUP']._serialized_end=2780
+  _globals['_TRANSFERCHANGE']._serialized_start=2783
+  _globals['_TRANSFERCHANGE']._serialized_end=3303
+  _globals['_TRANSFERUSAGE']._serialized_start=3306
+  _globals['_TRANSFERUSAGE']._serialized_end=3579
+  _globals['_TRANSFERBILLING']._serialized_start=3581
+  _globals['_TRANSFERBILLING']._serialized_end=3652
+  _globals['_TRANSFERREQUEST']._serialized_start=3654
+  _globals['_TRANSFERREQUEST']._serialized_end=3737
+  _globals['_TRANSFERCURSOR']._serialized_start=3739
+  _globals['_TRANSFERCURSOR']._serialized_end=3789
+  _globals['_TRANSFERREMINDER']._serialized_start=3792
+  _globals['_TRANSFERREMINDER']._serialized_end=3941
+  _globals['_TRANSFEREND']._serialized_start=3943
+  _globals['_TRANSFEREND']._serialized_end=4050
+  _globals['_TRANSFERATTACHMENT']._serialized_start=4052
+  _globals['_TRANSFERATTACHMENT']._serialized_end=4132
+  _globals['_TRANSFERCHUNK']._serialized_start=4134
+  _globals['_TRANSFERCHUNK']._serialized_end=4178
+  _globals['_TRANSFERSERVICE']._serialized_start=4669
+  _globals['_TRANSFERSERVICE']._serialized_end=4920
 # @@protoc_insertion_point(module_scope)

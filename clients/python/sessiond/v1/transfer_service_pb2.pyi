@@ -13,6 +13,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import attachment_pb2 as _attachment_pb2
 from sessiond.v1 import call_error_pb2 as _call_error_pb2
 from sessiond.v1 import compaction_pb2 as _compaction_pb2
+from sessiond.v1 import feed_service_pb2 as _feed_service_pb2
 from sessiond.v1 import journal_pb2 as _journal_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import reminder_pb2 as _reminder_pb2
@@ -56,6 +57,12 @@ class _TransferChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tr
     """A child was created."""
     TRANSFER_CHANGE_KIND_REMINDER: _TransferChangeKind.ValueType  # 9
     """Something happened to a reminder."""
+    TRANSFER_CHANGE_KIND_ATTACHMENT: _TransferChangeKind.ValueType  # 11
+    """Something happened to an attachment."""
+    TRANSFER_CHANGE_KIND_USAGE: _TransferChangeKind.ValueType  # 12
+    """Usage was recorded."""
+    TRANSFER_CHANGE_KIND_WRITER: _TransferChangeKind.ValueType  # 13
+    """Something happened to the writer lease."""
 
 class TransferChangeKind(_TransferChangeKind, metaclass=_TransferChangeKindEnumTypeWrapper):
     """TransferChangeKind is what a change is."""
@@ -80,6 +87,12 @@ TRANSFER_CHANGE_KIND_CHILD: TransferChangeKind.ValueType  # 8
 """A child was created."""
 TRANSFER_CHANGE_KIND_REMINDER: TransferChangeKind.ValueType  # 9
 """Something happened to a reminder."""
+TRANSFER_CHANGE_KIND_ATTACHMENT: TransferChangeKind.ValueType  # 11
+"""Something happened to an attachment."""
+TRANSFER_CHANGE_KIND_USAGE: TransferChangeKind.ValueType  # 12
+"""Usage was recorded."""
+TRANSFER_CHANGE_KIND_WRITER: TransferChangeKind.ValueType  # 13
+"""Something happened to the writer lease."""
 Global___TransferChangeKind: _TypeAlias = TransferChangeKind  # noqa: Y015
 
 @_typing.final
@@ -673,6 +686,10 @@ class TransferChange(_message.Message):
     REMINDER_ID_FIELD_NUMBER: _builtins.int
     REMINDER_CHANGE_FIELD_NUMBER: _builtins.int
     CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_ID_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_CHANGE_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    WRITER_CHANGE_FIELD_NUMBER: _builtins.int
     change_no: _builtins.int
     """Its number: above those of earlier changes."""
     after_seq: _builtins.int
@@ -681,7 +698,8 @@ class TransferChange(_message.Message):
     """What it is. Required."""
     reference: _builtins.int
     """The summary's seq of a compaction or its revert, the id of a rewind or its revert, the first seq that
-    is left after a clearing.
+    is left after a clearing; how many records of usage were counted; the time that happened to a reminder, and that
+    at which a writer lease ends, in microseconds since 1970.
     """
     child_id: _builtins.str
     """The child that was created."""
@@ -691,6 +709,14 @@ class TransferChange(_message.Message):
     """The reminder that it is about."""
     reminder_change: _reminder_pb2.ReminderChange.ValueType
     """What happened to it."""
+    attachment_id: _builtins.str
+    """The attachment that it is about."""
+    attachment_change: _feed_service_pb2.AttachmentChange.ValueType
+    """What happened to it."""
+    holder: _builtins.str
+    """Who holds, or held, the writer lease that it is about."""
+    writer_change: _feed_service_pb2.WriterChange.ValueType
+    """What happened to that."""
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The messages that were updated. At most 1000."""
@@ -717,10 +743,14 @@ class TransferChange(_message.Message):
         reminder_id: _builtins.str = ...,
         reminder_change: _reminder_pb2.ReminderChange.ValueType = ...,
         changed_fields: _field_mask_pb2.FieldMask | None = ...,
+        attachment_id: _builtins.str = ...,
+        attachment_change: _feed_service_pb2.AttachmentChange.ValueType = ...,
+        holder: _builtins.str = ...,
+        writer_change: _feed_service_pb2.WriterChange.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "change_no", b"change_no", "changed_fields", b"changed_fields", "child_id", b"child_id", "child_kind", b"child_kind", "create_time", b"create_time", "kind", b"kind", "reference", b"reference", "reminder_change", b"reminder_change", "reminder_id", b"reminder_id", "seqs", b"seqs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "attachment_change", b"attachment_change", "attachment_id", b"attachment_id", "change_no", b"change_no", "changed_fields", b"changed_fields", "child_id", b"child_id", "child_kind", b"child_kind", "create_time", b"create_time", "holder", b"holder", "kind", b"kind", "reference", b"reference", "reminder_change", b"reminder_change", "reminder_id", b"reminder_id", "seqs", b"seqs", "writer_change", b"writer_change"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

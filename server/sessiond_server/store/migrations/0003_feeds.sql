@@ -3,7 +3,8 @@
 
 -- A change stands behind the message `after_seq`, and changes stand in the order of their numbers. What a
 -- change says is read from where it is kept: `reference` is a summary's seq, a rewind's id or a first seq,
--- `seqs` are messages, `child_id` is a session.
+-- a time in microseconds or a number of records, `seqs` are messages, `child_id` is a session, a reminder, an attachment
+-- or the holder of a lease.
 CREATE TABLE session_change (
     bucket smallint NOT NULL,
     session_key uuid NOT NULL,
@@ -16,7 +17,7 @@ CREATE TABLE session_change (
     child_kind smallint NOT NULL,
     create_time timestamptz NOT NULL,
     CONSTRAINT session_change_pkey PRIMARY KEY (bucket, session_key, change_no),
-    CONSTRAINT session_change_child_id_length CHECK (octet_length(child_id) <= 128)
+    CONSTRAINT session_change_child_id_length CHECK (octet_length(child_id) <= 1024)
 );
 
 -- Messages while they are being written, on their way to the watchers of other replicas. Never durable, so

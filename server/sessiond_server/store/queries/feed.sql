@@ -1,5 +1,6 @@
 -- name: record_change
--- A change takes its number and its place in the order from the locked head.
+-- A change takes its number and its place in the order from the locked head. All of a transaction have its time,
+-- by which feeds know that they belong together.
 WITH head AS (
     UPDATE session_head
     SET next_change = next_change + 1
@@ -9,8 +10,29 @@ WITH head AS (
 INSERT INTO session_change (
     bucket, session_key, change_no, after_seq, kind, reference, seqs, child_id, child_kind, create_time
 )
-SELECT $1, $2, change_no, after_seq, $3, $4, $5, $6, $7, statement_timestamp()
+SELECT $1, $2, change_no, after_seq, $3, $4, $5, $6, $7, transaction_timestamp()
 FROM head;
+
+-- name: record_deleted_attachments
+-- All attachments of a session are about to go: each is a change of kind $3, of which $4 happens to it.
+WITH going AS (
+    SELECT attachment_id, row_number() OVER (ORDER BY attachment_id) AS place
+    FROM attachment
+    WHERE bucket = $1 AND session_key = $2
+),
+head AS (
+    UPDATE session_head
+    SET next_change = next_change + (SELECT count(*) FROM going)
+    WHERE bucket = $1 AND session_key = $2
+    RETURNING next_change - (SELECT count(*) FROM going) AS first_change, next_seq - 1 AS after_seq
+)
+INSERT INTO session_change (
+    bucket, session_key, change_no, after_seq, kind, reference, seqs, child_id, child_kind, create_time
+)
+SELECT
+    $1, $2, first_change + place - 1, after_seq, $3, 0, NULL, attachment_id, $4, transaction_timestamp()
+FROM head
+CROSS JOIN going;
 
 -- name: feed_start
 -- A session's state, and what stands where a watch is to begin: $3 a seq or null for the last, $4 a change

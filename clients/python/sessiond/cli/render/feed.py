@@ -16,7 +16,7 @@ from sessiond.cli.render.conversation import Painter, Style, marks
 from sessiond.cli.render.pairs import Call, Turn, pair
 from sessiond.cli.render.prose import count, one_line, span
 from sessiond.cli.render.times import local_with_zone
-from sessiond.v1.feed_service_pb2 import SessionChanged
+from sessiond.v1.feed_service_pb2 import AttachmentChange, SessionChanged, WriterChange
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.reminder_pb2 import REMINDER_STATE_PENDING, ReminderChange
 from sessiond.v1.session_pb2 import (
@@ -264,6 +264,21 @@ def _reminder(made: Any) -> tuple[str, str]:
     return "◷", f"{named} {change}"
 
 
+def _attachment(made: Any) -> tuple[str, str]:
+    change = enum_name(AttachmentChange.DESCRIPTOR, made.change)
+    if not made.HasField("attachment"):
+        return "▤", f"attachment {made.attachment_id} {change}"
+    return (
+        "▤",
+        f"attachment {made.attachment.name} {change} ({count(made.attachment.size, 'byte')})",
+    )
+
+
+def _writer(made: Any) -> tuple[str, str]:
+    change = enum_name(WriterChange.DESCRIPTOR, made.change).replace("_", " ")
+    return "✎", f"writer lease {change} by {one_line(made.holder)[:40]}"
+
+
 def _deleted(made: Any) -> tuple[str, str]:
     del made
     return "∎", "session deleted"
@@ -291,6 +306,8 @@ _WORDS: dict[str, Callable[[Any], tuple[str, str]]] = {
     "child_created": _child,
     "reminder_changed": _reminder,
     "messages_offloaded": _offloaded,
+    "attachment_changed": _attachment,
+    "writer_changed": _writer,
     "session_deleted": _deleted,
     "draft_ended": _given_up,
 }
