@@ -101,8 +101,12 @@ def test_P4_appending_again_adds_nothing(server: ServerProcess) -> None:
         assert client.get_message(id, client_id=messages[1].client_id).seq == 2
         with pytest.raises(sessiond.PartialReplay):
             client.append(id, [messages[0], said("c")])
-        with pytest.raises(sessiond.ClientIdReused):
-            client.append(id, sessiond.message(USER, "x", client_id=messages[0].client_id))
+        other = sessiond.message(USER, "x", client_id=messages[0].client_id)
+        for on_known in (None, "skip"):
+            with pytest.raises(sessiond.ClientIdReused):
+                client.append(id, other, on_known=on_known)
+        mixed = client.append(id, [other, said("c")], on_known="skip_any_content")
+        assert (list(mixed.seqs), list(mixed.known)) == ([1, 3], [True, False])
         with pytest.raises(sessiond.InvalidField) as raised:
             client.append(id, [said("x"), v1.Message(parts=[v1.Part(text="nobody")])])
         assert raised.value.field_violations[0].field == "messages[1].role"

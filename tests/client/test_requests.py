@@ -130,6 +130,13 @@ def test_P4_append_fills_in_client_ids_in_a_copy() -> None:
     assert len(messages.append.build("a", (m for m in [HELLO])).messages) == 1
 
 
+def test_P4_append_says_what_to_do_with_known_messages() -> None:
+    assert messages.append.build("a", HELLO).on_known == v1.OnKnown.ON_KNOWN_UNSPECIFIED
+    for name in ("refuse", "skip", "skip_any_content"):
+        request = messages.append.build("a", HELLO, on_known=name)
+        assert request.on_known == v1.OnKnown.Value(f"ON_KNOWN_{name.upper()}")
+
+
 def test_P4_with_client_ids_makes_calling_again_safe() -> None:
     first = sessiond.with_client_ids([HELLO, HELLO])
     assert messages.append.build("a", first) == messages.append.build("a", first)

@@ -53,7 +53,8 @@ class Attempt:
     writer: str
     session: str
     messages: tuple[Sent, ...]
-    skip_known: bool = False
+    skips: bool = False
+    """Whether known messages of it are skipped."""
     stream: int = 0
     """The number of the stream that it went through; 0 for a call of its own."""
     started: float = 0.0
@@ -71,7 +72,7 @@ class Attempt:
     @property
     def added(self) -> bool:
         """Whether it was acknowledged as new, all of it."""
-        return self.outcome is Outcome.ACKED and not self.replayed and not self.skip_known
+        return self.outcome is Outcome.ACKED and not self.replayed and not self.skips
 
     def acked(self, answer: v1.AppendMessagesResponse) -> None:
         seqs = answer.seqs or range(answer.first_seq, answer.last_seq + 1)
@@ -135,12 +136,12 @@ class History:
         session: str,
         messages: Iterable[v1.Message],
         *,
-        skip_known: bool = False,
+        skips: bool = False,
         stream: int = 0,
     ) -> Attempt:
         """Note a call that is about to be made."""
         sent = tuple(Sent(message.client_id, digest(message)) for message in messages)
-        attempt = Attempt(writer, session, sent, skip_known, stream, time.monotonic())
+        attempt = Attempt(writer, session, sent, skips, stream, time.monotonic())
         self.attempts.append(attempt)
         return attempt
 

@@ -167,7 +167,7 @@ class Writer:
             self.name,
             request.session_id,
             request.messages,
-            skip_known=request.skip_known,
+            skips=bool(request.on_known),
             stream=stream,
         )
 
@@ -265,7 +265,7 @@ class Skipping(Writer):
         if attempt.outcome is Outcome.ACKED and self.chance.random() < 0.8:
             return
         request.messages.extend(self.request().messages)
-        request.skip_known = True
+        request.on_known = v1.OnKnown.ON_KNOWN_SKIP
         await self.settle(request, impatient=True)
 
 
@@ -286,7 +286,7 @@ class Streaming(Writer):
         """All of it in one call, which may be known in part."""
         merged = v1.AppendMessagesRequest()
         merged.CopyFrom(unsure[0])
-        merged.skip_known = True
+        merged.on_known = v1.OnKnown.ON_KNOWN_SKIP
         for request in unsure[1:]:
             merged.messages.extend(request.messages)
         return [merged]

@@ -62,7 +62,7 @@ class Caller:
         self, request: v1.AppendMessagesRequest, seconds: float = 30
     ) -> v1.AppendMessagesResponse:
         attempt = self.history.begin(
-            "caller", request.session_id, request.messages, skip_known=request.skip_known
+            "caller", request.session_id, request.messages, skips=bool(request.on_known)
         )
         try:
             answer = await self.messages.AppendMessages(request, timeout=seconds)
@@ -88,7 +88,7 @@ class Caller:
         frame = streamed.frame(requests)
         attempts = [
             self.history.begin(
-                "streamer", r.session_id, r.messages, skip_known=r.skip_known, stream=1
+                "streamer", r.session_id, r.messages, skips=bool(r.on_known), stream=1
             )
             for r in (each.append for each in frame.appends)
         ]
@@ -321,7 +321,7 @@ async def test_P13_calls_out_of_time_while_they_wait_are_not_started(
 @pytest.mark.parametrize(
     ("ids", "fields", "seqs"),
     [
-        (("known", "new"), {"skip_known": True}, (1, 2)),
+        (("known", "new"), {"on_known": v1.OnKnown.ON_KNOWN_SKIP}, (1, 2)),
         (("new",), {"guard": v1.WriteGuard(expected_next_seq=2)}, (2,)),
         (("new",), {"guard": v1.WriteGuard(expected_revision=2)}, (2,)),
         (("new",), {"guard": v1.WriteGuard(expected_next_seq=2, expected_revision=2)}, (2,)),

@@ -35,7 +35,7 @@ class Case:
         *names: str,
         outcome: Outcome = Outcome.UNKNOWN,
         seqs: tuple[int, ...] = (),
-        skip_known: bool = False,
+        skips: bool = False,
         replayed: bool = False,
         stream: int = 0,
     ) -> Attempt:
@@ -44,7 +44,7 @@ class Case:
             "writer",
             "s",
             sent(*names),
-            skip_known,
+            skips,
             stream,
             moment,
             moment + 0.5,
@@ -81,7 +81,7 @@ def test_an_unknown_call_may_be_stored_or_not() -> None:
 def test_a_retry_may_be_acknowledged_as_replayed_and_come_with_more() -> None:
     case = Case()
     case.add("d", "e", outcome=Outcome.ACKED, seqs=(4, 5), replayed=True)
-    case.add("d", "e", "f", outcome=Outcome.ACKED, seqs=(4, 5, 6), skip_known=True)
+    case.add("d", "e", "f", outcome=Outcome.ACKED, seqs=(4, 5, 6), skips=True)
     case.hold(*held("a", "b", "c", "d", "e", "f"))
     assert case.problems() == []
 
@@ -133,7 +133,7 @@ def call_in_disorder(case: Case) -> None:
 
 
 def torn_retry(case: Case) -> None:
-    case.add("d", "e", "f", "g", outcome=Outcome.ACKED, seqs=(4, 5, 6, 8), skip_known=True)
+    case.add("d", "e", "f", "g", outcome=Outcome.ACKED, seqs=(4, 5, 6, 8), skips=True)
     case.add("h")
     case.hold(*held("a", "b", "c", "d", "e", "f", "h", "g"))
 

@@ -87,7 +87,7 @@ class LeaseWriter:
         """Append; empty, or why not."""
         sent = request or self.request()
         attempt = self.history.begin(
-            self.name, self.session, sent.messages, skip_known=sent.skip_known
+            self.name, self.session, sent.messages, skips=bool(sent.on_known)
         )
         try:
             attempt.acked(await self._messages.AppendMessages(sent, timeout=30))
@@ -252,9 +252,9 @@ async def test_P5_a_write_that_hangs_in_a_paused_server_comes_too_late(
     assert await stored_ids(shared.dsn, early.session) == ["one.1", "two.1"]
 
 
-@pytest.mark.parametrize("skip_known", [False, True])
+@pytest.mark.parametrize("skips", [False, True])
 async def test_P5_a_write_that_waits_for_the_lock_is_judged_when_it_gets_it(
-    writers: list[LeaseWriter], shared: Shared, skip_known: bool
+    writers: list[LeaseWriter], shared: Shared, skips: bool
 ) -> None:
     """The lease was good when the write came, and is another one's when the lock is free."""
     writer, _ = writers
@@ -262,8 +262,8 @@ async def test_P5_a_write_that_waits_for_the_lock_is_judged_when_it_gets_it(
     first = writer.request()
     assert await writer.write(first) == ""
     sent = writer.request()
-    if skip_known:
-        sent.skip_known = True
+    if skips:
+        sent.on_known = v1.OnKnown.ON_KNOWN_SKIP
         sent.messages.insert(0, first.messages[0])
     async with locked(shared.dsn, writer.session) as connection:
         waiting = asyncio.create_task(writer.write(sent))

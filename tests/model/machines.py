@@ -51,6 +51,14 @@ FAULTS = st.integers(0, 29).map(
 )
 
 
+def spell_out(message: v1.Message) -> None:
+    """Say what is meant if it is left out."""
+    message.kind = message.kind or v1.MessageKind.MESSAGE_KIND_NORMAL
+    message.metadata.SetInParent()
+    for call in sessiond.tool_calls_of(message):
+        call.type = call.type or "function"
+
+
 class History(RuleBasedStateMachine):
     """A session that grows, its forks, and a comparison after every step."""
 
@@ -146,9 +154,11 @@ class Retries(History):
         pick=PICKS,
         count=st.integers(1, 6),
         new=st.lists(MESSAGES, max_size=2),
-        skip_known=st.booleans(),
+        on_known=st.sampled_from(v1.OnKnown.values()),
+        doubled=st.integers(0, 9).map(lambda n: max(0, n - 6)),
         backwards=st.booleans(),
         changed=RARELY,
+        spelled=st.booleans(),
         fault=FAULTS,
     )
     def retry(
@@ -156,23 +166,26 @@ class Retries(History):
         pick: int,
         count: int,
         new: list[v1.Message],
-        skip_known: bool,
+        on_known: v1.OnKnown.ValueType,
+        doubled: int,
         backwards: bool,
         changed: bool,
+        spelled: bool,
         fault: Fault,
     ) -> None:
         sent = self.sent[self.pair.session_id]
         place = pick % len(sent)
-        added = self.named(new)
-        messages = sent[place : place + count] + added
+        messages = sent[place : place + count] + self.named(new)
         messages = messages[::-1] if backwards else messages
-        request = v1.AppendMessagesRequest(messages=messages, skip_known=skip_known)
+        messages += messages[:doubled]
+        request = v1.AppendMessagesRequest(messages=messages, on_known=on_known)
         if changed:
             request.messages[0].model += "!"
+        if spelled:
+            spell_out(request.messages[-1])
         answer = self.pair.call("AppendMessages", self.guard(request, fault))
         if not isinstance(answer, Refused):
-            cleared = [m for m in messages if m not in sent]
-            sent += [m for m in cleared if m not in sent]
+            sent += [m for m in messages if m not in sent]
         self.compare(pick)
 
     @precondition(lambda self: self.summaries[self.pair.session_id])
@@ -188,11 +201,32 @@ class Retries(History):
         self.compare(pick)
 
     @precondition(lambda self: self.pair.log.messages)
-    @rule(pick=PICKS)
-    def same_id_twice(self, pick: int) -> None:
-        message = self.named([sessiond.message("user", "twice")])[0]
-        request = v1.AppendMessagesRequest(messages=[message, message])
-        self.pair.call("AppendMessages", self.guard(request, Fault.NONE))
+    @rule(
+        new=st.lists(MESSAGES, min_size=1, max_size=3),
+        places=st.lists(st.integers(0, 2), min_size=1, max_size=4),
+        on_known=st.sampled_from(v1.OnKnown.values()),
+        spelled=st.booleans(),
+        changed=RARELY,
+    )
+    def same_message_twice(
+        self,
+        new: list[v1.Message],
+        places: list[int],
+        on_known: v1.OnKnown.ValueType,
+        spelled: bool,
+        changed: bool,
+    ) -> None:
+        messages = self.named(new)
+        messages += [messages[place % len(messages)] for place in places]
+        request = v1.AppendMessagesRequest(messages=messages, on_known=on_known)
+        if spelled:
+            spell_out(request.messages[-1])
+        if changed:
+            request.messages[-1].model += "!"
+        if not isinstance(
+            self.pair.call("AppendMessages", self.guard(request, Fault.NONE)), Refused
+        ):
+            self.sent[self.pair.session_id] += messages[: len(new)]
 
 
 class Leases(History):

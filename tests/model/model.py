@@ -20,6 +20,7 @@ from tests.model.log import (
     Refused,
     Rewind,
     completed,
+    content_of,
     limited,
     rewind,
 )
@@ -42,6 +43,7 @@ def updated(old: v1.Message, update: v1.MessageUpdate) -> v1.Message:
     return done
 
 
+_REFUSES = (v1.OnKnown.ON_KNOWN_UNSPECIFIED, v1.OnKnown.ON_KNOWN_REFUSE)
 SETUP = ("system_prompt", "model", "config")
 
 
@@ -134,16 +136,22 @@ class Session:
 
     def AppendMessages(self, request: v1.AppendMessagesRequest) -> v1.AppendMessagesResponse:
         messages = [completed(message) for message in request.messages]
-        if len({m.client_id for m in messages}) < len(messages):
-            raise Refused("CLIENT_ID_REUSED")
-        new = [message for message in messages if not self.log.known(message)]
+        any_content = request.on_known == v1.OnKnown.ON_KNOWN_SKIP_ANY_CONTENT
+        first: dict[str, v1.Message] = {}
+        for message in messages:
+            told = first.setdefault(message.client_id, message)
+            if not any_content and content_of(told) != content_of(message):
+                raise Refused("CLIENT_ID_REUSED")
+        stored = [self.log.known(message, any_content=any_content) for message in messages]
+        new = [message for message in first.values() if message.client_id not in self.log.originals]
         if new:
-            if len(new) < len(messages) and not request.skip_known:
+            if any(stored) and request.on_known in _REFUSES:
                 raise Refused("PARTIAL_REPLAY")
             self._check(request.guard)
             self.name_model(request.usage.model, appended=True)
             self._commit(new)
-        seqs = [self.log.known(message) for message in messages]
+        known = [not any(message is it for it in new) for message in messages]
+        seqs = [self.log.known(message, any_content=True) for message in messages]
         gapless = seqs == list(range(seqs[0], seqs[0] + len(seqs)))
         return v1.AppendMessagesResponse(
             first_seq=seqs[0],
@@ -151,6 +159,7 @@ class Session:
             version=self.version(),
             replayed=not new,
             seqs=[] if gapless else seqs,
+            known=known if any(known) else [],
         )
 
     def UpdateMessages(self, request: v1.UpdateMessagesRequest) -> v1.UpdateMessagesResponse:

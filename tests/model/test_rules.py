@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 import sessiond
 from sessiond import v1
-from sessiond_server.sessions import planning, titles, visibility
+from sessiond_server.sessions import contents, planning, titles, visibility
 from sessiond_server.sessions.toolcalls import Item, ToolCalls, suffix_start
 from tests.model import plans
-from tests.model.contents import CONVERSATIONS, MESSAGES, SUMMARIES
-from tests.model.log import UNNAMED, Entry, Log, Refused, answers
+from tests.model.contents import CONVERSATIONS, MESSAGES, SUMMARIES, payloads
+from tests.model.log import UNNAMED, Entry, Log, Refused, answers, completed, content_of
 from tests.model.model import Session
+from tests.support.encodings import other_encoding
 from tests.support.examples import examples
 
 PICKS = st.integers(0, 2**10)
@@ -333,3 +334,19 @@ def test_the_next_title_is_of_the_same_series_and_fits(title: str, number: int) 
     series = titles.series(proposed)
     assert series.number == number
     assert name.startswith(series.name)
+
+
+@given(one=payloads(), other=payloads(), named=st.booleans())
+@settings(max_examples=examples(300))
+def test_P4_messages_are_the_same_however_they_are_encoded_and_only_then(
+    one: v1.Message, other: v1.Message, named: bool
+) -> None:
+    encoded = one.SerializeToString()
+    assert contents.same(encoded, other_encoding(one))
+    assert contents.same(other_encoding(completed(one)), encoded)
+    if named:
+        other.CopyFrom(one)
+        other.name += "!"
+    expected = content_of(completed(one)) == content_of(completed(other))
+    assert contents.same(encoded, other.SerializeToString()) == expected
+    assert not (named and expected)

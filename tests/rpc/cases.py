@@ -215,9 +215,9 @@ def a_client_id_with_other_content(api: Api) -> Expected:
 
 
 @case("CLIENT_ID_REUSED")
-def a_client_id_twice_in_a_call(api: Api) -> Expected:
+def a_client_id_twice_in_a_call_with_other_content(api: Api) -> Expected:
     id = api.create().id
-    found = refused(lambda: api.append(id, said("a", "one"), said("a", "one")))
+    found = refused(lambda: api.append(id, said("a", "one"), said("b", "one")))
     assert api.get(id).next_seq == 1
     return found, {"client_id": "one"}
 
@@ -262,7 +262,7 @@ def a_batch_of_which_a_part_is_known(api: Api) -> Expected:
         "client_id": second.client_id,
         "seq": 2,
     }
-    assert api.append(id, said(), second, skip_known=True).seqs == [3, 2]
+    assert api.append(id, said(), second, on_known=v1.OnKnown.ON_KNOWN_SKIP).seqs == [3, 2]
     return found, expected
 
 

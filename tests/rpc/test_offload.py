@@ -88,7 +88,11 @@ def test_P4_the_client_ids_of_offloaded_messages_are_known_for_ever(own: Api) ->
         both = partial(own.append, id, messages[place], fresh)
         assert refused(both).reason == "PARTIAL_REPLAY"
     mixed = own.append(
-        id, messages[4998], said("new", client_id="n1"), messages[3], skip_known=True
+        id,
+        messages[4998],
+        said("new", client_id="n1"),
+        messages[3],
+        on_known=v1.OnKnown.ON_KNOWN_SKIP,
     )
     assert list(mixed.seqs) == [4999, 5001, 4]
     assert own.append(id, said("new", client_id="n2")).first_seq == 5002

@@ -80,7 +80,7 @@ def test_D_dedupe_by_the_platform_s_message_id(client: Client) -> None:
     client.offload_messages(session_id, all_messages=True)
     again = client.append(session_id, delivered)
     assert (again.replayed, again.first_seq) == (True, first.first_seq)
-    both = client.append(session_id, [delivered, said("new")], skip_known=True)
+    both = client.append(session_id, [delivered, said("new")], on_known="skip")
     assert list(both.seqs) == [1, 3]
     assert [sessiond.text_of(m) for m in client.list_messages(session_id)] == ["hi", "else", "new"]
 

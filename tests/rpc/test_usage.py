@@ -177,7 +177,7 @@ def test_P4_usage_on_an_append_counts_once(api: Api) -> None:
         partial(api.append, id, *grown[2:], usage=turn, guard=v1.WriteGuard(expected_next_seq=9))
     )
     assert api.get(id).usage.own.input_tokens == 50
-    api.append(id, *grown, usage=turn, skip_known=True)
+    api.append(id, *grown, usage=turn, on_known=v1.OnKnown.ON_KNOWN_SKIP)
     own = api.get(id).usage.own
     assert (own.input_tokens, own.costs[0].estimated) == (100, "0.002")
     known = used(9, request_id="r")

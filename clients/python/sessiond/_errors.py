@@ -400,7 +400,7 @@ class WriterLeaseHeld(_LeaseHeld):
 
 
 class PartialReplay(PreconditionFailed):
-    """Some messages of the call are stored and some aren't; see `skip_known`."""
+    """Some messages of the call are stored and some aren't; see `on_known`."""
 
 
 class CompactionRangeEmpty(PreconditionFailed):

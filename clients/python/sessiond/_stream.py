@@ -15,6 +15,7 @@ from sessiond import v1
 from sessiond._errors import Cancelled, DeadlineExceeded
 from sessiond._pipeline import Pipeline
 from sessiond._requests.messages import append
+from sessiond._requests.values import OnKnown
 
 _PARTING_SECONDS = 1.0
 
@@ -71,7 +72,7 @@ class AppendStream:
         expected_revision: int = 0,
         writer_token: str = "",
         create_session: v1.Session | None = None,
-        skip_known: bool = False,
+        on_known: OnKnown | None = None,
         usage: v1.UsageRecord | None = None,
     ) -> Future[v1.AppendMessagesResponse]:
         """Appends messages; returns the future answer at once.
@@ -90,7 +91,7 @@ class AppendStream:
             expected_revision=expected_revision,
             writer_token=writer_token,
             create_session=create_session,
-            skip_known=skip_known,
+            on_known=on_known,
             usage=usage,
         )
         future: Future[v1.AppendMessagesResponse] = Future()

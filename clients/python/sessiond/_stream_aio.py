@@ -15,6 +15,7 @@ from sessiond._errors import Cancelled
 from sessiond._outcome import as_told
 from sessiond._pipeline import Pipeline
 from sessiond._requests.messages import append
+from sessiond._requests.values import OnKnown
 
 if TYPE_CHECKING:
     Call: TypeAlias = grpc.aio.StreamStreamCall[v1.AppendStreamRequest, v1.AppendStreamResponse]
@@ -73,7 +74,7 @@ class AsyncAppendStream:
         expected_revision: int = 0,
         writer_token: str = "",
         create_session: v1.Session | None = None,
-        skip_known: bool = False,
+        on_known: OnKnown | None = None,
         usage: v1.UsageRecord | None = None,
     ) -> asyncio.Future[v1.AppendMessagesResponse]:
         """Appends messages; returns the future answer at once.
@@ -93,7 +94,7 @@ class AsyncAppendStream:
             expected_revision=expected_revision,
             writer_token=writer_token,
             create_session=create_session,
-            skip_known=skip_known,
+            on_known=on_known,
             usage=usage,
         )
         future: asyncio.Future[v1.AppendMessagesResponse] = self._loop.create_future()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sessiond_server.errors import (
     ClientIdReused,
@@ -44,12 +44,13 @@ class Appending:
                 raise invalid("usage", TOO_LARGE) from error
 
     async def _resolve(self, connection: Connection, append: Append) -> Ack:
-        head = await self._locked(connection, append)
+        head, made = await self._locked(connection, append)
         known = await appends.known(connection, head, append.rows)
-        new = unknown_rows(append.rows, known, skip_known=append.skip_known)
+        new = unknown_rows(append, known)
+        there = [row.client_id in known for row in append.rows] if known else []
         if not new:
             seqs = [known[row.client_id].seq for row in append.rows]
-            return Ack(seqs, head.version, replayed=True, offloaded=head.has_offloaded)
+            return Ack(seqs, head.version, True, offloaded=head.has_offloaded, known=there)
         gate.check_open(append.session_id, head)
         now = await heads.now(connection)
         token = append.guard.writer_token
@@ -68,16 +69,16 @@ class Appending:
             known[row.client_id].seq if row.client_id in known else next(following)
             for row in append.rows
         ]
-        return Ack(seqs, stored[0].version, replayed=False, offloaded=head.has_offloaded)
+        return Ack(seqs, stored[0].version, False, head.has_offloaded, there, session_created=made)
 
-    async def _locked(self, connection: Connection, append: Append) -> Head:
-        """The locked session, made if it is missing and that is wanted."""
+    async def _locked(self, connection: Connection, append: Append) -> tuple[Head, bool]:
+        """The locked session, and whether this made it, since it was missing and that is wanted."""
         creation, made = append.creation, False
         head = await heads.lock(connection, append.key)
         if not isinstance(creation, creating.NewSession):
             if head is None:
                 raise SessionNotFound(append.session_id)
-            return head
+            return head, False
         if head is None:
             made = await creating.create_missing(
                 connection, creation, max_spawn_depth=self._max_spawn_depth
@@ -88,19 +89,20 @@ class Appending:
             raise SessionExists(append.session_id)  # somebody else's
         if not made:
             creating.check_same(creation, row)
-        return head
+        return head, made
 
 
-def unknown_rows(
-    rows: Sequence[MessageRow], known: Mapping[str, Known], *, skip_known: bool
-) -> list[MessageRow]:
+def unknown_rows(append: Append, known: Mapping[str, Known]) -> list[MessageRow]:
     """The messages that are new (P4). Raises `ClientIdReused` and `PartialReplay`."""
-    for row in rows:
-        stored = known.get(row.client_id)
-        if stored is not None and not stored.same:
-            raise ClientIdReused(row.client_id, stored.seq)
-    new = [row for row in rows if row.client_id not in known]
-    if new and len(new) < len(rows) and not skip_known:
-        first = next(row.client_id for row in rows if row.client_id in known)
-        raise PartialReplay(len(rows) - len(new), len(rows), first, known[first].seq)
-    return new
+    rows, on_known = append.rows, append.on_known
+    there = [row for row in rows if row.client_id in known]
+    if on_known != appends.SKIP_ANY_CONTENT:
+        for row in there:
+            if not known[row.client_id].says(row):
+                raise ClientIdReused(row.client_id, known[row.client_id].seq)
+    if there and len(there) < len(rows) and on_known == appends.REFUSE:
+        first = there[0].client_id
+        sent = rows if append.places is None else [rows[place] for place in append.places]
+        count = sum(row.client_id in known for row in sent)
+        raise PartialReplay(count, len(sent), first, known[first].seq)
+    return [row for row in rows if row.client_id not in known]

@@ -164,7 +164,7 @@ async def _replayed(connection: Connection, wanted: Compact, head: Head) -> Comp
         return None
     stored = known[wanted.summary.client_id]
     row = await contexts.read_compaction(connection, wanted.key, stored.seq)
-    if row is None or not stored.same:
+    if row is None or not stored.says(wanted.summary):
         raise ClientIdReused(wanted.summary.client_id, stored.seq)
     return row
 

@@ -345,7 +345,7 @@ async def _append(
     the session has come."""
     known = (await appends.known(connection, head, [row])).get(row.client_id)
     if known is not None:
-        if not known.same:
+        if not known.says(row):
             raise ClientIdReused(row.client_id, known.seq)
         return known.seq, head.version
     gate.check_open(wanted.session_id, head)

@@ -208,7 +208,7 @@ class AppendStreams:
                 size += answer.results.add(error=in_stream(outcome), tag=tag).ByteSize()
             else:
                 answer.results.add(ack=self._acknowledge(outcome), tag=tag)
-                size += 0 if isinstance(outcome.seqs, range) else 10 * len(outcome.seqs)
+                size += 0 if isinstance(outcome.seqs, range) else 11 * len(outcome.seqs)
             if size > limits.PAGE_BYTES:
                 yield answer
                 answer, size = rpc.AppendStreamResponse(), 0

@@ -31,7 +31,7 @@ from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.times import optional_timestamp, timestamp
 from sessiond_server.sessions.guards import Guard
 from sessiond_server.store import contexts, messages
-from sessiond_server.store.appends import Ack, Append, birth_of
+from sessiond_server.store.appends import ON_KNOWN, REFUSE, SKIP_ANY_CONTENT, Ack, Append, birth_of
 from sessiond_server.store.batcher import Batcher
 from sessiond_server.store.contexts import RewindRow
 from sessiond_server.store.database import Connection, Database
@@ -314,6 +314,8 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
     check = Checks()
     guard = check.guard(request)
     rows = messages_in.rows(request.messages, check)
+    on_known = request.on_known or REFUSE
+    check.enum("on_known", on_known, ON_KNOWN)
     creation: NewSession | None = None
     if request.HasField("create_session"):
         session = request.create_session
@@ -331,16 +333,19 @@ def append_of(request: rpc.AppendMessagesRequest) -> Append:
     if request.HasField("usage"):
         usage = usage_io.record_in(request.usage, "usage", check)
     check.done()
+    size = sum([len(row.payload) for row in rows])
+    rows, places = messages_in.once(rows, any_content=on_known == SKIP_ANY_CONTENT)
     return Append(
         session_id,
         access.key_of(session_id),
         rows,
         guard,
-        request.skip_known,
+        on_known,
         creation,
         None if creation is None else _birth(creation),
-        sum([len(row.payload) for row in rows]),
+        size,
         usage,
+        places,
     )
 
 
@@ -356,6 +361,10 @@ def acknowledgement(ack: Ack) -> rpc.AppendMessagesResponse:
     answer = rpc.AppendMessagesResponse(
         first_seq=first, last_seq=last, version=version_out(ack.version), replayed=ack.replayed
     )
+    if ack.known:
+        answer.known.extend(ack.known)
+    if ack.session_created:
+        answer.session_created = True
     if not isinstance(ack.seqs, range) and list(ack.seqs) != list(range(first, last + 1)):
         answer.seqs.extend(ack.seqs)
     return answer

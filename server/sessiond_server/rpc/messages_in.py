@@ -11,6 +11,7 @@ from sessiond.v1 import message_pb2 as pb
 from sessiond_server.errors import ClientIdReused
 from sessiond_server.rpc import limits, parts_in
 from sessiond_server.rpc.checks import Checks
+from sessiond_server.sessions.contents import same
 from sessiond_server.store.appends import MessageRow, join_tools, pack
 
 ROLES = frozenset(pb.Role.values()) - {pb.ROLE_UNSPECIFIED}
@@ -32,19 +33,27 @@ _GIVEN = frozenset(f for f in _FIELDS.values() if f.number not in OUTPUT_NUMBERS
 def rows(messages: Sequence[pb.Message], checks: Checks) -> list[MessageRow]:
     """The messages of a call as they are stored. `checks` gets what is wrong with them."""
     checks.count("messages", len(messages), limits.CALL_MESSAGES, least=1)
-    found: list[MessageRow] = []
-    seen: set[str] = set()
     if checks.violations:
-        return found
-    for place, message in enumerate(messages):
-        stored = row(message, f"messages[{place}]", checks)
-        client_id = stored.client_id
-        if client_id in seen and not checks.violations:
-            raise ClientIdReused(client_id, None)
-        seen.add(client_id)
-        found.append(stored)
+        return []
+    found = [row(message, f"messages[{place}]", checks) for place, message in enumerate(messages)]
     checks.size("messages", sum([len(r.payload) for r in found]), limits.CALL_BYTES)
     return found
+
+
+def once(rows: list[MessageRow], *, any_content: bool) -> tuple[list[MessageRow], list[int] | None]:
+    """The rows without those that repeat an earlier one, and which of these each row is; `None` if none does.
+    Raises `ClientIdReused` if one repeats a client id with other content, unless it may be `any_content`."""
+    if len({row.client_id for row in rows}) == len(rows):
+        return rows, None
+    kept: dict[str, int] = {}
+    unique: list[MessageRow] = []
+    for row in rows:
+        place = kept.setdefault(row.client_id, len(unique))
+        if place == len(unique):
+            unique.append(row)
+        elif not any_content and not same(unique[place].payload, row.payload):
+            raise ClientIdReused(row.client_id, None)
+    return unique, [kept[row.client_id] for row in rows]
 
 
 def row(message: pb.Message, where: str, checks: Checks) -> MessageRow:

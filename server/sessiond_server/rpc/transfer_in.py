@@ -140,7 +140,8 @@ def item(record: pb.TransferRecord, where: str) -> Item:
 
 
 def _payload(payload: bytes, where: str, check: Checks) -> MessageRow:
-    """A message as it is stored: the bytes that came, unless something is left out of them."""
+    """A message as it is stored: the bytes that came, unless something is left out of them, or they are more
+    than the message needs: what is the same has nearly the same length (see `contents.SPELLING_BYTES`)."""
     message = message_pb2.Message()
     check.size(where, len(payload), limits.MESSAGE_BYTES)
     try:
@@ -155,7 +156,7 @@ def _payload(payload: bytes, where: str, check: Checks) -> MessageRow:
     if message.ByteSize() != size:
         decoding.check_known(message_pb2.Message.FromString(payload), where)
     row = messages_in.row(message, where, check)
-    return row._replace(payload=payload) if whole and size == len(row.payload) else row
+    return row._replace(payload=payload) if whole and len(payload) == len(row.payload) else row
 
 
 def _message(record: pb.TransferMessage, where: str, check: Checks) -> Message:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import asyncpg
 
 from sessiond_server.errors import AppendTimeout
+from sessiond_server.sessions import contents
 from sessiond_server.sessions.guards import UNGUARDED, Guard, Version
 from sessiond_server.sessions.usage import Record
 from sessiond_server.store import offloaded
@@ -24,6 +25,9 @@ _CALL_NUMBER_SHIFT = 47
 _ID_SEPARATOR, _SEPARATOR = "\x1f", "\x1e"
 """Between ids and behind lists of them in a parameter; ids and types hold no control characters."""
 
+
+REFUSE, SKIP, SKIP_ANY_CONTENT = ON_KNOWN = 1, 2, 3
+"""What to do with messages that are stored already: the values of `sessiond.v1.OnKnown`."""
 
 Parent = tuple[str, int]
 """The id of the session that one comes from, and in which way."""
@@ -69,13 +73,16 @@ def pack(token_count: int, role: int, kind: int, in_context: bool, in_transcript
 
 class Ack(NamedTuple):
     """What an append came to: the seqs of its messages, how far the session had come right after it, and
-    whether they were there before."""
+    whether all of them were there before."""
 
     seqs: Sequence[int]
     version: Version
     replayed: bool
     offloaded: bool = False
     """Whether the session is known to have offloaded messages."""
+    known: Sequence[bool] = ()
+    """Which messages were there before; empty if none was."""
+    session_created: bool = False
 
 
 def join_tools(calls: Sequence[str], results: Sequence[str], type: str) -> str:
@@ -86,19 +93,21 @@ def join_tools(calls: Sequence[str], results: Sequence[str], type: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class Append:
-    """The messages of one call, and who waits for the answer."""
+    """The messages of one call, each once, and who waits for the answer."""
 
     session_id: str
     key: SessionKey
     rows: list[MessageRow]
     guard: Guard = UNGUARDED
-    skip_known: bool = False
+    on_known: int = REFUSE
     creation: object | None = None
     birth: str | None = None
     """What the session must be, as the statement takes it apart; see `birth_of`."""
     bytes: int = 0
     usage: Record | None = None
     """What the turn used, counted in the transaction that stores its messages."""
+    places: list[int] | None = None
+    """Which row each message of the call is, if some came several times."""
     answer: asyncio.Future[Ack] = field(default_factory=lambda: _future())
     begun: bool = False
     """Whether it is being stored: it can't be taken back any more."""
@@ -107,6 +116,17 @@ class Append:
         """Refuse it, after it has waited for so long, unless it has begun."""
         if not self.begun and not self.answer.done():
             self.answer.set_exception(AppendTimeout(seconds))
+
+    def of_all(self, ack: Ack) -> Ack:
+        """The answer about all messages of the call, of one that is about each of them once."""
+        if self.places is None:
+            return ack
+        known = list(ack.known) or [False] * len(self.rows)
+        told: list[bool] = []
+        for place in self.places:
+            told.append(known[place])
+            known[place] = True
+        return ack._replace(seqs=[ack.seqs[place] for place in self.places], known=told)
 
     @property
     def expects(self) -> bool:
@@ -216,14 +236,23 @@ class Known(NamedTuple):
     """A message that is stored under a client id."""
 
     seq: int
-    same: bool
-    """Whether it has the content that is sent now."""
+    other: bytes | None
+    """Its encoding as it was appended, if that isn't the one that is sent now; empty if its length alone
+    tells that it says something else."""
+
+    def says(self, row: MessageRow) -> bool:
+        """Whether it has the content that is sent now."""
+        return self.other is None or contents.same(self.other, row.payload)
 
 
 async def known(connection: Connection, head: Head, rows: Sequence[MessageRow]) -> dict[str, Known]:
     """Which of the messages the session has, offloaded ones too, by client id; its head is locked."""
     found: list[asyncpg.Record] = await connection.fetch(
-        query("known_messages"), *head.key, [r.client_id for r in rows], [r.payload for r in rows]
+        query("known_messages"),
+        *head.key,
+        [row.client_id for row in rows],
+        [row.payload for row in rows],
+        contents.SPELLING_BYTES,
     )
     there = {row[0]: Known(row[1], row[2]) for row in found}
     if head.has_offloaded and len(there) < len(rows):
@@ -244,7 +273,8 @@ async def _offloaded(
     )
     payloads = {row["seq"]: row["payload"] for row in first}
     return {
-        row.client_id: Known(message.seq, payloads.get(message.seq, message.payload) == row.payload)
+        row.client_id: Known(message.seq, None if payload == row.payload else payload)
         for row in rows
         if (message := found.get(row.client_id)) is not None
+        for payload in [payloads.get(message.seq, message.payload)]
     }

@@ -18,7 +18,14 @@ import structlog
 
 from sessiond_server.errors import AppendQueueFull, DatabaseUnavailable, ShuttingDown
 from sessiond_server.sessions.usage import Record
-from sessiond_server.store.appends import Ack, Append, Stored, store, with_known_messages
+from sessiond_server.store.appends import (
+    REFUSE,
+    Ack,
+    Append,
+    Stored,
+    store,
+    with_known_messages,
+)
 from sessiond_server.store.database import (
     ATTEMPTS,
     CONFLICTS,
@@ -144,7 +151,7 @@ class _Batch:
         if earlier and (append.expects or not earlier.isdisjoint(ids)):
             return False
         earlier |= ids
-        if append.expects or append.skip_known or not _may_store(append):
+        if append.expects or append.on_known != REFUSE or not _may_store(append):
             self._seen[append.key] = (
                 None  # left out, it would be applied behind what comes after it
             )
@@ -385,7 +392,7 @@ class _Lane:
     def _answer(self, append: Append, ack: Ack) -> None:
         self._release(append)
         if not append.answer.done():
-            append.answer.set_result(ack)
+            append.answer.set_result(ack if append.places is None else append.of_all(ack))
 
     def _fail(self, appends: Iterable[Append], error: Exception) -> None:
         for append in appends:

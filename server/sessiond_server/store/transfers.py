@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
+from sessiond_server.sessions import contents
 from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.transfers import (
     BillingFacts,
@@ -173,27 +174,32 @@ async def child_is_told(connection: Connection, parent: SessionKey, child_id: st
 async def equal_messages(
     connection: Connection, key: SessionKey, messages: Sequence[Message]
 ) -> set[int]:
-    """The seqs of those that the session has with these contents."""
+    """The seqs of those that the session has with these contents, be it before later updates."""
     rows = await connection.fetch(
         query("equal_messages"), *key, [m.seq for m in messages], [m.payload for m in messages]
     )
+    equal = {row[0] for row in rows}
+    rest = {m.seq: m.payload for m in messages if m.seq not in equal}
+    if rest:
+        async for seq, payload in _versions(connection, key, rest):
+            if seq not in equal and contents.same(payload, rest[seq]):
+                equal.add(seq)
+    return equal
+
+
+async def _versions(
+    connection: Connection, key: SessionKey, sent: Mapping[int, bytes]
+) -> AsyncIterator[tuple[int, bytes]]:
+    """What these messages, by seq, are and were, offloaded ones too, where it may say what is sent."""
     border = await crossing.border_of(connection, key, None)
-    return {row[0] for row in rows} | await _equal_offloaded(
-        connection, key, [m for m in messages if m.seq < border]
-    )
-
-
-async def _equal_offloaded(
-    connection: Connection, key: SessionKey, messages: Sequence[Message]
-) -> set[int]:
-    if not messages:
-        return set()
-    there = await offloaded.by_seqs(connection, key, [m.seq for m in messages])
-    rows = await connection.fetch(
-        query("equal_versions"), *key, [m.seq for m in messages], [m.payload for m in messages]
-    )
-    same = {m.seq for m in messages if m.seq in there and there[m.seq].payload == m.payload}
-    return same | {row[0] for row in rows}
+    below = [seq for seq in sent if seq < border]
+    if below:
+        for seq, message in (await offloaded.by_seqs(connection, key, below)).items():
+            yield seq, message.payload
+    lengths = [len(payload) for payload in sent.values()]
+    arguments = *key, list(sent), lengths, contents.SPELLING_BYTES
+    async for row in connection.cursor(query("versions_of_messages"), *arguments, prefetch=8):
+        yield row[0], row[1]
 
 
 async def last_time(connection: Connection, key: SessionKey, seq: int) -> datetime | None:
@@ -207,15 +213,20 @@ async def last_time(connection: Connection, key: SessionKey, seq: int) -> dateti
 async def known_revisions(
     connection: Connection, key: SessionKey, found: Sequence[Revision]
 ) -> dict[tuple[int, int], bool]:
-    """Those that are there by seq and change, and whether with this payload."""
+    """Those that are there by seq and change, and whether with this content."""
     rows = await connection.fetch(
         query("known_revisions"),
         *key,
         [r.seq for r in found],
         [r.change_no for r in found],
         [r.payload for r in found],
+        contents.SPELLING_BYTES,
     )
-    return {(row[0], row[1]): row[2] for row in rows}
+    sent = {(r.seq, r.change_no): r.payload for r in found}
+    return {
+        (seq, change_no): other is None or contents.same(other, sent[seq, change_no])
+        for seq, change_no, other in rows
+    }
 
 
 async def known_changes(

@@ -26,7 +26,7 @@ def append(
     expected_revision: int = 0,
     writer_token: str = "",
     create_session: v1.Session | None = None,
-    skip_known: bool = False,
+    on_known: values.OnKnown | None = None,
     usage: v1.UsageRecord | None = None,
 ) -> v1.AppendMessagesRequest:
     """Appends messages with consecutive seqs, all or none; they are durable when it returns.
@@ -43,11 +43,13 @@ def append(
             is as it was.
         writer_token: The token of the writer lease, if one is held.
         create_session: If given, the session is made in the same transaction if it doesn't exist.
-        skip_known: Whether messages that are stored already are skipped when others are new.
+        on_known: What to do if some of the messages are stored already and others are new: `refuse` the
+            call (the default); `skip` those that are stored; or `skip_any_content`, which doesn't look
+            whether they say the same.
         usage: What the turn used, made by `usage_record`: it counts if the call adds a message.
 
-    Returns an `AppendMessagesResponse`: the first and the last seq, the session's `version`, and
-    whether all of it was stored before.
+    Returns an `AppendMessagesResponse`: the first and the last seq, the session's `version`,
+    whether all of it was stored before, which messages were (`known`), and whether the session was made.
 
     Raises:
         SessionNotFound: There is no such session, and `create_session` isn't given.
@@ -55,7 +57,7 @@ def append(
         SessionDiffers: `create_session` names another owner, source, agent or parent than it has.
         NextSeqMismatch, RevisionMismatch: Somebody else wrote; see its `next_seq`.
         WriterLeaseLost, WriterLeaseHeld: Another writer may write, this one may not.
-        ClientIdReused: A message of other content has this client id.
+        ClientIdReused: A message of other content has this client id, be it in the call itself.
         PartialReplay: Some of the messages are stored and some aren't.
         AppendQueueFull: The server is overloaded; nothing was written.
     """
@@ -64,7 +66,7 @@ def append(
         messages=values.one_or_many(messages, v1.Message),
         guard=values.guard(expected_next_seq, expected_revision, writer_token),
         create_session=create_session,
-        skip_known=skip_known,
+        on_known=enum_value(v1.OnKnown, "ON_KNOWN_", on_known),
         usage=usage,
     )
     for message in request.messages:

@@ -40,6 +40,7 @@ ReminderState: TypeAlias = (
     v1.ReminderState.ValueType | Literal["pending", "completed", "cancelled", "failed"]
 )
 Permission: TypeAlias = v1.Permission.ValueType | Literal["read", "write", "admin"]
+OnKnown: TypeAlias = v1.OnKnown.ValueType | Literal["refuse", "skip", "skip_any_content"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]
 
 

@@ -157,7 +157,7 @@ class SessionImporter:
 
     def _send(self, session_id: str, batch: list[Message], position: int, expected: int) -> None:
         def append() -> None:
-            self._client.append(session_id, batch, expected_next_seq=expected, skip_known=True)
+            self._client.append(session_id, batch, expected_next_seq=expected, on_known="skip")
 
         try:
             self._patience.call(append)

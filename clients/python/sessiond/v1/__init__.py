@@ -155,6 +155,7 @@ from sessiond.v1.message_service_pb2 import ListOpenToolCallsResponse as ListOpe
 from sessiond.v1.message_service_pb2 import ListRewindsRequest as ListRewindsRequest
 from sessiond.v1.message_service_pb2 import ListRewindsResponse as ListRewindsResponse
 from sessiond.v1.message_service_pb2 import MessageUpdate as MessageUpdate
+from sessiond.v1.message_service_pb2 import OnKnown as OnKnown
 from sessiond.v1.message_service_pb2 import OpenToolCall as OpenToolCall
 from sessiond.v1.message_service_pb2 import RevertRewindRequest as RevertRewindRequest
 from sessiond.v1.message_service_pb2 import RevertRewindResponse as RevertRewindResponse

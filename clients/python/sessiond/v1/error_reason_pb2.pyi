@@ -76,12 +76,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     RFC 3339.
     """
     ERROR_REASON_CLIENT_ID_REUSED: _ErrorReason.ValueType  # 16
-    """A message with this client id and other content is in the session, or two messages of one call have the
-    same client id. A bug of the caller: ids are for one message each. `seq` is that of the stored one.
+    """A message with this client id and other content is in the session, or earlier in the call. A bug of the
+    caller: ids are for one message each. What counts as content says `OnKnown`. `seq` is that of the stored
+    one.
     """
     ERROR_REASON_PARTIAL_REPLAY: _ErrorReason.ValueType  # 17
     """Some messages of the call are stored and some are not, so it is neither new nor a replay. Send the same
-    messages that were sent first, or set `skip_known`. `client_id` and `seq` are those of the first known
+    messages that were sent first, or set `on_known`. `client_id` and `seq` are those of the first known
     message.
     """
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 18
@@ -301,12 +302,13 @@ ERROR_REASON_WRITER_LEASE_HELD: ErrorReason.ValueType  # 15
 RFC 3339.
 """
 ERROR_REASON_CLIENT_ID_REUSED: ErrorReason.ValueType  # 16
-"""A message with this client id and other content is in the session, or two messages of one call have the
-same client id. A bug of the caller: ids are for one message each. `seq` is that of the stored one.
+"""A message with this client id and other content is in the session, or earlier in the call. A bug of the
+caller: ids are for one message each. What counts as content says `OnKnown`. `seq` is that of the stored
+one.
 """
 ERROR_REASON_PARTIAL_REPLAY: ErrorReason.ValueType  # 17
 """Some messages of the call are stored and some are not, so it is neither new nor a replay. Send the same
-messages that were sent first, or set `skip_known`. `client_id` and `seq` are those of the first known
+messages that were sent first, or set `on_known`. `client_id` and `seq` are those of the first known
 message.
 """
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 18

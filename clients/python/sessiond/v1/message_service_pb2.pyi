@@ -10,6 +10,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import call_error_pb2 as _call_error_pb2
 from sessiond.v1 import guard_pb2 as _guard_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
@@ -27,6 +28,58 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OnKnown:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnKnownEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnKnown.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_KNOWN_UNSPECIFIED: _OnKnown.ValueType  # 0
+    """Left out: refuse."""
+    ON_KNOWN_REFUSE: _OnKnown.ValueType  # 1
+    """The call is refused with `ERROR_REASON_PARTIAL_REPLAY` if the session has some of its messages and not the
+    others, and with `ERROR_REASON_CLIENT_ID_REUSED` if one of them has other content. The same message
+    twice in a call is stored once, and isn't a reason to refuse it.
+    """
+    ON_KNOWN_SKIP: _OnKnown.ValueType  # 2
+    """The messages that the session hasn't are appended. The call is refused with `ERROR_REASON_CLIENT_ID_REUSED`
+    if one that it has is there with other content.
+    """
+    ON_KNOWN_SKIP_ANY_CONTENT: _OnKnown.ValueType  # 3
+    """The messages that the session hasn't are appended, and what those that it has say isn't compared. This is
+    for callers that can't make a message the same way twice.
+    """
+
+class OnKnown(_OnKnown, metaclass=_OnKnownEnumTypeWrapper):
+    """OnKnown is what an append does with messages that the session has. It has a message if it has its
+    `client_id`, be it offloaded, updated, hidden or compacted; and a call has one if an earlier message of the
+    call has that id.
+
+    Whether it has it with the same content is told from what was appended, not from later updates. The content
+    is what the messages say once they are decoded, so the order of fields and of entries of maps, and other
+    freedoms of the encoding, make no difference. Neither does whether a default is spelled out or left out:
+    `kind` is `MESSAGE_KIND_NORMAL`, the `type` of a tool call is `function`, and no `metadata` is a `metadata`
+    without fields. All else counts: whether `origin_time` and `elapsed` are there at all, which part holds what,
+    numbers in `metadata` as doubles, and every JSON text and extension byte for byte.
+    """
+
+ON_KNOWN_UNSPECIFIED: OnKnown.ValueType  # 0
+"""Left out: refuse."""
+ON_KNOWN_REFUSE: OnKnown.ValueType  # 1
+"""The call is refused with `ERROR_REASON_PARTIAL_REPLAY` if the session has some of its messages and not the
+others, and with `ERROR_REASON_CLIENT_ID_REUSED` if one of them has other content. The same message
+twice in a call is stored once, and isn't a reason to refuse it.
+"""
+ON_KNOWN_SKIP: OnKnown.ValueType  # 2
+"""The messages that the session hasn't are appended. The call is refused with `ERROR_REASON_CLIENT_ID_REUSED`
+if one that it has is there with other content.
+"""
+ON_KNOWN_SKIP_ANY_CONTENT: OnKnown.ValueType  # 3
+"""The messages that the session hasn't are appended, and what those that it has say isn't compared. This is
+for callers that can't make a message the same way twice.
+"""
+Global___OnKnown: _TypeAlias = OnKnown  # noqa: Y015
+
 @_typing.final
 class AppendMessagesRequest(_message.Message):
     """AppendMessagesRequest holds the messages to append."""
@@ -37,13 +90,13 @@ class AppendMessagesRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     CREATE_SESSION_FIELD_NUMBER: _builtins.int
-    SKIP_KNOWN_FIELD_NUMBER: _builtins.int
+    ON_KNOWN_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session's id."""
-    skip_known: _builtins.bool
-    """Whether messages that are stored already are skipped when others of the call are new. Otherwise
-    such a call is refused with `ERROR_REASON_PARTIAL_REPLAY`.
+    on_known: Global___OnKnown.ValueType
+    """What to do if the session has some of the messages and not the others; left out, refuse. A call of which
+    it has all is a replay, whatever this says.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
@@ -75,12 +128,12 @@ class AppendMessagesRequest(_message.Message):
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         guard: _guard_pb2.WriteGuard | None = ...,
         create_session: _session_pb2.Session | None = ...,
-        skip_known: _builtins.bool = ...,
+        on_known: Global___OnKnown.ValueType = ...,
         usage: _usage_pb2.UsageRecord | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "guard", b"guard", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "guard", b"guard", "messages", b"messages", "session_id", b"session_id", "skip_known", b"skip_known", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_session", b"create_session", "guard", b"guard", "messages", b"messages", "on_known", b"on_known", "session_id", b"session_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,7 +141,9 @@ Global___AppendMessagesRequest: _TypeAlias = AppendMessagesRequest  # noqa: Y015
 
 @_typing.final
 class AppendMessagesResponse(_message.Message):
-    """AppendMessagesResponse is the acknowledgement."""
+    """AppendMessagesResponse is the acknowledgement. The message at place n of the call, from 0, has the seq
+    `seqs[n]`, or `first_seq` + n if `seqs` is empty.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -97,12 +152,16 @@ class AppendMessagesResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     SEQS_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    SESSION_CREATED_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
     """The seq of the first message of the call."""
     last_seq: _builtins.int
-    """The seq of the last one."""
+    """The seq of the last message of the call."""
     replayed: _builtins.bool
     """Whether all of the messages were stored before, and nothing was added."""
+    session_created: _builtins.bool
+    """Whether this call made the session. A replay made none, not even that of the call which did."""
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
         """How far the session had come right after this append. In the answer to a replay, how far it is now."""
@@ -113,6 +172,12 @@ class AppendMessagesResponse(_message.Message):
         without a gap; else empty.
         """
 
+    @_builtins.property
+    def known(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Which messages this call didn't add, in the order of the call: those that were stored before it, and those
+        that an earlier message of the call repeats. Empty if it added all of them, as nearly all calls do.
+        """
+
     def __init__(
         self,
         *,
@@ -121,10 +186,12 @@ class AppendMessagesResponse(_message.Message):
         version: _guard_pb2.SessionVersion | None = ...,
         replayed: _builtins.bool = ...,
         seqs: _abc.Iterable[_builtins.int] | None = ...,
+        known: _abc.Iterable[_builtins.bool] | None = ...,
+        session_created: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_seq", b"first_seq", "last_seq", b"last_seq", "replayed", b"replayed", "seqs", b"seqs", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_seq", b"first_seq", "known", b"known", "last_seq", b"last_seq", "replayed", b"replayed", "seqs", b"seqs", "session_created", b"session_created", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -449,7 +449,8 @@ class TransferMessage(_message.Message):
     """Its seq: the next one of the session."""
     payload: _builtins.bytes
     """The encoded `Message` as it is stored, byte for byte (P10), without what the server adds. What holds
-    for a message of AppendMessages holds for it.
+    for a message of AppendMessages holds for it. An encoding that is longer than the message needs is stored in
+    the usual one, which says the same.
     """
     summary: _builtins.bool
     """Whether it is the summary of a compaction, which is the next record then."""

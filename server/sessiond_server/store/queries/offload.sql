@@ -356,13 +356,3 @@ SELECT DISTINCT ON (seq) seq, payload
 FROM message_revision
 WHERE bucket = $1 AND session_key = $2 AND seq BETWEEN $3 AND $4 AND change_no >= $5
 ORDER BY seq, change_no;
-
--- name: equal_versions
--- Which of these offloaded messages had these contents before later updates.
-SELECT k.seq
-FROM unnest($3::bigint[], $4::bytea[]) AS k (seq, payload)
-WHERE EXISTS (
-    SELECT
-    FROM message_revision AS r
-    WHERE r.bucket = $1 AND r.session_key = $2 AND r.seq = k.seq AND r.payload = k.payload
-);

@@ -149,7 +149,7 @@ SELECT EXISTS (
 );
 
 -- name: equal_messages
--- Which of these messages the session has with these contents, be it before later updates.
+-- Which of these messages the session has with these bytes, be it before later updates.
 SELECT k.seq
 FROM unnest($3::bigint[], $4::bytea[]) AS k (seq, payload)
 JOIN message AS m ON m.bucket = $1 AND m.session_key = $2 AND m.seq = k.seq
@@ -159,6 +159,22 @@ WHERE m.payload = k.payload
         FROM message_revision AS r
         WHERE r.bucket = $1 AND r.session_key = $2 AND r.seq = k.seq AND r.payload = k.payload
     );
+
+-- name: versions_of_messages
+-- Messages as they are, but for offloaded ones, and as they were before updates; those whose lengths differ from
+-- these by $5 at most.
+SELECT v.seq, v.payload
+FROM unnest($3::bigint[], $4::integer[]) AS k (seq, length)
+CROSS JOIN LATERAL (
+    SELECT m.seq, m.payload
+    FROM message AS m
+    WHERE m.bucket = $1 AND m.session_key = $2 AND m.seq = k.seq
+    UNION ALL
+    SELECT r.seq, r.payload
+    FROM message_revision AS r
+    WHERE r.bucket = $1 AND r.session_key = $2 AND r.seq = k.seq
+) AS v
+WHERE abs(octet_length(v.payload) - k.length) <= $5::integer;
 
 -- name: last_message_time
 -- Times must not go back.
@@ -240,8 +256,15 @@ SELECT
 FROM added;
 
 -- name: known_revisions
--- Which of these earlier versions are there.
-SELECT k.seq, k.change_no, r.payload = k.payload AS same
+-- Which of these earlier versions are there, and their bytes where they aren't these; none where their lengths
+-- differ by more than $6.
+SELECT
+    k.seq, k.change_no,
+    CASE
+        WHEN r.payload = k.payload THEN NULL
+        WHEN abs(octet_length(r.payload) - octet_length(k.payload)) > $6::integer THEN ''::bytea
+        ELSE r.payload
+    END AS other
 FROM unnest($3::bigint[], $4::bigint[], $5::bytea[]) AS k (seq, change_no, payload)
 JOIN message_revision AS r
     ON r.bucket = $1 AND r.session_key = $2 AND r.seq = k.seq AND r.change_no = k.change_no;
