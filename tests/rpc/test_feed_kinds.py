@@ -102,16 +102,19 @@ def test_P9_changes_told_as_one_name_all_fields_that_they_touched(
     ]
 
 
-def test_P9_a_deleted_parent_is_told_as_a_changed_fact_of_its_child(
+def test_P9_a_deleted_parent_is_told_to_all_that_come_from_it(
     api: Api, server: ServerProcess
 ) -> None:
-    parent, child = new(), new()
+    parent, child, grandchild, agent = (new() for _ in range(4))
     with Client(server.target) as client:
         client.create_session(parent)
         client.create_session(child, parent_id=parent, parent_kind="continuation")
+        client.create_session(grandchild, parent_id=child, parent_kind="continuation")
+        client.create_session(agent, parent_id=parent, parent_kind="subagent", lifecycle="detached")
         client.delete_session(parent)
-    frames = past(api, child)
-    assert touched(frames) == [{"parent", "root_id", "spawn_depth"}]
+    assert touched(past(api, child)) == [{"parent", "root_id"}]
+    assert touched(past(api, grandchild)) == [{"root_id"}]
+    assert touched(past(api, agent)) == [{"parent", "root_id", "spawn_depth"}]
 
 
 def test_P9_a_watch_gets_the_kinds_that_it_asks_for_and_its_tokens_cover_the_others(

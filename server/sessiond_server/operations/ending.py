@@ -14,9 +14,6 @@ from sessiond_server.store.keys import SessionKey, session_key
 from sessiond_server.store.sessions import EPHEMERAL, SUBAGENT, Child, SessionRow
 from sessiond_server.store.touched import touch
 
-_DETACHED = ("parent", "root_id", "spawn_depth")
-"""The facts of a child that its parent's deletion changes."""
-
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
@@ -171,9 +168,9 @@ async def remove(connection: Connection, gone: Family) -> Deleted:
     if gone.staying:
         ids = [child.session_id for child in gone.staying]
         await _lock_descendants(connection, gone.tenant, ids)
-        moved = await sessions.detach(connection, gone.tenant, ids)
-        for child in gone.staying:
-            await changes.record_facts(connection, child.key, _DETACHED)
+        found = await sessions.detach(connection, gone.tenant, ids)
+        await changes.record_facts_of(connection, {it.key: it.fields for it in found})
+        moved = [it.key for it in found]
     # The parent may be about to go too, but only when it has its children's locks, and so sees this.
     heir = await sessions.parent(connection, gone.going[0])
     if heir is not None:

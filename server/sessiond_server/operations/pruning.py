@@ -66,24 +66,20 @@ class Done:
 
     gone: set[SessionKey] = field(default_factory=set)
     """Went, or would go, with another one."""
-    detached: set[SessionKey] = field(default_factory=set)
-    """Were told that they have no parent any more."""
     moved: Counter[SessionKey] = field(default_factory=Counter)
-    """How often each was revised, its tree having another root."""
+    """How often each was revised, and told so, its tree having another root."""
 
     def add(self, family: Family, outcome: Deleted) -> None:
         self.gone.update(family.going)
-        self.detached.update(child.key for child in family.staying if outcome.moved)
         self.moved.update(outcome.moved)
 
     def version(self, selected: Candidate) -> tuple[int, int, int]:
         """How a session stands if nobody else changed it."""
-        key = selected.key
-        moves, change = self.moved[key], key in self.detached
+        moves = self.moved[selected.key]
         return (
             selected.fact_changes + moves,
             selected.next_seq,
-            selected.next_change + change,
+            selected.next_change + moves,
         )
 
 

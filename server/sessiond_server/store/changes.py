@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -29,6 +29,21 @@ KEPT = (FACTS, CHILD, REMINDER, ATTACHMENT, USAGE, WRITER)
 async def record_facts(connection: Connection, key: SessionKey, fields: Iterable[str]) -> None:
     """Record that these facts of the session were changed; the caller holds the head's lock."""
     await record(connection, key, FACTS, reference=facts.to_bits(fields))
+
+
+async def record_facts_of(
+    connection: Connection, changed: Mapping[SessionKey, Iterable[str]]
+) -> None:
+    """The same of several sessions, all of which are locked."""
+    touch(*changed)
+    keys = list(changed)
+    await connection.execute(
+        query("record_facts_of"),
+        [key.bucket for key in keys],
+        [key.key for key in keys],
+        [facts.to_bits(fields) for fields in changed.values()],
+        FACTS,
+    )
 
 
 async def record_attachment(

@@ -398,12 +398,25 @@ async def children(connection: Connection, tenant: str, parents: Sequence[str]) 
     return [Child(**row) for row in rows]
 
 
-async def detach(
-    connection: Connection, tenant: str, children_ids: Sequence[str]
-) -> list[SessionKey]:
+class Moved(NamedTuple):
+    """A session of a tree that has another root now."""
+
+    key: SessionKey
+    is_root: bool
+    is_lifted: bool
+    """Whether its depth is another one."""
+
+    @property
+    def fields(self) -> list[str]:
+        """The facts that it changed."""
+        parent = ["parent"] if self.is_root else []
+        return [*parent, "root_id", *(["spawn_depth"] if self.is_lifted else [])]
+
+
+async def detach(connection: Connection, tenant: str, children_ids: Sequence[str]) -> list[Moved]:
     """Make children the roots of their own trees; all sessions of these, which are revised by it."""
     rows = await connection.fetch(query("detach_children"), tenant, list(children_ids))
-    return [SessionKey(*row) for row in rows]
+    return [Moved(SessionKey(row[0], row[1]), row[2], row[3]) for row in rows]
 
 
 async def continued(

@@ -13,6 +13,22 @@ INSERT INTO session_change (
 SELECT $1, $2, change_no, after_seq, $3, $4, $5, $6, $7, transaction_timestamp()
 FROM head;
 
+-- name: record_facts_of
+-- Changes of kind $4 of several locked sessions, one of each, with a reference of its own.
+WITH head AS (
+    UPDATE session_head AS h
+    SET next_change = h.next_change + 1
+    FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS k (bucket, session_key, reference)
+    WHERE h.bucket = k.bucket AND h.session_key = k.session_key
+    RETURNING h.bucket, h.session_key, h.next_change - 1 AS change_no, h.next_seq - 1 AS after_seq, k.reference
+)
+INSERT INTO session_change (
+    bucket, session_key, change_no, after_seq, kind, reference, seqs, child_id, child_kind, create_time
+)
+SELECT
+    bucket, session_key, change_no, after_seq, $4, reference, NULL, '', 0, transaction_timestamp()
+FROM head;
+
 -- name: record_deleted_attachments
 -- All attachments of a session are about to go: each is a change of kind $3, of which $4 happens to it.
 WITH going AS (

@@ -195,7 +195,7 @@ SET root_id = t.root_id,
     update_time = statement_timestamp()
 FROM tree AS t
 WHERE s.bucket = t.bucket AND s.session_key = t.session_key
-RETURNING s.bucket, s.session_key;
+RETURNING s.bucket, s.session_key, s.session_id = t.root_id AS is_root, t.lift <> 0 AS is_lifted;
 
 -- name: titles_of
 -- The titles that go with sessions.
