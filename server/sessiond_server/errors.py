@@ -461,7 +461,7 @@ class ResumeTokenInvalid(Refused):
     reason = "RESUME_TOKEN_INVALID"
 
     def __init__(self, field: str) -> None:
-        super().__init__(f"{field} was changed, or is that of another session.", field=field)
+        super().__init__(f"{field} was changed, or is that of another call.", field=field)
 
 
 class HistoryDiverged(Refused):

@@ -98,6 +98,8 @@ from sessiond._errors import (
     WriterLeaseHeld,
     WriterLeaseLost,
 )
+from sessiond._export import Export
+from sessiond._export_aio import AsyncExport
 from sessiond._messages import (
     message,
     reasoning,
@@ -139,6 +141,7 @@ __all__ = [
     "AsyncAppendStream",
     "AsyncClient",
     "AsyncDraft",
+    "AsyncExport",
     "AsyncWatch",
     "AsyncWriter",
     "AttachmentIdReused",
@@ -163,6 +166,7 @@ __all__ = [
     "Draft",
     "EtagMismatch",
     "Event",
+    "Export",
     "FieldViolation",
     "HistoryDiverged",
     "ImportConflict",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import time
 from collections.abc import (
     AsyncIterable,
@@ -30,6 +31,7 @@ from sessiond._channel import call_metadata, channel_options, grpc_target, with_
 from sessiond._draft import PUBLISH
 from sessiond._draft_aio import AsyncDraft
 from sessiond._errors import Cancelled, SessiondError
+from sessiond._export_aio import AsyncExport
 from sessiond._lease import WriterLease
 from sessiond._outcome import as_told
 from sessiond._requests import (
@@ -228,15 +230,14 @@ def _collected(
     return describe(method, call.build)
 
 
-def _itemized(
-    call: Streamed[P, Q, R, list[T]],
-) -> Callable[Concatenate[_Caller, P], AsyncIterator[T]]:
-    async def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+def _exported(
+    call: Streamed[P, v1.ExportSessionsRequest, v1.ExportSessionsResponse, Any],
+) -> Callable[Concatenate[_Caller, P], AsyncExport]:
+    def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> AsyncExport:
         unlimited = copy.copy(self)
         unlimited._timeout = None
-        async for answer in unlimited._answers(call.rpc, call.build(*args, **kwargs)):
-            for item in call.collect([answer]):
-                yield item
+        answers = functools.partial(unlimited._answers, call.rpc)
+        return AsyncExport(answers, call.build(*args, **kwargs), self._timeout)
 
     return describe(method, call.build)
 
@@ -463,7 +464,7 @@ class AsyncClient(_Caller):
     list_retention_policies = _listed(retention.list_retention_policies)
     delete_retention_policy = _unary(retention.delete_retention_policy)
     list_retention_reports = _listed(retention.list_retention_reports)
-    export_sessions = _itemized(transfers.export_sessions)
+    export_sessions = _exported(transfers.export_sessions)
 
     async def import_sessions(self, records: Records) -> AsyncIterator[v1.ImportSessionsResponse]:
         failed: list[Exception] = []

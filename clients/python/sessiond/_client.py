@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from sessiond._calls import Paged, Rpc, Streamed, Unary, describe
 from sessiond._channel import call_metadata, channel_options, grpc_target, with_metadata
 from sessiond._draft import PUBLISH, Draft
 from sessiond._errors import SessiondError
+from sessiond._export import Export
 from sessiond._lease import WriterLease
 from sessiond._requests import (
     api_keys,
@@ -168,14 +170,14 @@ def _collected(call: Streamed[P, Q, R, T]) -> Callable[Concatenate[_Caller, P], 
     return describe(method, call.build)
 
 
-def _itemized(
-    call: Streamed[P, Q, R, list[T]],
-) -> Callable[Concatenate[_Caller, P], Iterator[T]]:
-    def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+def _exported(
+    call: Streamed[P, v1.ExportSessionsRequest, v1.ExportSessionsResponse, Any],
+) -> Callable[Concatenate[_Caller, P], Export]:
+    def method(self: _Caller, /, *args: P.args, **kwargs: P.kwargs) -> Export:
         unlimited = copy.copy(self)
         unlimited._timeout = None
-        for answer in unlimited._answers(call.rpc, call.build(*args, **kwargs)):
-            yield from call.collect([answer])
+        answers = functools.partial(unlimited._answers, call.rpc)
+        return Export(answers, call.build(*args, **kwargs), self._timeout)
 
     return describe(method, call.build)
 
@@ -405,7 +407,7 @@ class Client(_Caller):
     list_retention_policies = _listed(retention.list_retention_policies)
     delete_retention_policy = _unary(retention.delete_retention_policy)
     list_retention_reports = _listed(retention.list_retention_reports)
-    export_sessions = _itemized(transfers.export_sessions)
+    export_sessions = _exported(transfers.export_sessions)
 
     def import_sessions(self, records: Records) -> Iterator[v1.ImportSessionsResponse]:
         failed: list[Exception] = []

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sessiond_server.errors import SessionNotFound
 from sessiond_server.sessions.filters import SessionFilter
 from sessiond_server.sessions.setups import Setup
-from sessiond_server.sessions.transfers import Kept, Reminder, parents_first
+from sessiond_server.sessions.transfers import Kept, Reminder, Turns, TurnsPlace
 from sessiond_server.store import heads, journal, sessions, setups, transfers
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import session_key
@@ -29,21 +29,24 @@ class Selection:
     continuations: bool
 
 
-async def select(database: Database, wanted: Selection) -> list[str]:
-    """The ids, parents first. Raises `SessionNotFound`."""
+async def select(database: Database, wanted: Selection, after: TurnsPlace | None) -> Turns:
+    """The sessions, behind a place to which an export has come. Raises `SessionNotFound` at the beginning."""
     async with database.connection() as connection:
         ids = wanted.ids
         if ids is not None:
-            await _check_there(connection, wanted, ids)
+            if after is None:
+                await _check_there(connection, wanted, ids)
             if wanted.continuations:
                 ids = await transfers.continuations(connection, wanted.filter.tenant, ids)
-        return parents_first(await transfers.selection(connection, wanted.filter, ids))
+        place = None if after is None else after[:2]
+        found = await transfers.selection(connection, wanted.filter, ids, place)
+    return Turns(found, after)
 
 
 async def _check_there(connection: Connection, wanted: Selection, ids: Sequence[str]) -> None:
     seen = SessionFilter(wanted.filter.tenant, wanted.bound_to)
     found = await transfers.selection(connection, seen, ids)
-    there = {row[0] for row in found}
+    there = {it.session_id for it in found}
     for session_id in ids:
         if session_id not in there:
             raise SessionNotFound(session_id)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 from sessiond.v1 import transfer_service_pb2 as rpc
-from sessiond_server.errors import PermissionDenied
+from sessiond_server.errors import PageTokenInvalid, PermissionDenied, ResumeTokenInvalid
 from sessiond_server.operations import exporting
 from sessiond_server.operations.export_log import Gone, LogExport
 from sessiond_server.operations.exporting import Exported, Selection
-from sessiond_server.rpc import access, limits, transfer_out
+from sessiond_server.rpc import access, limits, page_tokens, transfer_out
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.import_stream import ImportStream
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.session_filters import filter_in
 from sessiond_server.rpc.streams import Slots
-from sessiond_server.sessions.transfers import Change, JournalRecord
+from sessiond_server.sessions.transfers import Change, JournalRecord, TurnsPlace
 from sessiond_server.store.database import Database
 from sessiond_server.store.messages import StoredMessage
 
@@ -40,9 +41,12 @@ class TransferServicer:
     async def ExportSessions(
         self, request: rpc.ExportSessionsRequest, _: Context
     ) -> AsyncIterator[rpc.ExportSessionsResponse]:
-        wanted, answer, size = _selection(request), rpc.ExportSessionsResponse(), 0
-        for session_id in await exporting.select(self._database, wanted):
-            found = await exporting.look(self._database, wanted, session_id)
+        wanted, call = _selection(request), _call(request)
+        after = _place(request.resume_token, call) if request.resume_token else None
+        turns = await exporting.select(self._database, wanted, after)
+        answer, size = rpc.ExportSessionsResponse(), 0
+        for turn in turns:
+            found = await exporting.look(self._database, wanted, turn.session_id)
             if found is None:
                 continue
             async for record in self._records(found):
@@ -53,6 +57,9 @@ class TransferServicer:
                     answer, size = rpc.ExportSessionsResponse(), 0
                 answer.records.append(record)
                 size += weight
+            if found.row.create_time != turn.create_time:
+                turns.anew(turn.session_id)
+            answer.resume_token = _token(turns.place, call)
         if answer.records:
             yield answer
 
@@ -96,3 +103,29 @@ def _selection(request: rpc.ExportSessionsRequest) -> Selection:
             check.wrong("continuations", "needs session_ids")
     ids = list(request.session_ids) or None
     return Selection(wanted, access.owner(), ids, request.continuations)
+
+
+def _call(request: rpc.ExportSessionsRequest) -> bytes:
+    """What a resume token is bound to: all that says which sessions."""
+    bound = rpc.ExportSessionsRequest()
+    bound.CopyFrom(request)
+    bound.ClearField("resume_token")
+    return b"ExportSessions\0" + bound.SerializeToString(deterministic=True)
+
+
+def _token(place: TurnsPlace, call: bytes) -> str:
+    ahead = "\n".join(place.ahead)
+    return page_tokens.encode([place.create_time.isoformat(), place.session_id, ahead], call)
+
+
+def _place(token: str, call: bytes) -> TurnsPlace:
+    try:
+        time, session_id, ahead = map(str, page_tokens.decode(token, call, str, str, str))
+        moment = datetime.fromisoformat(time)
+    except (PageTokenInvalid, ValueError) as error:
+        raise ResumeTokenInvalid("resume_token") from error
+    ids = ahead.split("\n") if ahead else []
+    named = [session_id, *ids] if session_id else ids
+    if moment.tzinfo != UTC or not all(map(limits.SESSION_ID.fullmatch, named)):
+        raise ResumeTokenInvalid("resume_token")
+    return TurnsPlace(moment, session_id, tuple(ids))

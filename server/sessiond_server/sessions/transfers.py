@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from sessiond_server.sessions.setups import Setup
@@ -203,15 +203,80 @@ Item = (
 """One thing of a log."""
 
 
-def parents_first(found: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Sessions (id, parent), each behind its parent if that is among them, else in their order."""
-    parents: Mapping[str, str | None] = dict(found)
-    ordered: dict[str, None] = {}
-    for session_id in parents:
-        line = []
-        place: str | None = session_id
-        while place is not None and place in parents and place not in ordered and place not in line:
-            line.append(place)
-            place = parents[place]
-        ordered.update(dict.fromkeys(reversed(line)))
-    return list(ordered)
+class Selected(NamedTuple):
+    """A session to move."""
+
+    session_id: str
+    parent_id: str | None
+    create_time: datetime
+
+    @property
+    def age(self) -> tuple[datetime, str]:
+        """What the order of age goes by."""
+        return self.create_time, self.session_id
+
+
+class TurnsPlace(NamedTuple):
+    """How far turns have come: every session up to this one in the order of age has had its turn, and these
+    younger ones, which are parents of such or were made anew under their ids."""
+
+    create_time: datetime
+    session_id: str
+    ahead: tuple[str, ...] = ()
+
+
+class Turns:
+    """The order in which sessions move: the oldest first, but each behind its parent if that is among them.
+
+    It can be taken up again at any place, with what is there then: a session never changes its age, and the
+    parents that came early are remembered.
+    """
+
+    def __init__(self, found: Sequence[Selected], after: TurnsPlace | None) -> None:
+        self._found = found
+        self._place = after
+        self._ahead = dict.fromkeys(after.ahead if after else ())
+        self._anew: dict[str, None] = {}
+
+    @property
+    def place(self) -> TurnsPlace:
+        """Where to go on behind the sessions that have come so far."""
+        place = self._place or TurnsPlace(datetime.min.replace(tzinfo=UTC), "")
+        return place._replace(ahead=(*self._ahead, *self._anew))
+
+    def __iter__(self) -> Iterator[Selected]:
+        """Each session at its turn. `place` is behind it once it is asked for the next one, or right away."""
+        by_id = {it.session_id: it for it in self._found}
+        for it in self._found:
+            if it.session_id not in self._ahead:
+                for parent in _line(it, by_id, self._had_turn):
+                    self._ahead[parent.session_id] = None
+                    yield parent
+                self._pass(it)
+                yield it
+            else:
+                self._pass(it)
+
+    def anew(self, session_id: str) -> None:
+        """The session that came last was made anew since it was selected: it is younger than it says."""
+        self._anew[session_id] = None
+
+    def _had_turn(self, it: Selected) -> bool:
+        passed = self._place is not None and it.age <= self._place[:2]
+        return passed or it.session_id in self._ahead
+
+    def _pass(self, it: Selected) -> None:
+        self._ahead.pop(it.session_id, None)
+        self._place = TurnsPlace(*it.age)
+
+
+def _line(
+    it: Selected, by_id: Mapping[str, Selected], had_turn: Callable[[Selected], bool]
+) -> list[Selected]:
+    """The ancestors of a session that haven't had their turn, the first one first."""
+    line: list[Selected] = []
+    parent = by_id.get(it.parent_id or "")
+    while parent is not None and parent is not it and parent not in line and not had_turn(parent):
+        line.append(parent)
+        parent = by_id.get(parent.parent_id or "")
+    return line[::-1]

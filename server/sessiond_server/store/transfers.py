@@ -26,6 +26,7 @@ from sessiond_server.sessions.transfers import (
     Rewind,
     RewindRevert,
     SeenRequest,
+    Selected,
     UsageSum,
     UsageTurn,
 )
@@ -44,12 +45,16 @@ _PREFETCH = 1000
 
 
 async def selection(
-    connection: Connection, wanted: SessionFilter, ids: Sequence[str] | None
-) -> list[tuple[str, str | None]]:
-    """Sessions that fit, with their parents; of these ids, or of any."""
+    connection: Connection,
+    wanted: SessionFilter,
+    ids: Sequence[str] | None,
+    after: tuple[datetime, str] | None = None,
+) -> list[Selected]:
+    """Sessions that fit, the oldest first; of these ids, or of any, behind a place."""
     given = None if ids is None else list(ids)
-    text, values = fitting("transfer_selection", wanted, wanted.tenant, given)
-    return [(row[0], row[1]) for row in await connection.fetch(text, *values)]
+    place = after or (None, "")
+    text, values = fitting("transfer_selection", wanted, wanted.tenant, given, *place)
+    return [Selected(*row) for row in await connection.fetch(text, *values)]
 
 
 async def fits(connection: Connection, wanted: SessionFilter, key: SessionKey) -> bool:

@@ -14,30 +14,34 @@ IMPORT_SESSIONS = _rpc("ImportSessions", v1.ImportSessionsRequest, v1.ImportSess
 _PIECE_RECORDS, _PIECE_BYTES = 500, 2**20
 
 
-def _records(answers: Sequence[v1.ExportSessionsResponse]) -> list[v1.TransferRecord]:
-    return [record for answer in answers for record in answer.records]
-
-
-@streamed(_rpc("ExportSessions", v1.ExportSessionsRequest, v1.ExportSessionsResponse), _records)
+@streamed(_rpc("ExportSessions", v1.ExportSessionsRequest, v1.ExportSessionsResponse), list)
 def export_sessions(
     session_ids: Sequence[str] = (),
     filter: v1.SessionFilter | None = None,
     *,
     continuations: bool = False,
+    resume_token: str = "",
 ) -> v1.ExportSessionsRequest:
     """Iterates over the `TransferRecord`s of sessions, parents first.
 
     The records of a session come together, from its `session` to its `end`. One whose `end` says `gone`
     was deleted or cleared while it was read: forget its records. It may take as long as it takes.
 
+    When the connection breaks or the server goes away, the export goes on by itself, until nothing has come
+    for as long as a call may take (the client's `timeout`). The session that was under way then ends with
+    `gone`, and comes again from its beginning; no other one comes twice. What is returned, an `Export`, has
+    the `resume_token` with which a later call of the same arguments goes on, in another process too.
+
     Args:
         session_ids: These sessions, at most 1000.
         filter: Only these sessions: a `session_filter`. Required without `session_ids`, but with an API key
             that is bound to an owner.
         continuations: Also the sessions that `session_ids` continue, and those that continue them.
+        resume_token: Where to go on, of an export with the same arguments.
 
     Raises:
         SessionNotFound: One of the sessions doesn't exist.
+        InvalidResumeToken: The token is that of an export with other arguments.
 
     Example:
         everything = sessiond.session_filter(whole_tenant=True, include_subagents=True)
@@ -49,6 +53,7 @@ def export_sessions(
         session_ids=session_ids,
         filter=filter,
         continuations=continuations,
+        resume_token=resume_token,
     )
 
 

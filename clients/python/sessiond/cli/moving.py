@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sessiond import Client, session_filter, v1
+from sessiond import Client, Export, session_filter, v1
 from sessiond.cli import native_files
 from sessiond.cli.filters import filter_of
 from sessiond.cli.openai_files import FormatError, decompressed
-from sessiond.cli.patience import Patience
+from sessiond.cli.patience import PASSING, Patience
 from sessiond.cli.sources import sqlite_file
 from sessiond.cli.sources.hermes import HermesReader
 from sessiond.cli.sources.making import Report
@@ -25,6 +25,8 @@ from sessiond.cli.sources.power_loop import PowerLoopReader
 from sessiond.cli.terminal import Run
 
 _IN_MEMORY = 8 << 20
+_AT_ONCE = 0.001
+"""An export tells of a server that went away after so many seconds: `Patience` waits for it."""
 
 Make = Callable[[], Iterator[v1.TransferRecord]]
 
@@ -168,16 +170,43 @@ def other_store(kind: str, name: str, moved: Moved) -> Iterator[tuple[Make, int]
     moved.notes = dict(Counter(moved.notes) + report.notes)
 
 
+class Source:
+    """The records of an export, which goes on when the server comes back."""
+
+    def __init__(self, patience: Patience, make: Callable[[str], Export]) -> None:
+        self._patience = patience
+        self._make = make
+        self._export = make("")
+
+    def __iter__(self) -> Iterator[v1.TransferRecord]:
+        while (record := self._patience.call(self._next)) is not None:
+            yield record
+
+    def _next(self) -> v1.TransferRecord | None:
+        try:
+            return next(self._export, None)
+        except PASSING:  # by then everything that came has been given
+            self._export = self._make(self._export.resume_token)
+            raise
+
+
 def export_native(
-    run: Run, ids: Sequence[str], stream: BinaryIO, *, continuations: bool
+    run: Run, ids: Sequence[str], stream: BinaryIO, patience: Patience, *, continuations: bool
 ) -> Iterator[str]:
     """Writes sessions to a stream; yields each id when it is written. One that is gone by its turn, or
-    goes while it is read, is left out."""
+    goes while it is read, is left out; one that was under way when the server went away comes again."""
     writer = native_files.Writer(stream)
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as waiting:
         id = ""
         wanted = None if ids else filter_of(run, subagents=True)
-        for record in run.client.export_sessions(ids, wanted, continuations=continuations):
+        client = run.client.with_timeout(_AT_ONCE)
+
+        def make(token: str) -> Export:
+            return client.export_sessions(
+                ids, wanted, continuations=continuations, resume_token=token
+            )
+
+        for record in Source(patience, make):
             kind = record.WhichOneof("record")
             if kind == "session":
                 id = record.session.session.id

@@ -202,6 +202,7 @@ def export(
     file: options.ToFile = None,
     view: options.OnlyMessages = options.ViewName.TRANSCRIPT,
     continuations: options.WithContinuations = False,
+    retry_for: options.RetryFor = 60.0,
 ) -> None:
     """Exports sessions, as `import` takes them. A file appears when it is whole, and never in part.
 
@@ -209,10 +210,11 @@ def export(
     ids, named ones in the order given. What was imported comes back equal in every field.
 
     native: everything that belongs to a session, a JSON line for each record, with checksums. What
-    is imported into an empty store is equal to what was exported. --view has no meaning there.
+    is imported into an empty store is equal to what was exported. --view has no meaning there. When
+    the server goes away, it waits for it, and goes on behind the sessions that are written.
     """
     if file_format is options.ExportFormat.NATIVE:
-        _export_native(run, sessions or [], file, continuations=continuations)
+        _export_native(run, sessions or [], file, retry_for, continuations=continuations)
         return
     if continuations:
         raise typer.BadParameter("--continuations is for --format native")
@@ -226,13 +228,15 @@ def export(
 
 
 def _export_native(
-    run: Run, sessions: list[str], file: Path | None, *, continuations: bool
+    run: Run, sessions: list[str], file: Path | None, retry_for: float, *, continuations: bool
 ) -> None:
     ids = [run.find(name).id for name in sessions]
     if continuations and not ids:
         raise typer.BadParameter("--continuations needs the names of sessions")
+    patience = Patience(retry_for, lambda error: note("the server went away; waiting for it …"))
     with destination(file) as stream:
-        written = sum(1 for _ in export_native(run, ids, stream, continuations=continuations))
+        found = export_native(run, ids, stream, patience, continuations=continuations)
+        written = sum(1 for _ in found)
     if file:
         note(f"{count(written, 'session')} in {file}")
 

@@ -132,7 +132,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     (setting `read_queue`).
     """
     ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 34
-    """A resume token was changed, or is that of another session than the watched ones."""
+    """A resume token was changed, or is that of another session than the watched ones, or of another export."""
     ERROR_REASON_HISTORY_DIVERGED: _ErrorReason.ValueType  # 35
     """A resume token doesn't fit the session's history: the session was deleted and made again, or the
     database was restored from an older backup. What was received may not have happened: forget it, and
@@ -358,7 +358,7 @@ ERROR_REASON_READ_QUEUE_FULL: ErrorReason.ValueType  # 33
 (setting `read_queue`).
 """
 ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 34
-"""A resume token was changed, or is that of another session than the watched ones."""
+"""A resume token was changed, or is that of another session than the watched ones, or of another export."""
 ERROR_REASON_HISTORY_DIVERGED: ErrorReason.ValueType  # 35
 """A resume token doesn't fit the session's history: the session was deleted and made again, or the
 database was restored from an older backup. What was received may not have happened: forget it, and

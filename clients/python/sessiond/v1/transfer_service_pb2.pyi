@@ -104,9 +104,15 @@ class ExportSessionsRequest(_message.Message):
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     CONTINUATIONS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     continuations: _builtins.bool
     """With `session_ids`: also the sessions that these continue and those that continue them, so that a
     conversation comes whole.
+    """
+    resume_token: _builtins.str
+    """To go on behind the sessions that an earlier call ended: the last `resume_token` that came of it. The other
+    fields must be as they were there; refused with `ERROR_REASON_RESUME_TOKEN_INVALID` otherwise. Left out, it
+    begins anew. With it, a session of `session_ids` that doesn't exist any more is left out.
     """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -126,10 +132,11 @@ class ExportSessionsRequest(_message.Message):
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
         filter: _session_filter_pb2.SessionFilter | None = ...,
         continuations: _builtins.bool = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuations", b"continuations", "filter", b"filter", "session_ids", b"session_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuations", b"continuations", "filter", b"filter", "resume_token", b"resume_token", "session_ids", b"session_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -142,6 +149,12 @@ class ExportSessionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Where to go on behind the last session that ends in this piece. Empty if none does: then the token that
+    came before holds on. It doesn't expire. It is some 100 bytes long, and an id longer for each session that
+    came earlier than its age says, since it is the parent of an older one.
+    """
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferRecord]:
         """Records in their order, at most 1000 and 2 MiB or a single one."""
@@ -150,10 +163,11 @@ class ExportSessionsResponse(_message.Message):
         self,
         *,
         records: _abc.Iterable[Global___TransferRecord] | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -967,8 +981,8 @@ class TransferEnd(_message.Message):
     next_change: _builtins.int
     """The number that its next change will get; left out, the one behind those that came."""
     gone: _builtins.bool
-    """In exports: the session was deleted or cleared while it was read: forget its records. Refused in
-    imports.
+    """In exports: the session was deleted or cleared while it was read: forget its records. Client libraries end
+    with it the session that was under way when the connection broke, before it comes again. Refused in imports.
     """
     revision: _builtins.int
     """The session's revision, which it has again when all is imported; not below `next_seq`. Left out, 1 for each

@@ -58,13 +58,24 @@ class TransferServiceServicer(object):
     """
 
     def ExportSessions(self, request, context):
-        """ExportSessions streams sessions as records: parents before their children, the records of a session
-        together, from its `session` to its `end`. Each session is exported as it stood when its turn came,
-        whatever is done to it meanwhile; only its attachments are those that it has when they are read, behind
-        its log. One that is deleted or cleared while it is read ends with `gone`. A caller whose API key lacks the permission admin gets no journals. NOTE: the
-        server holds the ids of all that it will export in memory, some 200 bytes each, and of the session whose
-        turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for each update and
-        8 for each request id.
+        """ExportSessions streams sessions as records, those of a session together, from its `session` to its `end`.
+        Parents come before their children, otherwise the oldest session comes first. Each session is exported as it
+        stood when its turn came, whatever is done to it meanwhile; only its attachments are those that it has when
+        they are read, behind its log. One that is deleted or cleared while it is read ends with `gone`. A caller
+        whose API key lacks the permission admin gets no journals.
+
+        A stream that broke goes on with the last `resume_token` that came: send the same request with it, to any
+        replica, any time later. No session that has ended comes again, and none is left out: the one that was under
+        way comes from its beginning, so forget what came of it. What changes between the two calls, a call sees as
+        it does what changes while it is under way: a session that ended before stays as it was then, each other one
+        is exported as it stands when its turn comes, if it still fits. Sessions that are made meanwhile may come or
+        not. `subtree_of` and `continuations` are looked at anew, so what a deletion meanwhile cuts off from them
+        doesn't come. For example, of the records `session a, end a, session b` and a break behind them, the call
+        that resumes begins with `session b`.
+
+        NOTE: the server holds the ids and times of all that it will export in memory, some 400 bytes each, and of
+        the session whose turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for
+        each update and 8 for each request id. Resuming costs nothing for what came before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,9 +1,10 @@
 -- name: transfer_selection
--- Which sessions to export, of these ids ($2) or (null) of any; trees together.
-SELECT s.session_id, s.parent_id
+-- Which sessions to export, of these ids ($2) or (null) of any, behind a place ($3, $4) if that isn't null.
+SELECT s.session_id, s.parent_id, s.create_time
 FROM session AS s
-WHERE s.tenant = $1 AND ($2::text[] IS NULL OR s.session_id = ANY($2)) :fits
-ORDER BY s.root_id, s.create_time, s.session_id;
+WHERE s.tenant = $1 AND ($2::text[] IS NULL OR s.session_id = ANY($2))
+    AND ($3::timestamptz IS NULL OR (s.create_time, s.session_id) > ($3, $4)) :fits
+ORDER BY s.create_time, s.session_id;
 
 -- name: transfer_fits
 -- Whether a session fits.
