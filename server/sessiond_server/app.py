@@ -8,6 +8,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 
@@ -206,6 +207,8 @@ def _attachments(settings: Settings) -> AttachmentLimits:
         executables=settings.attachment_executables,
         refused_extensions=frozenset(settings.attachment_refused_extensions),
         timeout=settings.attachment_timeout,
+        session_uploads=settings.session_uploads,
+        upload_expiry=timedelta(seconds=settings.attachment_upload_expiry),
     )
 
 

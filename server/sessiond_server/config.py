@@ -197,6 +197,18 @@ class Settings(BaseSettings):
         le=2**40,
         description="Bytes that the attachments of a session have at most, together.",
     )
+    session_uploads: int = Field(
+        default=32,
+        ge=0,
+        le=1000,
+        description="Unfinished uploads of a session at most that go on call by call (StartUpload).",
+    )
+    attachment_upload_expiry: float = Field(
+        default=86_400,
+        ge=1,
+        le=30 * 86_400,
+        description="Seconds without a call before such an upload is removed.",
+    )
     attachment_executables: bool = Field(
         default=False, description="Whether executables are taken as attachments."
     )

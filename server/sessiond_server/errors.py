@@ -569,7 +569,25 @@ class AttachmentOverLimit(Refused):
         super().__init__(_OVER_LIMIT[setting].format(limit), setting=setting, limit=limit)
 
 
+class UploadNotFound(Refused):
+    reason = "UPLOAD_NOT_FOUND"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"The session {session_id!r} has no such upload under way that this key began.",
+            session_id=session_id,
+        )
+
+
+class UploadOffsetMismatch(Refused):
+    reason = "UPLOAD_OFFSET_MISMATCH"
+
+    def __init__(self, expected: int) -> None:
+        super().__init__(f"The next byte is that at {expected}.", expected_offset=expected)
+
+
 _OVER_LIMIT = {
+    "session_uploads": "A session has at most {} unfinished uploads (setting session_uploads).",
     "attachment_bytes": "An attachment has at most {} bytes (setting attachment_bytes).",
     "session_attachments": "A session has at most {} attachments (setting session_attachments).",
     "session_attachment_bytes": "The attachments of a session have at most {} bytes together"

@@ -438,6 +438,7 @@ def test_P12_attachments_are_seen_by_their_owner_alone(keyed: Keyed) -> None:
         mine = ada.create_session().id
         stored = ada.upload_attachment(mine, content, name="x").attachment
         assert ada.read_attachment(mine, stored.id, offset=7) == content[7:]
+        begun = ada.start_upload(mine, 1, attachment_id="begun").upload
         theirs = bob.create_session().id
         copy = bob.upload_attachment(theirs, content, name="x", attachment_id=stored.id)
         assert not copy.replayed
@@ -448,12 +449,19 @@ def test_P12_attachments_are_seen_by_their_owner_alone(keyed: Keyed) -> None:
                 lambda name=name: bob.get_attachment(name, stored.id),
                 lambda name=name: list(bob.list_attachments(name)),
                 lambda name=name: bob.update_attachment(name, stored.id, name="y"),
+                lambda name=name: bob.start_upload(name, 1),
+                lambda name=name: bob.get_upload(name, begun.token),
+                lambda name=name: bob.write_upload(name, begun.token, 0, b"x"),
+                lambda name=name: bob.abort_upload(name, begun.token),
                 lambda name=name: bob.delete_attachment(name, stored.id, allow_missing=True),
             ):
                 with pytest.raises(sessiond.SessionNotFound):
                     refused()
+        with pytest.raises(sessiond.UploadNotFound):
+            bob.write_upload(theirs, begun.token, 0, b"x")
         bob.delete_session(theirs)
         assert ada.read_attachment(mine, stored.id) == content
+        assert ada.write_upload(mine, begun.token, 0, b"x", last=True).attachment.size == 1
     with keyed.client(keyed.elsewhere) as elsewhere:
         with pytest.raises(sessiond.SessionNotFound):
             elsewhere.read_attachment(mine, stored.id)
@@ -462,6 +470,25 @@ def test_P12_attachments_are_seen_by_their_owner_alone(keyed: Keyed) -> None:
         elsewhere.delete_session(other)
     with keyed.client(keyed.service) as service:
         assert service.read_attachment(mine, stored.id) == content
+
+
+def test_P12_an_upload_is_gone_on_with_by_the_key_that_began_it(keyed: Keyed) -> None:
+    """Another key, though it may do everything else with the session, begins one of its own."""
+    with keyed.client(keyed.ada) as ada, keyed.client(keyed.service) as service:
+        id = ada.create_session().id
+        begun = ada.start_upload(id, 3, attachment_id="it").upload
+        own = service.start_upload(id, 3, attachment_id="it").upload
+        assert own.token != begun.token
+        service.abort_upload(id, begun.token)
+        for call in (
+            lambda: service.get_upload(id, begun.token),
+            lambda: service.write_upload(id, begun.token, 0, b"abc", last=True),
+        ):
+            with pytest.raises(sessiond.UploadNotFound):
+                call()
+        made = ada.write_upload(id, begun.token, 0, b"abc", last=True).attachment
+        again = service.write_upload(id, own.token, 0, b"abc", last=True)
+        assert (again.replayed, again.attachment) == (True, made)
 
 
 def test_P6_records_say_whose_key_made_them_also_after_a_move(keyed: Keyed) -> None:

@@ -130,6 +130,97 @@ async def test_P4_an_asynchronous_upload_over_connections_that_break(
             assert [it.name async for it in client.list_attachments(id)] == ["x.bin"]
 
 
+def test_P4_a_resumable_upload_goes_on_where_its_connections_broke(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    """Each source is stored once; a second call with the same id finds it, and one of the other kind too."""
+    with Client(server.target) as direct:
+        id = direct.create_session().id
+        for number, source in enumerate(sources(tmp_path)[:5]):
+            with Flaky(server.target, [1_500_000] * 3) as way, Client(way.target) as client:
+                key = f"it-{number}"
+                answer = client.upload_resumable(id, source, attachment_id=key, metadata={"a": 1})
+                assert not answer.replayed
+                assert way.connections > 3
+            assert direct.read_attachment(id, key) == CONTENT
+            for again in (direct.upload_resumable, direct.upload_attachment):
+                known = again(id, CONTENT, attachment_id=key)
+                assert (known.replayed, known.attachment) == (True, answer.attachment)
+        assert len(list(direct.list_attachments(id))) == 5
+        with pytest.raises(ValueError, match="can't be read again"):
+            direct.upload_resumable(id, cast("BinaryIO", Stream(CONTENT)), attachment_id="once")
+
+
+async def test_P4_a_resumable_upload_goes_on_after_a_restart(server: ServerProcess) -> None:
+    """What another process has stored isn't sent again, which is seen by the bytes that pass."""
+    async with AsyncClient(server.target) as client:
+        id = (await client.create_session()).id
+        digest = hashlib.sha256(CONTENT).digest()
+        begun = await client.start_upload(id, len(CONTENT), sha256=digest, attachment_id="it")
+        token, most = begun.upload.token, begun.upload.max_chunk_bytes
+        for offset in range(0, 4 * most, most):
+            chunk = CONTENT[offset : offset + most]
+            written = await client.write_upload(id, token, offset, chunk)
+        assert (await client.get_upload(id, token)).upload == written.upload
+        with Flaky(server.target, [len(CONTENT) - 4 * most + 100_000]) as way:
+            async with AsyncClient(way.target) as restarted:
+                made = await restarted.upload_resumable(id, CONTENT, attachment_id="it")
+            assert way.connections == 1
+        assert not made.replayed
+        assert await client.read_attachment(id, "it") == CONTENT
+        assert (await client.get_upload(id, token)).attachment == made.attachment
+
+
+def test_P4_a_resumable_upload_begins_anew_when_it_was_removed(server: ServerProcess) -> None:
+    """Or when another upload of its attachment goes on beside it."""
+
+    class Interfering(io.BytesIO):
+        """Runs something once, when the bytes are read for the second time, at their middle."""
+
+        def __init__(self, interfere: Callable[[], None]) -> None:
+            super().__init__(CONTENT)
+            self.interfere: list[Callable[[], None]] = [interfere]
+            self.readings = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.readings += self.tell() == 0
+            if self.readings > 1 and self.tell() > 2_000_000 and self.interfere:
+                self.interfere.pop()()
+            return super().read(size)
+
+    with Client(server.target) as client, Client(server.target) as other:
+        id = client.create_session().id
+        digest = hashlib.sha256(CONTENT).digest()
+
+        def token(key: str) -> str:
+            found = other.start_upload(id, len(CONTENT), sha256=digest, attachment_id=key)
+            return found.upload.token
+
+        doings: dict[str, Callable[[], Any]] = {
+            "aborted": lambda: other.abort_upload(id, token("aborted")),
+            "finished": lambda: other.upload_resumable(id, CONTENT, attachment_id="finished"),
+            "streamed": lambda: other.upload_attachment(id, CONTENT, attachment_id="streamed"),
+        }
+        for key, interfere in doings.items():
+            source = Interfering(interfere)
+            client.upload_resumable(id, source, attachment_id=key)
+            assert not source.interfere
+            assert client.read_attachment(id, key) == CONTENT
+        assert len(list(client.list_attachments(id))) == 3
+
+
+def test_a_file_that_changes_while_it_is_uploaded_is_not_stored(server: ServerProcess) -> None:
+    class Shrinking(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(size) if size and size <= 256 * 1024 else b"short"
+
+    with Client(server.target) as client:
+        id = client.create_session().id
+        with pytest.raises(ValueError, match="has changed"):
+            client.upload_resumable(id, Shrinking(CONTENT), attachment_id="it")
+        assert list(client.list_attachments(id)) == []
+
+
 def test_what_can_be_read_once_is_uploaded_once(server: ServerProcess) -> None:
     with Client(server.target) as direct:
         id = direct.create_session().id

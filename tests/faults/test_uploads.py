@@ -14,6 +14,7 @@ import grpc
 import sessiond
 from sessiond import Client, v1
 from tests.support.attachments import BAD
+from tests.support.patience import PATIENCE
 from tests.support.processes import ServerProcess
 
 SHARED = random.Random(5).randbytes(3_000_000)
@@ -107,6 +108,70 @@ def test_P2_P11_killed_uploads_are_whole_or_gone(
             assert answer.replayed == (name in there)
         replica.delete_session("s")
         assert set(numbers(dsn).values()) == {0}
+
+
+def test_P2_an_upload_goes_on_at_another_replica_when_its_server_is_killed(
+    start_server: Callable[..., ServerProcess], dsn: str
+) -> None:
+    """Servers are killed in the middle of writes, again and again. What a write answered is there at the next
+    one, and the end may be lost as well."""
+    names = ["0-0", "0-1", "1-1"]
+    with Client(start_server(SESSIOND_DSN=dsn).target) as replica:
+        replica.create_session("s")
+        for name in names:
+            known = 0
+            while name not in {it.id for it in replica.list_attachments("s")}:
+                victim = start_server(SESSIOND_DSN=dsn)
+                known = _write_until_killed(victim, name, known, random.randint(2, 6))
+            answer = replica.upload_resumable("s", content(name), attachment_id=name)
+            assert answer.replayed
+            assert replica.read_attachment("s", name) == content(name)
+        _check_numbers(dsn, len(names), len({content(name) for name in names}))
+        assert asyncio.run(bad(dsn)) == []
+
+
+def _write_until_killed(victim: ServerProcess, name: str, known: int, writes: int) -> int:
+    """Go on with an upload at a server that is killed soon after so many writes, from where it is; what is
+    known then to be stored."""
+    with grpc.insecure_channel(victim.target) as channel:
+        stub = v1.AttachmentServiceStub(channel)
+        killing = threading.Timer(random.uniform(0, 0.03), victim.kill)
+        try:
+            upload = _begin(stub, name)
+            assert upload.offset >= known
+            while True:
+                known, writes = upload.offset, writes - 1
+                if not writes:
+                    killing.start()
+                answer = stub.WriteUpload(_next(upload, name), timeout=PATIENCE)
+                if answer.HasField("attachment"):
+                    return len(content(name))
+                upload = answer.upload
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        finally:
+            if killing.ident is not None:
+                killing.join()
+    return known
+
+
+def _begin(stub: v1.AttachmentServiceStub, name: str) -> v1.Upload:
+    attachment = v1.Attachment(id=name, name=name)
+    size = len(content(name))
+    request = v1.StartUploadRequest(session_id="s", attachment=attachment, size=size)
+    return stub.StartUpload(request, timeout=PATIENCE).upload
+
+
+def _next(upload: v1.Upload, name: str) -> v1.WriteUploadRequest:
+    chunk = content(name)[upload.offset : upload.offset + 2**18]
+    return v1.WriteUploadRequest(
+        session_id="s",
+        upload_token=upload.token,
+        offset=upload.offset,
+        chunk=chunk,
+        last=upload.offset + len(chunk) == upload.size,
+    )
 
 
 def _wait_for_the_sweep(dsn: str) -> None:

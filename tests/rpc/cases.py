@@ -508,6 +508,23 @@ def renaming_to_an_executable(api: Api) -> Expected:
     return found, {"name": "a.exe", "kind": ".exe"}
 
 
+@case("UPLOAD_NOT_FOUND")
+def asking_for_an_unknown_upload(api: Api) -> Expected:
+    id = api.create().id
+    request = v1.GetUploadRequest(session_id=id, upload_token="0" * 32)
+    return refused(lambda: api.attachments.GetUpload(request)), {"session_id": id}
+
+
+@case("UPLOAD_OFFSET_MISMATCH")
+def writing_beyond_what_is_stored_of_an_upload(api: Api) -> Expected:
+    id = api.create().id
+    begun = api.attachments.StartUpload(v1.StartUploadRequest(session_id=id, size=2**20)).upload
+    request = v1.WriteUploadRequest(
+        session_id=id, upload_token=begun.token, offset=2**18, chunk=bytes(2**18)
+    )
+    return refused(lambda: api.attachments.WriteUpload(request)), {"expected_offset": 0}
+
+
 @case("ATTACHMENT_ID_REUSED")
 def uploading_other_bytes_with_an_id_in_use(api: Api) -> Expected:
     id = api.create().id

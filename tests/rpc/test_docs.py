@@ -212,6 +212,8 @@ def test_limits_in_other_words() -> None:
         ("bytes of an attachment", "attachment_bytes"),
         ("attachments of a session", "session_attachments"),
         ("bytes of a session's attachments", "session_attachment_bytes"),
+        ("unfinished uploads of a session", "session_uploads"),
+        ("seconds that an unfinished upload waits", "attachment_upload_expiry"),
         ("uploads at once", "attachment_uploads"),
         ("downloads at once", "attachment_downloads"),
         ("imports at once", "imports"),

@@ -22,6 +22,7 @@ class World:
     client_ids: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     attachment_ids: list[str] = field(default_factory=lambda: ["a1", "none"])
+    upload_tokens: list[str] = field(default_factory=lambda: ["", "0" * 32])
     leased: str = ""
 
     def add(self, session: v1.Session) -> str:
@@ -129,6 +130,9 @@ def make_world(channel: grpc.Channel) -> World:
     _revertible(api, stuck)
     for number in range(3):
         api.upload(plain, b"%d" % number, f"d/{number}.txt", id=f"a{number}")
+    for number in (1, 2):
+        begun = v1.StartUploadRequest(session_id=plain, size=number)
+        world.upload_tokens.append(api.attachments.StartUpload(begun).upload.token)
     listed = v1.ListAttachmentsRequest(session_id=plain, page_size=2)
     world.page_tokens.append(api.attachments.ListAttachments(listed).next_page_token)
     child = world.add(api.child(plain))

@@ -22,6 +22,14 @@ FROM attachment_chunk AS k
 WHERE NOT EXISTS (SELECT FROM attachment_content AS c WHERE c.content_id = k.content_id)
     AND NOT EXISTS (SELECT FROM attachment_upload AS u WHERE u.content_id = k.content_id)
 UNION ALL
+SELECT 'an upload with other bytes than it says', count(*)
+FROM attachment_upload AS u
+WHERE u.received <> (
+    SELECT coalesce(sum(octet_length(content)), 0)
+    FROM attachment_chunk AS k
+    WHERE k.content_id = u.content_id
+)
+UNION ALL
 SELECT 'an attachment without its session', count(*)
 FROM attachment AS a
 WHERE NOT EXISTS (

@@ -95,6 +95,8 @@ from sessiond._errors import (
     Unavailable,
     UnknownField,
     Unsupported,
+    UploadNotFound,
+    UploadOffsetMismatch,
     WriterLeaseHeld,
     WriterLeaseLost,
 )
@@ -218,6 +220,8 @@ __all__ = [
     "Unavailable",
     "UnknownField",
     "Unsupported",
+    "UploadNotFound",
+    "UploadOffsetMismatch",
     "Watch",
     "Writer",
     "WriterLeaseHeld",

@@ -57,7 +57,7 @@ from sessiond._requests import (
 from sessiond._retries import Attempts
 from sessiond._status import error_from_call
 from sessiond._stream_aio import AsyncAppendStream
-from sessiond._transfer import Destination, Incoming, Outgoing, Source, Target
+from sessiond._transfer import Destination, Incoming, Outgoing, Pieces, Source, Target
 from sessiond._watch import SILENCE, WATCH, WatchState
 from sessiond._watch_aio import AsyncWatch
 
@@ -124,9 +124,9 @@ class _Caller:
     _link: _Link
     _timeout: float | None
 
-    async def _answer(self, rpc: Rpc[Q, R], request: Q) -> R:
+    async def _answer(self, rpc: Rpc[Q, R], request: Q, seconds: float | None = None) -> R:
         call = self._link.callable("unary_unary", rpc)
-        attempts = Attempts(rpc.retry_fields, request, self._timeout)
+        attempts = Attempts(rpc.retry_fields, request, seconds or self._timeout)
         while True:
             try:
                 with _translated():
@@ -158,6 +158,14 @@ class _Caller:
                         return cast("v1.UploadAttachmentResponse", await uploading)
             except SessiondError as error:
                 await asyncio.sleep(outgoing.failed(error, attempt))
+
+    async def _write(
+        self, request: v1.StartUploadRequest | v1.WriteUploadRequest, outgoing: Outgoing
+    ) -> v1.StartUploadResponse | v1.WriteUploadResponse:
+        if isinstance(request, v1.StartUploadRequest):
+            return await self._answer(attachments.start_upload.rpc, request)
+        seconds = outgoing.timeout(self._timeout) if request.last else None
+        return await self._answer(attachments.write_upload.rpc, request, seconds)
 
     async def _download(self, incoming: Incoming) -> AsyncIterator[bytes]:
         while (request := incoming.request()) is not None:
@@ -361,6 +369,10 @@ class AsyncClient(_Caller):
     get_attachment = _unary(attachments.get_attachment)
     list_attachments = _listed(attachments.list_attachments)
     list_attachments_page = _unary(attachments.list_attachments_page)
+    start_upload = _unary(attachments.start_upload)
+    write_upload = _unary(attachments.write_upload)
+    get_upload = _unary(attachments.get_upload)
+    abort_upload = _unary(attachments.abort_upload)
     update_attachment = _unary(attachments.update_attachment)
     delete_attachment = _unary(attachments.delete_attachment)
 
@@ -401,15 +413,75 @@ class AsyncClient(_Caller):
         outgoing = await asyncio.to_thread(Outgoing, source)
         try:
             await asyncio.to_thread(outgoing.measure)
-            first = attachments.facts(
-                session_id,
+            attachment = attachments.facts(
                 name=outgoing.name if name is None else name,
                 attachment_id=attachment_id,
                 mime_type=mime_type,
                 disposition=disposition,
                 metadata=metadata,
             )
+            first = v1.UploadAttachmentRequest(session_id=session_id, attachment=attachment)
             return await self._upload(outgoing, first)
+        finally:
+            outgoing.close()
+
+    async def upload_resumable(
+        self,
+        session_id: str,
+        source: Source,
+        *,
+        attachment_id: str,
+        name: str | None = None,
+        mime_type: str = "",
+        disposition: values.Disposition | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> v1.UploadAttachmentResponse:
+        """Stores a file with a session, call by call: begins the upload, or goes on where it stopped.
+
+        It outlives a broken connection and a restart of the caller: call it again with the same file and
+        `attachment_id`, and only what is missing is sent, to any replica. `upload_attachment` is faster where
+        nothing breaks.
+
+        Args:
+            session_id: The session's id.
+            source: Its bytes, the path of a file, or a file that is open for reading bytes and can be read
+                again.
+            attachment_id: An id that no other attachment of the session has, and that is known after a
+                restart.
+            name: Its name, or a relative path such as `reports/may.pdf`; that of the file if left out.
+            mime_type: Its media type; by its name if left out.
+            disposition: `inline` or `attachment`, the default.
+            metadata: Facts of the application's own.
+
+        Returns an `UploadAttachmentResponse`: the attachment, and whether it was stored before.
+
+        Raises:
+            ValueError: The file can't be read again, or it changed.
+            SessionNotFound, SessionEnded: There is none, or it takes none.
+            AttachmentOverLimit: It is too large, or the session holds too many; see its metadata.
+            AttachmentTypeRefused: It is an executable.
+            AttachmentIdReused: An attachment of other bytes has this id.
+        """
+        outgoing = await asyncio.to_thread(Outgoing, source)
+        try:
+            await asyncio.to_thread(outgoing.measure)
+            if outgoing.size is None:
+                raise ValueError("the file can't be read again")
+            attachment = attachments.facts(
+                name=outgoing.name if name is None else name,
+                attachment_id=attachment_id,
+                mime_type=mime_type,
+                disposition=disposition,
+                metadata=metadata,
+            )
+            pieces = Pieces(outgoing, session_id, attachment, outgoing.size)
+            while pieces.answer is None:
+                request = await asyncio.to_thread(pieces.request)
+                try:
+                    pieces.take(await self._write(request, outgoing))
+                except SessiondError as error:
+                    await asyncio.sleep(pieces.failed(error))
+            return pieces.answer
         finally:
             outgoing.close()
 

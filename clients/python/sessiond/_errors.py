@@ -15,6 +15,7 @@ SessiondError
 │   ├── CompactionNotFound
 │   ├── RewindNotFound
 │   ├── AttachmentNotFound
+│   ├── UploadNotFound
 │   ├── RetentionPolicyNotFound
 │   ├── ApiKeyNotFound
 │   ├── ConsumerNotFound
@@ -32,6 +33,7 @@ SessiondError
 │   ├── NextSeqMismatch
 │   ├── RevisionMismatch
 │   ├── EtagMismatch
+│   ├── UploadOffsetMismatch
 │   ├── WriterLeaseLost
 │   ├── CompactionLeaseLost
 │   └── ClaimLost
@@ -282,6 +284,10 @@ class ClientIdReused(AlreadyExists):
     """A message of other content has this client id: ids are for one message each."""
 
 
+class UploadNotFound(NotFound):
+    """There is no unfinished upload of this token that this API key began."""
+
+
 class AttachmentIdReused(AlreadyExists):
     """An attachment of other bytes has this id: ids are for one attachment each."""
 
@@ -311,6 +317,15 @@ class NextSeqMismatch(Conflict):
     def next_seq(self) -> int | None:
         """The session's actual next seq."""
         return self._number("next_seq")
+
+
+class UploadOffsetMismatch(Conflict):
+    """The bytes don't follow what is stored of the upload."""
+
+    @property
+    def expected_offset(self) -> int | None:
+        """Where to go on."""
+        return self._number("expected_offset")
 
 
 class RevisionMismatch(Conflict):
@@ -621,6 +636,8 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_PERMISSION_DENIED: PermissionDenied,
     ErrorReason.ERROR_REASON_ATTACHMENT_NOT_FOUND: AttachmentNotFound,
     ErrorReason.ERROR_REASON_ATTACHMENT_ID_REUSED: AttachmentIdReused,
+    ErrorReason.ERROR_REASON_UPLOAD_NOT_FOUND: UploadNotFound,
+    ErrorReason.ERROR_REASON_UPLOAD_OFFSET_MISMATCH: UploadOffsetMismatch,
     ErrorReason.ERROR_REASON_ATTACHMENT_OVER_LIMIT: AttachmentOverLimit,
     ErrorReason.ERROR_REASON_ATTACHMENT_TYPE_REFUSED: AttachmentTypeRefused,
     ErrorReason.ERROR_REASON_TOO_MANY_TRANSFERS: TooManyTransfers,

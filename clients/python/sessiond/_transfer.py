@@ -20,6 +20,8 @@ from sessiond._errors import (
     Overloaded,
     SessiondError,
     Unavailable,
+    UploadNotFound,
+    UploadOffsetMismatch,
 )
 from sessiond._retries import ATTEMPTS, pause
 
@@ -109,6 +111,17 @@ class Outgoing:
                 raise ValueError("another attempt has begun")
             return self._file.read(FRAME)
 
+    @property
+    def sha256(self) -> bytes:
+        """Once it is measured."""
+        return self._sha256
+
+    def part(self, offset: int, size: int) -> bytes:
+        """Bytes of a file that can be read again."""
+        with self._lock:
+            self._file.seek(self._start + offset)
+            return self._file.read(size)
+
     def close(self) -> None:
         with self._lock:
             self._turn += 1
@@ -134,6 +147,65 @@ class Outgoing:
 def passing(error: SessiondError) -> bool:
     """Whether the same call may succeed later."""
     return isinstance(error, Unavailable | Overloaded)
+
+
+class Pieces:
+    """An upload call by call: `request` is the next one, until there is an `answer`."""
+
+    def __init__(
+        self, outgoing: Outgoing, session_id: str, attachment: v1.Attachment, size: int
+    ) -> None:
+        self._outgoing = outgoing
+        self._begin = v1.StartUploadRequest(
+            session_id=session_id, attachment=attachment, size=size, sha256=outgoing.sha256
+        )
+        self._token, self._offset, self._most = "", 0, 0
+        self._failures = 0
+        self.answer: v1.UploadAttachmentResponse | None = None
+
+    def request(self) -> v1.StartUploadRequest | v1.WriteUploadRequest:
+        """What to send next. Raises ValueError if the file has changed."""
+        if not self._token:
+            return self._begin
+        chunk = self._outgoing.part(self._offset, self._most)
+        end = self._offset + len(chunk)
+        if end != min(self._begin.size, self._offset + self._most):
+            raise ValueError("the file has changed while it was uploaded")
+        return v1.WriteUploadRequest(
+            session_id=self._begin.session_id,
+            upload_token=self._token,
+            offset=self._offset,
+            chunk=chunk,
+            last=end == self._begin.size,
+        )
+
+    def take(self, answer: v1.StartUploadResponse | v1.WriteUploadResponse) -> None:
+        """What was answered."""
+        if answer.HasField("attachment"):
+            replayed = not isinstance(answer, v1.WriteUploadResponse) or answer.replayed
+            self.answer = v1.UploadAttachmentResponse(
+                attachment=answer.attachment, replayed=replayed
+            )
+        else:
+            if answer.upload.offset > self._offset:
+                self._failures = 0
+            self._token, self._offset = answer.upload.token, answer.upload.offset
+            self._most = answer.upload.max_chunk_bytes
+
+    def failed(self, error: SessiondError) -> float:
+        """Seconds to wait before going on. Raises the error if there is no way to."""
+        self._failures += 1
+        if self._failures >= ATTEMPTS:
+            raise error
+        if isinstance(error, UploadOffsetMismatch) and error.expected_offset is not None:
+            self._offset = error.expected_offset
+        elif isinstance(error, UploadNotFound):
+            self._token = ""
+        elif passing(error):
+            return pause(self._failures, error)
+        else:
+            raise error
+        return 0.0
 
 
 class Incoming:

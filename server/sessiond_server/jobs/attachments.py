@@ -1,4 +1,4 @@
-"""Removing what uploads have left behind whose server died."""
+"""Removing what uploads have left behind whose server died, or which nobody goes on with."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from sessiond_server.operations.ending import read as read_session
 from sessiond_server.sessions import file_names
 from sessiond_server.sessions.executables import HEAD, executable
 from sessiond_server.store import attachments, changes
-from sessiond_server.store.attachments import CHUNK, AttachmentRow, Content, Upload
+from sessiond_server.store.attachments import CHUNK, AttachmentRow, Content, Totals, Upload
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
 
@@ -51,6 +51,10 @@ class AttachmentLimits:
     refused_extensions: Collection[str]
     timeout: float
     """Seconds in which something must come of an upload."""
+    session_uploads: int = 0
+    """Unfinished ones of a session that go on call by call."""
+    upload_expiry: timedelta = timedelta(days=1)
+    """How long such an upload waits for its next call."""
 
     @property
     def expiry(self) -> timedelta:
@@ -98,14 +102,11 @@ def check_size(size: int, limits: AttachmentLimits) -> None:
         raise AttachmentOverLimit("attachment_bytes", limits.bytes)
 
 
-async def check_room(
-    connection: Connection, key: SessionKey, size: int, limits: AttachmentLimits
-) -> None:
-    """Refuse what a session has no room for."""
-    count, total = await attachments.totals(connection, key)
-    if count >= limits.session_count:
+def check_room(totals: Totals, size: int, limits: AttachmentLimits) -> None:
+    """Refuse what a session has no room for that holds so much."""
+    if totals.count >= limits.session_count:
         raise AttachmentOverLimit("session_attachments", limits.session_count)
-    if total + size > limits.session_bytes:
+    if totals.size + size > limits.session_bytes:
         raise AttachmentOverLimit("session_attachment_bytes", limits.session_bytes)
 
 
@@ -147,7 +148,8 @@ class Uploading:
             stored = await attachments.read(connection, self.new.key, self.new.attachment_id)
             if stored is None and not self.importing:
                 gate.check_state(self.new.session_id, row.state)
-                await check_room(connection, self.new.key, size, self.limits)
+                totals = await attachments.totals(connection, self._upload)
+                check_room(totals, size, self.limits)
         self._stored = stored
         return stored
 
@@ -230,25 +232,50 @@ class Uploading:
             raise DatabaseUnavailable
 
     async def _attach(self, connection: Connection) -> tuple[AttachmentRow, bool]:
-        new = self.new
-        head = await gate.lock(connection, new.session_id, new.key)
-        stored = await attachments.read(connection, new.key, new.attachment_id)
-        if stored is not None:
-            return replay(stored, self.sha256), True
-        if not self.importing:
-            gate.check_open(new.session_id, head)
-            await check_room(connection, new.key, self.size, self.limits)
-        content = Content(new.tenant, self.sha256)
-        mine = self._upload.content_id
-        content_id = await attachments.claim(connection, content, self.size, mine)
-        if content_id == mine:
-            self._alive(await attachments.end_upload(connection, self._upload))
-        else:  # whose end `close` is; it went with the session if that was made anew meanwhile
-            self._alive(await attachments.keep_upload(connection, self._upload, self.limits.expiry))
-        row = await insert(connection, new, content, self.size, content_id)
-        if not self.importing:  # what is imported says itself what was told
-            await changes.record_attachment(connection, new.key, row.attachment_id, STORED)
-        return row, False
+        limits = None if self.importing else self.limits
+        try:
+            return await attach(connection, self.new, self._upload, self.size, self.sha256, limits)
+        except UploadGone:
+            self._alive(False)
+            raise
+
+
+class UploadGone(Exception):
+    """An upload isn't there any more: it was finished, or it was given up with its chunks."""
+
+
+async def attach(
+    connection: Connection,
+    new: NewAttachment,
+    upload: Upload,
+    size: int,
+    sha256: bytes,
+    limits: AttachmentLimits | None,
+) -> tuple[AttachmentRow, bool]:
+    """Make an attachment of the chunks of an upload; whether it was there before. If its bytes were there
+    before, under another `content_id`, the upload is left to be given up. Without limits it is
+    imported. Raises `UploadGone`."""
+    head = await gate.lock(connection, new.session_id, new.key)
+    stored = await attachments.read(connection, new.key, new.attachment_id)
+    if stored is not None:
+        found = replay(stored, sha256)
+        await attachments.note_upload(connection, found, upload)
+        return found, True
+    if limits is not None:
+        gate.check_open(new.session_id, head)
+        check_room(await attachments.totals(connection, upload), size, limits)
+    content = Content(new.tenant, sha256)
+    content_id = await attachments.claim(connection, content, size, upload.content_id)
+    if content_id == upload.content_id:
+        alive = await attachments.end_upload(connection, upload)
+    else:  # it went with the session if that was made anew meanwhile
+        alive = await attachments.keep_upload(connection, upload, timedelta(minutes=1))
+    if not alive:
+        raise UploadGone
+    row = await insert(connection, new, content, size, content_id, upload.content_id)
+    if limits is not None:  # what is imported says itself what was told
+        await changes.record_attachment(connection, new.key, row.attachment_id, STORED)
+    return row, False
 
 
 def replay(stored: AttachmentRow, sha256: bytes) -> AttachmentRow:
@@ -259,7 +286,12 @@ def replay(stored: AttachmentRow, sha256: bytes) -> AttachmentRow:
 
 
 async def insert(
-    connection: Connection, new: NewAttachment, content: Content, size: int, content_id: UUID
+    connection: Connection,
+    new: NewAttachment,
+    content: Content,
+    size: int,
+    content_id: UUID,
+    upload_id: UUID,
 ) -> AttachmentRow:
     """Store an attachment of claimed content under a name that is free."""
     name = await _unused(connection, new.key, new.attachment_id, new.name)
@@ -275,6 +307,7 @@ async def insert(
         content_id,
         new.create_time,
         new.update_time,
+        [upload_id],
     )
     return await attachments.insert(connection, row)
 

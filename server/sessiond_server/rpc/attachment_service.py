@@ -11,8 +11,9 @@ import grpc
 
 from sessiond.v1 import attachment_service_pb2 as rpc
 from sessiond_server.errors import AttachmentNotFound, ShuttingDown, invalid
-from sessiond_server.operations import attaching, ending
+from sessiond_server.operations import attaching, ending, uploading
 from sessiond_server.operations.attaching import AttachmentLimits, Uploading
+from sessiond_server.operations.uploading import Piece
 from sessiond_server.rpc import access, attachments_io, checks, limits, page_tokens
 from sessiond_server.rpc.attachments_io import attachment_out
 from sessiond_server.rpc.checks import Checks
@@ -73,6 +74,50 @@ class AttachmentServicer:
             finally:
                 await upload.close()
         return _uploaded(row, replayed=replayed)
+
+    async def StartUpload(
+        self, request: rpc.StartUploadRequest, _: Context
+    ) -> rpc.StartUploadResponse:
+        new = attachments_io.new_attachment(request)
+        with Checks() as check:
+            check.given("size", request, "how many bytes the file has")
+            check.not_negative("size", request.size)
+            check.sha256("sha256", request.sha256)
+        key_id = access.by("").actor
+        found = await uploading.start(
+            self._database, new, key_id, request.size, request.sha256, self._bounds
+        )
+        return rpc.StartUploadResponse(
+            upload=attachments_io.upload_out(found), attachment=attachments_io.stored_out(found)
+        )
+
+    async def WriteUpload(
+        self, request: rpc.WriteUploadRequest, _: Context
+    ) -> rpc.WriteUploadResponse:
+        with Checks() as check:
+            check.not_negative("offset", request.offset)
+            check.size("chunk", len(request.chunk), limits.ATTACHMENT_FRAME_BYTES)
+        place = attachments_io.place_in(request)
+        piece = Piece(request.offset, request.chunk, request.last)
+        with self._uploads.one():
+            found = await uploading.write(self._database, place, piece, self._bounds)
+        return rpc.WriteUploadResponse(
+            upload=attachments_io.upload_out(found),
+            attachment=attachments_io.stored_out(found),
+            replayed=found.replayed,
+        )
+
+    async def GetUpload(self, request: rpc.GetUploadRequest, _: Context) -> rpc.GetUploadResponse:
+        found = await uploading.read(self._database, attachments_io.place_in(request))
+        return rpc.GetUploadResponse(
+            upload=attachments_io.upload_out(found), attachment=attachments_io.stored_out(found)
+        )
+
+    async def AbortUpload(
+        self, request: rpc.AbortUploadRequest, _: Context
+    ) -> rpc.AbortUploadResponse:
+        await uploading.abort(self._database, attachments_io.place_in(request))
+        return rpc.AbortUploadResponse()
 
     async def DownloadAttachment(
         self, request: rpc.DownloadAttachmentRequest, context: Context

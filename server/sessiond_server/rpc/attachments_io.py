@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from uuid import UUID
+
 import uuid_utils
 from google.protobuf.struct_pb2 import Struct
 
 from sessiond.v1 import attachment_pb2 as pb
 from sessiond.v1 import attachment_service_pb2 as rpc
 from sessiond_server.operations.attaching import AttachmentUpdate, NewAttachment
+from sessiond_server.operations.uploading import Place, Progress
 from sessiond_server.rpc import access, limits, sessions_io
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.times import optional_timestamp
 from sessiond_server.sessions import file_names
 from sessiond_server.sessions.file_names import UnsafeName
-from sessiond_server.store.attachments import AttachmentRow
+from sessiond_server.store.attachments import CHUNK, AttachmentRow
 
 UPDATABLE = frozenset({"name", "mime_type", "disposition", "metadata"})
 _MAPS = frozenset({"metadata"})
+_TOKEN = re.compile("[0-9a-f]{32}")
 _DISPOSITIONS = frozenset(pb.Disposition.values())
 
 
-def new_attachment(request: rpc.UploadAttachmentRequest) -> NewAttachment:
-    """The facts of an upload's first frame, completed with what it leaves out."""
+def new_attachment(
+    request: rpc.UploadAttachmentRequest | rpc.StartUploadRequest,
+) -> NewAttachment:
+    """The facts of an upload's first frame or call, completed with what it leaves out."""
     with Checks() as check:
         check.session_id("session_id", request.session_id)
         return described(request.attachment, "attachment", request.session_id, check)
@@ -88,6 +95,45 @@ def _name(given: pb.Attachment, where: str, check: Checks) -> str:
     except UnsafeName as error:
         check.wrong(f"{where}.name", str(error))
         return ""
+
+
+def place_in(
+    request: rpc.WriteUploadRequest | rpc.GetUploadRequest | rpc.AbortUploadRequest,
+) -> Place:
+    """The upload that a request names; that of a token that can't be one doesn't exist."""
+    with Checks() as check:
+        check.session_id("session_id", request.session_id)
+        check.required("upload_token", request.upload_token)
+    token = request.upload_token
+    upload_id = UUID(token) if _TOKEN.fullmatch(token) else UUID(int=0)
+    return Place(
+        session_id=request.session_id,
+        key=access.key_of(request.session_id),
+        tenant=access.tenant(),
+        upload_id=upload_id,
+        key_id=access.by("").actor,
+    )
+
+
+def stored_out(found: Progress) -> pb.Attachment | None:
+    """What an upload has become."""
+    return None if found.attachment is None else attachment_out(found.attachment)
+
+
+def upload_out(found: Progress) -> rpc.Upload | None:
+    """An upload as callers see it, while it is unfinished."""
+    row = found.upload
+    if row is None:
+        return None
+    return rpc.Upload(
+        token=row.content_id.hex,
+        attachment_id=row.attachment_id,
+        size=row.size,
+        offset=row.received,
+        expire_time=optional_timestamp(row.expire_time),
+        chunk_multiple_bytes=CHUNK,
+        max_chunk_bytes=limits.ATTACHMENT_FRAME_BYTES,
+    )
 
 
 def attachment_out(row: AttachmentRow) -> pb.Attachment:

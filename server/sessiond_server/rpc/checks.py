@@ -130,6 +130,10 @@ class Checks:
         if size > most:
             self.wrong(field, f"must be at most {most} bytes, has {size}")
 
+    def sha256(self, field: str, value: bytes) -> None:
+        if len(value) not in (0, 32):
+            self.wrong(field, f"must be 32 bytes, has {len(value)}")
+
     def count(self, field: str, count: int, most: int, least: int = 0) -> None:
         if count < least:
             self.wrong(field, f"must have at least {least}")

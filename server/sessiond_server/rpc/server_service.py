@@ -25,6 +25,8 @@ LIMITS = (
     "attachment_bytes",
     "session_attachments",
     "session_attachment_bytes",
+    "session_uploads",
+    "attachment_upload_expiry",
     "attachment_uploads",
     "attachment_downloads",
     "attachment_timeout",

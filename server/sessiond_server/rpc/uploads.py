@@ -69,8 +69,7 @@ class Frames:
         with Checks() as check:
             check.size("chunk", len(frame.chunk), limits.ATTACHMENT_FRAME_BYTES)
             check.not_negative("size", frame.size)
-            if len(frame.sha256) not in (0, 32):
-                check.wrong("sha256", f"must be 32 bytes, has {len(frame.sha256)}")
+            check.sha256("sha256", frame.sha256)
             if frame.HasField("size") and self.size not in (None, frame.size):
                 check.wrong("size", "isn't what an earlier frame said")
             if frame.sha256 and self.sha256 not in (b"", frame.sha256):

@@ -40,6 +40,8 @@ class AttachmentRow:
     """If left out in one that is inserted, it is now."""
     update_time: datetime | None
     """If left out in one that is inserted, it is that of its creation."""
+    upload_ids: list[UUID]
+    """The `content_id`s of the uploads that came to it, the last ones."""
 
     @property
     def etag(self) -> str:
@@ -61,6 +63,39 @@ class Upload(NamedTuple):
     bucket: int
     session_key: UUID
     content_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """A row of `attachment_upload`, of an upload that goes on call by call."""
+
+    bucket: int
+    session_key: UUID
+    content_id: UUID
+    expire_time: datetime
+    received: int
+    key_id: str
+    attachment_id: str
+    name: str
+    mime_type: str
+    disposition: int
+    metadata: bytes
+    size: int
+    sha256: bytes
+    """Empty if it wasn't said."""
+
+    @property
+    def upload(self) -> Upload:
+        return Upload(self.bucket, self.session_key, self.content_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a session holds, with what unfinished uploads are to bring, and how many these are."""
+
+    count: int
+    size: int
+    uploads: int
 
 
 async def read(connection: Connection, key: SessionKey, attachment_id: str) -> AttachmentRow | None:
@@ -103,11 +138,11 @@ def _end(prefix: str) -> str | None:
     return kept[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
-async def totals(connection: Connection, key: SessionKey) -> tuple[int, int]:
-    """How many attachments a session has, and how many bytes they have."""
-    row = await connection.fetchrow(query("attachment_totals"), *key)
+async def totals(connection: Connection, upload: Upload) -> Totals:
+    """What the session of an upload holds apart from it."""
+    row = await connection.fetchrow(query("attachment_totals"), *upload)
     assert row is not None
-    return row["count"], row["size"]
+    return Totals(*row)
 
 
 async def names(connection: Connection, key: SessionKey, but: str) -> list[str]:
@@ -225,10 +260,49 @@ async def add_chunks(
     """Store the next chunks, `first` being the first one's number, and put the upload's end off; false if
     it is over already."""
     bucket = chunk_bucket(upload.content_id)
+    size = sum(map(len, chunks))
     rows = await connection.fetch(
-        query("insert_chunks"), *upload, expiry, bucket, first, list(chunks)
+        query("insert_chunks"), *upload, expiry, bucket, first, list(chunks), size
     )
     return len(rows) == len(chunks)
+
+
+async def start_upload(connection: Connection, row: UploadRow, expiry: timedelta) -> UploadRow:
+    """Note an upload that goes on call by call; `expire_time` and `received` of the row don't count."""
+    key = row.key_id, row.attachment_id
+    facts = row.name, row.mime_type, row.disposition, row.metadata, row.size, row.sha256
+    made = await connection.fetchrow(query("start_upload"), *row.upload, expiry, *key, *facts)
+    assert made is not None
+    return known_columns(UploadRow, made)
+
+
+async def read_upload(
+    connection: Connection, upload: Upload, key_id: str, *, lock: bool = False
+) -> UploadRow | None:
+    """An upload that goes on call by call, if this key may write it."""
+    sql = query("lock_upload" if lock else "read_upload")
+    row = await connection.fetchrow(sql, *upload, key_id)
+    return None if row is None else known_columns(UploadRow, row)
+
+
+async def upload_of(
+    connection: Connection, key: SessionKey, attachment_id: str, key_id: str
+) -> UploadRow | None:
+    """The unfinished upload of an attachment that a key has started."""
+    row = await connection.fetchrow(query("upload_of_attachment"), *key, attachment_id, key_id)
+    return None if row is None else known_columns(UploadRow, row)
+
+
+async def made_by(connection: Connection, upload: Upload) -> AttachmentRow | None:
+    """The attachment that an upload came to."""
+    row = await connection.fetchrow(query("attachment_of_upload"), *upload)
+    return None if row is None else known_columns(AttachmentRow, row)
+
+
+async def note_upload(connection: Connection, row: AttachmentRow, upload: Upload) -> None:
+    """Remember that an upload came to an attachment that was there."""
+    key = row.bucket, row.session_key, row.attachment_id
+    await connection.execute(query("note_upload"), *key, upload.content_id)
 
 
 async def end_upload(connection: Connection, upload: Upload) -> bool:

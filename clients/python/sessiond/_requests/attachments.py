@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sessiond import v1
-from sessiond._calls import Service, paged, unary
+from sessiond._calls import Service, paged, unary, whole
 from sessiond._ids import uuid7
 from sessiond._requests import values
 from sessiond._requests.values import enum_value
@@ -18,25 +18,125 @@ DOWNLOAD = _rpc("DownloadAttachment", v1.DownloadAttachmentRequest, v1.DownloadA
 
 
 def facts(
-    session_id: str,
     *,
     name: str,
     attachment_id: str | None,
     mime_type: str,
     disposition: values.Disposition | None,
     metadata: Mapping[str, Any] | None,
-) -> v1.UploadAttachmentRequest:
-    """The first frame of an upload, without any bytes."""
-    return v1.UploadAttachmentRequest(
-        session_id=session_id,
-        attachment=v1.Attachment(
-            id=attachment_id or uuid7(),
-            name=name,
-            mime_type=mime_type,
-            disposition=enum_value(v1.Disposition, "DISPOSITION_", disposition),
-            metadata=values.struct(metadata),
-        ),
+) -> v1.Attachment:
+    """The facts of an attachment that is to be uploaded."""
+    return v1.Attachment(
+        id=attachment_id or uuid7(),
+        name=name,
+        mime_type=mime_type,
+        disposition=enum_value(v1.Disposition, "DISPOSITION_", disposition),
+        metadata=values.struct(metadata),
     )
+
+
+@unary(_rpc("StartUpload", v1.StartUploadRequest, v1.StartUploadResponse), whole)
+def start_upload(
+    session_id: str,
+    size: int,
+    *,
+    sha256: bytes = b"",
+    name: str = "",
+    attachment_id: str | None = None,
+    mime_type: str = "",
+    disposition: values.Disposition | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> v1.StartUploadRequest:
+    """Begins an upload that goes on call by call, or goes on with the one of this attachment id.
+
+    `upload_resumable` does it all for a file.
+
+    Args:
+        session_id: The session's id.
+        size: How many bytes the file has.
+        sha256: Their SHA-256. With it, a file that is stored already needn't be sent again, and one that
+            changed meanwhile isn't gone on with.
+        name: Its name, or a relative path such as `reports/may.pdf`.
+        attachment_id: An id that no other attachment of the session has. Left out, one is made up.
+        mime_type: Its media type; by its name if left out.
+        disposition: `inline` or `attachment`, the default.
+        metadata: Facts of the application's own.
+
+    Returns a `StartUploadResponse`: the upload, whose `offset` says where to go on, or the attachment if it
+    is stored already.
+
+    Raises:
+        SessionNotFound, SessionEnded: There is none, or it takes none.
+        AttachmentOverLimit: It is too large, or the session holds too many; see its metadata.
+        AttachmentTypeRefused: It is an executable by its name.
+        AttachmentIdReused: An attachment of other bytes has this id.
+    """
+    attachment = facts(
+        name=name,
+        attachment_id=attachment_id,
+        mime_type=mime_type,
+        disposition=disposition,
+        metadata=metadata,
+    )
+    return v1.StartUploadRequest(
+        session_id=session_id, attachment=attachment, size=size, sha256=sha256
+    )
+
+
+@unary(_rpc("WriteUpload", v1.WriteUploadRequest, v1.WriteUploadResponse), whole)
+def write_upload(
+    session_id: str, upload_token: str, offset: int, chunk: bytes, *, last: bool = False
+) -> v1.WriteUploadRequest:
+    """Stores the next bytes of an upload; with the last ones, the attachment. Safe to repeat.
+
+    Args:
+        session_id: The session's id.
+        upload_token: The upload's token.
+        offset: The place of the first of these bytes in the file.
+        chunk: At most 1 MiB, and a multiple of 256 KiB unless the file ends with them.
+        last: Whether the file is complete with these bytes.
+
+    Returns a `WriteUploadResponse`: the upload as it is now, or the attachment once it is stored.
+
+    Raises:
+        UploadOffsetMismatch: The bytes don't follow what is stored; it says where to go on.
+        UploadNotFound: It expired or was aborted, or another API key began it.
+        SessionNotFound, SessionEnded: There is no session, or it takes no attachments any more.
+        AttachmentTypeRefused: It is an executable by its first bytes.
+        AttachmentIdReused: An attachment of other bytes has its id.
+    """
+    return v1.WriteUploadRequest(
+        session_id=session_id, upload_token=upload_token, offset=offset, chunk=chunk, last=last
+    )
+
+
+@unary(_rpc("GetUpload", v1.GetUploadRequest, v1.GetUploadResponse), whole)
+def get_upload(session_id: str, upload_token: str) -> v1.GetUploadRequest:
+    """Reads how far an upload is, or what it has become.
+
+    Args:
+        session_id: The session's id.
+        upload_token: The upload's token.
+
+    Raises:
+        SessionNotFound: There is no such session.
+        UploadNotFound: It expired or was aborted, or another API key began it.
+    """
+    return v1.GetUploadRequest(session_id=session_id, upload_token=upload_token)
+
+
+@unary(_rpc("AbortUpload", v1.AbortUploadRequest, v1.AbortUploadResponse), lambda _: None)
+def abort_upload(session_id: str, upload_token: str) -> v1.AbortUploadRequest:
+    """Removes an unfinished upload with its bytes, if it is there.
+
+    Args:
+        session_id: The session's id.
+        upload_token: The upload's token.
+
+    Raises:
+        SessionNotFound: There is no such session.
+    """
+    return v1.AbortUploadRequest(session_id=session_id, upload_token=upload_token)
 
 
 @unary(

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import attachment_pb2 as sessiond_dot_v1_dot_attachment__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/attachment_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1csessiond/v1/attachment.proto\x1a\x19sessiond/v1/options.proto\"\xc8\x01\n\x17UploadAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x17\n\x05\x63hunk\x18\x03 \x01(\x0c\x42\x08\xba\xd4\x18\x04(\x80\x80@\x12\x19\n\x04size\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00H\x00\x88\x01\x01\x12\x16\n\x06sha256\x18\x05 \x01(\x0c\x42\x06\xba\xd4\x18\x02( \x12\x0c\n\x04last\x18\x06 \x01(\x08\x42\x07\n\x05_size\"Y\n\x18UploadAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\x8c\x01\n\x19\x44ownloadAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x16\n\x06offset\x18\x03 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\x12\x16\n\x06length\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\"X\n\x1a\x44ownloadAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"W\n\x14GetAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\"D\n\x15GetAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"\x95\x01\n\x16ListAttachmentsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1e\n\x0bpath_prefix\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x08\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x04 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"`\n\x17ListAttachmentsResponse\x12,\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Attachment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x96\x01\n\x17UpdateAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"G\n\x18UpdateAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"q\n\x17\x44\x65leteAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"+\n\x18\x44\x65leteAttachmentResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\x32\xcb\x05\n\x11\x41ttachmentService\x12\x82\x01\n\x10UploadAttachment\x12$.sessiond.v1.UploadAttachmentRequest\x1a%.sessiond.v1.UploadAttachmentResponse\"\x1f\xaa\xd4\x18\x1b\x08\x03\x10\x02\x1a\rattachment.id\"\x06\x03\x05*+,-(\x01\x12y\n\x12\x44ownloadAttachment\x12&.sessiond.v1.DownloadAttachmentRequest\x1a\'.sessiond.v1.DownloadAttachmentResponse\"\x10\x90\x02\x01\xaa\xd4\x18\t\x08\x02\x10\x01\"\x03\x03)-0\x01\x12g\n\rGetAttachment\x12!.sessiond.v1.GetAttachmentRequest\x1a\".sessiond.v1.GetAttachmentResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03)\x12m\n\x0fListAttachments\x12#.sessiond.v1.ListAttachmentsRequest\x1a$.sessiond.v1.ListAttachmentsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12o\n\x10UpdateAttachment\x12$.sessiond.v1.UpdateAttachmentRequest\x1a%.sessiond.v1.UpdateAttachmentResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03)\x0c,\x12m\n\x10\x44\x65leteAttachment\x12$.sessiond.v1.DeleteAttachmentRequest\x1a%.sessiond.v1.DeleteAttachmentResponse\"\x0c\xaa\xd4\x18\x08\x08\x03\x10\x03\"\x02\x03)B|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/attachment_service.proto\x12\x0bsessiond.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/attachment.proto\x1a\x19sessiond/v1/options.proto\"\xc8\x01\n\x17UploadAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x17\n\x05\x63hunk\x18\x03 \x01(\x0c\x42\x08\xba\xd4\x18\x04(\x80\x80@\x12\x19\n\x04size\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00H\x00\x88\x01\x01\x12\x16\n\x06sha256\x18\x05 \x01(\x0c\x42\x06\xba\xd4\x18\x02( \x12\x0c\n\x04last\x18\x06 \x01(\x08\x42\x07\n\x05_size\"Y\n\x18UploadAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xb4\x01\n\x06Upload\x12\r\n\x05token\x18\x01 \x01(\t\x12\x15\n\rattachment_id\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x63hunk_multiple_bytes\x18\x06 \x01(\x03\x12\x17\n\x0fmax_chunk_bytes\x18\x07 \x01(\x03\"\x9f\x01\n\x12StartUploadRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x1c\n\x04size\x18\x03 \x01(\x03\x42\t\xba\xd4\x18\x05\n\x01\x01@\x00H\x00\x88\x01\x01\x12\x16\n\x06sha256\x18\x04 \x01(\x0c\x42\x06\xba\xd4\x18\x02( B\x07\n\x05_size\"g\n\x13StartUploadResponse\x12#\n\x06upload\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Upload\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"\x93\x01\n\x12WriteUploadRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1f\n\x0cupload_token\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x02\x12\x16\n\x06offset\x18\x03 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\x12\x17\n\x05\x63hunk\x18\x04 \x01(\x0c\x42\x08\xba\xd4\x18\x04(\x80\x80@\x12\x0c\n\x04last\x18\x05 \x01(\x08\"y\n\x13WriteUploadResponse\x12#\n\x06upload\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Upload\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"R\n\x10GetUploadRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1f\n\x0cupload_token\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x02\"e\n\x11GetUploadResponse\x12#\n\x06upload\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.Upload\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"T\n\x12\x41\x62ortUploadRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1f\n\x0cupload_token\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x02\"\x15\n\x13\x41\x62ortUploadResponse\"\x8c\x01\n\x19\x44ownloadAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x16\n\x06offset\x18\x03 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\x12\x16\n\x06length\x18\x04 \x01(\x03\x42\x06\xba\xd4\x18\x02@\x00\"X\n\x1a\x44ownloadAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"W\n\x14GetAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\"D\n\x15GetAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"\x95\x01\n\x16ListAttachmentsRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1e\n\x0bpath_prefix\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x08\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xba\xd4\x18\t@\x00H\xe8\x07P\x01Xd\x12\x1a\n\npage_token\x18\x04 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\"`\n\x17ListAttachmentsResponse\x12,\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x17.sessiond.v1.Attachment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x96\x01\n\x17UpdateAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12+\n\nattachment\x18\x02 \x01(\x0b\x32\x17.sessiond.v1.Attachment\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"G\n\x18UpdateAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"q\n\x17\x44\x65leteAttachmentRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12 \n\rattachment_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"+\n\x18\x44\x65leteAttachmentResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\x32\xe5\x08\n\x11\x41ttachmentService\x12\x82\x01\n\x10UploadAttachment\x12$.sessiond.v1.UploadAttachmentRequest\x1a%.sessiond.v1.UploadAttachmentResponse\"\x1f\xaa\xd4\x18\x1b\x08\x03\x10\x02\x1a\rattachment.id\"\x06\x03\x05*+,-(\x01\x12p\n\x0bStartUpload\x12\x1f.sessiond.v1.StartUploadRequest\x1a .sessiond.v1.StartUploadResponse\"\x1e\xaa\xd4\x18\x1a\x08\x03\x10\x02\x1a\rattachment.id\"\x05\x03\x05*+,\x12g\n\x0bWriteUpload\x12\x1f.sessiond.v1.WriteUploadRequest\x1a .sessiond.v1.WriteUploadResponse\"\x15\x90\x02\x02\xaa\xd4\x18\x0e\x08\x03\x10\x01\"\x08\x03\x05IJ*+,-\x12[\n\tGetUpload\x12\x1d.sessiond.v1.GetUploadRequest\x1a\x1e.sessiond.v1.GetUploadResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03I\x12`\n\x0b\x41\x62ortUpload\x12\x1f.sessiond.v1.AbortUploadRequest\x1a .sessiond.v1.AbortUploadResponse\"\x0e\x90\x02\x02\xaa\xd4\x18\x07\x08\x03\x10\x01\"\x01\x03\x12y\n\x12\x44ownloadAttachment\x12&.sessiond.v1.DownloadAttachmentRequest\x1a\'.sessiond.v1.DownloadAttachmentResponse\"\x10\x90\x02\x01\xaa\xd4\x18\t\x08\x02\x10\x01\"\x03\x03)-0\x01\x12g\n\rGetAttachment\x12!.sessiond.v1.GetAttachmentRequest\x1a\".sessiond.v1.GetAttachmentResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x03)\x12m\n\x0fListAttachments\x12#.sessiond.v1.ListAttachmentsRequest\x1a$.sessiond.v1.ListAttachmentsResponse\"\x0f\x90\x02\x01\xaa\xd4\x18\x08\x08\x02\x10\x01\"\x02\x02\x03\x12o\n\x10UpdateAttachment\x12$.sessiond.v1.UpdateAttachmentRequest\x1a%.sessiond.v1.UpdateAttachmentResponse\"\x0e\xaa\xd4\x18\n\x08\x03\x10\x03\"\x04\x03)\x0c,\x12m\n\x10\x44\x65leteAttachment\x12$.sessiond.v1.DeleteAttachmentRequest\x1a%.sessiond.v1.DeleteAttachmentResponse\"\x0c\xaa\xd4\x18\x08\x08\x03\x10\x03\"\x02\x03)B|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +44,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADATTACHMENTREQUEST'].fields_by_name['size']._serialized_options = b'\272\324\030\002@\000'
   _globals['_UPLOADATTACHMENTREQUEST'].fields_by_name['sha256']._loaded_options = None
   _globals['_UPLOADATTACHMENTREQUEST'].fields_by_name['sha256']._serialized_options = b'\272\324\030\002( '
+  _globals['_STARTUPLOADREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_STARTUPLOADREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_STARTUPLOADREQUEST'].fields_by_name['size']._loaded_options = None
+  _globals['_STARTUPLOADREQUEST'].fields_by_name['size']._serialized_options = b'\272\324\030\005\n\001\001@\000'
+  _globals['_STARTUPLOADREQUEST'].fields_by_name['sha256']._loaded_options = None
+  _globals['_STARTUPLOADREQUEST'].fields_by_name['sha256']._serialized_options = b'\272\324\030\002( '
+  _globals['_WRITEUPLOADREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_WRITEUPLOADREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_WRITEUPLOADREQUEST'].fields_by_name['upload_token']._loaded_options = None
+  _globals['_WRITEUPLOADREQUEST'].fields_by_name['upload_token']._serialized_options = b'\272\324\030\005\n\001\001\030\002'
+  _globals['_WRITEUPLOADREQUEST'].fields_by_name['offset']._loaded_options = None
+  _globals['_WRITEUPLOADREQUEST'].fields_by_name['offset']._serialized_options = b'\272\324\030\002@\000'
+  _globals['_WRITEUPLOADREQUEST'].fields_by_name['chunk']._loaded_options = None
+  _globals['_WRITEUPLOADREQUEST'].fields_by_name['chunk']._serialized_options = b'\272\324\030\004(\200\200@'
+  _globals['_GETUPLOADREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETUPLOADREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_GETUPLOADREQUEST'].fields_by_name['upload_token']._loaded_options = None
+  _globals['_GETUPLOADREQUEST'].fields_by_name['upload_token']._serialized_options = b'\272\324\030\005\n\001\001\030\002'
+  _globals['_ABORTUPLOADREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_ABORTUPLOADREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
+  _globals['_ABORTUPLOADREQUEST'].fields_by_name['upload_token']._loaded_options = None
+  _globals['_ABORTUPLOADREQUEST'].fields_by_name['upload_token']._serialized_options = b'\272\324\030\005\n\001\001\030\002'
   _globals['_DOWNLOADATTACHMENTREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_DOWNLOADATTACHMENTREQUEST'].fields_by_name['session_id']._serialized_options = b'\272\324\030\005\n\001\001\030\003'
   _globals['_DOWNLOADATTACHMENTREQUEST'].fields_by_name['attachment_id']._loaded_options = None
@@ -71,6 +94,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEATTACHMENTREQUEST'].fields_by_name['attachment_id']._serialized_options = b'\272\324\030\005\n\001\001\030\004'
   _globals['_ATTACHMENTSERVICE'].methods_by_name['UploadAttachment']._loaded_options = None
   _globals['_ATTACHMENTSERVICE'].methods_by_name['UploadAttachment']._serialized_options = b'\252\324\030\033\010\003\020\002\032\rattachment.id\"\006\003\005*+,-'
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['StartUpload']._loaded_options = None
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['StartUpload']._serialized_options = b'\252\324\030\032\010\003\020\002\032\rattachment.id\"\005\003\005*+,'
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['WriteUpload']._loaded_options = None
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['WriteUpload']._serialized_options = b'\220\002\002\252\324\030\016\010\003\020\001\"\010\003\005IJ*+,-'
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['GetUpload']._loaded_options = None
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['GetUpload']._serialized_options = b'\220\002\001\252\324\030\010\010\002\020\001\"\002\003I'
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['AbortUpload']._loaded_options = None
+  _globals['_ATTACHMENTSERVICE'].methods_by_name['AbortUpload']._serialized_options = b'\220\002\002\252\324\030\007\010\003\020\001\"\001\003'
   _globals['_ATTACHMENTSERVICE'].methods_by_name['DownloadAttachment']._loaded_options = None
   _globals['_ATTACHMENTSERVICE'].methods_by_name['DownloadAttachment']._serialized_options = b'\220\002\001\252\324\030\t\010\002\020\001\"\003\003)-'
   _globals['_ATTACHMENTSERVICE'].methods_by_name['GetAttachment']._loaded_options = None
@@ -81,30 +112,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHMENTSERVICE'].methods_by_name['UpdateAttachment']._serialized_options = b'\252\324\030\n\010\003\020\003\"\004\003)\014,'
   _globals['_ATTACHMENTSERVICE'].methods_by_name['DeleteAttachment']._loaded_options = None
   _globals['_ATTACHMENTSERVICE'].methods_by_name['DeleteAttachment']._serialized_options = b'\252\324\030\010\010\003\020\003\"\002\003)'
-  _globals['_UPLOADATTACHMENTREQUEST']._serialized_start=145
-  _globals['_UPLOADATTACHMENTREQUEST']._serialized_end=345
-  _globals['_UPLOADATTACHMENTRESPONSE']._serialized_start=347
-  _globals['_UPLOADATTACHMENTRESPONSE']._serialized_end=436
-  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_start=439
-  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_end=579
-  _globals['_DOWNLOADATTACHMENTRESPONSE']._serialized_start=581
-  _globals['_DOWNLOADATTACHMENTRESPONSE']._serialized_end=669
-  _globals['_GETATTACHMENTREQUEST']._serialized_start=671
-  _globals['_GETATTACHMENTREQUEST']._serialized_end=758
-  _globals['_GETATTACHMENTRESPONSE']._serialized_start=760
-  _globals['_GETATTACHMENTRESPONSE']._serialized_end=828
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=831
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=980
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=982
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=1078
-  _globals['_UPDATEATTACHMENTREQUEST']._serialized_start=1081
-  _globals['_UPDATEATTACHMENTREQUEST']._serialized_end=1231
-  _globals['_UPDATEATTACHMENTRESPONSE']._serialized_start=1233
-  _globals['_UPDATEATTACHMENTRESPONSE']._serialized_end=1304
-  _globals['_DELETEATTACHMENTREQUEST']._serialized_start=1306
-  _globals['_DELETEATTACHMENTREQUEST']._serialized_end=1419
-  _globals['_DELETEATTACHMENTRESPONSE']._serialized_start=1421
-  _globals['_DELETEATTACHMENTRESPONSE']._serialized_end=1464
-  _globals['_ATTACHMENTSERVICE']._serialized_start=1467
-  _globals['_ATTACHMENTSERVICE']._serialized_end=2182
+  _globals['_UPLOADATTACHMENTREQUEST']._serialized_start=178
+  _globals['_UPLOADATTACHMENTREQUEST']._serialized_end=378
+  _globals['_UPLOADATTACHMENTRESPONSE']._serialized_start=380
+  _globals['_UPLOADATTACHMENTRESPONSE']._serialized_end=469
+  _globals['_UPLOAD']._serialized_start=472
+  _globals['_UPLOAD']._serialized_end=652
+  _globals['_STARTUPLOADREQUEST']._serialized_start=655
+  _globals['_STARTUPLOADREQUEST']._serialized_end=814
+  _globals['_STARTUPLOADRESPONSE']._serialized_start=816
+  _globals['_STARTUPLOADRESPONSE']._serialized_end=919
+  _globals['_WRITEUPLOADREQUEST']._serialized_start=922
+  _globals['_WRITEUPLOADREQUEST']._serialized_end=1069
+  _globals['_WRITEUPLOADRESPONSE']._serialized_start=1071
+  _globals['_WRITEUPLOADRESPONSE']._serialized_end=1192
+  _globals['_GETUPLOADREQUEST']._serialized_start=1194
+  _globals['_GETUPLOADREQUEST']._serialized_end=1276
+  _globals['_GETUPLOADRESPONSE']._serialized_start=1278
+  _globals['_GETUPLOADRESPONSE']._serialized_end=1379
+  _globals['_ABORTUPLOADREQUEST']._serialized_start=1381
+  _globals['_ABORTUPLOADREQUEST']._serialized_end=1465
+  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1467
+  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1488
+  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_start=1491
+  _globals['_DOWNLOADATTACHMENTREQUEST']._serialized_end=1631
+  _globals['_DOWNLOADATTACHMENTRESPONSE']._serialized_start=1633
+  _globals['_DOWNLOADATTACHMENTRESPONSE']._serialized_end=1721
+  _globals['_GETATTACHMENTREQUEST']._serialized_start=1723
+  _globals['_GETATTACHMENTREQUEST']._serialized_end=1810
+  _globals['_GETATTACHMENTRESPONSE']._serialized_start=1812
+  _globals['_GETATTACHMENTRESPONSE']._serialized_end=1880
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=1883
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=2032
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=2034
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=2130
+  _globals['_UPDATEATTACHMENTREQUEST']._serialized_start=2133
+  _globals['_UPDATEATTACHMENTREQUEST']._serialized_end=2283
+  _globals['_UPDATEATTACHMENTRESPONSE']._serialized_start=2285
+  _globals['_UPDATEATTACHMENTRESPONSE']._serialized_end=2356
+  _globals['_DELETEATTACHMENTREQUEST']._serialized_start=2358
+  _globals['_DELETEATTACHMENTREQUEST']._serialized_end=2471
+  _globals['_DELETEATTACHMENTRESPONSE']._serialized_start=2473
+  _globals['_DELETEATTACHMENTRESPONSE']._serialized_end=2516
+  _globals['_ATTACHMENTSERVICE']._serialized_start=2519
+  _globals['_ATTACHMENTSERVICE']._serialized_end=3644
 # @@protoc_insertion_point(module_scope)

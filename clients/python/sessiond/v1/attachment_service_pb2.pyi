@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from sessiond.v1 import attachment_pb2 as _attachment_pb2
 import builtins as _builtins
@@ -101,6 +102,297 @@ class UploadAttachmentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadAttachmentResponse: _TypeAlias = UploadAttachmentResponse  # noqa: Y015
+
+@_typing.final
+class Upload(_message.Message):
+    """Upload is an upload under way that goes on call by call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CHUNK_MULTIPLE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_CHUNK_BYTES_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """What names it in further calls; a secret of its caller."""
+    attachment_id: _builtins.str
+    """The id that the attachment will have."""
+    size: _builtins.int
+    """How many bytes the file has."""
+    offset: _builtins.int
+    """How many of them are stored, and so where to go on."""
+    chunk_multiple_bytes: _builtins.int
+    """What the length of a chunk must be a multiple of, but for the one that ends the file: 256 KiB."""
+    max_chunk_bytes: _builtins.int
+    """How many bytes a chunk has at most: 1 MiB."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is removed unless a call comes before. Each StartUpload and WriteUpload puts it off."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        attachment_id: _builtins.str = ...,
+        size: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        chunk_multiple_bytes: _builtins.int = ...,
+        max_chunk_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_id", b"attachment_id", "chunk_multiple_bytes", b"chunk_multiple_bytes", "expire_time", b"expire_time", "max_chunk_bytes", b"max_chunk_bytes", "offset", b"offset", "size", b"size", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Upload: _TypeAlias = Upload  # noqa: Y015
+
+@_typing.final
+class StartUploadRequest(_message.Message):
+    """StartUploadRequest says what is to be uploaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    size: _builtins.int
+    """How many bytes the file has. Required, also for an empty file."""
+    sha256: _builtins.bytes
+    """The SHA-256 of all bytes. Left out, whatever comes is stored. If it isn't so, the last write is refused, and
+    the upload ends.
+    """
+    @_builtins.property
+    def attachment(self) -> _attachment_pb2.Attachment:
+        """The facts. Left out, all of them are. When an upload is gone on with, those of its first call hold."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        attachment: _attachment_pb2.Attachment | None = ...,
+        size: _builtins.int | None = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "attachment", b"attachment", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "attachment", b"attachment", "session_id", b"session_id", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+
+Global___StartUploadRequest: _TypeAlias = StartUploadRequest  # noqa: Y015
+
+@_typing.final
+class StartUploadResponse(_message.Message):
+    """StartUploadResponse holds the upload, or the attachment if it is stored already."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def upload(self) -> Global___Upload:
+        """How far the upload is; absent if there is nothing to upload."""
+
+    @_builtins.property
+    def attachment(self) -> _attachment_pb2.Attachment:
+        """What an earlier upload with this id and these bytes has stored."""
+
+    def __init__(
+        self,
+        *,
+        upload: Global___Upload | None = ...,
+        attachment: _attachment_pb2.Attachment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartUploadResponse: _TypeAlias = StartUploadResponse  # noqa: Y015
+
+@_typing.final
+class WriteUploadRequest(_message.Message):
+    """WriteUploadRequest holds the next bytes of an upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_TOKEN_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    upload_token: _builtins.str
+    """The upload's token."""
+    offset: _builtins.int
+    """The place of the first of these bytes in the file."""
+    chunk: _builtins.bytes
+    """The bytes, at most 1 MiB, and a multiple of 256 KiB unless the file ends with them. Empty only with `last`."""
+    last: _builtins.bool
+    """Whether the file is complete with these bytes: they must end at its size. A file whose last bytes came
+    without it is finished by an empty chunk at its end.
+    """
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        upload_token: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        chunk: _builtins.bytes = ...,
+        last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "last", b"last", "offset", b"offset", "session_id", b"session_id", "upload_token", b"upload_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteUploadRequest: _TypeAlias = WriteUploadRequest  # noqa: Y015
+
+@_typing.final
+class WriteUploadResponse(_message.Message):
+    """WriteUploadResponse says how far the upload is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether the attachment was stored before, by this upload or another one with the same id and bytes."""
+    @_builtins.property
+    def upload(self) -> Global___Upload:
+        """The upload; absent once the attachment is stored."""
+
+    @_builtins.property
+    def attachment(self) -> _attachment_pb2.Attachment:
+        """The attachment, with the last bytes."""
+
+    def __init__(
+        self,
+        *,
+        upload: Global___Upload | None = ...,
+        attachment: _attachment_pb2.Attachment | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "replayed", b"replayed", "upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteUploadResponse: _TypeAlias = WriteUploadResponse  # noqa: Y015
+
+@_typing.final
+class GetUploadRequest(_message.Message):
+    """GetUploadRequest names an upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_TOKEN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    upload_token: _builtins.str
+    """The upload's token."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        upload_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "upload_token", b"upload_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUploadRequest: _TypeAlias = GetUploadRequest  # noqa: Y015
+
+@_typing.final
+class GetUploadResponse(_message.Message):
+    """GetUploadResponse says how far an upload is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def upload(self) -> Global___Upload:
+        """The upload; absent once the attachment is stored."""
+
+    @_builtins.property
+    def attachment(self) -> _attachment_pb2.Attachment:
+        """The attachment that it has become."""
+
+    def __init__(
+        self,
+        *,
+        upload: Global___Upload | None = ...,
+        attachment: _attachment_pb2.Attachment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUploadResponse: _TypeAlias = GetUploadResponse  # noqa: Y015
+
+@_typing.final
+class AbortUploadRequest(_message.Message):
+    """AbortUploadRequest names an upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_TOKEN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id."""
+    upload_token: _builtins.str
+    """The upload's token."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        upload_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "upload_token", b"upload_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortUploadRequest: _TypeAlias = AbortUploadRequest  # noqa: Y015
+
+@_typing.final
+class AbortUploadResponse(_message.Message):
+    """AbortUploadResponse says that there is no such upload any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbortUploadResponse: _TypeAlias = AbortUploadResponse  # noqa: Y015
 
 @_typing.final
 class DownloadAttachmentRequest(_message.Message):

@@ -43,6 +43,26 @@ class AttachmentServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.UploadAttachmentRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.UploadAttachmentResponse.FromString,
                 _registered_method=True)
+        self.StartUpload = channel.unary_unary(
+                '/sessiond.v1.AttachmentService/StartUpload',
+                request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.StartUploadRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.StartUploadResponse.FromString,
+                _registered_method=True)
+        self.WriteUpload = channel.unary_unary(
+                '/sessiond.v1.AttachmentService/WriteUpload',
+                request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.WriteUploadRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.WriteUploadResponse.FromString,
+                _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/sessiond.v1.AttachmentService/GetUpload',
+                request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.GetUploadResponse.FromString,
+                _registered_method=True)
+        self.AbortUpload = channel.unary_unary(
+                '/sessiond.v1.AttachmentService/AbortUpload',
+                request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.AbortUploadRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.AbortUploadResponse.FromString,
+                _registered_method=True)
         self.DownloadAttachment = channel.unary_stream(
                 '/sessiond.v1.AttachmentService/DownloadAttachment',
                 request_serializer=sessiond_dot_v1_dot_attachment__service__pb2.DownloadAttachmentRequest.SerializeToString,
@@ -87,6 +107,66 @@ class AttachmentServiceServicer(object):
         Refused are, with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`, what is larger than the server's settings
         allow and more than a session may hold, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`
         executables, by their extension or their first bytes, unless the server's settings allow them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartUpload(self, request, context):
+        """StartUpload begins an upload that goes on call by call, for callers that can't stream (browsers), and for
+        files that must get through however often the connection breaks or the caller restarts. A file of 2.5 MB:
+
+        StartUpload(session_id: "s", attachment: {id: "a", name: "may.pdf"}, size: 2500000, sha256: …)
+        → upload: {token: "5f…", offset: 0}
+        WriteUpload("s", "5f…", offset: 0, chunk: 1048576 bytes)        → upload: {offset: 1048576}
+        WriteUpload("s", "5f…", offset: 1048576, chunk: 1048576 bytes)  → upload: {offset: 2097152}
+        WriteUpload("s", "5f…", offset: 2097152, chunk: 402848 bytes, last: true)  → attachment: {…}
+
+        Whoever doesn't know how far it came, after a restart for instance, calls StartUpload again with the same
+        attachment id, size and SHA-256, or GetUpload, at any replica, and goes on at `offset`. If the attachment
+        is stored by now, StartUpload answers it, and nothing is left to do; without a SHA-256 it can't tell whether
+        the bytes are the same, so that they are sent again and compared at the end. One that is begun with the id
+        of the caller's unfinished upload and another size or SHA-256 takes its place. `attachment.id` must be new
+        for each file: without a SHA-256, an upload of another file of the same size would be gone on with.
+
+        An unfinished upload is in no list, export or fork. It counts for what a session may hold, with its whole
+        size, and a session has a limited number of them (setting `session_uploads`); beyond each of these limits
+        it is refused with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`. It expires when no call was made for a time
+        (setting `attachment_upload_expiry`, a day unless changed), and is gone with its session. What is refused is
+        what UploadAttachment refuses: a name here, first bytes in the first WriteUpload. Only the API key that began
+        an upload may go on with it. Each call costs a short transaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteUpload(self, request, context):
+        """WriteUpload stores the next bytes of an upload; what is answered is durable. With `last` it stores the
+        attachment, as UploadAttachment does. A write whose bytes are stored already is compared with these and
+        answers how far the upload is, so that it can be repeated when its answer was lost; the same holds once the
+        attachment is stored, where bytes aren't compared any more. Bytes that don't follow what is stored are
+        refused with `ERROR_REASON_UPLOAD_OFFSET_MISMATCH`, which says where to go on. Two calls at once are safe.
+
+        Costs a transaction with the bytes of the chunk; the last one reads all bytes of the file once more for
+        their SHA-256, about a second for 200 MB, and needs a deadline accordingly. Bytes with another SHA-256 than
+        StartUpload said, or of another attachment with this id, end the upload. It counts as an upload while it is
+        under way (setting `attachment_uploads`), beyond which it is refused with
+        `ERROR_REASON_TOO_MANY_TRANSFERS`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """GetUpload reads how far an upload is, or what it has become. It doesn't put off its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortUpload(self, request, context):
+        """AbortUpload removes an unfinished upload with its bytes at once, so that it doesn't count any more. Nothing
+        happens if there is none, or if it is finished: DeleteAttachment removes what is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +222,26 @@ def add_AttachmentServiceServicer_to_server(servicer, server):
                     servicer.UploadAttachment,
                     request_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.UploadAttachmentRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_attachment__service__pb2.UploadAttachmentResponse.SerializeToString,
+            ),
+            'StartUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartUpload,
+                    request_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.StartUploadRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_attachment__service__pb2.StartUploadResponse.SerializeToString,
+            ),
+            'WriteUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.WriteUpload,
+                    request_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.WriteUploadRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_attachment__service__pb2.WriteUploadResponse.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_attachment__service__pb2.GetUploadResponse.SerializeToString,
+            ),
+            'AbortUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortUpload,
+                    request_deserializer=sessiond_dot_v1_dot_attachment__service__pb2.AbortUploadRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_attachment__service__pb2.AbortUploadResponse.SerializeToString,
             ),
             'DownloadAttachment': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadAttachment,
@@ -200,6 +300,114 @@ class AttachmentService(object):
             '/sessiond.v1.AttachmentService/UploadAttachment',
             sessiond_dot_v1_dot_attachment__service__pb2.UploadAttachmentRequest.SerializeToString,
             sessiond_dot_v1_dot_attachment__service__pb2.UploadAttachmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AttachmentService/StartUpload',
+            sessiond_dot_v1_dot_attachment__service__pb2.StartUploadRequest.SerializeToString,
+            sessiond_dot_v1_dot_attachment__service__pb2.StartUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AttachmentService/WriteUpload',
+            sessiond_dot_v1_dot_attachment__service__pb2.WriteUploadRequest.SerializeToString,
+            sessiond_dot_v1_dot_attachment__service__pb2.WriteUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AttachmentService/GetUpload',
+            sessiond_dot_v1_dot_attachment__service__pb2.GetUploadRequest.SerializeToString,
+            sessiond_dot_v1_dot_attachment__service__pb2.GetUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AttachmentService/AbortUpload',
+            sessiond_dot_v1_dot_attachment__service__pb2.AbortUploadRequest.SerializeToString,
+            sessiond_dot_v1_dot_attachment__service__pb2.AbortUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,49 @@ class AttachmentServiceStub:
     allow and more than a session may hold, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`
     executables, by their extension or their first bytes, unless the server's settings allow them.
     """
+    StartUpload: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.StartUploadRequest, _attachment_service_pb2.StartUploadResponse]
+    """StartUpload begins an upload that goes on call by call, for callers that can't stream (browsers), and for
+    files that must get through however often the connection breaks or the caller restarts. A file of 2.5 MB:
+
+        StartUpload(session_id: "s", attachment: {id: "a", name: "may.pdf"}, size: 2500000, sha256: …)
+          → upload: {token: "5f…", offset: 0}
+        WriteUpload("s", "5f…", offset: 0, chunk: 1048576 bytes)        → upload: {offset: 1048576}
+        WriteUpload("s", "5f…", offset: 1048576, chunk: 1048576 bytes)  → upload: {offset: 2097152}
+        WriteUpload("s", "5f…", offset: 2097152, chunk: 402848 bytes, last: true)  → attachment: {…}
+
+    Whoever doesn't know how far it came, after a restart for instance, calls StartUpload again with the same
+    attachment id, size and SHA-256, or GetUpload, at any replica, and goes on at `offset`. If the attachment
+    is stored by now, StartUpload answers it, and nothing is left to do; without a SHA-256 it can't tell whether
+    the bytes are the same, so that they are sent again and compared at the end. One that is begun with the id
+    of the caller's unfinished upload and another size or SHA-256 takes its place. `attachment.id` must be new
+    for each file: without a SHA-256, an upload of another file of the same size would be gone on with.
+
+    An unfinished upload is in no list, export or fork. It counts for what a session may hold, with its whole
+    size, and a session has a limited number of them (setting `session_uploads`); beyond each of these limits
+    it is refused with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`. It expires when no call was made for a time
+    (setting `attachment_upload_expiry`, a day unless changed), and is gone with its session. What is refused is
+    what UploadAttachment refuses: a name here, first bytes in the first WriteUpload. Only the API key that began
+    an upload may go on with it. Each call costs a short transaction.
+    """
+    WriteUpload: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.WriteUploadRequest, _attachment_service_pb2.WriteUploadResponse]
+    """WriteUpload stores the next bytes of an upload; what is answered is durable. With `last` it stores the
+    attachment, as UploadAttachment does. A write whose bytes are stored already is compared with these and
+    answers how far the upload is, so that it can be repeated when its answer was lost; the same holds once the
+    attachment is stored, where bytes aren't compared any more. Bytes that don't follow what is stored are
+    refused with `ERROR_REASON_UPLOAD_OFFSET_MISMATCH`, which says where to go on. Two calls at once are safe.
+
+    Costs a transaction with the bytes of the chunk; the last one reads all bytes of the file once more for
+    their SHA-256, about a second for 200 MB, and needs a deadline accordingly. Bytes with another SHA-256 than
+    StartUpload said, or of another attachment with this id, end the upload. It counts as an upload while it is
+    under way (setting `attachment_uploads`), beyond which it is refused with
+    `ERROR_REASON_TOO_MANY_TRANSFERS`.
+    """
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.GetUploadRequest, _attachment_service_pb2.GetUploadResponse]
+    """GetUpload reads how far an upload is, or what it has become. It doesn't put off its end."""
+    AbortUpload: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.AbortUploadRequest, _attachment_service_pb2.AbortUploadResponse]
+    """AbortUpload removes an unfinished upload with its bytes at once, so that it doesn't count any more. Nothing
+    happens if there is none, or if it is finished: DeleteAttachment removes what is stored.
+    """
     DownloadAttachment: _grpc.UnaryStreamMultiCallable[_attachment_service_pb2.DownloadAttachmentRequest, _attachment_service_pb2.DownloadAttachmentResponse]
     """DownloadAttachment sends the facts in its first frame, and the bytes in the following ones. One that
     broke off goes on with another call whose `offset` says how many have come; as long as the facts
@@ -89,6 +132,49 @@ class AttachmentServiceAsyncStub(AttachmentServiceStub):
     Refused are, with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`, what is larger than the server's settings
     allow and more than a session may hold, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`
     executables, by their extension or their first bytes, unless the server's settings allow them.
+    """
+    StartUpload: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.StartUploadRequest, _attachment_service_pb2.StartUploadResponse]  # type: ignore[assignment]
+    """StartUpload begins an upload that goes on call by call, for callers that can't stream (browsers), and for
+    files that must get through however often the connection breaks or the caller restarts. A file of 2.5 MB:
+
+        StartUpload(session_id: "s", attachment: {id: "a", name: "may.pdf"}, size: 2500000, sha256: …)
+          → upload: {token: "5f…", offset: 0}
+        WriteUpload("s", "5f…", offset: 0, chunk: 1048576 bytes)        → upload: {offset: 1048576}
+        WriteUpload("s", "5f…", offset: 1048576, chunk: 1048576 bytes)  → upload: {offset: 2097152}
+        WriteUpload("s", "5f…", offset: 2097152, chunk: 402848 bytes, last: true)  → attachment: {…}
+
+    Whoever doesn't know how far it came, after a restart for instance, calls StartUpload again with the same
+    attachment id, size and SHA-256, or GetUpload, at any replica, and goes on at `offset`. If the attachment
+    is stored by now, StartUpload answers it, and nothing is left to do; without a SHA-256 it can't tell whether
+    the bytes are the same, so that they are sent again and compared at the end. One that is begun with the id
+    of the caller's unfinished upload and another size or SHA-256 takes its place. `attachment.id` must be new
+    for each file: without a SHA-256, an upload of another file of the same size would be gone on with.
+
+    An unfinished upload is in no list, export or fork. It counts for what a session may hold, with its whole
+    size, and a session has a limited number of them (setting `session_uploads`); beyond each of these limits
+    it is refused with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`. It expires when no call was made for a time
+    (setting `attachment_upload_expiry`, a day unless changed), and is gone with its session. What is refused is
+    what UploadAttachment refuses: a name here, first bytes in the first WriteUpload. Only the API key that began
+    an upload may go on with it. Each call costs a short transaction.
+    """
+    WriteUpload: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.WriteUploadRequest, _attachment_service_pb2.WriteUploadResponse]  # type: ignore[assignment]
+    """WriteUpload stores the next bytes of an upload; what is answered is durable. With `last` it stores the
+    attachment, as UploadAttachment does. A write whose bytes are stored already is compared with these and
+    answers how far the upload is, so that it can be repeated when its answer was lost; the same holds once the
+    attachment is stored, where bytes aren't compared any more. Bytes that don't follow what is stored are
+    refused with `ERROR_REASON_UPLOAD_OFFSET_MISMATCH`, which says where to go on. Two calls at once are safe.
+
+    Costs a transaction with the bytes of the chunk; the last one reads all bytes of the file once more for
+    their SHA-256, about a second for 200 MB, and needs a deadline accordingly. Bytes with another SHA-256 than
+    StartUpload said, or of another attachment with this id, end the upload. It counts as an upload while it is
+    under way (setting `attachment_uploads`), beyond which it is refused with
+    `ERROR_REASON_TOO_MANY_TRANSFERS`.
+    """
+    GetUpload: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.GetUploadRequest, _attachment_service_pb2.GetUploadResponse]  # type: ignore[assignment]
+    """GetUpload reads how far an upload is, or what it has become. It doesn't put off its end."""
+    AbortUpload: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.AbortUploadRequest, _attachment_service_pb2.AbortUploadResponse]  # type: ignore[assignment]
+    """AbortUpload removes an unfinished upload with its bytes at once, so that it doesn't count any more. Nothing
+    happens if there is none, or if it is finished: DeleteAttachment removes what is stored.
     """
     DownloadAttachment: _aio.UnaryStreamMultiCallable[_attachment_service_pb2.DownloadAttachmentRequest, _attachment_service_pb2.DownloadAttachmentResponse]  # type: ignore[assignment]
     """DownloadAttachment sends the facts in its first frame, and the bytes in the following ones. One that
@@ -134,6 +220,73 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
         Refused are, with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`, what is larger than the server's settings
         allow and more than a session may hold, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`
         executables, by their extension or their first bytes, unless the server's settings allow them.
+        """
+
+    @_abc_1.abstractmethod
+    def StartUpload(
+        self,
+        request: _attachment_service_pb2.StartUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attachment_service_pb2.StartUploadResponse, _abc.Awaitable[_attachment_service_pb2.StartUploadResponse]]:
+        """StartUpload begins an upload that goes on call by call, for callers that can't stream (browsers), and for
+        files that must get through however often the connection breaks or the caller restarts. A file of 2.5 MB:
+
+            StartUpload(session_id: "s", attachment: {id: "a", name: "may.pdf"}, size: 2500000, sha256: …)
+              → upload: {token: "5f…", offset: 0}
+            WriteUpload("s", "5f…", offset: 0, chunk: 1048576 bytes)        → upload: {offset: 1048576}
+            WriteUpload("s", "5f…", offset: 1048576, chunk: 1048576 bytes)  → upload: {offset: 2097152}
+            WriteUpload("s", "5f…", offset: 2097152, chunk: 402848 bytes, last: true)  → attachment: {…}
+
+        Whoever doesn't know how far it came, after a restart for instance, calls StartUpload again with the same
+        attachment id, size and SHA-256, or GetUpload, at any replica, and goes on at `offset`. If the attachment
+        is stored by now, StartUpload answers it, and nothing is left to do; without a SHA-256 it can't tell whether
+        the bytes are the same, so that they are sent again and compared at the end. One that is begun with the id
+        of the caller's unfinished upload and another size or SHA-256 takes its place. `attachment.id` must be new
+        for each file: without a SHA-256, an upload of another file of the same size would be gone on with.
+
+        An unfinished upload is in no list, export or fork. It counts for what a session may hold, with its whole
+        size, and a session has a limited number of them (setting `session_uploads`); beyond each of these limits
+        it is refused with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`. It expires when no call was made for a time
+        (setting `attachment_upload_expiry`, a day unless changed), and is gone with its session. What is refused is
+        what UploadAttachment refuses: a name here, first bytes in the first WriteUpload. Only the API key that began
+        an upload may go on with it. Each call costs a short transaction.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteUpload(
+        self,
+        request: _attachment_service_pb2.WriteUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attachment_service_pb2.WriteUploadResponse, _abc.Awaitable[_attachment_service_pb2.WriteUploadResponse]]:
+        """WriteUpload stores the next bytes of an upload; what is answered is durable. With `last` it stores the
+        attachment, as UploadAttachment does. A write whose bytes are stored already is compared with these and
+        answers how far the upload is, so that it can be repeated when its answer was lost; the same holds once the
+        attachment is stored, where bytes aren't compared any more. Bytes that don't follow what is stored are
+        refused with `ERROR_REASON_UPLOAD_OFFSET_MISMATCH`, which says where to go on. Two calls at once are safe.
+
+        Costs a transaction with the bytes of the chunk; the last one reads all bytes of the file once more for
+        their SHA-256, about a second for 200 MB, and needs a deadline accordingly. Bytes with another SHA-256 than
+        StartUpload said, or of another attachment with this id, end the upload. It counts as an upload while it is
+        under way (setting `attachment_uploads`), beyond which it is refused with
+        `ERROR_REASON_TOO_MANY_TRANSFERS`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _attachment_service_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attachment_service_pb2.GetUploadResponse, _abc.Awaitable[_attachment_service_pb2.GetUploadResponse]]:
+        """GetUpload reads how far an upload is, or what it has become. It doesn't put off its end."""
+
+    @_abc_1.abstractmethod
+    def AbortUpload(
+        self,
+        request: _attachment_service_pb2.AbortUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attachment_service_pb2.AbortUploadResponse, _abc.Awaitable[_attachment_service_pb2.AbortUploadResponse]]:
+        """AbortUpload removes an unfinished upload with its bytes at once, so that it doesn't count any more. Nothing
+        happens if there is none, or if it is finished: DeleteAttachment removes what is stored.
         """
 
     @_abc_1.abstractmethod

@@ -164,7 +164,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_ATTACHMENT_OVER_LIMIT: _ErrorReason.ValueType  # 43
     """The attachment is larger than the server allows (setting `attachment_bytes`), or its session would hold
-    more attachments or more bytes of them (settings `session_attachments`, `session_attachment_bytes`).
+    more attachments, more bytes of them, or more unfinished uploads (settings `session_attachments`,
+    `session_attachment_bytes`, `session_uploads`).
     `setting` is the one that says so, `limit` its value.
     """
     ERROR_REASON_ATTACHMENT_TYPE_REFUSED: _ErrorReason.ValueType  # 44
@@ -228,6 +229,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REVISION_MISMATCH: _ErrorReason.ValueType  # 60
     """What the model sees isn't what the caller expected: somebody else wrote, or changed which messages are in
     the context. Read it again and decide anew. `revision` and `next_seq` are the actual ones.
+    """
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 73
+    """There is no unfinished upload of this token: it expired, was aborted or given up, or another API key began
+    it. Begin again with StartUpload and the same attachment id, which answers the attachment if it is stored.
+    """
+    ERROR_REASON_UPLOAD_OFFSET_MISMATCH: _ErrorReason.ValueType  # 74
+    """Bytes were sent that neither follow those that are stored of the upload nor are among these. Go on at
+    `expected_offset`: that many bytes are stored.
     """
     ERROR_REASON_CONSUMER_NOT_FOUND: _ErrorReason.ValueType  # 61
     """There is no consumer of this id that claims, of this owner or of all sessions."""
@@ -390,7 +399,8 @@ attachment each.
 """
 ERROR_REASON_ATTACHMENT_OVER_LIMIT: ErrorReason.ValueType  # 43
 """The attachment is larger than the server allows (setting `attachment_bytes`), or its session would hold
-more attachments or more bytes of them (settings `session_attachments`, `session_attachment_bytes`).
+more attachments, more bytes of them, or more unfinished uploads (settings `session_attachments`,
+`session_attachment_bytes`, `session_uploads`).
 `setting` is the one that says so, `limit` its value.
 """
 ERROR_REASON_ATTACHMENT_TYPE_REFUSED: ErrorReason.ValueType  # 44
@@ -454,6 +464,14 @@ timeout.
 ERROR_REASON_REVISION_MISMATCH: ErrorReason.ValueType  # 60
 """What the model sees isn't what the caller expected: somebody else wrote, or changed which messages are in
 the context. Read it again and decide anew. `revision` and `next_seq` are the actual ones.
+"""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 73
+"""There is no unfinished upload of this token: it expired, was aborted or given up, or another API key began
+it. Begin again with StartUpload and the same attachment id, which answers the attachment if it is stored.
+"""
+ERROR_REASON_UPLOAD_OFFSET_MISMATCH: ErrorReason.ValueType  # 74
+"""Bytes were sent that neither follow those that are stored of the upload nor are among these. Go on at
+`expected_offset`: that many bytes are stored.
 """
 ERROR_REASON_CONSUMER_NOT_FOUND: ErrorReason.ValueType  # 61
 """There is no consumer of this id that claims, of this owner or of all sessions."""

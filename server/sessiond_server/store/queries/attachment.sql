@@ -22,7 +22,7 @@ RETURNING content_id;
 -- The next chunks, beginning with number $6: they never come without an upload, whose row is locked.
 WITH upload AS (
     UPDATE attachment_upload
-    SET expire_time = clock_timestamp() + $4::interval
+    SET expire_time = clock_timestamp() + $4::interval, received = received + $8
     WHERE bucket = $1 AND session_key = $2 AND content_id = $3
     RETURNING content_id
 )
@@ -30,6 +30,48 @@ INSERT INTO attachment_chunk (bucket, content_id, chunk_no, content)
 SELECT $5, upload.content_id, $6::integer + c.place::integer - 1, c.content
 FROM upload, unnest($7::bytea[]) WITH ORDINALITY AS c (content, place)
 RETURNING chunk_no;
+
+-- name: start_upload
+-- One that goes on call by call. The caller holds the lock of the session's head.
+INSERT INTO attachment_upload (
+    bucket, session_key, content_id, expire_time, key_id, attachment_id, name, mime_type, disposition,
+    metadata, size, sha256
+)
+VALUES ($1, $2, $3, clock_timestamp() + $4::interval, $5, $6, $7, $8, $9, $10, $11, $12)
+RETURNING *;
+
+-- name: lock_upload
+-- One that key $4 started and may write.
+SELECT *
+FROM attachment_upload
+WHERE bucket = $1 AND session_key = $2 AND content_id = $3 AND key_id = $4
+FOR UPDATE;
+
+-- name: read_upload
+-- The same without a lock.
+SELECT *
+FROM attachment_upload
+WHERE bucket = $1 AND session_key = $2 AND content_id = $3 AND key_id = $4;
+
+-- name: upload_of_attachment
+-- The one of attachment $3 that key $4 started. A session has few.
+SELECT *
+FROM attachment_upload
+WHERE bucket = $1 AND session_key = $2 AND attachment_id = $3 AND key_id = $4
+ORDER BY content_id
+LIMIT 1;
+
+-- name: attachment_of_upload
+-- What an upload came to, for a repeated call.
+SELECT *
+FROM attachment
+WHERE bucket = $1 AND session_key = $2 AND $3 = ANY(upload_ids);
+
+-- name: note_upload
+-- Upload $4 came to an attachment that was there. The caller holds the lock of the session's head.
+UPDATE attachment
+SET upload_ids = (upload_ids || $4::uuid)[greatest(1, cardinality(upload_ids) - 14):]
+WHERE bucket = $1 AND session_key = $2 AND attachment_id = $3 AND $4 <> ALL(upload_ids);
 
 -- name: end_upload
 -- Its chunks are given to a content, or have to be deleted.
@@ -97,11 +139,11 @@ RETURNING c.content_id;
 -- The caller holds the lock of the session's head.
 INSERT INTO attachment (
     bucket, session_key, attachment_id, name, mime_type, disposition, metadata, tenant, sha256, size,
-    content_id, create_time, update_time
+    content_id, create_time, update_time, upload_ids
 )
 VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, statement_timestamp()),
-    coalesce($13, $12, statement_timestamp())
+    coalesce($13, $12, statement_timestamp()), $14
 )
 RETURNING *;
 
@@ -157,10 +199,18 @@ ORDER BY attachment_id
 LIMIT $4;
 
 -- name: attachment_totals
--- What a session holds.
-SELECT count(*) AS count, coalesce(sum(size), 0)::bigint AS size
-FROM attachment
-WHERE bucket = $1 AND session_key = $2;
+-- What a session holds, with what the uploads are to bring that go on call by call, but for upload $3; and how
+-- many these are.
+SELECT a.count + u.count AS count, (a.size + u.size)::bigint AS size, u.count AS uploads
+FROM (
+    SELECT count(*) AS count, coalesce(sum(size), 0) AS size
+    FROM attachment
+    WHERE bucket = $1 AND session_key = $2
+) AS a, (
+    SELECT count(*) AS count, coalesce(sum(size), 0) AS size
+    FROM attachment_upload
+    WHERE bucket = $1 AND session_key = $2 AND attachment_id IS NOT NULL AND content_id <> $3
+) AS u;
 
 -- name: attachment_name_taken
 -- Whether a name is in use, as a file or as a directory, or one of the directories in it ($4) as a file, by
