@@ -15,6 +15,7 @@ error's metadata: every dynamic part of the text.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -115,15 +116,23 @@ class SessionDiffers(Refused):
         )
 
 
+_CANDIDATES_BYTES = 2500
+"""What trailers have room for besides everything else."""
+
+
 class SessionAmbiguous(Refused):
     reason = "SESSION_AMBIGUOUS"
 
     def __init__(self, query: str, candidates: list[str], *, more: bool) -> None:
         count = f"more than {len(candidates)}" if more else str(len(candidates))
         named = ", ".join(candidates[:5]) + (", …" if len(candidates) > 5 else "")
+        shown = list(candidates)
+        while len(text := json.dumps(shown, ensure_ascii=False).encode()) > _CANDIDATES_BYTES:
+            shown.pop()
         super().__init__(
             f"{query!r} fits {count} sessions: {named}",
-            candidates=",".join(candidates),
+            query=query,
+            candidates=text.decode(),
             candidate_count=len(candidates) + more,
         )
 

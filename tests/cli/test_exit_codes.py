@@ -90,10 +90,10 @@ def test_wrong_usage_is_2(server: ServerProcess, arguments: tuple[str, ...]) -> 
     [
         ("show", "nowhere"),
         ("show", "x" * 300),
-        ("create", "no spaces allowed"),
+        ("create", "no\tcontrol characters"),
         ("create", "--title", "t", "--label", "=".join(("k" * 64, "v"))),
         ("append", "nowhere", "text"),
-        ("append", "no good", "--create", "text"),
+        ("append", "no\tgood", "--create", "text"),
         ("show", "nowhere", "--from", "99999999999999999999"),
         ("export", "nowhere"),
         ("ls", "--owner", "x" * 300),
@@ -105,10 +105,10 @@ def test_P14_a_refusal_is_1_with_a_clear_line(cli: Cli, arguments: tuple[str, ..
 
 
 def test_field_violations_are_listed_if_there_are_several(cli: Cli) -> None:
-    (line,) = cli.refused("create", "no spaces allowed").splitlines()
+    (line,) = cli.refused("create", "no\tcontrol characters").splitlines()
     assert line.startswith("error: session.id: ")
     assert line.endswith("(INVALID_FIELD)")
-    lines = cli.refused("create", "no spaces allowed", "--owner", "x" * 300).splitlines()
+    lines = cli.refused("create", "no\tcontrol characters", "--owner", "x" * 300).splitlines()
     assert lines[0].endswith("(and 1 more) (INVALID_FIELD)")
     assert [line.split(":")[0] for line in lines[1:]] == ["  session.id", "  session.owner"]
 

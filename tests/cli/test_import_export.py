@@ -190,13 +190,13 @@ def test_the_same_session_twice_in_a_file_is_one_session(cli: Cli, tmp_path: Pat
 def test_P14_unreadable_lines_are_named_and_the_others_go_on(cli: Cli) -> None:
     good = json.dumps(talk("good", 1))
     bad = json.dumps(talk("bad/role", 1)).replace('"user"', '"robot"')
-    no_id = json.dumps({"id": "not an id!", "messages": [{"role": "user", "content": "x"}]})
+    no_id = json.dumps({"id": "not an id\x07", "messages": [{"role": "user", "content": "x"}]})
     done = cli("import", "-", given=f"not json\n{bad}\n\n{no_id}\n{good}\n")
     assert done.returncode == 1
     assert "stdin, line 1: not JSON" in done.stderr
     assert "session bad/role, message 0" in done.stderr
     assert "robot" in done.stderr
-    assert "session not an id!" in done.stderr
+    assert "session not an id\u2407" in done.stderr
     assert "(INVALID_FIELD)" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.endswith("error: 2 sessions refused, 1 line or file unreadable\n")

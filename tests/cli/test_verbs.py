@@ -120,7 +120,8 @@ def test_title_is_set_shown_and_taken_away(cli: Cli, talk: str) -> None:
     assert cli.json("title", talk)["title_source"] == "person"
     assert cli.ok("title", talk, "--clear") == "\n"
     cli.ok("create", "other", "--title", "Taken")
-    assert "(TITLE_TAKEN)" in cli.refused("title", talk, "Taken")
+    assert "(TITLE_TAKEN)" in cli.refused("title", talk, "Taken", "--if-taken", "refuse")
+    assert cli.ok("title", talk, "Taken", "--if-taken", "number") == "Taken #2\n"
     assert "--clear takes a title away" in cli.refused("title", "other", " ", code=2)
     assert cli.ok("title", "other") == "Taken\n"
 
@@ -331,7 +332,7 @@ def test_P8_a_plan_says_what_to_do_or_why_there_is_nothing(cli: Cli, talk: str) 
     plan = cli("compact", talk, "--plan", "--max-context-messages", "5", "--keep-recent", "2")
     assert plan.returncode == 0
     assert plan.stdout.startswith("2–")
-    assert f"sessionctl compact {talk} 2 " in plan.stderr
+    assert f"--summary-file FILE {talk} 2 " in plan.stderr
     nothing = cli.ok("compact", talk, "--plan", "--max-context-messages", "100")
     assert nothing == "nothing to compact: the context is within the goal as it is\n"
 

@@ -156,7 +156,12 @@ def test_attributes_read_the_metadata() -> None:
     )
     assert split.nearest_range == (2, 5)
     assert sessiond.CompactionOverlap().nearest_range is None
-    assert sessiond.SessionAmbiguous(metadata={"candidates": "a,b"}).candidates == ["a", "b"]
+    several = {"query": "a", "candidates": '["a, b", "c"]', "candidate_count": "21"}
+    ambiguous = sessiond.SessionAmbiguous(metadata=several)
+    assert ambiguous.candidates == ["a, b", "c"]
+    assert (ambiguous.query, ambiguous.candidate_count) == ("a", 21)
+    assert sessiond.SessionAmbiguous().candidates == []
+    assert sessiond.SessionAmbiguous().candidate_count is None
     assert sessiond.NextSeqMismatch(metadata={"next_seq": "x"}).next_seq is None
     assert sessiond.EtagMismatch(metadata={"etag": "e"}).etag == "e"
     assert sessiond.ServerBug(metadata={"incident": "i"}).incident == "i"

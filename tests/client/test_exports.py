@@ -134,6 +134,7 @@ NAMES = ERRORS | {
     "reasoning_of",
     "retention_rule",
     "session_filter",
+    "session_id",
     "text_of",
     "to_anthropic",
     "to_gemini",

@@ -5,6 +5,7 @@ A case returns the refusal and the metadata that it must have, all of it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,7 @@ def resolving_a_prefix_of_several_ids(api: Api) -> Expected:
     ids = [api.create(f"{prefix}-{n}").id for n in range(3)]
     request = v1.ResolveSessionRequest(query=prefix)
     found = refused(lambda: api.sessions.ResolveSession(request))
-    return found, {"candidates": ",".join(ids), "candidate_count": 3}
+    return found, {"query": prefix, "candidates": json.dumps(ids), "candidate_count": 3}
 
 
 @case("PARENT_NOT_FOUND")
@@ -119,7 +120,13 @@ def spawning_deeper_than_allowed(api: Api) -> Expected:
 def creating_with_a_title_that_is_taken(api: Api) -> Expected:
     title, owner = new("Title"), new("owner")
     id = api.create(title=title, owner=owner).id
-    found = refused(lambda: api.create(title=f"  {title}\u200b ", owner=owner))
+    request = v1.CreateSessionRequest(
+        session=v1.Session(title=f"  {title}\u200b ", owner=owner),
+        title_conflict=v1.TitleConflict.TITLE_CONFLICT_REFUSE,
+    )
+    found = refused(lambda: api.sessions.CreateSession(request))
+    request.session.owner = new("owner")
+    api.sessions.CreateSession(request)
     return found, {"title": title, "session_id": id}
 
 
@@ -127,7 +134,9 @@ def creating_with_a_title_that_is_taken(api: Api) -> Expected:
 def giving_a_title_that_is_taken(api: Api) -> Expected:
     title = new("Title")
     id, other = api.create(title=title).id, api.create().id
-    found = refused(lambda: api.update(other, "title", "pinned", title=title, pinned=True))
+    facts = {"title": title, "pinned": True}
+    refuse = v1.TitleConflict.TITLE_CONFLICT_REFUSE
+    found = refused(lambda: api.update(other, "title", "pinned", _title_conflict=refuse, **facts))
     assert not api.get(other).pinned  # all or none
     return found, {"title": title, "session_id": id}
 

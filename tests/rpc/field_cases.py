@@ -115,18 +115,18 @@ def _times(start: int, end: int) -> v1.TimeRange:
 
 
 _ALL = v1.SessionFilter(whole_tenant=True)
-_CHILDREN = v1.SessionFilter(parent_id="a b")
+_CHILDREN = v1.SessionFilter(parent_id="a\nb")
 _BY_TURN = v1.UsageGrouping.USAGE_GROUPING_TURN
 _DAY = Duration(seconds=86400)
 
 FIELDS: list[tuple[Message, str]] = [
     (v1.GetSessionRequest(), "session_id"),
-    (v1.GetSessionRequest(session_id="a b"), "session_id"),
-    (v1.GetSessionRequest(session_id="x" * 129), "session_id"),
-    (v1.GetSessionRequest(session_id="é"), "session_id"),
+    (v1.GetSessionRequest(session_id="a\nb"), "session_id"),
+    (v1.GetSessionRequest(session_id="é" * 256 + "x"), "session_id"),
+    (v1.GetSessionRequest(session_id="a\u2028"), "session_id"),
     (v1.GetSessionRequest(session_id="s", view=9), "view"),  # type: ignore[arg-type]
     (v1.ResolveSessionRequest(), "query"),
-    (v1.ResolveSessionRequest(query=_LONG), "query"),
+    (v1.ResolveSessionRequest(query="é" * 256 + "x"), "query"),
     (v1.NextTitleRequest(), "title"),
     (v1.NextTitleRequest(title="\u200b \u202e"), "title"),
     (v1.EndSessionRequest(session_id="s", reason=_LONG), "reason"),
@@ -171,8 +171,8 @@ FIELDS: list[tuple[Message, str]] = [
     (_filtered(owner="", agents=["a\n"]), "filter.agents[0]"),
     (_filtered(whole_tenant=True, states=[_NO_STATE]), "filter.states[0]"),
     (_filtered(whole_tenant=True, labels={str(n): "" for n in range(17)}), "filter.labels"),
-    (_filtered(parent_id="no id"), "filter.parent_id"),
-    (_filtered(subtree_of="no id"), "filter.subtree_of"),
+    (_filtered(parent_id="no\nid"), "filter.parent_id"),
+    (_filtered(subtree_of="no\nid"), "filter.subtree_of"),
     (_filtered(owner="a", end_time=_times(2**40, 1)), "filter.end_time.start_time"),
     (_filtered(owner="a", create_time=_times(7, 7)), "filter.create_time.end_time"),
     (_prune(), "rule"),
@@ -201,7 +201,7 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.SearchMessagesRequest(query="東" * 129), "query"),
     (v1.SearchMessagesRequest(query="-\u0301 \u0301"), "query"),
     (v1.SearchMessagesRequest(query="a", page_size=-1), "page_size"),
-    (v1.SearchMessagesRequest(query="a", session_id="a b"), "session_id"),
+    (v1.SearchMessagesRequest(query="a", session_id="a\0b"), "session_id"),
     (v1.SearchMessagesRequest(query="a"), "filter"),
     (v1.SearchMessagesRequest(query="a", filter=v1.SessionFilter(owner=_LONG)), "filter.owner"),
     (v1.ExportSessionsRequest(), "filter"),
@@ -233,7 +233,7 @@ FIELDS: list[tuple[Message, str]] = [
     (v1.SearchMessagesRequest(query="a", filter=_ALL, snippet_characters=-1), "snippet_characters"),
     (v1.ReindexSessionsRequest(), "session_ids"),
     (v1.ReindexSessionsRequest(session_ids=["s"], all=True), "session_ids"),
-    (v1.ReindexSessionsRequest(session_ids=["s", "a b"]), "session_ids[1]"),
+    (v1.ReindexSessionsRequest(session_ids=["s", "a\ufdd0"]), "session_ids[1]"),
     (v1.ListSessionsRequest(page_size=-1), "page_size"),
     (v1.ListSessionsRequest(filter=_ALL, text="-"), "text"),
     (v1.ListSessionsRequest(filter=_ALL, text="a" * 1001), "text"),

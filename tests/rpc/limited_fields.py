@@ -12,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from sessiond import v1
-from sessiond.v1 import options_pb2
+from sessiond.v1 import options_pb2, value_options_pb2
 
 _DEPTH = 4
 _DURATION = "google.protobuf.Duration"
@@ -56,6 +56,13 @@ class Place:
 def policy_of(field: Any) -> v1.FieldPolicy:
     policy: v1.FieldPolicy = field.GetOptions().Extensions[options_pb2.field]
     return policy
+
+
+def form_of(policy: v1.FieldPolicy) -> v1.FormatPolicy:
+    """What is said of a field's form."""
+    value: Any = Format.DESCRIPTOR.values_by_number[policy.format]
+    form: v1.FormatPolicy = value.GetOptions().Extensions[value_options_pb2.format]
+    return form
 
 
 def places(method: MethodDescriptor) -> list[Place]:
@@ -140,6 +147,9 @@ def _texts(policy: v1.FieldPolicy) -> dict[str, list[Any]]:
         found["max_characters"] = ["x" * (policy.max_characters + 1)]
     if policy.max_bytes:
         found["max_bytes"] = ["x" * (policy.max_bytes + 1)]
+    most = form_of(policy).max_bytes
+    if most:
+        found["max_bytes"] = ["x" * (most + 1)]
     if policy.format and policy.format != Format.FORMAT_TOKEN:
         found["format"] = ["a\0b"]
     return found

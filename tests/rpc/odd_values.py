@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond import v1
 from sessiond.v1 import options_pb2
+from tests.rpc.limited_fields import form_of
 
 _MAX32, _MAX64 = 2**31 - 1, 2**63 - 1
 
@@ -128,7 +129,7 @@ def at_the_limits(field: Any) -> list[Any]:
     """Values that its options in the protos just allow, and just don't."""
     policy: v1.FieldPolicy = field.GetOptions().Extensions[options_pb2.field]
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        most = policy.max_characters or policy.max_bytes
+        most = policy.max_characters or policy.max_bytes or form_of(policy).max_bytes
         texts = ["x" * most, "x" * (most + 1)] if 0 < most <= 2**20 else []
         return [it.encode() for it in texts] if field.type == FieldDescriptor.TYPE_BYTES else texts
     if field.cpp_type not in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64):

@@ -19,6 +19,8 @@ _WELL_KNOWN = "google.protobuf."
 _DESTRUCTIVE = ("DeleteSession", "ClearMessages", "EndSession")
 _LEASING = ("AcquireWriter", "PlanCompaction")
 _UNSURE = "no-such-session"
+_ODD = ("-", "-", " ü/%'\"\\_ 👩‍👩‍👧 e\u0301 ")
+"""What ids of new sessions may hold."""
 _SESSION_PATHS = ["title", "pinned", "metadata", "labels", "state", "system_prompt", "config"]
 _MESSAGE_PATHS = ["hidden_from_model", "kind", "token_count", "type", "elapsed", "metadata"]
 _LIKELY = {
@@ -186,7 +188,9 @@ class Requests:
     def _new_or_known(self) -> str:
         self._number += 1
         known = self.random.random() < 0.3
-        return self._session_id() if known else f"made-{self._int(0, 2**60)}-{self._number}"
+        if known:
+            return self._session_id()
+        return f"made{self.random.choice(_ODD)}{self._int(0, 2**60)}-{self._number}"
 
     def _client_id(self) -> str:
         self._number += 1

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 import sessiond
 from sessiond import v1
-from sessiond_server.rpc import page_tokens
+from sessiond_server.rpc import limits, page_tokens
 from sessiond_server.rpc.server import SERVICES
 from tests.rpc import lease_cases, reminder_cases, retention_cases
 from tests.rpc.api import ASSISTANT, USER, Api, answering, calling, new, refused, said
@@ -113,6 +113,24 @@ def test_P14_a_thousand_wrong_fields_still_fit_the_answer(send: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("character", ["x", "\U0001d54f", "\U000e0001", "'", "\\", "%"])
+def test_P14_the_longest_ids_still_fit_the_answer(api: Api, character: str) -> None:
+    def longest() -> str:
+        id = new()
+        return id + character * ((limits.SESSION_ID_BYTES - len(id)) // len(character.encode()))
+
+    missing, id = longest(), longest()
+    _check(refused(lambda: api.get(missing)), "SESSION_NOT_FOUND")
+    _check(refused(lambda: api.child(missing)), "PARENT_NOT_FOUND")
+    api.create(id, owner="a", title="x", agent=(agent := new()))
+    _check(refused(lambda: api.create(id)), "SESSION_EXISTS")
+    differs = v1.Session(owner="b")
+    _check(refused(lambda: api.append(id, said(), create_session=differs)), "SESSION_DIFFERS")
+    api.end(id)
+    _check(refused(lambda: api.append(id, said())), "SESSION_ENDED")
+    assert api.get(id).agent == agent
+
+
 @pytest.mark.parametrize("character", ["\U0001d54f", "\U000e0001", "\u2028", "'", "\\"])
 def test_P14_the_longest_texts_still_fit_the_answer(api: Api, character: str) -> None:
     id, longest = new().ljust(128, "x"), character * 256
@@ -122,16 +140,23 @@ def test_P14_the_longest_texts_still_fit_the_answer(api: Api, character: str) ->
     _check(refused(lambda: api.append(id, said())), "WRITER_LEASE_HELD")
     api.plan(id, longest)
     _check(refused(lambda: api.plan(id)), "COMPACTION_LEASE_HELD")
-    request = v1.ResolveSessionRequest(query=longest)
+    name = longest.encode()[: limits.NAME_BYTES].decode(errors="ignore")
+    request = v1.ResolveSessionRequest(query=name)
     _check(refused(lambda: api.sessions.ResolveSession(request)), "SESSION_NOT_FOUND")
     title, owner = new()[:34] + character * 66, new("owner")
     api.create(title=title, owner=owner)
     if character.isprintable():
-        _check(refused(lambda: api.create(title=title, owner=owner)), "TITLE_TAKEN")
+        titled = v1.CreateSessionRequest(
+            session=v1.Session(title=title, owner=owner),
+            title_conflict=v1.TitleConflict.TITLE_CONFLICT_REFUSE,
+        )
+        _check(refused(lambda: api.sessions.CreateSession(titled)), "TITLE_TAKEN")
 
 
-def test_P14_the_longest_candidates_still_fit_the_answer(api: Api) -> None:
-    prefix = new().ljust(126, "x")
+@pytest.mark.parametrize("character", ["x", "\U0001d54f", "\U000e0001", "'", "\\", '"', "é"])
+def test_P14_the_longest_candidates_still_fit_the_answer(api: Api, character: str) -> None:
+    prefix = new()
+    prefix += character * ((510 - len(prefix)) // len(character.encode()))
     for n in range(21):
         api.create(f"{prefix}{n:02}")
     request = v1.ResolveSessionRequest(query=prefix)

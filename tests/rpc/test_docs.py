@@ -99,6 +99,7 @@ _LIMITS = {
     "REPORT_PAGE": "reports of a page",
     "SEARCH_QUERY": "query",
     "SEARCH_PAGE": "hits of a page",
+    "NAME_BYTES": "what to resolve",
     "SEARCH_NEIGHBORS": "messages around a hit",
     "SEARCH_NEIGHBOR_TEXT": "text of a message around a hit",
     "SNIPPET": "snippet",
@@ -128,6 +129,7 @@ _LIMITS = {
     "SESSION_CLAIM_SECONDS": "time of a session's claim that is left out",
 }
 _OTHERWISE = {
+    "SESSION_ID_BYTES",
     "IMPORT_AHEAD",
     "PAGE_BYTES",
     "JOURNAL_RECORDS",

@@ -182,9 +182,10 @@ SELECT 'a reminder without its session, or one that rests while it shouldn''t', 
 FROM reminder AS r LEFT JOIN session AS s USING (bucket, session_key)
 WHERE s.session_id IS DISTINCT FROM r.session_id OR (r.state = 1 AND r.held <> (s.state <> 1))
 UNION ALL
-SELECT 'a title without its session', count(*)
-FROM session_title AS t LEFT JOIN session AS s USING (tenant, session_id)
-WHERE s.title IS DISTINCT FROM t.title
+SELECT 'a title without its session, or a session without its title', count(*)
+FROM session_title AS t
+FULL JOIN (SELECT * FROM session WHERE title <> '') AS s USING (tenant, owner, session_id)
+WHERE s.title IS DISTINCT FROM t.series || CASE WHEN t.number > 1 THEN ' #' || t.number ELSE '' END
 """
 
 

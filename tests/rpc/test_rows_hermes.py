@@ -96,17 +96,17 @@ def test_B_resume_by_title_or_id(hermes: Client) -> None:
 
 
 def test_B_titles(hermes: Client) -> None:
-    """Cleaned, bounded, unique; the empty one clears."""
+    """Cleaned, bounded, unique if that is asked for; the empty one clears."""
     session_id, plain = hermes.create_session().id, name("A trip")
     hermes.update_session(session_id, title=f"  \u202eA\u200b \t trip{plain[6:]}\x07 ")
     assert hermes.get_session(session_id).title == plain
     with pytest.raises(sessiond.InvalidField):
         hermes.update_session(session_id, title="x" * 101)
     with pytest.raises(sessiond.TitleTaken):
-        hermes.create_session(title=plain)
+        hermes.create_session(title=plain, title_conflict="refuse")
     hermes.update_session(session_id, title="")
     assert hermes.get_session(session_id).title == ""
-    assert hermes.create_session(title=plain).title == plain
+    assert hermes.create_session(title=plain, title_conflict="refuse").title == plain
 
 
 def test_B_title_series(hermes: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -195,14 +196,14 @@ def test_resolve_says_which_sessions_fit(api: Api) -> None:
     name, mine, theirs = new("Trip"), new("owner"), new("owner")
     made = {owner: api.create(title=name, owner=owner).id for owner in (mine, theirs)}
     found = refused(lambda: resolve(api, name))
-    assert sorted(found.metadata["candidates"].split(",")) == sorted(made.values())
+    assert sorted(json.loads(found.metadata["candidates"])) == sorted(made.values())
     assert resolve(api, name, mine) == made[mine]
     assert refused(lambda: resolve(api, made[mine], theirs)).reason == "SESSION_NOT_FOUND"
     many = new()
     for n in range(21):
         api.create(f"{many}-{n}")
     found = refused(lambda: resolve(api, many))
-    assert len(found.metadata["candidates"].split(",")) == 20
+    assert len(json.loads(found.metadata["candidates"])) == 20
     assert resolve(api, f"{many}-20") == f"{many}-20"
 
 

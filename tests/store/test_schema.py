@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
+from random import Random
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -45,6 +47,53 @@ async def test_every_query_prepares(version: Databases) -> None:
                 pytest.fail(f"{name}: {error}")
     finally:
         await connection.close()
+
+
+async def test_P14_the_longest_ids_and_titles_fit_into_every_index(version: Databases) -> None:
+    """Postgres refuses an entry of more than 2,704 bytes. These are random: none can be compressed."""
+    random = Random(1)
+
+    def text(length: int, low: int, high: int) -> str:
+        return "".join(chr(random.randint(low, high)) for _ in range(length))
+
+    tenant, id = text(128, 0x21, 0x7E), text(512, 0x21, 0x7E)
+    owner, series = text(256, 0x20000, 0x2A000), text(100, 0x20000, 0x2A000)
+    columns = {
+        "tenant": tenant,
+        "session_id": id,
+        "owner": owner,
+        "series": series,
+        "parent_id": id,
+    }
+    columns |= {"root_id": id, "child_id": id, "source": owner, "agent": owner}
+    connection = await asyncpg.connect(version.migrated())
+    try:
+        for table in ("session", "session_title", "session_change", "reminder", "consumer_cursor"):
+            await _insert(connection, table, columns)
+    finally:
+        await connection.close()
+
+
+async def _insert(connection: asyncpg.Connection, table: str, values: dict[str, str]) -> None:
+    """Insert a row with these texts, and something in each column that needs it."""
+    some = {"text": "x", "uuid": str(UUID(int=1)), "timestamptz": "2026-01-01", "boolean": "true"}
+    some |= {"bytea": "", "jsonb": "{}"}
+    columns = await connection.fetch(
+        "SELECT attname, format_type(atttypid, NULL)::regtype::text AS kind FROM pg_attribute"
+        " WHERE attrelid = $1::text::regclass AND attnum > 0 AND attgenerated = ''"
+        " AND (attnotnull OR attname = ANY($2)) AND NOT atthasdef",
+        table,
+        list(values),
+    )
+    kinds = {it["attname"]: it["kind"] for it in columns}
+    row = {name: values.get(name, some.get(kind, "1")) for name, kind in kinds.items()}
+    row = {
+        name: some["timestamptz"] if "timestamp" in kinds[name] else it for name, it in row.items()
+    }
+    places = ", ".join(f"${n}::text::{kinds[name]}" for n, name in enumerate(row, 1))
+    await connection.execute(
+        f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", *row.values()
+    )
 
 
 def test_P1_to_P8_on_every_version(

@@ -235,9 +235,10 @@ def test_sessions_that_differ_are_refused_and_others_go_on(
         assert "IMPORT_CONFLICT" in done.stderr
         assert new.get_session("differ-1").title == "mine"
         assert new.get_session("differ-fork").message_count == 6
-        new.delete_session("differ-1")
+        gone = new.delete_session("differ-1").session_count
         found = Cli(empty.target).json("import", "--format", "native", str(file))
-        assert found["numbered_titles"] == {"differ-1": "differ talk #2"}
+        assert found["created"] == gone
+        assert new.get_session("differ-1").title == "differ talk"
         again = Cli(empty.target).json("import", "--format", "native", str(file))
         assert again["records_added"] == again["added"] == 0
 

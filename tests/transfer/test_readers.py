@@ -30,10 +30,10 @@ CREATE TABLE messages (
 CREATE TABLE state_meta (key TEXT, value TEXT);
 INSERT INTO state_meta VALUES ('a', 'b');
 INSERT INTO sessions VALUES
-    ('child', 'cli', 'u', 'a b', 100.5, NULL, NULL, NULL, 5, 'x'),
-    ('sub', 'cli', 'u', 'a b', 90.5, NULL, NULL, NULL, NULL, NULL),
+    ('child', 'cli', 'u', 'a' || char(9) || 'b', 100.5, NULL, NULL, NULL, 5, 'x'),
+    ('sub', 'cli', 'u', 'a' || char(9) || 'b', 90.5, NULL, NULL, NULL, NULL, NULL),
     ('lost', 'cli', 'u', 'nobody', 100.5, NULL, NULL, NULL, NULL, NULL),
-    ('a b', 'cli', 'u', NULL, 50.25, 100.0, 'compression', 'one', NULL, NULL);
+    ('a' || char(9) || 'b', 'cli', 'u', NULL, 50.25, 100.0, 'compression', 'one', NULL, NULL);
 INSERT INTO messages VALUES
     (1, 'child', 'user', 'hi', NULL, NULL, NULL, 101.5, 1, 'tg-1'),
     (2, 'child', 'assistant', NULL, NULL, '[{"id": "c', NULL, 101.25, 1, NULL),

@@ -102,6 +102,7 @@ from sessiond._errors import (
 )
 from sessiond._export import Export
 from sessiond._export_aio import AsyncExport
+from sessiond._ids import session_id
 from sessiond._messages import (
     message,
     reasoning,
@@ -237,6 +238,7 @@ __all__ = [
     "reasoning_of",
     "retention_rule",
     "session_filter",
+    "session_id",
     "text_of",
     "to_anthropic",
     "to_gemini",

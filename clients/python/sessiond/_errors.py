@@ -86,6 +86,7 @@ The error of gRPC stays as `__cause__`, except in streams that go on after an er
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -385,9 +386,19 @@ class SessionAmbiguous(PreconditionFailed):
     """What was to be resolved fits several sessions."""
 
     @property
+    def query(self) -> str:
+        """What was to be resolved."""
+        return self.metadata.get("query", "")
+
+    @property
     def candidates(self) -> list[str]:
         """The first ids that fit."""
-        return [id for id in self.metadata.get("candidates", "").split(",") if id]
+        return [str(id) for id in json.loads(self.metadata.get("candidates", "[]"))]
+
+    @property
+    def candidate_count(self) -> int | None:
+        """How many fit; 21 stands for more than 20."""
+        return self._number("candidate_count")
 
 
 class SpawnTooDeep(PreconditionFailed):

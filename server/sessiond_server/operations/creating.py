@@ -10,10 +10,9 @@ from sessiond_server.errors import (
     SessionDiffers,
     SessionExists,
     SpawnTooDeep,
-    TitleTaken,
 )
+from sessiond_server.operations import naming
 from sessiond_server.sessions.setups import NOTHING, Setup
-from sessiond_server.sessions.titles import series
 from sessiond_server.store import changes, heads, sessions, setups
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey, owners_key, session_key
@@ -42,6 +41,7 @@ class NewSession:
     lifecycle: int
     turn_index: int
     request_id: str = ""
+    title_conflict: int = naming.ALLOW
     fork_seq: int = 0
     parent_owner: str | None = None
     """Whose the parent must be, and the session if there is one; `None` is anybody's."""
@@ -99,14 +99,13 @@ async def create_missing(connection: Connection, new: NewSession, *, max_spawn_d
     row = _insert(new, parent, uuid4())
     if row.parent_kind == SUBAGENT and row.spawn_depth > max_spawn_depth:
         raise SpawnTooDeep(row.spawn_depth, max_spawn_depth)
+    row = replace(row, title=await naming.chosen(connection, row, row.title, new.title_conflict))
     if not await sessions.insert(connection, row):
         return False
     if new.setup != NOTHING and new.parent_kind != FORK:
         await setups.put(connection, new.tenant, new.key, 1, new.setup)
-    if new.title:
-        holder = await sessions.claim_title(connection, row, new.title, *series(new.title))
-        if holder is not None:
-            raise TitleTaken(new.title, holder)
+    if row.title:
+        await sessions.add_title(connection, row, row.title)
     if parent is not None:
         await changes.record(
             connection,

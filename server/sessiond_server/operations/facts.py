@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sessiond_server.errors import EtagMismatch, TitleAlreadySet, TitleTaken
-from sessiond_server.operations import gate
+from sessiond_server.errors import EtagMismatch, TitleAlreadySet
+from sessiond_server.operations import gate, naming
 from sessiond_server.operations.ending import read
 from sessiond_server.sessions.setups import Setup
-from sessiond_server.sessions.titles import series
 from sessiond_server.store import changes, heads, sessions, setups
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
@@ -26,6 +25,7 @@ class Title:
     text: str
     source: int
     only_if_unset: bool
+    conflict: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +78,10 @@ async def _set_title(connection: Connection, row: SessionRow, title: Title) -> N
     by_person = row.title_source == PERSON and title.source == AUTOMATIC
     if row.title and (by_person or title.only_if_unset):
         raise TitleAlreadySet(row.title)
-    if title.text != row.title:
+    text = await naming.chosen(connection, row, title.text, title.conflict)
+    if text != row.title:
         if row.title:
-            await sessions.release_title(connection, row)
-        if title.text:
-            await _claim(connection, row, title.text)
-    row.title, row.title_source = title.text, title.source if title.text else 0
-
-
-async def _claim(connection: Connection, row: SessionRow, title: str) -> None:
-    holder = await sessions.claim_title(connection, row, title, *series(title))
-    if holder is not None:
-        raise TitleTaken(title, holder)
+            await sessions.remove_title(connection, row, row.title)
+        if text:
+            await sessions.add_title(connection, row, text)
+    row.title, row.title_source = text, title.source if text else 0

@@ -34,7 +34,7 @@ async def resolve(
     exact = await sessions.read(connection, session_key(tenant, query), full=full)
     if exact is not None and owner in ("", exact.owner):
         return exact
-    ids = await sessions.by_prefix(connection, tenant, query, owner) if query.isascii() else []
+    ids = await sessions.by_prefix(connection, tenant, query, owner)
     if not ids:
         ids = await _by_title(connection, tenant, titles.clean(query), owner, exact_title)
     if not ids:
@@ -73,24 +73,8 @@ async def _by_title(
 ) -> list[str]:
     name, number = titles.series(title)
     if exact or number > 1:
-        return await sessions.by_title(connection, tenant, title, name, owner)
+        return await sessions.by_title(connection, tenant, name, number, owner)
     return await sessions.newest_by_title(connection, tenant, name, owner)
-
-
-async def next_title(connection: Connection, tenant: str, title: str, owner: str) -> str:
-    """The title after the newest of a series. A long name is shortened, and its series is then that of
-    the shortened one."""
-    name, _ = titles.series(title)
-    number = await sessions.newest_number(connection, tenant, owner, name)
-    while True:
-        proposed = titles.numbered(name, number + 1)
-        shortened, _ = titles.series(proposed)
-        if shortened == name:
-            return proposed
-        newest = await sessions.newest_number(connection, tenant, owner, shortened)
-        if newest <= number:
-            return proposed
-        number = newest
 
 
 @dataclass(slots=True)

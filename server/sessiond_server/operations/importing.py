@@ -11,7 +11,6 @@ from sessiond_server.errors import ImportConflict, invalid
 from sessiond_server.operations import ending, gate, offloading
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.import_log import Counts, LogImport
-from sessiond_server.sessions import titles
 from sessiond_server.sessions.setups import NOTHING, Setup
 from sessiond_server.sessions.transfers import Item
 from sessiond_server.store import changes, heads, sessions, setups, transfers
@@ -48,7 +47,6 @@ class Applied:
 
     incarnation: UUID
     created: bool = False
-    numbered_title: str = ""
     facts_differ: bool = False
     parent_missing: bool = False
     counts: Counts = field(default_factory=Counts)
@@ -104,11 +102,9 @@ async def _create(connection: Connection, wanted: Wanted) -> Applied:
     parent = await _lock_parent(connection, new)
     missing = parent is None and new.parent_id is not None
     row = _insert(new, parent)
-    title = row.title
-    if title:
-        title = await _claim(connection, row)
-        row = replace(row, title=title)
     await transfers.insert_session(connection, row, wanted.origin)
+    if row.title:
+        await sessions.add_title(connection, row, row.title)
     if new.setup != NOTHING:
         await setups.put(connection, new.tenant, new.key, wanted.origin.first_seq, new.setup)
     if parent is not None and not await transfers.child_is_told(
@@ -124,7 +120,6 @@ async def _create(connection: Connection, wanted: Wanted) -> Applied:
     return Applied(
         row.incarnation,
         created=True,
-        numbered_title="" if title == new.title else title,
         parent_missing=missing,
     )
 
@@ -167,28 +162,25 @@ def _insert(new: NewSession, parent: SessionRow | None) -> SessionInsert:
     )
 
 
-async def _claim(connection: Connection, row: SessionInsert) -> str:
-    """The session's title, or the next of its series that nobody else has."""
-    name, number = titles.series(row.title)
-    title = row.title
-    while await sessions.claim_title(connection, row, title, *titles.series(title)) is not None:
-        newest = await sessions.newest_number(connection, row.tenant, row.owner, name)
-        number = max(number, newest) + 1
-        title = titles.numbered(name, number)
-    return title
-
-
 def _differs(row: SessionRow, wanted: Wanted) -> bool:
-    """Whether somebody changed the facts of a session since, or it lost its parent or title."""
+    """Whether somebody changed the facts of a session since, or it lost its parent."""
     new, origin = wanted.new, wanted.origin
     same_labels = json.loads(row.labels_json) == json.loads(new.labels_json)
-    same_title = titles.series(row.title).name == titles.series(new.title).name
     return (
-        not (same_title and same_labels and (row.metadata or b"") == new.metadata)
+        not (same_labels and (row.metadata or b"") == new.metadata)
         or any(
             getattr(row, name) != getattr(new, name)
             for name in (
-                *("owner", "source", "agent", "title_source", "pinned", "archived", "parent_id"),
+                *(
+                    "owner",
+                    "source",
+                    "agent",
+                    "title",
+                    "title_source",
+                    "pinned",
+                    "archived",
+                    "parent_id",
+                ),
                 *("parent_kind", "lifecycle", "turn_index"),
             )
         )

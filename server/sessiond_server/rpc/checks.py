@@ -49,7 +49,7 @@ class Checks:
         self.violations.append(Violation(field, description))
 
     def session_id(self, field: str, value: str) -> None:
-        if not limits.SESSION_ID.fullmatch(value):
+        if not is_session_id(value):
             self.wrong(field, limits.SESSION_ID_FORM)
 
     def request_id(self, field: str, value: str) -> None:
@@ -90,6 +90,14 @@ class Checks:
             self.wrong(field, "is required")
         else:
             self.text(field, value)
+
+    def line(self, field: str, value: str, most: int) -> None:
+        """A text of one line, bounded in bytes, that is required."""
+        if not value:
+            self.wrong(field, "is required")
+        self.size(field, len(value.encode()), most)
+        if limits.CONTROL.search(value):
+            self.wrong(field, "must not contain control characters")
 
     def given(self, field: str, request: Message, hint: str) -> None:
         """A field whose zero means something: it must be said."""
@@ -285,9 +293,15 @@ def page_size(request: _Paged, sizes: tuple[int, int]) -> int:
     return min(request.page_size or default, most)
 
 
+def is_session_id(text: str) -> bool:
+    """Whether a text can be the id of a session."""
+    fits = len(text) <= limits.SESSION_ID_BYTES and len(text.encode()) <= limits.SESSION_ID_BYTES
+    return fits and limits.SESSION_ID.fullmatch(text) is not None
+
+
 def session_id(value: str, field: str = "session_id") -> str:
     """An id that can be a session's; what can't be one is refused."""
-    if not limits.SESSION_ID.fullmatch(value):
+    if not is_session_id(value):
         raise invalid(field, limits.SESSION_ID_FORM)
     return value
 

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 DOMAIN = "sessiond"
 
-_MESSAGE_LENGTH = 1000
+_MESSAGE_LENGTH, _MESSAGE_BYTES = 1000, 1800
 _VIOLATIONS_BYTES = 3000
 """A client takes 8 KiB of trailers by default, in which the details are encoded in base64."""
 
@@ -74,6 +74,17 @@ def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadReques
     return found
 
 
+def _shortened(message: str) -> str:
+    """As much of a message as trailers have room for, where each byte beyond ASCII takes three."""
+    size = 0
+    for place, character in enumerate(message):
+        plain = " " <= character <= "~" and character != "%"
+        size += 1 if plain else 3 * len(character.encode())
+        if size > _MESSAGE_BYTES or place == _MESSAGE_LENGTH:
+            return message[:place]
+    return message
+
+
 def status(error: Refused) -> status_pb2.Status:
     """A refusal as `google.rpc.Status`."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
@@ -85,7 +96,7 @@ def status(error: Refused) -> status_pb2.Status:
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status_pb2.Status(
         code=code_of(error.reason).value[0],
-        message=error.message[:_MESSAGE_LENGTH],
+        message=_shortened(error.message),
         details=details,
     )
 

@@ -40,6 +40,11 @@ def description(form: Format.ValueType) -> str:
     return _said(form).description
 
 
+def max_bytes(form: Format.ValueType) -> int:
+    """How many bytes a text of a form has at most."""
+    return _said(form).max_bytes
+
+
 def _said(form: Format.ValueType) -> value_options_pb2.FormatPolicy:
     value = Format.DESCRIPTOR.values_by_number[form]
     return value.GetOptions().Extensions[value_options_pb2.format]

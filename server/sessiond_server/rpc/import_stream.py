@@ -23,7 +23,6 @@ from sessiond_server.store.database import Database
 
 _PIECE_RECORDS, _PIECE_BYTES = 500, 2**20
 _WHOLE_BYTES = 16 * 2**20
-_SHOWN = 128
 _PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
@@ -93,7 +92,6 @@ class _Session:
         outcome.facts_differ |= applied.facts_differ
         if first:
             outcome.created = applied.created
-            outcome.numbered_title = applied.numbered_title
             outcome.parent_missing = applied.parent_missing
 
 
@@ -182,7 +180,7 @@ class ImportStream:
     def _begin(self, record: rpc.TransferSession, where: str) -> None:
         if self._session is not None:
             raise invalid(where, f"{self._session.outcome.session_id!r} hasn't ended")
-        session_id = record.session.id[:_SHOWN]
+        session_id = record.session.id[: limits.SESSION_ID_BYTES]
         try:
             wanted = transfer_in.session(record, where, tenant=self._tenant)
         except Refused as error:

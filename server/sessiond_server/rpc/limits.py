@@ -15,11 +15,14 @@ from sessiond_server.rpc.field_policies import (
     between,
     default_and_most,
     description,
+    max_bytes,
     pattern,
     policy,
 )
 
 SESSION_ID: Final = pattern(Format.FORMAT_SESSION_ID)
+SESSION_ID_BYTES: Final = max_bytes(Format.FORMAT_SESSION_ID)
+NAME_BYTES: Final = policy(v1.ResolveSessionRequest, "query").max_bytes
 SESSION_ID_FORM: Final = description(Format.FORMAT_SESSION_ID)
 CLIENT_ID: Final = pattern(Format.FORMAT_ID)
 CLIENT_ID_FORM: Final = description(Format.FORMAT_ID)

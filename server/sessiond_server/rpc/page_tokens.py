@@ -36,7 +36,7 @@ def call_of(method: str, request: Message) -> bytes:
 
 def encode(place: Place, call: bytes) -> str:
     """The token of a place in a call, which `call` describes."""
-    body = _VERSION + json.dumps(place, separators=(",", ":")).encode()
+    body = _VERSION + json.dumps(place, ensure_ascii=False, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(_sum(body, call) + body).decode().rstrip("=")
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from sessiond.v1 import session_pb2 as pb
 from sessiond.v1 import session_service_pb2 as rpc
 from sessiond_server.errors import PageTokenInvalid, SearchDisabled
-from sessiond_server.operations import creating, ending, facts, finding, forking
+from sessiond_server.operations import creating, ending, facts, finding, forking, naming
 from sessiond_server.operations.creating import NewSession
 from sessiond_server.operations.finding import Listing, TextFilter
 from sessiond_server.rpc import (
@@ -44,6 +44,7 @@ UPDATABLE = frozenset(
     }
 )
 _MAPS = frozenset({"labels", "metadata"})
+_CONFLICTS = frozenset(rpc.TitleConflict.values())
 _VIEWS = frozenset(pb.SessionView.values())
 _FIRST_PLACE = ListPlace(True, datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
@@ -72,10 +73,15 @@ class SessionServicer:
                 parent_owner=access.owner(),
             )
             check.enum("if_exists", request.if_exists, rpc.IfExists.values())
+            check.enum("title_conflict", request.title_conflict, _CONFLICTS)
             check.request_id("request_id", request.request_id)
         row, created = await creating.create(
             self.database,
-            replace(new, request_id=request.request_id),
+            replace(
+                new,
+                request_id=request.request_id,
+                title_conflict=request.title_conflict or naming.ALLOW,
+            ),
             return_existing=request.if_exists == rpc.IF_EXISTS_RETURN,
             max_spawn_depth=self.max_spawn_depth,
         )
@@ -120,7 +126,7 @@ class SessionServicer:
         self, request: rpc.ResolveSessionRequest, _: Context
     ) -> rpc.ResolveSessionResponse:
         with Checks() as check:
-            check.required("query", request.query)
+            check.line("query", request.query, limits.NAME_BYTES)
             check.text("owner", request.owner)
             check.enum("view", request.view, _VIEWS)
         async with self.database.connection() as connection:
@@ -191,7 +197,7 @@ class SessionServicer:
                 check.wrong("title", "is required")
             check.text("owner", request.owner)
         async with self.database.connection() as connection:
-            proposed = await finding.next_title(connection, access.tenant(), title, request.owner)
+            proposed = await naming.following(connection, access.tenant(), title, request.owner)
         return rpc.NextTitleResponse(title=proposed)
 
     async def EndSession(
@@ -256,6 +262,7 @@ class SessionServicer:
             check.seq("at_seq", request.at_seq)
             check.seq("expected_next_seq", request.expected_next_seq)
             check.request_id("request_id", request.request_id)
+            check.enum("title_conflict", request.title_conflict, _CONFLICTS)
             if fork.HasField("parent"):
                 check.wrong("fork.parent", "must be left out: it is the forked session")
             new_id = fork.id or sessions_io.new_id(request.request_id, request)
@@ -264,7 +271,9 @@ class SessionServicer:
                 check.wrong("fork.id", "must be another session")
 
         def describe(source: SessionRow, setup: Setup, at_seq: int) -> NewSession:
-            return sessions_io.fork_of(source, setup, fork, new, at_seq, request.request_id)
+            described = sessions_io.fork_of(source, setup, fork, new, at_seq, request.request_id)
+            conflict = request.title_conflict or naming.ALLOW
+            return replace(described, title_conflict=conflict)
 
         wanted = forking.Fork(
             session_id,
@@ -307,11 +316,13 @@ def _update(request: rpc.UpdateSessionRequest) -> facts.Update:
         paths, keys = check.mask_into_maps("update_mask", request.update_mask, UPDATABLE, _MAPS)
         check.text("session.etag", session.etag)
         sessions_io.check_facts(session, "session", check)
+        check.enum("title_conflict", request.title_conflict, _CONFLICTS)
         if "title" in paths:
             check.enum("session.title_source", session.title_source, pb.TitleSource.values())
             text = sessions_io.title_in(session.title, "session.title", check)
             source = session.title_source or pb.TITLE_SOURCE_PERSON
-            title = facts.Title(text, source, request.title_only_if_unset)
+            conflict = request.title_conflict or naming.ALLOW
+            title = facts.Title(text, source, request.title_only_if_unset, conflict)
     setup = sessions_io.setup_in(session)._asdict()
     changed = {name: value for name, value in setup.items() if name in paths}
     return facts.Update(

@@ -7,6 +7,7 @@ import unicodedata
 from typing import NamedTuple
 
 MAX_LENGTH = 100
+_ROOT = 64
 _NUMBERED = re.compile(r"(?P<series>.*\S) #(?P<number>[1-9][0-9]{0,17})", re.DOTALL)
 _WHITE = re.compile(r"\s+")
 
@@ -32,6 +33,17 @@ def series(title: str) -> SeriesTitle:
     if match is None or int(match["number"]) < 2:
         return SeriesTitle(title, 1)
     return SeriesTitle(match["series"], int(match["number"]))
+
+
+def root(title: str) -> str:
+    """What all titles of a series begin with, those too for which a long name was shortened."""
+    return series(title).name[:_ROOT]
+
+
+def follows(title: str, other: str) -> bool:
+    """Whether a title is a later one of the series of another one."""
+    (name, number), (_, later) = series(other), series(title)
+    return later > number and title == numbered(name, later)
 
 
 def numbered(name: str, number: int) -> str:

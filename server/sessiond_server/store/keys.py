@@ -52,6 +52,12 @@ def owner_bucket(tenant: str, owner: str) -> int:
     return int.from_bytes(digest) % BUCKETS
 
 
+def titles_lock(tenant: str, owner: str, root: str) -> int:
+    """The number of the lock on the titles of an owner's sessions that begin so."""
+    digest = hashlib.blake2b(f"titles\0{tenant}\0{owner}\0{root}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
 def content_bucket(tenant: str, sha256: bytes) -> int:
     """The bucket of bytes that a tenant's sessions share."""
     digest = hashlib.blake2b(f"{tenant}\0".encode() + sha256, digest_size=2).digest()

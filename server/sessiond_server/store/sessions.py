@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from sessiond_server.sessions import session_ids, titles
 from sessiond_server.sessions.guards import Version
 from sessiond_server.sessions.setups import Setup
 from sessiond_server.store import attachments, offload, offloaded, search, setups
 from sessiond_server.store.database import Connection, known_columns
-from sessiond_server.store.keys import SessionKey, owner_bucket
+from sessiond_server.store.keys import SessionKey, owner_bucket, titles_lock
 from sessiond_server.store.segments import FullMessage
 from sessiond_server.store.sql import query
 
@@ -314,52 +315,66 @@ async def within(
     return found
 
 
-async def claim_title(
-    connection: Connection, row: SessionRow | SessionInsert, title: str, name: str, number: int
-) -> str | None:
-    """Give a title to a session; the id of the session that has it, if another one has."""
-    place = (owner_bucket(row.tenant, row.owner), row.tenant, row.owner, title)
-    while not await connection.fetchval(query("claim_title"), *place, name, number, row.session_id):
-        holder: str | None = await connection.fetchval(query("title_holder"), *place)
-        if holder is not None:
-            return None if holder == row.session_id else holder
-    return None
+Titled = SessionRow | SessionInsert
+"""A session that has a title, had one, or gets one."""
 
 
-async def release_title(connection: Connection, row: SessionRow) -> None:
-    place = (owner_bucket(row.tenant, row.owner), row.tenant, row.owner, row.title)
-    await connection.execute(query("release_title"), *place, row.session_id)
+def _place(row: Titled, title: str) -> tuple[int, str, str, str, int, str]:
+    owner = (owner_bucket(row.tenant, row.owner), row.tenant, row.owner)
+    return (*owner, *titles.series(title), row.session_id)
 
 
-async def newest_number(connection: Connection, tenant: str, owner: str, name: str) -> int:
-    """The newest number of a series; 0 if it has none."""
+async def lock_titles(connection: Connection, row: Titled, title: str) -> None:
+    """Wait for others who need a title of this series that nobody else has, until the transaction ends."""
+    number = titles_lock(row.tenant, row.owner, titles.root(title))
+    await connection.execute(query("lock_titles"), number)
+
+
+async def title_holder(connection: Connection, row: Titled, title: str) -> str | None:
+    """Another session of the owner that has a title."""
+    holder: str | None = await connection.fetchval(query("title_holder"), *_place(row, title))
+    return holder
+
+
+async def add_title(connection: Connection, row: Titled, title: str) -> None:
+    await connection.execute(query("add_title"), *_place(row, title))
+
+
+async def remove_title(connection: Connection, row: Titled, title: str) -> None:
+    await connection.execute(query("remove_title"), *_place(row, title))
+
+
+async def newest_number(
+    connection: Connection, tenant: str, owner: str, series: str, *, without: str = ""
+) -> int:
+    """The newest number of a series, but for that of a session; 0 if it has none."""
     number: int | None = await connection.fetchval(
-        query("series_numbers"), owner_bucket(tenant, owner), tenant, owner, name
+        query("series_numbers"), owner_bucket(tenant, owner), tenant, owner, series, without
     )
     return number or 0
 
 
 async def by_prefix(connection: Connection, tenant: str, prefix: str, owner: str) -> list[str]:
     """Ids that begin with `prefix`, 21 at most."""
-    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    end = session_ids.behind(prefix)
     rows = await connection.fetch(query("sessions_by_prefix"), tenant, prefix, end, owner)
     return [row[0] for row in rows]
 
 
 async def by_title(
-    connection: Connection, tenant: str, title: str, series: str, owner: str
+    connection: Connection, tenant: str, series: str, number: int, owner: str
 ) -> list[str]:
-    """The sessions that have a title, one of each owner, 21 at most."""
-    rows = await connection.fetch(query("session_by_title"), tenant, title, series, owner)
+    """The sessions that have a title, 21 at most."""
+    rows = await connection.fetch(query("sessions_by_title"), tenant, series, number, owner)
     return [row[0] for row in rows]
 
 
 async def newest_by_title(
     connection: Connection, tenant: str, series: str, owner: str
 ) -> list[str]:
-    """The newest sessions of a series, one of each owner, 21 at most."""
-    rows = await connection.fetch(query("newest_session_by_title"), tenant, series, owner)
-    return [row[1] for row in rows]
+    """The newest sessions of a series of each owner, 21 at most."""
+    rows = await connection.fetch(query("newest_sessions_by_title"), tenant, series, owner)
+    return [row[0] for row in rows]
 
 
 async def parent(connection: Connection, key: SessionKey) -> str | None:
@@ -439,8 +454,9 @@ async def delete(connection: Connection, keys: Sequence[SessionKey]) -> int:
     messages = await message_total(connection, keys)
     buckets, uuids = [key.bucket for key in keys], [key.key for key in keys]
     for row in await connection.fetch(query("titles_of"), buckets, uuids):
-        place = (owner_bucket(row["tenant"], row["owner"]), row["tenant"], row["owner"])
-        await connection.execute(query("release_title"), *place, row["title"], row["session_id"])
+        owner = (owner_bucket(row["tenant"], row["owner"]), row["tenant"], row["owner"])
+        place = (*owner, *titles.series(row["title"]), row["session_id"])
+        await connection.execute(query("remove_title"), *place)
     await attachments.delete_all(connection, keys)
     await search.lock(connection, keys)
     await offload.release_dictionaries(connection, keys)

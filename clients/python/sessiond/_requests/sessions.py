@@ -38,16 +38,17 @@ def create_session(
     spawn_tool_call_id: str = "",
     lifecycle: values.Lifecycle | None = None,
     if_exists: values.IfExists | None = None,
+    title_conflict: values.TitleConflict | None = None,
 ) -> v1.CreateSessionRequest:
     """Makes a session and returns it as it is stored, in the basic view.
 
     Args:
-        session_id: 1–128 of `A-Z a-z 0-9 . _ : @ / -`. Left out, a UUIDv7 is made here, so that the
-            call is safe to retry.
+        session_id: 1–512 bytes of any printable text; `sessiond.session_id` makes one of several texts.
+            Left out, a UUIDv7 is made here, so that the call is safe to retry.
         owner: Whose it is.
         source: Where it comes from, for instance `cli` or `telegram`.
         agent: The agent.
-        title: At most 100 characters, unique among the owner's sessions; empty is none.
+        title: At most 100 characters; empty is none.
         title_source: `person` (the default) or `automatic`.
         pinned: Whether it stands first in lists.
         archived: Whether lists leave it out unless asked for it.
@@ -62,12 +63,14 @@ def create_session(
         spawn_tool_call_id: The tool call that spawned a sub-agent. At most 256 bytes.
         lifecycle: `ephemeral`, `linked` (the default) or `detached`.
         if_exists: `fail` (the default), or `return` to get a session that has the id as it is.
+        title_conflict: What becomes of a title that another session of the owner has: `allow` (the
+            default) it, `refuse`, or `number` this one ("x #2").
 
     Raises:
         SessionExists: The id is in use.
         SessionDiffers: With `if_exists="return"`: the session that has the id has another owner, source,
             agent or parent than is given.
-        TitleTaken: Another session of the owner has the title.
+        TitleTaken: Another session of the owner has the title, and `title_conflict` is `refuse`.
         ParentNotFound: There is no such parent.
         SpawnTooDeep: The sub-agent would stand deeper than the server allows.
     """
@@ -91,6 +94,7 @@ def create_session(
     return v1.CreateSessionRequest(
         session=session,
         if_exists=enum_value(v1.IfExists, "IF_EXISTS_", if_exists),
+        title_conflict=enum_value(v1.TitleConflict, "TITLE_CONFLICT_", title_conflict),
         request_id=uuid7(),
     )
 
@@ -242,6 +246,7 @@ def update_session(
     turn_index: int | None = None,
     etag: str = "",
     title_only_if_unset: bool = False,
+    title_conflict: values.TitleConflict | None = None,
 ) -> v1.UpdateSessionRequest:
     """Changes the facts that are given, all or none, and returns the session in the basic view.
 
@@ -264,11 +269,13 @@ def update_session(
         turn_index: The agent's turn.
         etag: Change it only if the session still has this etag.
         title_only_if_unset: Set the title only if there is none.
+        title_conflict: What becomes of a title that another session of the owner has: `allow` (the
+            default) it, `refuse`, or `number` this one ("x #2").
 
     Raises:
         ValueError: There is nothing to change.
         EtagMismatch: The session changed since the etag was read.
-        TitleTaken: Another session of the owner has the title.
+        TitleTaken: Another session of the owner has the title, and `title_conflict` is `refuse`.
         TitleAlreadySet: A person set the title, or there is one and `title_only_if_unset`.
     """
     changes = values.given(
@@ -294,6 +301,7 @@ def update_session(
         session=v1.Session(id=session_id, title_source=source, etag=etag, **changes),
         update_mask=mask,
         title_only_if_unset=title_only_if_unset,
+        title_conflict=enum_value(v1.TitleConflict, "TITLE_CONFLICT_", title_conflict),
     )
 
 
@@ -411,6 +419,7 @@ def fork_session(
     *,
     fork_id: str | None = None,
     title: str = "",
+    title_conflict: values.TitleConflict | None = None,
     expected_next_seq: int = 0,
 ) -> v1.ForkSessionRequest:
     """Makes a session that has the same history up to a seq, and returns it.
@@ -421,6 +430,8 @@ def fork_session(
             System prompt, model and config are those of then.
         fork_id: The new session's id. Left out, a UUIDv7 is made here.
         title: The new session's title. Its other facts are the forked one's.
+        title_conflict: What becomes of a title that another session of the owner has: `allow` (the
+            default) it, `refuse`, or `number` this one ("x #2").
         expected_next_seq: If not 0, fork only if the session's next seq is this.
 
     Raises:
@@ -432,6 +443,7 @@ def fork_session(
         session_id=session_id,
         at_seq=at_seq,
         fork=v1.Session(id=fork_id or uuid7(), title=title),
+        title_conflict=enum_value(v1.TitleConflict, "TITLE_CONFLICT_", title_conflict),
         expected_next_seq=expected_next_seq,
         request_id=uuid7(),
     )

@@ -42,6 +42,7 @@ ReminderState: TypeAlias = (
 Permission: TypeAlias = v1.Permission.ValueType | Literal["read", "write", "admin"]
 OnKnown: TypeAlias = v1.OnKnown.ValueType | Literal["refuse", "skip", "skip_any_content"]
 IfExists: TypeAlias = v1.IfExists.ValueType | Literal["fail", "return"]
+TitleConflict: TypeAlias = v1.TitleConflict.ValueType | Literal["allow", "refuse", "number"]
 
 
 def enum_value(enum: _EnumTypeWrapper[V], prefix: str, value: V | str | None) -> V:

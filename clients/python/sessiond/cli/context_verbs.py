@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
 import typer
@@ -120,8 +121,9 @@ def _show_plan(session_id: str, answer: v1.PlanCompactionResponse, output: Forma
             end="",
         )
         print("" if plan.reaches_goal else "; this doesn't reach the goal, but nothing safe does")
-        range_ = f"{plan.from_seq} {plan.to_seq} --expect-revision {answer.version.revision}"
-        note(f"to do it: sessionctl compact {session_id} {range_} --summary-file FILE")
+        guard = f"--expect-revision {answer.version.revision} --summary-file FILE"
+        name = f"{'-- ' if session_id.startswith('-') else ''}{shlex.quote(session_id)}"
+        note(f"to do it: sessionctl compact {guard} {name} {plan.from_seq} {plan.to_seq}")
 
 
 def _list_compactions(run: Run, session: str, output: Format) -> None:

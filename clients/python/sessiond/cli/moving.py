@@ -44,7 +44,6 @@ class Moved:
     records_known: int = 0
     facts_differ: int = 0
     parents_missing: int = 0
-    numbered_titles: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     in_metadata: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
@@ -63,8 +62,6 @@ class Moved:
         self.records_known += outcome.records_known
         self.facts_differ += outcome.facts_differ
         self.parents_missing += outcome.parent_missing
-        if outcome.numbered_title:
-            self.numbered_titles[outcome.session_id] = outcome.numbered_title
 
 
 def _explained(error: v1.CallError) -> str:

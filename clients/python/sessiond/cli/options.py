@@ -55,6 +55,14 @@ class ReminderState(StrEnum):
     ANY = "any"
 
 
+class Taken(StrEnum):
+    """What becomes of a title that another session has."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
+    NUMBER = "number"
+
+
 class Order(StrEnum):
     """What `ls` orders by."""
 
@@ -87,7 +95,10 @@ class ViewName(StrEnum):
 
 
 # Facts of a new session
-Title = Annotated[str, typer.Option(help="Its title, unique among the owner's.")]
+Title = Annotated[str, typer.Option(help="Its title.")]
+IfTaken = Annotated[
+    Taken, typer.Option("--if-taken", help="If another session of the owner has the title.")
+]
 Owner = Annotated[str, typer.Option(help="Whose it is.")]
 Source = Annotated[str, typer.Option(help="Where it comes from.")]
 Agent = Annotated[str, typer.Option(help="The agent.")]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import sessiond
 from sessiond import v1
 from sessiond.cli import arguments, options
 from sessiond.cli.filters import filter_of
@@ -28,8 +29,9 @@ def create(
         str, typer.Argument(metavar="[ID]", help="Its id; one is made if left out.")
     ] = "",
     title: options.Title = "",
+    if_taken: options.IfTaken = options.Taken.ALLOW,
     owner: options.Owner = "",
-    source: options.Source = "cli",
+    source: options.Source = "",
     agent: options.Agent = "",
     model: options.Model = "",
     system_prompt: options.PromptFile = None,
@@ -39,20 +41,26 @@ def create(
     if_missing: options.IfMissing = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Makes a session and prints its id."""
-    session = run.client.create_session(
-        session_id or None,
-        title=title,
-        owner=owner,
-        source=source,
-        agent=agent,
-        model=model,
-        system_prompt=arguments.text_of(None, system_prompt, "the system prompt") or "",
-        labels=arguments.labels(label),
-        metadata=arguments.json_object(metadata),
-        pinned=pinned,
-        if_exists="return" if if_missing else "fail",
-    )
+    """Makes a session and prints its id. Its source is `cli` unless told otherwise."""
+    try:
+        session = run.client.create_session(
+            session_id or None,
+            title=title,
+            title_conflict=if_taken.value,
+            owner=owner,
+            source=source or "cli",
+            agent=agent,
+            model=model,
+            system_prompt=arguments.text_of(None, system_prompt, "the system prompt") or "",
+            labels=arguments.labels(label),
+            metadata=arguments.json_object(metadata),
+            pinned=pinned,
+            if_exists="return" if if_missing else "fail",
+        )
+    except sessiond.SessionDiffers as error:
+        if source or error.field != "source":
+            raise
+        session = run.client.get_session(session_id)
     _show_id(session, output)
 
 
@@ -116,6 +124,7 @@ def title(
         str | None, typer.Argument(metavar="[TITLE]", help="The new one; shown if left out.")
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Take the title away.")] = False,
+    if_taken: options.IfTaken = options.Taken.ALLOW,
     output: Output = Format.TABLE,
 ) -> None:
     """Shows or sets a session's title. One set here is never replaced by an automatic one."""
@@ -125,7 +134,9 @@ def title(
         raise typer.BadParameter("the title is empty: --clear takes a title away")
     found = run.find(session)
     if clear or new is not None:
-        found = run.client.update_session(found.id, title=new or "", title_source="person")
+        found = run.client.update_session(
+            found.id, title=new or "", title_source="person", title_conflict=if_taken.value
+        )
     if output is Format.TABLE:
         print(one_line(found.title))
     else:
@@ -181,11 +192,15 @@ def fork(
     at: Annotated[int, typer.Option(min=0, help="The last seq to take over; 0 is all.")] = 0,
     new_id: Annotated[str, typer.Option("--id", help="The new session's id.")] = "",
     title: options.Title = "",
+    if_taken: options.IfTaken = options.Taken.ALLOW,
     output: Output = Format.TABLE,
 ) -> None:
     """Copies a session's history up to a seq into a new session and prints the new id."""
     found = run.find(session)
-    _show_id(run.client.fork_session(found.id, at, fork_id=new_id or None, title=title), output)
+    forked = run.client.fork_session(
+        found.id, at, fork_id=new_id or None, title=title, title_conflict=if_taken.value
+    )
+    _show_id(forked, output)
 
 
 @verb(app, "clear", "clear trip", "clear trip --yes --attachments")

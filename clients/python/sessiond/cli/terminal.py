@@ -27,6 +27,8 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 _WIDTH_IN_A_PIPE = 160
+_CANDIDATES = 20
+"""How many sessions that fit are counted: one more stands for any number."""
 
 
 class Failure(Exception):
@@ -155,16 +157,20 @@ def error_lines(error: sessiond.SessiondError, target: str, lead: str = "") -> I
         yield f"error: {lead}no answer from {target} in time ({name})"
         yield "  if a server runs there, give it longer with --timeout SECONDS"
         return
-    ambiguous = isinstance(error, sessiond.SessionAmbiguous)
-    message = error.message.rpartition(": ")[0] if ambiguous else error.message
+    message = error.message
+    if isinstance(error, sessiond.SessionAmbiguous):
+        found = error.candidate_count or 0
+        count = f"more than {found - 1}" if found > _CANDIDATES else str(found)
+        message = f"{error.query!r} fits {count} sessions"
     yield f"error: {lead}{one_line(message)} ({name})"
     if isinstance(error, sessiond.Unauthenticated):
         yield f"  set {API_KEY_VARIABLE} to a key; `sessiond keys create` makes one"
     violations = [f"{it.field}: {it.description}" for it in error.field_violations]
-    further = error.candidates if isinstance(error, sessiond.SessionAmbiguous) else violations
-    for line in further:
+    for line in violations:
         if line != message:
             yield f"  {one_line(line)}"
+    if isinstance(error, sessiond.SessionAmbiguous):
+        yield from (f"  {id}" for id in error.candidates)
     if isinstance(error, sessiond.CompactionSplitsToolCall | sessiond.CompactionOverlap):
         nearest = error.nearest_range
         if nearest:

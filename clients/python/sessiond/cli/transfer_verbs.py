@@ -134,8 +134,6 @@ def _tell(moved: Moved, output: Format) -> None:
             print(f"  kept in metadata: {column}, {count(times, 'time')}")
         for what, times in sorted(moved.notes.items()):
             print(f"  {what}: {times:,}")
-        for id, title in moved.numbered_titles.items():
-            print(harmless(f"  the title of {id} was taken; it is {title!r} now"))
     else:
         write({**vars(moved), "errors": list(moved.errors)}, output)
     if moved.facts_differ:

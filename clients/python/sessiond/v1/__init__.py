@@ -277,6 +277,7 @@ from sessiond.v1.session_service_pb2 import ReopenSessionResponse as ReopenSessi
 from sessiond.v1.session_service_pb2 import ResolveSessionRequest as ResolveSessionRequest
 from sessiond.v1.session_service_pb2 import ResolveSessionResponse as ResolveSessionResponse
 from sessiond.v1.session_service_pb2 import SessionOrder as SessionOrder
+from sessiond.v1.session_service_pb2 import TitleConflict as TitleConflict
 from sessiond.v1.session_service_pb2 import UpdateSessionRequest as UpdateSessionRequest
 from sessiond.v1.session_service_pb2 import UpdateSessionResponse as UpdateSessionResponse
 from sessiond.v1.session_service_pb2_grpc import SessionServiceServicer as SessionServiceServicer

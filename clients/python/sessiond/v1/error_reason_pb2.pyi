@@ -45,15 +45,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SESSION_AMBIGUOUS: _ErrorReason.ValueType  # 7
     """What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
-    separated by commas; a `candidate_count` of 21 stands for more than 20.
+    or fewer if they are long, as a JSON array of texts; a `candidate_count` of 21 stands for more than 20.
     """
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
     """The parent named for a new session doesn't exist."""
     ERROR_REASON_SPAWN_TOO_DEEP: _ErrorReason.ValueType  # 9
     """A sub-agent's session would stand deeper than the server allows (setting `max_spawn_depth`)."""
     ERROR_REASON_TITLE_TAKEN: _ErrorReason.ValueType  # 10
-    """Another session of this owner has the title. `NextTitle` proposes a free one. `session_id` is the one
-    that has it.
+    """Another session of this owner has the title, and the request asks for `TITLE_CONFLICT_REFUSE`. `session_id`
+    is the one that has it. Take another title, such as `NextTitle` proposes, or ask for
+    `TITLE_CONFLICT_NUMBER`. Waiting doesn't help.
     """
     ERROR_REASON_TITLE_ALREADY_SET: _ErrorReason.ValueType  # 11
     """A person set this title, and an automatic one never replaces it, or the title was to be set only if
@@ -280,15 +281,16 @@ out.
 """
 ERROR_REASON_SESSION_AMBIGUOUS: ErrorReason.ValueType  # 7
 """What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
-separated by commas; a `candidate_count` of 21 stands for more than 20.
+or fewer if they are long, as a JSON array of texts; a `candidate_count` of 21 stands for more than 20.
 """
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 """The parent named for a new session doesn't exist."""
 ERROR_REASON_SPAWN_TOO_DEEP: ErrorReason.ValueType  # 9
 """A sub-agent's session would stand deeper than the server allows (setting `max_spawn_depth`)."""
 ERROR_REASON_TITLE_TAKEN: ErrorReason.ValueType  # 10
-"""Another session of this owner has the title. `NextTitle` proposes a free one. `session_id` is the one
-that has it.
+"""Another session of this owner has the title, and the request asks for `TITLE_CONFLICT_REFUSE`. `session_id`
+is the one that has it. Take another title, such as `NextTitle` proposes, or ask for
+`TITLE_CONFLICT_NUMBER`. Waiting doesn't help.
 """
 ERROR_REASON_TITLE_ALREADY_SET: ErrorReason.ValueType  # 11
 """A person set this title, and an automatic one never replaces it, or the title was to be set only if

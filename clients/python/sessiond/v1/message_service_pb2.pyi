@@ -111,7 +111,7 @@ class AppendMessagesRequest(_message.Message):
     @_builtins.property
     def create_session(self) -> _session_pb2.Session:
         """If given, the session is made in the same transaction if it doesn't exist; its `id` must be
-        empty or `session_id`.
+        empty or `session_id`. Its title may be one that another session has.
         """
 
     @_builtins.property

@@ -146,7 +146,7 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_TOKEN: _Format.ValueType  # 2
     """What an answer has given, sent back as it is: a page token, a lease's token, an etag."""
     FORMAT_SESSION_ID: _Format.ValueType  # 3
-    """A session's id."""
+    """A session's id. See `Session.id`."""
     FORMAT_ID: _Format.ValueType  # 4
     """The caller's id of a message, an attachment or a consumer; also that of an API key."""
     FORMAT_REQUEST_ID: _Format.ValueType  # 5
@@ -176,7 +176,7 @@ FORMAT_LINE: Format.ValueType  # 1
 FORMAT_TOKEN: Format.ValueType  # 2
 """What an answer has given, sent back as it is: a page token, a lease's token, an etag."""
 FORMAT_SESSION_ID: Format.ValueType  # 3
-"""A session's id."""
+"""A session's id. See `Session.id`."""
 FORMAT_ID: Format.ValueType  # 4
 """The caller's id of a message, an attachment or a consumer; also that of an API key."""
 FORMAT_REQUEST_ID: Format.ValueType  # 5

@@ -217,8 +217,13 @@ class Session(_message.Message):
     LAST_ACTIVITY_TIME_FIELD_NUMBER: _builtins.int
     OFFLOADED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The session's id, unique in its tenant: the caller's, 1–128 of `A-Z a-z 0-9 . _ : @ / -`, or,
-    left out in a creation, a UUIDv7 of the server's.
+    """The session's id, unique in its tenant: the caller's, or, left out in a creation, a UUIDv7 of the
+    server's. Any text of 1–512 bytes in UTF-8 that can be printed: without control characters
+    (U+0000–U+001F, U+007F–U+009F), U+2028 and U+2029, which end a line, the bidi controls (U+061C, U+200E,
+    U+200F, U+202A–U+202E, U+2066–U+2069), which reorder the text around them, and noncharacters
+    (U+FDD0–U+FDEF, U+FFFE, U+FFFF and the last two of every further plane). Nothing is trimmed, normalized or
+    folded: two ids are the same if their bytes are, so "é" as one code point and as two are different ids.
+    docs/session-ids.md says how to make one of several texts, the same in every language.
     """
     owner: _builtins.str
     """Whose it is. Fixed at creation."""
@@ -228,7 +233,8 @@ class Session(_message.Message):
     """The agent. Fixed at creation."""
     title: _builtins.str
     """The title: control, zero-width and bidi characters are stripped and white space is collapsed;
-    then at most 100 characters, unique among the owner's sessions. Empty is none.
+    then at most 100 characters. Several sessions of an owner may have the same one, unless a request asks
+    for another `TitleConflict`. Empty is none.
     """
     title_source: Global___TitleSource.ValueType
     """Who set the title; left out, a person. A person's title is never replaced by an automatic one."""

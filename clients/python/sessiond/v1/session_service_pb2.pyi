@@ -23,6 +23,46 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TitleConflict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TitleConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TitleConflict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TITLE_CONFLICT_UNSPECIFIED: _TitleConflict.ValueType  # 0
+    """Left out: allow."""
+    TITLE_CONFLICT_ALLOW: _TitleConflict.ValueType  # 1
+    """Both have it."""
+    TITLE_CONFLICT_REFUSE: _TitleConflict.ValueType  # 2
+    """The request is refused with `ERROR_REASON_TITLE_TAKEN`, and nothing is done."""
+    TITLE_CONFLICT_NUMBER: _TitleConflict.ValueType  # 3
+    """The session gets the title with a number: "x #2" for "x", then "x #3". The number is one more than the
+    highest that a session of the owner has in the series, so that gaps aren't filled, and "x #5" that is taken
+    becomes "x #6" or higher. A name is shortened where the number wouldn't fit into 100 characters. The answer
+    has the title. An update of a session that has a title of the series, and shares it with nobody, keeps that.
+    """
+
+class TitleConflict(_TitleConflict, metaclass=_TitleConflictEnumTypeWrapper):
+    """TitleConflict is what becomes of a title that another session of the same owner has. Sessions without an
+    owner count as one owner's. With REFUSE and NUMBER no two sessions get the same title, however many ask at
+    once on however many servers: they wait for each other. A request with ALLOW waits for nobody and may repeat
+    any title. A session's own title is never in its way.
+    """
+
+TITLE_CONFLICT_UNSPECIFIED: TitleConflict.ValueType  # 0
+"""Left out: allow."""
+TITLE_CONFLICT_ALLOW: TitleConflict.ValueType  # 1
+"""Both have it."""
+TITLE_CONFLICT_REFUSE: TitleConflict.ValueType  # 2
+"""The request is refused with `ERROR_REASON_TITLE_TAKEN`, and nothing is done."""
+TITLE_CONFLICT_NUMBER: TitleConflict.ValueType  # 3
+"""The session gets the title with a number: "x #2" for "x", then "x #3". The number is one more than the
+highest that a session of the owner has in the series, so that gaps aren't filled, and "x #5" that is taken
+becomes "x #6" or higher. A name is shortened where the number wouldn't fit into 100 characters. The answer
+has the title. An update of a session that has a title of the series, and shares it with nobody, keeps that.
+"""
+Global___TitleConflict: _TypeAlias = TitleConflict  # noqa: Y015
+
 class _IfExists:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -86,6 +126,7 @@ class CreateSessionRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     IF_EXISTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TITLE_CONFLICT_FIELD_NUMBER: _builtins.int
     if_exists: Global___IfExists.ValueType
     """What to do when the id is in use; left out it is `IF_EXISTS_FAIL`."""
     request_id: _builtins.str
@@ -93,11 +134,11 @@ class CreateSessionRequest(_message.Message):
     returns the session that the first made, instead of `ERROR_REASON_SESSION_EXISTS`; without an id of
     the session's, that is then a UUIDv8 made from the request, so that the retry means the same.
     """
+    title_conflict: Global___TitleConflict.ValueType
+    """What becomes of the title if another session of the owner has it; left out, both have it."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session. Fields set by the server are ignored. A title that another session has is refused
-        with `ERROR_REASON_TITLE_TAKEN`.
-        """
+        """The session. Fields set by the server are ignored."""
 
     def __init__(
         self,
@@ -105,10 +146,11 @@ class CreateSessionRequest(_message.Message):
         session: _session_pb2.Session | None = ...,
         if_exists: Global___IfExists.ValueType = ...,
         request_id: _builtins.str = ...,
+        title_conflict: Global___TitleConflict.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_exists", b"if_exists", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_exists", b"if_exists", "request_id", b"request_id", "session", b"session", "title_conflict", b"title_conflict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,8 +311,8 @@ class ResolveSessionRequest(_message.Message):
     EXACT_TITLE_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """An id, the beginning of one, or a title. Required; at most 256 characters. `%` and `_` mean
-    themselves.
+    """An id, the beginning of one, or a title. Required; at most 512 bytes, without control characters. `%`
+    and `_` mean themselves. Ids are compared byte for byte; a title is cleaned as a new one is.
     """
     owner: _builtins.str
     """Consider only this owner's sessions. Left out, everybody's; a title that several owners use is
@@ -428,8 +470,13 @@ class UpdateSessionRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     TITLE_ONLY_IF_UNSET_FIELD_NUMBER: _builtins.int
+    TITLE_CONFLICT_FIELD_NUMBER: _builtins.int
     title_only_if_unset: _builtins.bool
     """Set the title only if there is none; else refuse with `ERROR_REASON_TITLE_ALREADY_SET`."""
+    title_conflict: Global___TitleConflict.ValueType
+    """What becomes of the title if another session of the owner has it; left out, both have it.
+    Without effect unless the mask names `title`.
+    """
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session's id and the new values of the fields that the mask names. With an `etag` it is refused with
@@ -451,10 +498,11 @@ class UpdateSessionRequest(_message.Message):
         session: _session_pb2.Session | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         title_only_if_unset: _builtins.bool = ...,
+        title_conflict: Global___TitleConflict.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "title_only_if_unset", b"title_only_if_unset", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "title_conflict", b"title_conflict", "title_only_if_unset", b"title_only_if_unset", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -495,7 +543,7 @@ class NextTitleRequest(_message.Message):
     title: _builtins.str
     """A title, with or without its " #2". Required."""
     owner: _builtins.str
-    """Whose titles count."""
+    """Whose titles count; left out, those of sessions without an owner."""
     def __init__(
         self,
         *,
@@ -751,6 +799,7 @@ class ForkSessionRequest(_message.Message):
     FORK_FIELD_NUMBER: _builtins.int
     EXPECTED_NEXT_SEQ_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TITLE_CONFLICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The id of the session to fork."""
     at_seq: _builtins.int
@@ -764,6 +813,8 @@ class ForkSessionRequest(_message.Message):
     """
     request_id: _builtins.str
     """As in CreateSessionRequest."""
+    title_conflict: Global___TitleConflict.ValueType
+    """What becomes of the title if another session of the owner has it; left out, both have it."""
     @_builtins.property
     def fork(self) -> _session_pb2.Session:
         """Facts of the new session. What is left out of `id` and `title` is new and none; owner, source,
@@ -779,10 +830,11 @@ class ForkSessionRequest(_message.Message):
         fork: _session_pb2.Session | None = ...,
         expected_next_seq: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        title_conflict: Global___TitleConflict.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fork", b"fork"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_seq", b"at_seq", "expected_next_seq", b"expected_next_seq", "fork", b"fork", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_seq", b"at_seq", "expected_next_seq", b"expected_next_seq", "fork", b"fork", "request_id", b"request_id", "session_id", b"session_id", "title_conflict", b"title_conflict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,7 +122,7 @@ class SessionServiceServicer(object):
     def ResolveSession(self, request, context):
         """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
         the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
-        several ids is ambiguous.
+        several ids is ambiguous, and so is a title that several sessions have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

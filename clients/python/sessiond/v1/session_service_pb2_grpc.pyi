@@ -44,7 +44,7 @@ class SessionServiceStub:
     ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
     the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
-    several ids is ambiguous.
+    several ids is ambiguous, and so is a title that several sessions have.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
     """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
@@ -98,7 +98,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
     """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
     the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
-    several ids is ambiguous.
+    several ids is ambiguous, and so is a title that several sessions have.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
@@ -173,7 +173,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.ResolveSessionResponse, _abc.Awaitable[_session_service_pb2.ResolveSessionResponse]]:
         """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
         the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
-        several ids is ambiguous.
+        several ids is ambiguous, and so is a title that several sessions have.
         """
 
     @_abc_1.abstractmethod

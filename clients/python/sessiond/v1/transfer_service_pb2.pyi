@@ -237,7 +237,6 @@ class ImportOutcome(_message.Message):
     MESSAGES_KNOWN_FIELD_NUMBER: _builtins.int
     RECORDS_ADDED_FIELD_NUMBER: _builtins.int
     RECORDS_KNOWN_FIELD_NUMBER: _builtins.int
-    NUMBERED_TITLE_FIELD_NUMBER: _builtins.int
     FACTS_DIFFER_FIELD_NUMBER: _builtins.int
     PARENT_MISSING_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
@@ -253,8 +252,6 @@ class ImportOutcome(_message.Message):
     """How many other records (compactions, changes and so on) were added."""
     records_known: _builtins.int
     """How many of these were there already."""
-    numbered_title: _builtins.str
-    """The title that it got because another session has its own; empty if it has its own."""
     facts_differ: _builtins.bool
     """Whether it was there already with other facts (title, state, metadata and so on), which were kept."""
     parent_missing: _builtins.bool
@@ -272,14 +269,13 @@ class ImportOutcome(_message.Message):
         messages_known: _builtins.int = ...,
         records_added: _builtins.int = ...,
         records_known: _builtins.int = ...,
-        numbered_title: _builtins.str = ...,
         facts_differ: _builtins.bool = ...,
         parent_missing: _builtins.bool = ...,
         error: _call_error_pb2.CallError | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "error", b"error", "facts_differ", b"facts_differ", "messages_added", b"messages_added", "messages_known", b"messages_known", "numbered_title", b"numbered_title", "parent_missing", b"parent_missing", "records_added", b"records_added", "records_known", b"records_known", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "error", b"error", "facts_differ", b"facts_differ", "messages_added", b"messages_added", "messages_known", b"messages_known", "parent_missing", b"parent_missing", "records_added", b"records_added", "records_known", b"records_known", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -89,11 +89,10 @@ class TransferServiceServicer(object):
 
         A session that can't be imported is refused by itself, in its outcome, and the others go on. A session
         with the id of another one (it was created at another time, or its log differs) is refused with
-        `ERROR_REASON_IMPORT_CONFLICT`. A title that another session of the owner has is numbered, see
-        NextTitle. Facts of a session that is there already aren't changed. The call itself is refused when a
-        record isn't one, or when the stream ends within a session; with `ERROR_REASON_TOO_MANY_TRANSFERS`
-        when as many imports are under way as may be (setting `imports`). It is ended, as `records`, when nothing
-        comes for too long (setting `import_timeout`).
+        `ERROR_REASON_IMPORT_CONFLICT`. Facts of a session that is there already aren't changed. The call itself
+        is refused when a record isn't one, or when the stream ends within a session; with
+        `ERROR_REASON_TOO_MANY_TRANSFERS` when as many imports are under way as may be (setting `imports`). It is
+        ended, as `records`, when nothing comes for too long (setting `import_timeout`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

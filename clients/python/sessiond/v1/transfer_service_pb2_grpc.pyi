@@ -65,11 +65,10 @@ class TransferServiceStub:
 
     A session that can't be imported is refused by itself, in its outcome, and the others go on. A session
     with the id of another one (it was created at another time, or its log differs) is refused with
-    `ERROR_REASON_IMPORT_CONFLICT`. A title that another session of the owner has is numbered, see
-    NextTitle. Facts of a session that is there already aren't changed. The call itself is refused when a
-    record isn't one, or when the stream ends within a session; with `ERROR_REASON_TOO_MANY_TRANSFERS`
-    when as many imports are under way as may be (setting `imports`). It is ended, as `records`, when nothing
-    comes for too long (setting `import_timeout`).
+    `ERROR_REASON_IMPORT_CONFLICT`. Facts of a session that is there already aren't changed. The call itself
+    is refused when a record isn't one, or when the stream ends within a session; with
+    `ERROR_REASON_TOO_MANY_TRANSFERS` when as many imports are under way as may be (setting `imports`). It is
+    ended, as `records`, when nothing comes for too long (setting `import_timeout`).
     """
 
 @_typing.type_check_only
@@ -109,11 +108,10 @@ class TransferServiceAsyncStub(TransferServiceStub):
 
     A session that can't be imported is refused by itself, in its outcome, and the others go on. A session
     with the id of another one (it was created at another time, or its log differs) is refused with
-    `ERROR_REASON_IMPORT_CONFLICT`. A title that another session of the owner has is numbered, see
-    NextTitle. Facts of a session that is there already aren't changed. The call itself is refused when a
-    record isn't one, or when the stream ends within a session; with `ERROR_REASON_TOO_MANY_TRANSFERS`
-    when as many imports are under way as may be (setting `imports`). It is ended, as `records`, when nothing
-    comes for too long (setting `import_timeout`).
+    `ERROR_REASON_IMPORT_CONFLICT`. Facts of a session that is there already aren't changed. The call itself
+    is refused when a record isn't one, or when the stream ends within a session; with
+    `ERROR_REASON_TOO_MANY_TRANSFERS` when as many imports are under way as may be (setting `imports`). It is
+    ended, as `records`, when nothing comes for too long (setting `import_timeout`).
     """
 
 class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -162,11 +160,10 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A session that can't be imported is refused by itself, in its outcome, and the others go on. A session
         with the id of another one (it was created at another time, or its log differs) is refused with
-        `ERROR_REASON_IMPORT_CONFLICT`. A title that another session of the owner has is numbered, see
-        NextTitle. Facts of a session that is there already aren't changed. The call itself is refused when a
-        record isn't one, or when the stream ends within a session; with `ERROR_REASON_TOO_MANY_TRANSFERS`
-        when as many imports are under way as may be (setting `imports`). It is ended, as `records`, when nothing
-        comes for too long (setting `import_timeout`).
+        `ERROR_REASON_IMPORT_CONFLICT`. Facts of a session that is there already aren't changed. The call itself
+        is refused when a record isn't one, or when the stream ends within a session; with
+        `ERROR_REASON_TOO_MANY_TRANSFERS` when as many imports are under way as may be (setting `imports`). It is
+        ended, as `records`, when nothing comes for too long (setting `import_timeout`).
         """
 
 def add_TransferServiceServicer_to_server(servicer: TransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

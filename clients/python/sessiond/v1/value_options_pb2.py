@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/value_options.proto\x12\x0bsessiond.v1\x1a google/protobuf/descriptor.proto\"4\n\x0c\x46ormatPolicy\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x88\x01\n\x0cReasonPolicy\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.sessiond.v1.StatusCode\x12\x12\n\nwait_helps\x18\x02 \x01(\x08\x12\x10\n\x08metadata\x18\x03 \x03(\t\x12\x19\n\x11optional_metadata\x18\x04 \x03(\t\x12\x10\n\x08\x61ny_call\x18\x05 \x01(\x08*\x92\x04\n\nStatusCode\x12\x1b\n\x17STATUS_CODE_UNSPECIFIED\x10\x00\x12\x19\n\x15STATUS_CODE_CANCELLED\x10\x01\x12\x17\n\x13STATUS_CODE_UNKNOWN\x10\x02\x12 \n\x1cSTATUS_CODE_INVALID_ARGUMENT\x10\x03\x12!\n\x1dSTATUS_CODE_DEADLINE_EXCEEDED\x10\x04\x12\x19\n\x15STATUS_CODE_NOT_FOUND\x10\x05\x12\x1e\n\x1aSTATUS_CODE_ALREADY_EXISTS\x10\x06\x12!\n\x1dSTATUS_CODE_PERMISSION_DENIED\x10\x07\x12\"\n\x1eSTATUS_CODE_RESOURCE_EXHAUSTED\x10\x08\x12#\n\x1fSTATUS_CODE_FAILED_PRECONDITION\x10\t\x12\x17\n\x13STATUS_CODE_ABORTED\x10\n\x12\x1c\n\x18STATUS_CODE_OUT_OF_RANGE\x10\x0b\x12\x1d\n\x19STATUS_CODE_UNIMPLEMENTED\x10\x0c\x12\x18\n\x14STATUS_CODE_INTERNAL\x10\r\x12\x1b\n\x17STATUS_CODE_UNAVAILABLE\x10\x0e\x12\x19\n\x15STATUS_CODE_DATA_LOSS\x10\x0f\x12\x1f\n\x1bSTATUS_CODE_UNAUTHENTICATED\x10\x10:N\n\x06reason\x12!.google.protobuf.EnumValueOptions\x18\xc6\x8a\x03 \x01(\x0b\x32\x19.sessiond.v1.ReasonPolicy:N\n\x06\x66ormat\x12!.google.protobuf.EnumValueOptions\x18\xc8\x8a\x03 \x01(\x0b\x32\x19.sessiond.v1.FormatPolicyB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/value_options.proto\x12\x0bsessiond.v1\x1a google/protobuf/descriptor.proto\"G\n\x0c\x46ormatPolicy\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tmax_bytes\x18\x03 \x01(\x03\"\x88\x01\n\x0cReasonPolicy\x12%\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x17.sessiond.v1.StatusCode\x12\x12\n\nwait_helps\x18\x02 \x01(\x08\x12\x10\n\x08metadata\x18\x03 \x03(\t\x12\x19\n\x11optional_metadata\x18\x04 \x03(\t\x12\x10\n\x08\x61ny_call\x18\x05 \x01(\x08*\x92\x04\n\nStatusCode\x12\x1b\n\x17STATUS_CODE_UNSPECIFIED\x10\x00\x12\x19\n\x15STATUS_CODE_CANCELLED\x10\x01\x12\x17\n\x13STATUS_CODE_UNKNOWN\x10\x02\x12 \n\x1cSTATUS_CODE_INVALID_ARGUMENT\x10\x03\x12!\n\x1dSTATUS_CODE_DEADLINE_EXCEEDED\x10\x04\x12\x19\n\x15STATUS_CODE_NOT_FOUND\x10\x05\x12\x1e\n\x1aSTATUS_CODE_ALREADY_EXISTS\x10\x06\x12!\n\x1dSTATUS_CODE_PERMISSION_DENIED\x10\x07\x12\"\n\x1eSTATUS_CODE_RESOURCE_EXHAUSTED\x10\x08\x12#\n\x1fSTATUS_CODE_FAILED_PRECONDITION\x10\t\x12\x17\n\x13STATUS_CODE_ABORTED\x10\n\x12\x1c\n\x18STATUS_CODE_OUT_OF_RANGE\x10\x0b\x12\x1d\n\x19STATUS_CODE_UNIMPLEMENTED\x10\x0c\x12\x18\n\x14STATUS_CODE_INTERNAL\x10\r\x12\x1b\n\x17STATUS_CODE_UNAVAILABLE\x10\x0e\x12\x19\n\x15STATUS_CODE_DATA_LOSS\x10\x0f\x12\x1f\n\x1bSTATUS_CODE_UNAUTHENTICATED\x10\x10:N\n\x06reason\x12!.google.protobuf.EnumValueOptions\x18\xc6\x8a\x03 \x01(\x0b\x32\x19.sessiond.v1.ReasonPolicy:N\n\x06\x66ormat\x12!.google.protobuf.EnumValueOptions\x18\xc8\x8a\x03 \x01(\x0b\x32\x19.sessiond.v1.FormatPolicyB|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessiond.v1.value_options_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1P\001Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\242\002\003SSD\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
-  _globals['_STATUSCODE']._serialized_start=276
-  _globals['_STATUSCODE']._serialized_end=806
+  _globals['_STATUSCODE']._serialized_start=295
+  _globals['_STATUSCODE']._serialized_end=825
   _globals['_FORMATPOLICY']._serialized_start=82
-  _globals['_FORMATPOLICY']._serialized_end=134
-  _globals['_REASONPOLICY']._serialized_start=137
-  _globals['_REASONPOLICY']._serialized_end=273
+  _globals['_FORMATPOLICY']._serialized_end=153
+  _globals['_REASONPOLICY']._serialized_start=156
+  _globals['_REASONPOLICY']._serialized_end=292
 # @@protoc_insertion_point(module_scope)

@@ -109,19 +109,23 @@ class FormatPolicy(_message.Message):
 
     PATTERN_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
     """A regular expression (RE2) that the whole text matches."""
     description: _builtins.str
     """The same for people, as refusals say it."""
+    max_bytes: _builtins.int
+    """How many bytes of UTF-8 the text has at most; 0 if the pattern says how long it may be, or the field."""
     def __init__(
         self,
         *,
         pattern: _builtins.str = ...,
         description: _builtins.str = ...,
+        max_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "pattern", b"pattern"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "max_bytes", b"max_bytes", "pattern", b"pattern"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,7 +40,7 @@ CREATE TABLE session (
     end_time timestamptz,
     CONSTRAINT session_pkey PRIMARY KEY (bucket, session_key),
     CONSTRAINT session_tenant_length CHECK (octet_length(tenant) <= 128),
-    CONSTRAINT session_id_length CHECK (octet_length(session_id) BETWEEN 1 AND 128),
+    CONSTRAINT session_id_length CHECK (octet_length(session_id) BETWEEN 1 AND 512),
     CONSTRAINT session_owner_length CHECK (char_length(owner) <= 256),
     CONSTRAINT session_source_length CHECK (char_length(source) <= 256),
     CONSTRAINT session_agent_length CHECK (char_length(agent) <= 256),
@@ -48,9 +48,9 @@ CREATE TABLE session (
     CONSTRAINT session_end_reason_length CHECK (char_length(end_reason) <= 256),
     CONSTRAINT session_labels_size CHECK (octet_length(labels::text) <= 262144),
     CONSTRAINT session_metadata_size CHECK (octet_length(metadata) <= 131072),
-    CONSTRAINT session_parent_id_length CHECK (octet_length(parent_id) <= 128),
+    CONSTRAINT session_parent_id_length CHECK (octet_length(parent_id) <= 512),
     CONSTRAINT session_spawn_tool_call_id_length CHECK (octet_length(spawn_tool_call_id) <= 256),
-    CONSTRAINT session_root_id_length CHECK (octet_length(root_id) <= 128),
+    CONSTRAINT session_root_id_length CHECK (octet_length(root_id) <= 512),
     CONSTRAINT session_create_request_id_length CHECK (octet_length(create_request_id) <= 128)
 );
 
@@ -139,20 +139,19 @@ LEFT JOIN setup_text AS c
     ON c.bucket = ('x' || right(f.config_id::text, 8))::bit(32)::integer & 1023
         AND c.text_id = f.config_id;
 
--- A title belongs to one session of its owner. The bucket is a hash of (tenant, owner).
+-- The titles of an owner's sessions by their series. Several may have the same one. The bucket is a hash of
+-- (tenant, owner).
 CREATE TABLE session_title (
     bucket smallint NOT NULL,
     tenant text COLLATE "C" NOT NULL,
     owner text COLLATE "C" NOT NULL,
-    title text COLLATE "C" NOT NULL,
     series text COLLATE "C" NOT NULL,
     number bigint NOT NULL,
     session_id text COLLATE "C" NOT NULL,
-    CONSTRAINT session_title_pkey PRIMARY KEY (bucket, tenant, owner, title),
+    CONSTRAINT session_title_pkey PRIMARY KEY (bucket, tenant, owner, series, number, session_id),
     CONSTRAINT session_title_owner_length CHECK (char_length(owner) <= 256),
-    CONSTRAINT session_title_title_length CHECK (char_length(title) <= 100),
     CONSTRAINT session_title_series_length CHECK (char_length(series) <= 100),
-    CONSTRAINT session_title_session_id_length CHECK (octet_length(session_id) <= 128)
+    CONSTRAINT session_title_session_id_length CHECK (octet_length(session_id) <= 512)
 );
 CREATE INDEX session_title_series_idx ON session_title (tenant, series, number DESC);
 

@@ -41,7 +41,7 @@ CREATE TABLE reminder (
     CONSTRAINT reminder_pkey PRIMARY KEY (bucket, session_key, reminder_id),
     CONSTRAINT reminder_reminder_id_length CHECK (octet_length(reminder_id) BETWEEN 1 AND 100),
     CONSTRAINT reminder_tenant_length CHECK (octet_length(tenant) <= 128),
-    CONSTRAINT reminder_session_id_length CHECK (octet_length(session_id) <= 128),
+    CONSTRAINT reminder_session_id_length CHECK (octet_length(session_id) <= 512),
     CONSTRAINT reminder_owner_length CHECK (char_length(owner) <= 256),
     CONSTRAINT reminder_type_length CHECK (char_length(type) <= 256),
     CONSTRAINT reminder_claim_token_length CHECK (octet_length(claim_token) <= 128),

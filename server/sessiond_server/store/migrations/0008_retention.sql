@@ -52,6 +52,6 @@ CREATE TABLE retention_report_session (
     activity_time timestamptz NOT NULL,
     end_time timestamptz,
     CONSTRAINT retention_report_session_pkey PRIMARY KEY (bucket, tenant, report_id, item_no),
-    CONSTRAINT retention_report_session_id_length CHECK (octet_length(session_id) <= 128),
+    CONSTRAINT retention_report_session_id_length CHECK (octet_length(session_id) <= 512),
     CONSTRAINT retention_report_session_source_length CHECK (char_length(source) <= 256)
 );

@@ -25,7 +25,7 @@ CREATE TABLE consumer_cursor (
     CONSTRAINT consumer_cursor_pkey PRIMARY KEY (bucket, session_key, consumer_id),
     CONSTRAINT consumer_cursor_consumer_id_length CHECK (octet_length(consumer_id) BETWEEN 1 AND 128),
     CONSTRAINT consumer_cursor_tenant_length CHECK (octet_length(tenant) <= 128),
-    CONSTRAINT consumer_cursor_session_id_length CHECK (octet_length(session_id) <= 128),
+    CONSTRAINT consumer_cursor_session_id_length CHECK (octet_length(session_id) <= 512),
     CONSTRAINT consumer_cursor_owner_length CHECK (char_length(owner) <= 256),
     CONSTRAINT consumer_cursor_claim_token_length CHECK (octet_length(claim_token) <= 128),
     CONSTRAINT consumer_cursor_claim_holder_length CHECK (char_length(claim_holder) <= 256),

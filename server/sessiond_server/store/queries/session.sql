@@ -102,52 +102,61 @@ UPDATE session_head
 SET context_changes = context_changes + $3
 WHERE bucket = $1 AND session_key = $2;
 
--- name: claim_title
--- One session of an owner at most gets a title.
-INSERT INTO session_title (bucket, tenant, owner, title, series, number, session_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (bucket, tenant, owner, title) DO NOTHING
-RETURNING session_id;
+-- name: lock_titles
+-- Who needs a title that nobody else has waits for others who do. Titles may be given without it.
+SELECT pg_advisory_xact_lock($1);
+
+-- name: add_title
+-- A session's title, by its series.
+INSERT INTO session_title (bucket, tenant, owner, series, number, session_id)
+VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: title_holder
--- Who has a title, for the refusal.
+-- Another session of the owner that has a title.
 SELECT session_id
 FROM session_title
-WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND title = $4;
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND series = $4 AND number = $5 AND session_id <> $6
+ORDER BY session_id
+LIMIT 1;
 
--- name: release_title
--- A title that its session gives up is free at once.
+-- name: remove_title
+-- What a session was called.
 DELETE FROM session_title
-WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND title = $4 AND session_id = $5;
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND series = $4 AND number = $5 AND session_id = $6;
 
 -- name: series_numbers
--- The newest of a title's series.
+-- The newest of a title's series, but for that of session $5.
 SELECT max(number) AS newest
 FROM session_title
-WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND series = $4;
+WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND series = $4 AND session_id <> $5;
 
 -- name: sessions_by_prefix
 -- A range of the C collation is a prefix search in which % and _ mean themselves.
 SELECT session_id
 FROM session
-WHERE tenant = $1 AND session_id >= $2 AND session_id < $3 AND ($4 = '' OR owner = $4)
+WHERE tenant = $1 AND session_id >= $2 AND ($3::text IS NULL OR session_id < $3) AND ($4 = '' OR owner = $4)
 ORDER BY session_id
 LIMIT 21;
 
--- name: newest_session_by_title
--- The newest of a series of each owner.
-SELECT DISTINCT ON (owner) owner, session_id
-FROM session_title
-WHERE tenant = $1 AND series = $2 AND ($3 = '' OR owner = $3)
-ORDER BY owner, number DESC
+-- name: newest_sessions_by_title
+-- The newest of a series of each owner: several if they have the same title.
+SELECT t.session_id
+FROM session_title AS t
+WHERE t.tenant = $1 AND t.series = $2 AND ($3 = '' OR t.owner = $3)
+    AND NOT EXISTS (
+        SELECT
+        FROM session_title AS n
+        WHERE n.bucket = t.bucket AND n.tenant = t.tenant AND n.owner = t.owner AND n.series = t.series
+            AND n.number > t.number
+    )
+ORDER BY t.number DESC
 LIMIT 21;
 
--- name: session_by_title
--- The session with a title of each owner.
+-- name: sessions_by_title
+-- The sessions with a title.
 SELECT session_id
 FROM session_title
-WHERE tenant = $1 AND title = $2 AND series = $3 AND ($4 = '' OR owner = $4)
-ORDER BY owner
+WHERE tenant = $1 AND series = $2 AND number = $3 AND ($4 = '' OR owner = $4)
 LIMIT 21;
 
 -- name: session_exists

@@ -17,8 +17,8 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond import v1
+from sessiond._ids import is_session_id
 
-_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SHORT = 256
 _EXACT_INTEGER = 2**53
@@ -137,7 +137,7 @@ def too_large(values: Mapping[str, Any]) -> bool:
 def session_id(id: Any, system: str) -> str:
     """An id as sessions here can have it: another one, always the same, for one that doesn't fit."""
     text = str(id)
-    if isinstance(id, str) and _ID.fullmatch(text):
+    if isinstance(id, str) and is_session_id(text):
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{system}:{digest[:32]}"
