@@ -41,7 +41,7 @@ def filled(api: Api, count: int = COUNT, size: int = LARGE, **fields: str) -> li
     """Sessions of which one or two fit a piece, in the order in which they are exported."""
     ids = []
     for number in range(count):
-        id = f"s{number:03}-{new()}"
+        id = f"s{number:03} é東 {new()}"
         api.create(id, **fields)
         api.append(id, said("x" * size), said("end"))
         ids.append(id)

@@ -12,7 +12,7 @@ from sessiond_server.operations import exporting
 from sessiond_server.operations.export_log import Gone, LogExport
 from sessiond_server.operations.exporting import Exported, Selection
 from sessiond_server.rpc import access, limits, page_tokens, transfer_out
-from sessiond_server.rpc.checks import Checks
+from sessiond_server.rpc.checks import Checks, is_session_id
 from sessiond_server.rpc.import_stream import ImportStream
 from sessiond_server.rpc.registry import Context
 from sessiond_server.rpc.session_filters import filter_in
@@ -126,6 +126,6 @@ def _place(token: str, call: bytes) -> TurnsPlace:
         raise ResumeTokenInvalid("resume_token") from error
     ids = ahead.split("\n") if ahead else []
     named = [session_id, *ids] if session_id else ids
-    if moment.tzinfo != UTC or not all(map(limits.SESSION_ID.fullmatch, named)):
+    if moment.tzinfo != UTC or not all(map(is_session_id, named)):
         raise ResumeTokenInvalid("resume_token")
     return TurnsPlace(moment, session_id, tuple(ids))
