@@ -13,7 +13,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from bench import against, feeds, flat, lists, offload, report, search
+from bench import against, feeds, flat, lists, offload, report, search, settling
 from bench.loads import USAGE, Direct, Echo, Service
 from bench.measure import Ratio, compare
 from bench.processes import servers
@@ -46,7 +46,11 @@ async def _run(effort: Effort, only: set[str]) -> list[Ratio]:
             for ratio in await flat.ratios(service, effort.rounds, effort.latency_calls):
                 report.line(ratio)
                 found.append(ratio)
-        if not only or any(name.startswith("list") for name in only):
+        if not only or "list_order_vs_none" in only:
+            settled = await settling.ratio(dsn, effort.rounds, effort.seconds)
+            report.line(settled)
+            found.append(settled)
+        if not only or any(name.startswith("list_") for name in only - {"list_order_vs_none"}):
             await lists.prepare(service, dsn)
             async for ratio in lists.ratios(service, effort.rounds, effort.latency_calls):
                 report.line(ratio)

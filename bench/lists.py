@@ -42,12 +42,12 @@ WITH made AS (
 heads AS (
     INSERT INTO session_head (
         bucket, session_key, state, first_seq, next_seq, next_change, message_count,
-        tool_call_count, context_message_count, context_token_count, activity_time, listed_time,
+        tool_call_count, context_message_count, context_token_count, activity_time,
         writer_epoch, writer_token, writer_holder, writer_expire_time, compactor_token,
         compactor_holder, compactor_expire_time
     )
     SELECT
-        bucket, session_key, state, 1, 2, 1, 1, 0, 1, 0, listed_time, listed_time, 0, '', '',
+        bucket, session_key, state, 1, 2, 1, 1, 0, 1, 0, listed_time, 0, '', '',
         'epoch', '', '', 'epoch'
     FROM made
 )

@@ -49,7 +49,7 @@ WHERE t.session_id = $1;
 INSERT INTO session_head
 SELECT (jsonb_populate_record(h, jsonb_build_object(
     'bucket', n.bucket, 'session_key', n.session_key, 'next_seq', p.messages + 1,
-    'message_count', p.messages, 'activity_time', n.create_time, 'listed_time', n.create_time
+    'message_count', p.messages, 'activity_time', n.create_time
 ))).*
 FROM bench_session AS n
 JOIN (SELECT conversation, count(*) AS messages FROM bench_pool GROUP BY 1) AS p USING (conversation),

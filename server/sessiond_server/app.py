@@ -17,11 +17,14 @@ from sessiond_server.config import Settings, SettingsError
 from sessiond_server.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
+from sessiond_server.feed.session_tails import Tails
+from sessiond_server.jobs import settling
 from sessiond_server.jobs.attachments import UploadSweep
 from sessiond_server.jobs.indexing import IndexJob
 from sessiond_server.jobs.offloading import offload_jobs
 from sessiond_server.jobs.retention import RetentionJob
 from sessiond_server.jobs.runner import Job, JobRunner
+from sessiond_server.jobs.settling import SettleJob
 from sessiond_server.operations.appending import Appending
 from sessiond_server.operations.attaching import AttachmentLimits
 from sessiond_server.operations.indexing import Indexer
@@ -42,7 +45,9 @@ from sessiond_server.rpc.retention_service import RetentionServicer
 from sessiond_server.rpc.search_service import SearchServicer
 from sessiond_server.rpc.server import RpcServer
 from sessiond_server.rpc.server_service import ServerServicer
+from sessiond_server.rpc.session_changes import SessionSource
 from sessiond_server.rpc.session_service import SessionServicer
+from sessiond_server.rpc.session_watching import SessionWatching
 from sessiond_server.rpc.storage_service import StorageServicer
 from sessiond_server.rpc.tenant_service import TenantServicer
 from sessiond_server.rpc.transfer_service import TransferServicer
@@ -110,9 +115,17 @@ async def _database(dsn: str, settings: Settings) -> AsyncIterator[Database]:
 @asynccontextmanager
 async def _feeds(
     dsn: str, settings: Settings, database: Database, index: IndexJob | None
-) -> AsyncIterator[tuple[FeedServicer, LocalHints]]:
-    source = StoreSource(database)
+) -> AsyncIterator[tuple[FeedServicer, LocalHints, Tails]]:
+    source, sessions = StoreSource(database), SessionSource(database)
     hub = Hub(source, sweep=settings.feed_sweep, reads=max(1, settings.connections // 2))
+    tails = Tails(sessions, hub.patiently, poll=settings.feed_sweep / 2)
+    watching = SessionWatching(
+        hub,
+        tails,
+        sessions,
+        heartbeat=settings.feed_heartbeat,
+        kept=settings.feed_session_days * 86_400,
+    )
     bounds = FeedLimits(
         watches=settings.feed_watches,
         watches_per_connection=settings.feed_watches_per_connection,
@@ -140,13 +153,15 @@ async def _feeds(
     else:
         hints = LocalHints(wake)
     database.on_change = hints.publish
-    servicer = FeedServicer(hub, drafts, source, bounds)
+    servicer = FeedServicer(hub, drafts, source, watching, bounds)
     hub.start(servicer.end_stuck)
     drafts.start()
     hints.start()
+    tails.start()
     try:
-        yield servicer, hints
+        yield servicer, hints, tails
     finally:
+        await tails.stop()
         await hints.stop()
         await drafts.stop()
         await hub.stop()
@@ -182,7 +197,7 @@ def _index(settings: Settings, database: Database) -> IndexJob | None:
 
 @asynccontextmanager
 async def _jobs(
-    settings: Settings, database: Database, index: IndexJob | None
+    settings: Settings, database: Database, index: IndexJob | None, settle: SettleJob
 ) -> AsyncIterator[None]:
     jobs: list[Job] = [
         *offload_jobs(settings, database),
@@ -191,12 +206,17 @@ async def _jobs(
     ]
     if index is not None:
         jobs.append(index)
-    runner = JobRunner(database, jobs if settings.jobs else [])
-    runner.start()
+    runners = [
+        JobRunner(database, jobs if settings.jobs else []),
+        JobRunner(database, [settle] if settings.jobs else [], lease=settling.LEASE),
+    ]
+    for runner in runners:
+        runner.start()
     try:
         yield
     finally:
-        await runner.stop()
+        for runner in runners:
+            await runner.stop()
 
 
 def _attachments(settings: Settings) -> AttachmentLimits:
@@ -262,9 +282,9 @@ def _listen(
 
 
 @contextlib.contextmanager
-def _metrics(settings: Settings, batcher: Batcher, server: RpcServer) -> Iterator[None]:
+def _metrics(settings: Settings, *parts: metrics.Part) -> Iterator[None]:
     try:
-        with metrics.serve(settings, batcher, server.feeds, server.attachments) as address:
+        with metrics.serve(settings, parts) as address:
             if address is not None:
                 log.info("metrics", url=f"http://{address}/metrics")
             yield
@@ -279,11 +299,16 @@ async def serve(settings: Settings) -> int:
         dsn, embedded = await parts.enter_async_context(postgres(settings))
         database = await parts.enter_async_context(_database(dsn, settings))
         index = _index(settings, database)
-        feeds, hints = await parts.enter_async_context(_feeds(dsn, settings, database, index))
+        feeds, hints, tails = await parts.enter_async_context(
+            _feeds(dsn, settings, database, index)
+        )
         batcher = await parts.enter_async_context(_batcher(dsn, settings, database, hints))
-        await parts.enter_async_context(_jobs(settings, database, index))
+        settle = SettleJob(
+            database, settings.settle_rest, settings.feed_session_days * 86_400, tails.wake
+        )
+        await parts.enter_async_context(_jobs(settings, database, index, settle))
         server = _listen(settings, database, batcher, feeds, index)
-        parts.enter_context(_metrics(settings, batcher, server))
+        parts.enter_context(_metrics(settings, batcher, server.feeds, settle, server.attachments))
         await server.start()
         gc.freeze()  # what was imported lives as long as the process: not to be walked through again
         gc.set_threshold(_GC_ALLOCATIONS)

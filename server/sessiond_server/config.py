@@ -170,6 +170,19 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds before a watcher that takes nothing is cut off.",
     )
+    feed_session_days: float = Field(
+        default=7,
+        gt=0,
+        le=3650,
+        description="Days for which a token of WatchSessions resumes, and deletions are remembered.",
+    )
+    settle_rest: float = Field(
+        default=2,
+        ge=0,
+        le=3,
+        description="Seconds for which a session that was settled isn't settled again: more costs less, and"
+        " lists and WatchSessions are later.",
+    )
     draft_window: float = Field(
         default=0.05,
         ge=0.005,

@@ -473,13 +473,23 @@ class ResumeTokenInvalid(Refused):
         super().__init__(f"{field} was changed, or is that of another call.", field=field)
 
 
+class ResumeTokenExpired(Refused):
+    reason = "RESUME_TOKEN_EXPIRED"
+
+    def __init__(self, kept: float) -> None:
+        super().__init__(
+            f"The resume token is older than {kept:g} s (setting feed_session_days): begin without one.",
+            field="resume_token",
+        )
+
+
 class HistoryDiverged(Refused):
     reason = "HISTORY_DIVERGED"
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str | None = None) -> None:
+        history = "database" if session_id is None else f"history of session {session_id!r}"
         super().__init__(
-            f"The resume token doesn't fit the history of session {session_id!r}: watch it from the"
-            " beginning.",
+            f"The resume token doesn't fit the {history}: watch it from the beginning.",
             session_id=session_id,
         )
 

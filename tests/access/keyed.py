@@ -72,7 +72,7 @@ class Raw:
         found = []
         for item in call:
             found.append(item)
-            if method.name == "Watch":
+            if method.name.startswith("Watch"):
                 call.cancel()
                 break
         return found

@@ -148,6 +148,7 @@ FILTERED: dict[str, Callable[[v1.SessionFilter], Message]] = {
     "ClaimReminders": lambda it: v1.ClaimRemindersRequest(filter=it),
     "ClaimSessions": lambda it: v1.ClaimSessionsRequest(consumer_id="memory", filter=it),
     "GetUsage": lambda it: v1.GetUsageRequest(sessions=it),
+    "WatchSessions": lambda it: v1.WatchSessionsRequest(filter=it),
     "GetTenantStats": lambda it: v1.GetTenantStatsRequest(filter=it),
     "PruneSessions": lambda it: v1.PruneSessionsRequest(
         rule=v1.RetentionRule(sessions=it, ended_for=Duration(seconds=10**9))
@@ -241,8 +242,8 @@ def comparable(method: MethodDescriptor, request: bytes) -> bytes:
     return message.SerializeToString()
 
 
-_NOT_ALIKE = ("CreateSession", "ImportSessions", "DeleteConsumer")
-"""What makes sessions, or names none and answers otherwise when it is said again."""
+_NOT_ALIKE = ("CreateSession", "ImportSessions", "DeleteConsumer", "WatchSessions")
+"""What makes sessions, or names none and answers otherwise when it is said again: tokens hold the time."""
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.name not in _NOT_ALIKE], ids=of)

@@ -92,6 +92,7 @@ ERRORS = {
     "SessionNotFound",
     "SessiondError",
     "ShuttingDown",
+    "ResumeTokenExpired",
     "SpawnTooDeep",
     "TitleAlreadySet",
     "TitleTaken",

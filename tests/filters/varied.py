@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond import v1
 from tests.rpc.api import Api, new, said
+from tests.support.timeline import until_settled
 
 ACTIVE, ENDED = v1.SessionState.SESSION_STATE_ACTIVE, v1.SessionState.SESSION_STATE_ENDED
 LINKED = v1.Lifecycle.LIFECYCLE_LINKED
@@ -161,15 +162,16 @@ async def _settle(dsn: str, there: list[Made]) -> None:
     """The times of sessions."""
     connection = await asyncpg.connect(dsn)
     try:
+        await until_settled(connection)
         await connection.executemany(
             "UPDATE session SET create_time = $2, listed_time = $3, end_time = $4"
             " WHERE session_id = $1",
             [(it.id, it.created, it.listed, it.ended_at) for it in there],
         )
         await connection.executemany(
-            "UPDATE session_head AS h SET activity_time = $2, listed_time = $3 FROM session AS s"
+            "UPDATE session_head AS h SET activity_time = $2 FROM session AS s"
             " WHERE s.session_id = $1 AND s.bucket = h.bucket AND s.session_key = h.session_key",
-            [(it.id, it.active, it.listed) for it in there],
+            [(it.id, it.active) for it in there],
         )
     finally:
         await connection.close()

@@ -132,6 +132,15 @@ class Api:
         finally:
             call.cancel()
 
+    def watch_sessions(self, **request: Any) -> v1.WatchSessionsResponse:
+        """The first frame of a stream of sessions."""
+        call = self.feeds.WatchSessions(v1.WatchSessionsRequest(**request))
+        try:
+            frame: v1.WatchSessionsResponse = next(call)
+            return frame
+        finally:
+            call.cancel()
+
     def upload(
         self, session_id: str, content: bytes = b"content", name: str = "", **facts: Any
     ) -> v1.UploadAttachmentResponse:

@@ -12,8 +12,9 @@ from typing import Any
 
 import sessiond
 from sessiond import v1
-from tests.rpc.api import Api, answering, calling, new, refused, said
+from tests.rpc.api import EVERYTHING, Api, answering, calling, new, refused, said
 from tests.rpc.refusals import Refusal, refusal_in_stream
+from tests.rpc.session_tokens import elsewhere, older
 
 Expected = tuple[Refusal, dict[str, Any]]
 
@@ -477,6 +478,31 @@ def resuming_with_the_token_of_a_session_that_was_made_anew(api: Api) -> Expecte
     api.create(id)
     api.append(id, said("another"))
     return refused(lambda: api.watch(id, resume=resume)), {"session_id": id}
+
+
+@case("RESUME_TOKEN_INVALID")
+def resuming_a_stream_of_sessions_with_another_filter(api: Api) -> Expected:
+    token = api.watch_sessions(filter=v1.SessionFilter(owner="ann"), from_now=True).resume_token
+    other = v1.SessionFilter(owner="ben")
+    found = refused(lambda: api.watch_sessions(filter=other, resume_token=token))
+    return found, {"field": "resume_token"}
+
+
+@case("RESUME_TOKEN_EXPIRED")
+def resuming_a_stream_of_sessions_after_too_long(api: Api) -> Expected:
+    token = older(_token_of_sessions(api), days=8)
+    found = refused(lambda: api.watch_sessions(filter=EVERYTHING, resume_token=token))
+    return found, {"field": "resume_token"}
+
+
+@case("HISTORY_DIVERGED")
+def resuming_a_stream_of_sessions_of_another_database(api: Api) -> Expected:
+    token = elsewhere(_token_of_sessions(api))
+    return refused(lambda: api.watch_sessions(filter=EVERYTHING, resume_token=token)), {}
+
+
+def _token_of_sessions(api: Api) -> str:
+    return api.watch_sessions(filter=EVERYTHING, from_now=True).resume_token
 
 
 @case("ATTACHMENT_NOT_FOUND")

@@ -54,7 +54,9 @@ class Fuzzer:
             elif method.client_streaming:
                 found = [item async for item in call(iter([request]), timeout=60)]
             elif method.server_streaming:
-                found = await _read(call(request, timeout=60), endless=method.name == "Watch")
+                found = await _read(
+                    call(request, timeout=60), endless=method.name.startswith("Watch")
+                )
             else:
                 found = [await call(request, timeout=60)]
         except grpc.aio.AioRpcError as error:
@@ -181,6 +183,12 @@ UNION ALL
 SELECT 'a reminder without its session, or one that rests while it shouldn''t', count(*)
 FROM reminder AS r LEFT JOIN session AS s USING (bucket, session_key)
 WHERE s.session_id IS DISTINCT FROM r.session_id OR (r.state = 1 AND r.held <> (s.state <> 1))
+UNION ALL
+SELECT 'a session that is settled, but not where it belongs in lists', count(*)
+FROM session AS s JOIN session_head AS h USING (bucket, session_key)
+WHERE NOT h.unsettled
+    AND (s.position = 0
+        OR (s.listed_time < h.activity_time AND h.activity_time <= to_timestamp(s.position / 1000000.0)))
 UNION ALL
 SELECT 'a title without its session, or a session without its title', count(*)
 FROM session_title AS t

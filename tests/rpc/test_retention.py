@@ -412,12 +412,12 @@ def test_a_long_look_goes_on_where_it_was_cut(own: Api, dsn: str) -> None:
         """
         INSERT INTO session_head (
             bucket, session_key, state, first_seq, next_seq, next_change, message_count,
-            tool_call_count, context_message_count, context_token_count, activity_time, listed_time,
+            tool_call_count, context_message_count, context_token_count, activity_time,
             writer_epoch, writer_token, writer_holder, writer_expire_time, compactor_token,
             compactor_holder, compactor_expire_time
         )
         SELECT
-            bucket, session_key, 2, 1, 1, 1, 0, 0, 0, 0, create_time, create_time, 0, '', '', 'epoch',
+            bucket, session_key, 2, 1, 1, 1, 0, 0, 0, 0, create_time, 0, '', '', 'epoch',
             '', '', 'epoch'
         FROM session
         """,

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond import v1
 from tests.rpc.api import Api, answering, calling, new, refused, said
+from tests.support.patience import wait_for
 
 AUTOMATIC = v1.TitleSource.TITLE_SOURCE_AUTOMATIC
 PERSON = v1.TitleSource.TITLE_SOURCE_PERSON
@@ -135,7 +136,7 @@ def test_lists_come_newest_first_and_pinned_before_all(api: Api) -> None:
     api.append(made[1], said(), said())
     api.rewind(made[1], 1)
     active_first = [made[1], *(id for id in newest_first if id != made[1])]
-    assert ids(api, owner=owner) == active_first
+    wait_for(lambda: ids(api, owner=owner) == active_first, "the list isn't in order")
     api.update(made[0], "pinned", pinned=True)
     assert ids(api, owner=owner) == [made[0], *active_first[:-1]]
     assert ids(api, owner=owner, order_by=by_creation) == [made[0], *newest_first[:-1]]

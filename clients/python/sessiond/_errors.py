@@ -39,6 +39,7 @@ SessiondError
 │   └── ClaimLost
 ├── PreconditionFailed           FAILED_PRECONDITION: not as things stand
 │   ├── HistoryDiverged
+│   ├── ResumeTokenExpired
 │   ├── SessionEnded
 │   ├── SessionAmbiguous
 │   ├── SpawnTooDeep
@@ -378,6 +379,10 @@ class HistoryDiverged(PreconditionFailed):
     """A resume token is of another history: forget what was received and watch from the beginning."""
 
 
+class ResumeTokenExpired(PreconditionFailed):
+    """The token of a stream of sessions is too old: forget what was received and begin without one."""
+
+
 class SessionEnded(PreconditionFailed):
     """The session has ended; `reopen_session` makes it active."""
 
@@ -639,6 +644,7 @@ BY_REASON: dict[ErrorReason.ValueType, type[SessiondError]] = {
     ErrorReason.ERROR_REASON_READ_QUEUE_FULL: ReadQueueFull,
     ErrorReason.ERROR_REASON_RESUME_TOKEN_INVALID: InvalidResumeToken,
     ErrorReason.ERROR_REASON_HISTORY_DIVERGED: HistoryDiverged,
+    ErrorReason.ERROR_REASON_RESUME_TOKEN_EXPIRED: ResumeTokenExpired,
     ErrorReason.ERROR_REASON_IMPORT_CONFLICT: ImportConflict,
     ErrorReason.ERROR_REASON_TOO_MANY_WATCHES: TooManyWatches,
     ErrorReason.ERROR_REASON_TOO_MANY_DRAFTS: TooManyDrafts,

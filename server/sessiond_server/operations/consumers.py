@@ -1,31 +1,23 @@
 """Cursors: how far consumers have come in sessions, and which sessions wait for them.
 
-What an append changes of a session is its place in lists, at most once a minute. A consumer looks at the
-sessions that took a new place since it last looked, and queues those in which there is work. It is done with
-what was listed two minutes ago; to places that are newer, messages may still come that change none.
+A consumer looks at the sessions that took a new position since it last looked, and queues those in which
+there is work. Positions are given after the commit of what was written, so it need never look back.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sessiond_server.errors import ClaimLost, ConsumerNotFound, SeqOutOfRange, TooManyConsumers
 from sessiond_server.operations import gate, reading
 from sessiond_server.store import consumers
-from sessiond_server.store.consumers import ConsumerKey, CursorRow, DueSession, Listed, Settled
+from sessiond_server.store.consumers import ConsumerKey, CursorRow, DueSession, Settled
 from sessiond_server.store.database import Connection, Database
 from sessiond_server.store.keys import SessionKey
 
-SETTLED = timedelta(minutes=2)
-"""After which a session that keeps its place in lists has no more messages: a place is good for a minute,
-and a transaction takes no longer than another."""
-_BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
-PAGE = 1000
-"""How many sessions are looked at in one transaction."""
 DUE_PAGE = 100
 """How many of those that wait are looked at in one transaction: some are done, or written to again."""
 ROUNDS = 10
@@ -117,7 +109,6 @@ class Claims:
 async def claim(database: Database, wanted: Claiming) -> Claims:
     """Claim sessions, the longest due first."""
     found: list[Claimed] = []
-    seen = _BEGINNING
     for _ in range(ROUNDS):
         got, full = await _claim_due(database, wanted, wanted.limit - len(found))
         found += got
@@ -125,10 +116,9 @@ async def claim(database: Database, wanted: Claiming) -> Claims:
             return Claims(found, more=True)
         if full:
             continue
-        looked = await _look(database, wanted, seen)
-        if looked.seen is None:
+        looked = await _look(database, wanted)
+        if not looked.again:
             return Claims(found, looked.more, others_look=looked.more)
-        seen = looked.seen
     return Claims(found, more=True)
 
 
@@ -151,14 +141,11 @@ async def look(connection: Connection, wanted: WaitedFor) -> tuple[bool, float |
     place = await consumers.read_consumer(connection, key)
     if place is None:
         return False, None  # it was deleted: whoever claims next begins anew
-    scanned, now = place
-    until = now - wanted.idle_for
-    listed = await consumers.listed(connection, key, scanned, until, PAGE)
-    if any(it.wanted for it in listed) or _seen(listed, until) < until:
+    position, now = place
+    written = await consumers.written(connection, key, position)
+    if any(it.wanted for it in written) or len(written) == consumers.PAGE:
         return True, None
-    next_time = await consumers.next_time(
-        connection, key, until, wanted.idle_for, children=wanted.children
-    )
+    next_time = await consumers.next_time(connection, key, children=wanted.children)
     if next_time is None:
         return False, None
     seconds = (next_time - now).total_seconds()
@@ -245,41 +232,28 @@ def _settled(session: DueSession, wanted: Claiming) -> Settled:
 
 
 class _Looked(NamedTuple):
-    """Up to when all sessions were seen, if that is worth another look; and whether there may be more."""
+    """Whether it is worth to go on at once; and whether there may be more if not."""
 
-    seen: datetime | None
+    again: bool
     more: bool
 
 
-async def _look(database: Database, wanted: Claiming, seen: datetime) -> _Looked:
-    """Queue sessions that took a new place in lists since `seen`, or since the consumer looked for good."""
+async def _look(database: Database, wanted: Claiming) -> _Looked:
+    """Queue sessions that were written to since the consumer last looked."""
 
     async def work(connection: Connection) -> _Looked:
         key = ConsumerKey.of(wanted.tenant, wanted.owner, wanted.consumer_id)
         if not await consumers.add_consumer(connection, key, wanted.most_consumers):
             raise TooManyConsumers(wanted.most_consumers)
-        place = await consumers.lock_consumer(connection, key)
-        if place is None:
-            return _Looked(None, more=True)  # another call looks, and may find something
-        scanned, now = place
-        until = now - wanted.idle_for
-        after = max(scanned, seen)
-        listed = await consumers.listed(connection, key, after, until, PAGE)
-        end = _seen(listed, until)
-        keys = [SessionKey(it.bucket, it.session_key) for it in listed if it.wanted]
+        position = await consumers.lock_consumer(connection, key)
+        if position is None:
+            return _Looked(again=False, more=True)  # another call looks, and may find something
+        written = await consumers.written(connection, key, position)
+        keys = [SessionKey(it.bucket, it.session_key) for it in written if it.wanted]
         if keys:
-            await consumers.queue(connection, keys, wanted.consumer_id)
-        moved = max(scanned, min(end, now - SETTLED))
-        await consumers.move_consumer(connection, key, moved)
-        return _Looked(end if keys or end < until else None, more=False)
+            await consumers.queue(connection, keys, wanted.consumer_id, wanted.idle_for)
+        end = written[-1].position if written else position
+        await consumers.move_consumer(connection, key, end)
+        return _Looked(again=bool(keys) or len(written) == consumers.PAGE, more=False)
 
     return await database.transact(work)
-
-
-def _seen(listed: Sequence[Listed], until: datetime) -> datetime:
-    """Up to when all sessions were seen: a page that is full doesn't reach the end."""
-    for pinned in (False, True):
-        times = [it.listed_time for it in listed if it.pinned == pinned]
-        if len(times) >= PAGE:
-            until = min(until, max(times))
-    return until

@@ -42,7 +42,7 @@ class AttachmentServicer:
         self._open: dict[Context, asyncio.Task[Any]] = {}
         self._cutting: set[asyncio.Task[None]] = set()
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, float]:
         """What the metrics show; asked for by another thread."""
         return {
             "attachment_uploads": self._uploads.taken,

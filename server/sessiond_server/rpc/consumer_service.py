@@ -214,7 +214,7 @@ def _claiming(request: rpc.ClaimSessionsRequest) -> tuple[Claiming, float]:
 
 
 def _consumer(row: ConsumerRow) -> rpc.Consumer:
-    return rpc.Consumer(id=row.consumer_id, owner=row.owner, scan_time=timestamp(row.scanned_time))
+    return rpc.Consumer(id=row.consumer_id, owner=row.owner, scan_time=timestamp(row.scan_time))
 
 
 def _cursor(row: CursorRow, next_seq: int) -> rpc.Cursor:

@@ -216,16 +216,23 @@ class Notices:
         return b"".join([header.SerializeToString(), *events])
 
     def goodbye(self) -> bytes:
-        retry_delay = Duration()
-        retry_delay.FromMilliseconds(random.randrange(MOST_RETRY_DELAY))
-        return _goodbye(
-            rpc.Goodbye(reason=rpc.GOODBYE_REASON_SHUTTING_DOWN, retry_delay=retry_delay)
-        )
+        return _goodbye(stopping())
+
+
+def stopping() -> rpc.Goodbye:
+    """What a server that stops says."""
+    retry_delay = Duration()
+    retry_delay.FromMilliseconds(random.randrange(MOST_RETRY_DELAY))
+    return rpc.Goodbye(reason=rpc.GOODBYE_REASON_SHUTTING_DOWN, retry_delay=retry_delay)
+
+
+REVOKED = rpc.Goodbye(reason=rpc.GOODBYE_REASON_CREDENTIALS_INVALID)
+"""What is said to a watcher whose API key isn't good any more."""
 
 
 def goodbye_of_key() -> bytes:
     """The last frame of a watch whose API key isn't good any more."""
-    return _goodbye(rpc.Goodbye(reason=rpc.GOODBYE_REASON_CREDENTIALS_INVALID))
+    return _goodbye(REVOKED)
 
 
 def _goodbye(goodbye: rpc.Goodbye) -> bytes:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 
@@ -21,11 +22,12 @@ from sessiond_server.feed.drafts import DraftHub
 from sessiond_server.feed.hub import Hub
 from sessiond_server.feed.source import Watched
 from sessiond_server.feed.watching import Beginning, Stream, Tree, Wishes
-from sessiond_server.rpc import access, feed_frames, limits
+from sessiond_server.rpc import access, feed_frames, limits, session_changes
 from sessiond_server.rpc.checks import Checks
 from sessiond_server.rpc.draft_publishing import Publishers
 from sessiond_server.rpc.feed_source import StoreSource
 from sessiond_server.rpc.registry import Context
+from sessiond_server.rpc.session_watching import SessionWatching
 from sessiond_server.store.changes import Start
 
 _KINDS = frozenset(rpc.FeedEventKind.values()) - {rpc.FEED_EVENT_KIND_UNSPECIFIED}
@@ -44,6 +46,16 @@ class FeedLimits:
     write_timeout: float
 
 
+class _Open(Protocol):
+    """A stream of frames."""
+
+    writing_since: float | None
+
+    @property
+    def waiting_bytes(self) -> int: ...
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """A watch under way."""
@@ -56,19 +68,27 @@ class _Call:
 class FeedServicer:
     """Feeds over gRPC."""
 
-    def __init__(self, hub: Hub, drafts: DraftHub, source: StoreSource, bounds: FeedLimits) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        drafts: DraftHub,
+        source: StoreSource,
+        sessions: SessionWatching,
+        bounds: FeedLimits,
+    ) -> None:
         self._hub = hub
         self._drafts = drafts
         self._publishers = Publishers(drafts, source)
         self._source = source
+        self._sessions = sessions
         self._bounds = bounds
-        self._open: dict[Stream, _Call] = {}
+        self._open: dict[_Open, _Call] = {}
         self._cutting: set[asyncio.Task[None]] = set()
         self._watches: Counter[str] = Counter()
         self._cuts = 0
         self._closing = False
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, float]:
         """What the metrics show; asked for by another thread."""
         streams = list(self._open)
         return {
@@ -140,6 +160,23 @@ class FeedServicer:
                 self._open.pop(stream, None)
                 for tree in trees:
                     tree.stop()
+
+    @access.says_goodbye(session_changes.goodbye_of_key)
+    @access.looks_itself
+    async def WatchSessions(
+        self, request: rpc.WatchSessionsRequest, context: Context
+    ) -> AsyncIterator[bytes]:
+        with self._admitted(context.peer(), 1):
+            stream, told = await self._sessions.begin(request)
+            self._open[stream] = _Call(context, asyncio.current_task(), 1)
+            if self._closing:
+                stream.close()
+            try:
+                async with aclosing(told) as frames:
+                    async for frame in frames:
+                        yield frame
+            finally:
+                self._open.pop(stream, None)
 
     @access.looks_itself
     async def PublishDraft(

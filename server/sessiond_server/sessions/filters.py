@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 ACTIVE, ENDED = 1, 2
 """States that a filter may name: values of `sessiond.v1.SessionState`."""
@@ -18,6 +19,24 @@ class TimeRange:
 
 
 ANY_TIME = TimeRange()
+_SUBAGENT = 1
+
+
+class Facts(Protocol):
+    """What never changes in a session, but that it may lose its parent."""
+
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def agent(self) -> str: ...
+    @property
+    def parent_id(self) -> str | None: ...
+    @property
+    def parent_kind(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +71,20 @@ class SessionFilter:
             self.exclude_sources,
             self.agents,
             subagents=self.subagents,
+        )
+
+    def may_fit(self, facts: Facts) -> bool:
+        """Whether a session fits by what never changes, as far as can be told without its ancestors."""
+        return (
+            self.owner in (None, facts.owner)
+            and (not self.sources or facts.source in self.sources)
+            and facts.source not in self.exclude_sources
+            and (not self.agents or facts.agent in self.agents)
+            and (not self.parent_id or facts.parent_id == self.parent_id)
+            and (
+                not self.subtree_of
+                or facts.parent_id is not None
+                or facts.session_id == self.subtree_of
+            )
+            and (self.subagents or facts.parent_kind != _SUBAGENT)
         )

@@ -104,10 +104,9 @@ class Batcher:
         self._lanes[append.key.bucket % len(self._lanes)].submit(append)
         return append.answer
 
-    @property
-    def waiting_messages(self) -> int:
-        """How many messages wait to be appended."""
-        return self._messages
+    def figures(self) -> dict[str, float]:
+        """What the metrics show."""
+        return {"append_queue_messages": self._messages}
 
     def _release(self, append: Append) -> None:
         self._messages -= len(append.rows)

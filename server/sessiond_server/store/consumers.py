@@ -73,6 +73,10 @@ async def set_seq(
     return known_columns(CursorRow, row)
 
 
+PAGE = 1000
+"""How many sessions one statement looks at: the limit in its text."""
+
+
 class ConsumerKey(NamedTuple):
     """A consumer that claims, of an owner's sessions or, with an empty owner, of all."""
 
@@ -87,11 +91,11 @@ class ConsumerKey(NamedTuple):
 
 
 class ConsumerRow(NamedTuple):
-    """A consumer that claims, and up to where it has looked."""
+    """A consumer that claims, and when it last looked for sessions."""
 
     owner: str
     consumer_id: str
-    scanned_time: datetime
+    scan_time: datetime
 
 
 async def add_consumer(connection: Connection, key: ConsumerKey, most: int) -> bool:
@@ -121,60 +125,52 @@ async def consumers(
     return [ConsumerRow(*row) for row in rows]
 
 
-async def lock_consumer(
-    connection: Connection, key: ConsumerKey
-) -> tuple[datetime, datetime] | None:
-    """Up to where the consumer has looked, and the time; `None` while another call looks."""
-    row = await connection.fetchrow(query("lock_consumer"), *key)
-    return None if row is None else (row["scanned_time"], row["now"])
+async def lock_consumer(connection: Connection, key: ConsumerKey) -> int | None:
+    """Up to which position the consumer has looked; `None` while another call looks."""
+    position: int | None = await connection.fetchval(query("lock_consumer"), *key)
+    return position
 
 
-async def read_consumer(
-    connection: Connection, key: ConsumerKey
-) -> tuple[datetime, datetime] | None:
+async def read_consumer(connection: Connection, key: ConsumerKey) -> tuple[int, datetime] | None:
     """Up to where the consumer has looked, and the time; `None` if there is no such consumer."""
     row = await connection.fetchrow(query("read_consumer"), *key)
-    return None if row is None else (row["scanned_time"], row["now"])
+    return None if row is None else (row["scanned_position"], row["now"])
 
 
-async def move_consumer(connection: Connection, key: ConsumerKey, scanned_time: datetime) -> None:
-    await connection.execute(query("move_consumer"), *key, scanned_time)
+async def move_consumer(connection: Connection, key: ConsumerKey, position: int) -> None:
+    await connection.execute(query("move_consumer"), *key, position)
 
 
-class Listed(NamedTuple):
-    """A session at its place in lists, and whether it is to be queued."""
+class Written(NamedTuple):
+    """A session that changed, and whether it is to be queued."""
 
     bucket: int
     session_key: UUID
-    pinned: bool
-    listed_time: datetime
+    position: int
     wanted: bool
 
 
-async def listed(
-    connection: Connection, key: ConsumerKey, after: datetime, until: datetime, limit: int
-) -> list[Listed]:
-    """The consumer's sessions that were listed between two times, the earliest first; of those pinned and of
-    those not `limit` each, or a few more of the same time."""
-    name = "listed_sessions_of_owner" if key.owner else "listed_sessions"
-    arguments = (key.tenant, key.consumer_id, after, until, limit)
-    rows = await connection.fetch(query(name), *arguments, *([key.owner] if key.owner else []))
-    return [Listed(*row) for row in rows]
+async def written(connection: Connection, key: ConsumerKey, position: int) -> list[Written]:
+    """The next `PAGE` of the consumer's sessions that changed behind a position."""
+    arguments = (key.tenant, key.consumer_id, position)
+    if key.owner:
+        rows = await connection.fetch(query("written_sessions_of_owner"), *arguments, key.owner)
+    else:
+        rows = await connection.fetch(query("written_sessions"), *arguments)
+    return [Written(*row) for row in rows]
 
 
-async def queue(connection: Connection, keys: Sequence[SessionKey], consumer_id: str) -> None:
-    """Have sessions wait for a consumer."""
+async def queue(
+    connection: Connection, keys: Sequence[SessionKey], consumer_id: str, idle_for: timedelta
+) -> None:
+    """Have sessions wait for a consumer until nobody has written to them for so long."""
     await connection.execute(
         query("queue_sessions"),
         [key.bucket for key in keys],
         [key.key for key in keys],
         consumer_id,
+        idle_for,
     )
-
-
-async def offer(connection: Connection, key: SessionKey) -> None:
-    """Have a locked session wait for all consumers, since its place in lists lies in the past."""
-    await connection.execute(query("offer_session"), *key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,19 +204,11 @@ async def lock_due(
     return [known_columns(DueSession, row) for row in found]
 
 
-async def next_time(
-    connection: Connection,
-    key: ConsumerKey,
-    until: datetime,
-    idle_for: timedelta,
-    *,
-    children: bool,
-) -> datetime | None:
-    """When the next of the consumer's sessions is due, which may be past: of those that wait, or were listed
-    behind `until`."""
+async def next_time(connection: Connection, key: ConsumerKey, *, children: bool) -> datetime | None:
+    """When the next of the sessions is due that wait for the consumer, which may be past."""
     kinds = [False, True] if children else [False]
     name = "next_session_of_owner" if key.owner else "next_session"
-    arguments = (key.tenant, key.consumer_id, kinds, until, idle_for)
+    arguments = (key.tenant, key.consumer_id, kinds)
     found: datetime | None = await connection.fetchval(
         query(name), *arguments, *([key.owner] if key.owner else [])
     )

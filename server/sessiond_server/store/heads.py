@@ -32,7 +32,6 @@ class Head:
     context_token_count: int
     context_changes: int
     activity_time: datetime
-    listed_time: datetime
     writer_epoch: int
     writer_token: str
     writer_holder: str

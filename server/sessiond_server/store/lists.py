@@ -46,7 +46,8 @@ _PLACED: dict[Order, tuple[str, ...]] = {
     "create_time": ("active_before",),
 }
 """Ends of ranges of time that tell something of the place in a list."""
-_ROWS = (11, 51, 201)
+MOST_ROWS = 201
+_ROWS = (11, 51, MOST_ROWS)
 """Limits of the texts; those of pages are rounded up."""
 
 
@@ -108,10 +109,16 @@ Having = Sequence[SessionKey] | str | None
 
 
 async def plans(
-    connection: Connection, wanted: SessionFilter, order: Order, having: Having
+    connection: Connection,
+    wanted: SessionFilter,
+    order: Order,
+    having: Having,
+    settled_until: int | None = None,
 ) -> list[Plan]:
     """The lists that make up a list: a whole tree is its root and the others."""
     given: dict[str, Any] = filters.parameters(wanted)
+    if settled_until is not None:
+        given["settled_until"] = settled_until
     conditions = frozenset(given)
     if isinstance(having, str):
         given["text"] = having
@@ -155,9 +162,11 @@ async def list_page(
     after: ListPlace,
     limit: int,
     having: Having,
+    settled_until: int | None = None,
 ) -> list[tuple[SessionKey, ListPlace]]:
-    """The keys of a page, each with its place: pinned ones first."""
-    lists = await plans(connection, wanted, order, having)
+    """The keys of a page, each with its place: pinned ones first. With `settled_until` of those that haven't
+    a later position."""
+    lists = await plans(connection, wanted, order, having, settled_until)
     found: list[tuple[SessionKey, ListPlace]] = []
     start = after[1:]
     for pinned in (True, False) if after.pinned else (False,):

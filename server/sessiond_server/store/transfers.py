@@ -32,7 +32,7 @@ from sessiond_server.sessions.transfers import (
 )
 from sessiond_server.sessions.usage import Amounts
 from sessiond_server.store import changes as changes_log
-from sessiond_server.store import consumers, crossing, offloaded, usage
+from sessiond_server.store import crossing, offloaded, usage
 from sessiond_server.store.crossing import ROW_BYTES
 from sessiond_server.store.database import Connection
 from sessiond_server.store.filters import fitting
@@ -274,7 +274,6 @@ async def restore_context_changes(connection: Connection, key: SessionKey, count
 
 async def finish(connection: Connection, key: SessionKey, activity_time: datetime) -> None:
     await connection.execute(query("finish_import"), *key, activity_time)
-    await consumers.offer(connection, key)
 
 
 async def kept(connection: Connection, key: SessionKey) -> list[Kept]:

@@ -113,13 +113,17 @@ from sessiond.v1.feed_service_pb2 import MessagesCleared as MessagesCleared
 from sessiond.v1.feed_service_pb2 import PublishDraftRequest as PublishDraftRequest
 from sessiond.v1.feed_service_pb2 import PublishDraftResponse as PublishDraftResponse
 from sessiond.v1.feed_service_pb2 import ReminderChanged as ReminderChanged
+from sessiond.v1.feed_service_pb2 import SessionChange as SessionChange
 from sessiond.v1.feed_service_pb2 import SessionChanged as SessionChanged
 from sessiond.v1.feed_service_pb2 import SessionDeleted as SessionDeleted
+from sessiond.v1.feed_service_pb2 import SessionTombstone as SessionTombstone
 from sessiond.v1.feed_service_pb2 import ToolCallDelta as ToolCallDelta
 from sessiond.v1.feed_service_pb2 import UsageRecorded as UsageRecorded
 from sessiond.v1.feed_service_pb2 import WatchRequest as WatchRequest
 from sessiond.v1.feed_service_pb2 import WatchResponse as WatchResponse
 from sessiond.v1.feed_service_pb2 import WatchResume as WatchResume
+from sessiond.v1.feed_service_pb2 import WatchSessionsRequest as WatchSessionsRequest
+from sessiond.v1.feed_service_pb2 import WatchSessionsResponse as WatchSessionsResponse
 from sessiond.v1.feed_service_pb2 import WatchTarget as WatchTarget
 from sessiond.v1.feed_service_pb2 import WriterChange as WriterChange
 from sessiond.v1.feed_service_pb2 import WriterChanged as WriterChanged

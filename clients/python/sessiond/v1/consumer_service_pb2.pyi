@@ -276,7 +276,7 @@ class ClaimSessionsRequest(_message.Message):
     @_builtins.property
     def idle_for(self) -> _duration_pb2.Duration:
         """How long nobody has written to a session, 0 to 3650 days; left out, 30 min. Between calls of one
-        consumer it should stay the same. Below 2 min each call looks again at what was written to since.
+        consumer it should stay the same. What was written is found within 5 s.
         """
 
     @_builtins.property
@@ -555,9 +555,7 @@ class Consumer(_message.Message):
     """Whose sessions it claims; empty if those of all."""
     @_builtins.property
     def scan_time(self) -> _timestamp_pb2.Timestamp:
-        """Up to when it has looked for sessions that were written to: about its last claim, less the `idle_for` of
-        that one. Long ago, if it claims no more.
-        """
+        """When it last looked for sessions that were written to. Long ago, if it claims no more."""
 
     def __init__(
         self,

@@ -133,11 +133,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     (setting `read_queue`).
     """
     ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 34
-    """A resume token was changed, or is that of another session than the watched ones, or of another export."""
+    """A resume token was changed, or is that of another session than the watched ones, of another export, or of
+    a stream of sessions with another filter.
+    """
     ERROR_REASON_HISTORY_DIVERGED: _ErrorReason.ValueType  # 35
     """A resume token doesn't fit the session's history: the session was deleted and made again, or the
     database was restored from an older backup. What was received may not have happened: forget it, and
-    watch from the beginning.
+    watch from the beginning. A token of a stream of sessions has no `session_id`.
     """
     ERROR_REASON_TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
     """The server, or the caller's connection, has as many watches as may be (settings `feed_watches`,
@@ -241,6 +243,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONSUMER_NOT_FOUND: _ErrorReason.ValueType  # 61
     """There is no consumer of this id that claims, of this owner or of all sessions."""
+    ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 62
+    """The resume token of a stream of sessions is older than deletions are remembered (setting
+    `feed_session_days`). Forget what was received, and begin without a token.
+    """
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 67
     """The tenant has no API key of this id."""
     ERROR_REASON_API_KEYS_DISABLED: _ErrorReason.ValueType  # 68
@@ -369,11 +375,13 @@ ERROR_REASON_READ_QUEUE_FULL: ErrorReason.ValueType  # 33
 (setting `read_queue`).
 """
 ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 34
-"""A resume token was changed, or is that of another session than the watched ones, or of another export."""
+"""A resume token was changed, or is that of another session than the watched ones, of another export, or of
+a stream of sessions with another filter.
+"""
 ERROR_REASON_HISTORY_DIVERGED: ErrorReason.ValueType  # 35
 """A resume token doesn't fit the session's history: the session was deleted and made again, or the
 database was restored from an older backup. What was received may not have happened: forget it, and
-watch from the beginning.
+watch from the beginning. A token of a stream of sessions has no `session_id`.
 """
 ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
 """The server, or the caller's connection, has as many watches as may be (settings `feed_watches`,
@@ -477,6 +485,10 @@ ERROR_REASON_UPLOAD_OFFSET_MISMATCH: ErrorReason.ValueType  # 74
 """
 ERROR_REASON_CONSUMER_NOT_FOUND: ErrorReason.ValueType  # 61
 """There is no consumer of this id that claims, of this owner or of all sessions."""
+ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 62
+"""The resume token of a stream of sessions is older than deletions are remembered (setting
+`feed_session_days`). Forget what was received, and begin without a token.
+"""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 67
 """The tenant has no API key of this id."""
 ERROR_REASON_API_KEYS_DISABLED: ErrorReason.ValueType  # 68

@@ -27,15 +27,17 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sessiond.v1 import attachment_pb2 as sessiond_dot_v1_dot_attachment__pb2
 from sessiond.v1 import compaction_pb2 as sessiond_dot_v1_dot_compaction__pb2
+from sessiond.v1 import guard_pb2 as sessiond_dot_v1_dot_guard__pb2
 from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import options_pb2 as sessiond_dot_v1_dot_options__pb2
 from sessiond.v1 import reminder_pb2 as sessiond_dot_v1_dot_reminder__pb2
 from sessiond.v1 import session_pb2 as sessiond_dot_v1_dot_session__pb2
+from sessiond.v1 import session_filter_pb2 as sessiond_dot_v1_dot_session__filter__pb2
 from sessiond.v1 import storage_pb2 as sessiond_dot_v1_dot_storage__pb2
 from sessiond.v1 import usage_pb2 as sessiond_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esessiond/v1/feed_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/attachment.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a\x1asessiond/v1/reminder.proto\x1a\x19sessiond/v1/session.proto\x1a\x19sessiond/v1/storage.proto\x1a\x17sessiond/v1/usage.proto\"C\n\x0cWatchRequest\x12\x33\n\x07targets\x18\x01 \x03(\x0b\x32\x18.sessiond.v1.WatchTargetB\x08\xba\xd4\x18\x04\x30\x01\x38\x64\"\xb9\x02\n\x0bWatchTarget\x12\x18\n\x08watch_id\x18\x01 \x01(\tB\x06\xba\xd4\x18\x02\x18\x05\x12\x1a\n\nsession_id\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\x03\x12\x1b\n\x13include_descendants\x18\x03 \x01(\x08\x12\x18\n\x0e\x66rom_beginning\x18\x08 \x01(\x08H\x00\x12\x12\n\x08\x66rom_now\x18\x04 \x01(\x08H\x00\x12#\n\x08\x66rom_seq\x18\x05 \x01(\x03\x42\x0f\xba\xd4\x18\x0b@\x01H\x80\x80\x80\x80\x80\x80\x80\x10H\x00\x12*\n\x06resume\x18\x06 \x01(\x0b\x32\x18.sessiond.v1.WatchResumeH\x00\x12\x16\n\x0einclude_drafts\x18\x07 \x01(\x08\x12\x37\n\x0b\x65vent_kinds\x18\t \x03(\x0e\x32\x1a.sessiond.v1.FeedEventKindB\x06\xba\xd4\x18\x02\x38\x64\x42\x07\n\x05start\"(\n\x0bWatchResume\x12\x19\n\x06tokens\x18\x01 \x03(\tB\t\xba\xd4\x18\x05\x30\x01\x38\x90N\"\x85\x01\n\rWatchResponse\x12\x10\n\x08watch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12&\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x16.sessiond.v1.FeedEvent\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12\x10\n\x08\x66ragment\x18\x05 \x01(\x08\"\xc1\x08\n\tFeedEvent\x12\x30\n\x10message_appended\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12/\n\x0fmessage_updated\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12,\n\tcompacted\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.CompactionH\x00\x12\x36\n\x13\x63ompaction_reverted\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.CompactionH\x00\x12&\n\x07rewound\x18\x05 \x01(\x0b\x32\x13.sessiond.v1.RewindH\x00\x12.\n\x0frewind_reverted\x18\x06 \x01(\x0b\x32\x13.sessiond.v1.RewindH\x00\x12\x38\n\x10messages_cleared\x18\x07 \x01(\x0b\x32\x1c.sessiond.v1.MessagesClearedH\x00\x12\x36\n\x0fsession_changed\x18\x08 \x01(\x0b\x32\x1b.sessiond.v1.SessionChangedH\x00\x12\x36\n\x0fsession_deleted\x18\t \x01(\x0b\x32\x1b.sessiond.v1.SessionDeletedH\x00\x12\x32\n\rchild_created\x18\n \x01(\x0b\x32\x19.sessiond.v1.ChildCreatedH\x00\x12*\n\tcaught_up\x18\x0b \x01(\x0b\x32\x15.sessiond.v1.CaughtUpH\x00\x12.\n\x0b\x66\x65ll_behind\x18\x0c \x01(\x0b\x32\x17.sessiond.v1.FellBehindH\x00\x12+\n\theartbeat\x18\r \x01(\x0b\x32\x16.sessiond.v1.HeartbeatH\x00\x12\'\n\x07goodbye\x18\x0e \x01(\x0b\x32\x14.sessiond.v1.GoodbyeH\x00\x12\x32\n\rdraft_changed\x18\x0f \x01(\x0b\x32\x19.sessiond.v1.DraftChangedH\x00\x12.\n\x0b\x64raft_ended\x18\x10 \x01(\x0b\x32\x17.sessiond.v1.DraftEndedH\x00\x12\x38\n\x10reminder_changed\x18\x11 \x01(\x0b\x32\x1c.sessiond.v1.ReminderChangedH\x00\x12\x32\n\x12messages_offloaded\x18\x12 \x01(\x0b\x32\x14.sessiond.v1.OffloadH\x00\x12<\n\x12\x61ttachment_changed\x18\x13 \x01(\x0b\x32\x1e.sessiond.v1.AttachmentChangedH\x00\x12\x34\n\x0eusage_recorded\x18\x14 \x01(\x0b\x32\x1a.sessiond.v1.UsageRecordedH\x00\x12\x34\n\x0ewriter_changed\x18\x15 \x01(\x0b\x32\x1a.sessiond.v1.WriterChangedH\x00\x42\x07\n\x05\x65vent\"k\n\x0eSessionChanged\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x32\n\x0e\x63hanged_fields\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"$\n\x0fMessagesCleared\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\"\x10\n\x0eSessionDeleted\"I\n\x0c\x43hildCreated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.sessiond.v1.ParentKind\"\x99\x01\n\x0fReminderChanged\x12+\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x1b.sessiond.v1.ReminderChange\x12\x30\n\x0ctrigger_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08reminder\x18\x03 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\x86\x01\n\x11\x41ttachmentChanged\x12-\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x1d.sessiond.v1.AttachmentChange\x12\x15\n\rattachment_id\x18\x02 \x01(\t\x12+\n\nattachment\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"O\n\rUsageRecorded\x12\x14\n\x0crecord_count\x18\x01 \x01(\x03\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\"{\n\rWriterChanged\x12)\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x19.sessiond.v1.WriterChange\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08next_seq\x18\x01 \x01(\x03\"\x0c\n\nFellBehind\"5\n\tHeartbeat\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"e\n\x07Goodbye\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.sessiond.v1.GoodbyeReason\x12.\n\x0bretry_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"Z\n\x0c\x44raftChanged\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65gins\x18\x02 \x01(\x08\x12\'\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.DraftDelta\"C\n\nDraftEnded\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\"\n\x03\x65nd\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.DraftEnd\"\xb5\x01\n\nDraftDelta\x12\x1d\n\npart_index\x18\x01 \x01(\x05\x42\t\xba\xd4\x18\x05@\x00H\xff\x01\x12\x16\n\x04text\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02`\x01H\x00\x12\x1b\n\treasoning\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02`\x01H\x00\x12/\n\ttool_call\x18\x04 \x01(\x0b\x32\x1a.sessiond.v1.ToolCallDeltaH\x00\x12\x19\n\x07refusal\x18\x05 \x01(\tB\x06\xba\xd4\x18\x02`\x01H\x00\x42\x07\n\x05\x64\x65lta\"Z\n\rToolCallDelta\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\x18\x01(\x80\x02\x12\x17\n\x04name\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\x19\n\targuments\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02`\x01\"\x93\x01\n\x13PublishDraftRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1c\n\tclient_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x30\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.DraftDeltaB\x07\xba\xd4\x18\x03\x38\xe8\x07\x12\r\n\x05\x61\x62ort\x18\x04 \x01(\x08\":\n\x14PublishDraftResponse\x12\"\n\x03\x65nd\x18\x01 \x01(\x0e\x32\x15.sessiond.v1.DraftEnd*\xb1\x04\n\rFeedEventKind\x12\x1f\n\x1b\x46\x45\x45\x44_EVENT_KIND_UNSPECIFIED\x10\x00\x12$\n FEED_EVENT_KIND_MESSAGE_APPENDED\x10\x01\x12#\n\x1f\x46\x45\x45\x44_EVENT_KIND_MESSAGE_UPDATED\x10\x02\x12\x1d\n\x19\x46\x45\x45\x44_EVENT_KIND_COMPACTED\x10\x03\x12\'\n#FEED_EVENT_KIND_COMPACTION_REVERTED\x10\x04\x12\x1b\n\x17\x46\x45\x45\x44_EVENT_KIND_REWOUND\x10\x05\x12#\n\x1f\x46\x45\x45\x44_EVENT_KIND_REWIND_REVERTED\x10\x06\x12$\n FEED_EVENT_KIND_MESSAGES_CLEARED\x10\x07\x12#\n\x1f\x46\x45\x45\x44_EVENT_KIND_SESSION_CHANGED\x10\x08\x12!\n\x1d\x46\x45\x45\x44_EVENT_KIND_CHILD_CREATED\x10\n\x12$\n FEED_EVENT_KIND_REMINDER_CHANGED\x10\x11\x12&\n\"FEED_EVENT_KIND_MESSAGES_OFFLOADED\x10\x12\x12&\n\"FEED_EVENT_KIND_ATTACHMENT_CHANGED\x10\x13\x12\"\n\x1e\x46\x45\x45\x44_EVENT_KIND_USAGE_RECORDED\x10\x14\x12\"\n\x1e\x46\x45\x45\x44_EVENT_KIND_WRITER_CHANGED\x10\x15*\x91\x01\n\x10\x41ttachmentChange\x12!\n\x1d\x41TTACHMENT_CHANGE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41TTACHMENT_CHANGE_STORED\x10\x01\x12\x1d\n\x19\x41TTACHMENT_CHANGE_UPDATED\x10\x02\x12\x1d\n\x19\x41TTACHMENT_CHANGE_DELETED\x10\x03*\x83\x01\n\x0cWriterChange\x12\x1d\n\x19WRITER_CHANGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WRITER_CHANGE_ACQUIRED\x10\x01\x12\x1c\n\x18WRITER_CHANGE_TAKEN_OVER\x10\x02\x12\x1a\n\x16WRITER_CHANGE_RELEASED\x10\x03*y\n\rGoodbyeReason\x12\x1e\n\x1aGOODBYE_REASON_UNSPECIFIED\x10\x00\x12 \n\x1cGOODBYE_REASON_SHUTTING_DOWN\x10\x01\x12&\n\"GOODBYE_REASON_CREDENTIALS_INVALID\x10\x02*T\n\x08\x44raftEnd\x12\x19\n\x15\x44RAFT_END_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RAFT_END_APPENDED\x10\x01\x12\x15\n\x11\x44RAFT_END_ABORTED\x10\x02\x32\xcb\x01\n\x0b\x46\x65\x65\x64Service\x12S\n\x05Watch\x12\x19.sessiond.v1.WatchRequest\x1a\x1a.sessiond.v1.WatchResponse\"\x11\x90\x02\x01\xaa\xd4\x18\n\x08\x02\x10\x01\"\x04\x03\"#$0\x01\x12g\n\x0cPublishDraft\x12 .sessiond.v1.PublishDraftRequest\x1a!.sessiond.v1.PublishDraftResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x05%(\x01\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esessiond/v1/feed_service.proto\x12\x0bsessiond.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csessiond/v1/attachment.proto\x1a\x1csessiond/v1/compaction.proto\x1a\x17sessiond/v1/guard.proto\x1a\x19sessiond/v1/message.proto\x1a\x19sessiond/v1/options.proto\x1a\x1asessiond/v1/reminder.proto\x1a\x19sessiond/v1/session.proto\x1a sessiond/v1/session_filter.proto\x1a\x19sessiond/v1/storage.proto\x1a\x17sessiond/v1/usage.proto\"C\n\x0cWatchRequest\x12\x33\n\x07targets\x18\x01 \x03(\x0b\x32\x18.sessiond.v1.WatchTargetB\x08\xba\xd4\x18\x04\x30\x01\x38\x64\"\xb9\x02\n\x0bWatchTarget\x12\x18\n\x08watch_id\x18\x01 \x01(\tB\x06\xba\xd4\x18\x02\x18\x05\x12\x1a\n\nsession_id\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\x03\x12\x1b\n\x13include_descendants\x18\x03 \x01(\x08\x12\x18\n\x0e\x66rom_beginning\x18\x08 \x01(\x08H\x00\x12\x12\n\x08\x66rom_now\x18\x04 \x01(\x08H\x00\x12#\n\x08\x66rom_seq\x18\x05 \x01(\x03\x42\x0f\xba\xd4\x18\x0b@\x01H\x80\x80\x80\x80\x80\x80\x80\x10H\x00\x12*\n\x06resume\x18\x06 \x01(\x0b\x32\x18.sessiond.v1.WatchResumeH\x00\x12\x16\n\x0einclude_drafts\x18\x07 \x01(\x08\x12\x37\n\x0b\x65vent_kinds\x18\t \x03(\x0e\x32\x1a.sessiond.v1.FeedEventKindB\x06\xba\xd4\x18\x02\x38\x64\x42\x07\n\x05start\"(\n\x0bWatchResume\x12\x19\n\x06tokens\x18\x01 \x03(\tB\t\xba\xd4\x18\x05\x30\x01\x38\x90N\"\x85\x01\n\rWatchResponse\x12\x10\n\x08watch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12&\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x16.sessiond.v1.FeedEvent\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12\x10\n\x08\x66ragment\x18\x05 \x01(\x08\"r\n\x14WatchSessionsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.sessiond.v1.SessionFilter\x12\x1c\n\x0cresume_token\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02\x18\x02\x12\x10\n\x08\x66rom_now\x18\x03 \x01(\x08\"\x94\x01\n\x15WatchSessionsResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.sessiond.v1.SessionChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\x12%\n\x07goodbye\x18\x04 \x01(\x0b\x32\x14.sessiond.v1.Goodbye\"\xa2\x01\n\rSessionChange\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.SessionH\x00\x12\x30\n\x07\x64\x65leted\x18\x02 \x01(\x0b\x32\x1d.sessiond.v1.SessionTombstoneH\x00\x12,\n\x07version\x18\x03 \x01(\x0b\x32\x1b.sessiond.v1.SessionVersionB\x08\n\x06\x63hange\"d\n\x10SessionTombstone\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0b\x64\x65lete_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\"\xc1\x08\n\tFeedEvent\x12\x30\n\x10message_appended\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12/\n\x0fmessage_updated\x18\x02 \x01(\x0b\x32\x14.sessiond.v1.MessageH\x00\x12,\n\tcompacted\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.CompactionH\x00\x12\x36\n\x13\x63ompaction_reverted\x18\x04 \x01(\x0b\x32\x17.sessiond.v1.CompactionH\x00\x12&\n\x07rewound\x18\x05 \x01(\x0b\x32\x13.sessiond.v1.RewindH\x00\x12.\n\x0frewind_reverted\x18\x06 \x01(\x0b\x32\x13.sessiond.v1.RewindH\x00\x12\x38\n\x10messages_cleared\x18\x07 \x01(\x0b\x32\x1c.sessiond.v1.MessagesClearedH\x00\x12\x36\n\x0fsession_changed\x18\x08 \x01(\x0b\x32\x1b.sessiond.v1.SessionChangedH\x00\x12\x36\n\x0fsession_deleted\x18\t \x01(\x0b\x32\x1b.sessiond.v1.SessionDeletedH\x00\x12\x32\n\rchild_created\x18\n \x01(\x0b\x32\x19.sessiond.v1.ChildCreatedH\x00\x12*\n\tcaught_up\x18\x0b \x01(\x0b\x32\x15.sessiond.v1.CaughtUpH\x00\x12.\n\x0b\x66\x65ll_behind\x18\x0c \x01(\x0b\x32\x17.sessiond.v1.FellBehindH\x00\x12+\n\theartbeat\x18\r \x01(\x0b\x32\x16.sessiond.v1.HeartbeatH\x00\x12\'\n\x07goodbye\x18\x0e \x01(\x0b\x32\x14.sessiond.v1.GoodbyeH\x00\x12\x32\n\rdraft_changed\x18\x0f \x01(\x0b\x32\x19.sessiond.v1.DraftChangedH\x00\x12.\n\x0b\x64raft_ended\x18\x10 \x01(\x0b\x32\x17.sessiond.v1.DraftEndedH\x00\x12\x38\n\x10reminder_changed\x18\x11 \x01(\x0b\x32\x1c.sessiond.v1.ReminderChangedH\x00\x12\x32\n\x12messages_offloaded\x18\x12 \x01(\x0b\x32\x14.sessiond.v1.OffloadH\x00\x12<\n\x12\x61ttachment_changed\x18\x13 \x01(\x0b\x32\x1e.sessiond.v1.AttachmentChangedH\x00\x12\x34\n\x0eusage_recorded\x18\x14 \x01(\x0b\x32\x1a.sessiond.v1.UsageRecordedH\x00\x12\x34\n\x0ewriter_changed\x18\x15 \x01(\x0b\x32\x1a.sessiond.v1.WriterChangedH\x00\x42\x07\n\x05\x65vent\"k\n\x0eSessionChanged\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.Session\x12\x32\n\x0e\x63hanged_fields\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"$\n\x0fMessagesCleared\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\"\x10\n\x0eSessionDeleted\"I\n\x0c\x43hildCreated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.sessiond.v1.ParentKind\"\x99\x01\n\x0fReminderChanged\x12+\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x1b.sessiond.v1.ReminderChange\x12\x30\n\x0ctrigger_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08reminder\x18\x03 \x01(\x0b\x32\x15.sessiond.v1.Reminder\"\x86\x01\n\x11\x41ttachmentChanged\x12-\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x1d.sessiond.v1.AttachmentChange\x12\x15\n\rattachment_id\x18\x02 \x01(\t\x12+\n\nattachment\x18\x03 \x01(\x0b\x32\x17.sessiond.v1.Attachment\"O\n\rUsageRecorded\x12\x14\n\x0crecord_count\x18\x01 \x01(\x03\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.sessiond.v1.SessionUsage\"{\n\rWriterChanged\x12)\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x19.sessiond.v1.WriterChange\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08next_seq\x18\x01 \x01(\x03\"\x0c\n\nFellBehind\"5\n\tHeartbeat\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"e\n\x07Goodbye\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.sessiond.v1.GoodbyeReason\x12.\n\x0bretry_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"Z\n\x0c\x44raftChanged\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65gins\x18\x02 \x01(\x08\x12\'\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.DraftDelta\"C\n\nDraftEnded\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\"\n\x03\x65nd\x18\x02 \x01(\x0e\x32\x15.sessiond.v1.DraftEnd\"\xb5\x01\n\nDraftDelta\x12\x1d\n\npart_index\x18\x01 \x01(\x05\x42\t\xba\xd4\x18\x05@\x00H\xff\x01\x12\x16\n\x04text\x18\x02 \x01(\tB\x06\xba\xd4\x18\x02`\x01H\x00\x12\x1b\n\treasoning\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02`\x01H\x00\x12/\n\ttool_call\x18\x04 \x01(\x0b\x32\x1a.sessiond.v1.ToolCallDeltaH\x00\x12\x19\n\x07refusal\x18\x05 \x01(\tB\x06\xba\xd4\x18\x02`\x01H\x00\x42\x07\n\x05\x64\x65lta\"Z\n\rToolCallDelta\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\x18\x01(\x80\x02\x12\x17\n\x04name\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\x18\x01 \x80\x02\x12\x19\n\targuments\x18\x03 \x01(\tB\x06\xba\xd4\x18\x02`\x01\"\x93\x01\n\x13PublishDraftRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x03\x12\x1c\n\tclient_id\x18\x02 \x01(\tB\t\xba\xd4\x18\x05\n\x01\x01\x18\x04\x12\x30\n\x06\x64\x65ltas\x18\x03 \x03(\x0b\x32\x17.sessiond.v1.DraftDeltaB\x07\xba\xd4\x18\x03\x38\xe8\x07\x12\r\n\x05\x61\x62ort\x18\x04 \x01(\x08\":\n\x14PublishDraftResponse\x12\"\n\x03\x65nd\x18\x01 \x01(\x0e\x32\x15.sessiond.v1.DraftEnd*\xb1\x04\n\rFeedEventKind\x12\x1f\n\x1b\x46\x45\x45\x44_EVENT_KIND_UNSPECIFIED\x10\x00\x12$\n FEED_EVENT_KIND_MESSAGE_APPENDED\x10\x01\x12#\n\x1f\x46\x45\x45\x44_EVENT_KIND_MESSAGE_UPDATED\x10\x02\x12\x1d\n\x19\x46\x45\x45\x44_EVENT_KIND_COMPACTED\x10\x03\x12\'\n#FEED_EVENT_KIND_COMPACTION_REVERTED\x10\x04\x12\x1b\n\x17\x46\x45\x45\x44_EVENT_KIND_REWOUND\x10\x05\x12#\n\x1f\x46\x45\x45\x44_EVENT_KIND_REWIND_REVERTED\x10\x06\x12$\n FEED_EVENT_KIND_MESSAGES_CLEARED\x10\x07\x12#\n\x1f\x46\x45\x45\x44_EVENT_KIND_SESSION_CHANGED\x10\x08\x12!\n\x1d\x46\x45\x45\x44_EVENT_KIND_CHILD_CREATED\x10\n\x12$\n FEED_EVENT_KIND_REMINDER_CHANGED\x10\x11\x12&\n\"FEED_EVENT_KIND_MESSAGES_OFFLOADED\x10\x12\x12&\n\"FEED_EVENT_KIND_ATTACHMENT_CHANGED\x10\x13\x12\"\n\x1e\x46\x45\x45\x44_EVENT_KIND_USAGE_RECORDED\x10\x14\x12\"\n\x1e\x46\x45\x45\x44_EVENT_KIND_WRITER_CHANGED\x10\x15*\x91\x01\n\x10\x41ttachmentChange\x12!\n\x1d\x41TTACHMENT_CHANGE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41TTACHMENT_CHANGE_STORED\x10\x01\x12\x1d\n\x19\x41TTACHMENT_CHANGE_UPDATED\x10\x02\x12\x1d\n\x19\x41TTACHMENT_CHANGE_DELETED\x10\x03*\x83\x01\n\x0cWriterChange\x12\x1d\n\x19WRITER_CHANGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WRITER_CHANGE_ACQUIRED\x10\x01\x12\x1c\n\x18WRITER_CHANGE_TAKEN_OVER\x10\x02\x12\x1a\n\x16WRITER_CHANGE_RELEASED\x10\x03*y\n\rGoodbyeReason\x12\x1e\n\x1aGOODBYE_REASON_UNSPECIFIED\x10\x00\x12 \n\x1cGOODBYE_REASON_SHUTTING_DOWN\x10\x01\x12&\n\"GOODBYE_REASON_CREDENTIALS_INVALID\x10\x02*T\n\x08\x44raftEnd\x12\x19\n\x15\x44RAFT_END_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RAFT_END_APPENDED\x10\x01\x12\x15\n\x11\x44RAFT_END_ABORTED\x10\x02\x32\xb8\x02\n\x0b\x46\x65\x65\x64Service\x12S\n\x05Watch\x12\x19.sessiond.v1.WatchRequest\x1a\x1a.sessiond.v1.WatchResponse\"\x11\x90\x02\x01\xaa\xd4\x18\n\x08\x02\x10\x01\"\x04\x03\"#$0\x01\x12k\n\rWatchSessions\x12!.sessiond.v1.WatchSessionsRequest\x1a\".sessiond.v1.WatchSessionsResponse\"\x11\x90\x02\x01\xaa\xd4\x18\n\x08\x02\x10\x01\"\x04\">#$0\x01\x12g\n\x0cPublishDraft\x12 .sessiond.v1.PublishDraftRequest\x1a!.sessiond.v1.PublishDraftResponse\"\x10\x90\x02\x02\xaa\xd4\x18\t\x08\x03\x10\x01\"\x03\x03\x05%(\x01\x42|\n\x0bsessiond.v1P\x01Z:github.com/sessiond/sessiond/gen/go/sessiond/v1;sessiondv1\xa2\x02\x03SSD\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +57,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHTARGET'].fields_by_name['event_kinds']._serialized_options = b'\272\324\030\0028d'
   _globals['_WATCHRESUME'].fields_by_name['tokens']._loaded_options = None
   _globals['_WATCHRESUME'].fields_by_name['tokens']._serialized_options = b'\272\324\030\0050\0018\220N'
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['resume_token']._loaded_options = None
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272\324\030\002\030\002'
   _globals['_DRAFTDELTA'].fields_by_name['part_index']._loaded_options = None
   _globals['_DRAFTDELTA'].fields_by_name['part_index']._serialized_options = b'\272\324\030\005@\000H\377\001'
   _globals['_DRAFTDELTA'].fields_by_name['text']._loaded_options = None
@@ -77,64 +81,74 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHDRAFTREQUEST'].fields_by_name['deltas']._serialized_options = b'\272\324\030\0038\350\007'
   _globals['_FEEDSERVICE'].methods_by_name['Watch']._loaded_options = None
   _globals['_FEEDSERVICE'].methods_by_name['Watch']._serialized_options = b'\220\002\001\252\324\030\n\010\002\020\001\"\004\003\"#$'
+  _globals['_FEEDSERVICE'].methods_by_name['WatchSessions']._loaded_options = None
+  _globals['_FEEDSERVICE'].methods_by_name['WatchSessions']._serialized_options = b'\220\002\001\252\324\030\n\010\002\020\001\"\004\">#$'
   _globals['_FEEDSERVICE'].methods_by_name['PublishDraft']._loaded_options = None
   _globals['_FEEDSERVICE'].methods_by_name['PublishDraft']._serialized_options = b'\220\002\002\252\324\030\t\010\003\020\001\"\003\003\005%'
-  _globals['_FEEDEVENTKIND']._serialized_start=3611
-  _globals['_FEEDEVENTKIND']._serialized_end=4172
-  _globals['_ATTACHMENTCHANGE']._serialized_start=4175
-  _globals['_ATTACHMENTCHANGE']._serialized_end=4320
-  _globals['_WRITERCHANGE']._serialized_start=4323
-  _globals['_WRITERCHANGE']._serialized_end=4454
-  _globals['_GOODBYEREASON']._serialized_start=4456
-  _globals['_GOODBYEREASON']._serialized_end=4577
-  _globals['_DRAFTEND']._serialized_start=4579
-  _globals['_DRAFTEND']._serialized_end=4663
-  _globals['_WATCHREQUEST']._serialized_start=367
-  _globals['_WATCHREQUEST']._serialized_end=434
-  _globals['_WATCHTARGET']._serialized_start=437
-  _globals['_WATCHTARGET']._serialized_end=750
-  _globals['_WATCHRESUME']._serialized_start=752
-  _globals['_WATCHRESUME']._serialized_end=792
-  _globals['_WATCHRESPONSE']._serialized_start=795
-  _globals['_WATCHRESPONSE']._serialized_end=928
-  _globals['_FEEDEVENT']._serialized_start=931
-  _globals['_FEEDEVENT']._serialized_end=2020
-  _globals['_SESSIONCHANGED']._serialized_start=2022
-  _globals['_SESSIONCHANGED']._serialized_end=2129
-  _globals['_MESSAGESCLEARED']._serialized_start=2131
-  _globals['_MESSAGESCLEARED']._serialized_end=2167
-  _globals['_SESSIONDELETED']._serialized_start=2169
-  _globals['_SESSIONDELETED']._serialized_end=2185
-  _globals['_CHILDCREATED']._serialized_start=2187
-  _globals['_CHILDCREATED']._serialized_end=2260
-  _globals['_REMINDERCHANGED']._serialized_start=2263
-  _globals['_REMINDERCHANGED']._serialized_end=2416
-  _globals['_ATTACHMENTCHANGED']._serialized_start=2419
-  _globals['_ATTACHMENTCHANGED']._serialized_end=2553
-  _globals['_USAGERECORDED']._serialized_start=2555
-  _globals['_USAGERECORDED']._serialized_end=2634
-  _globals['_WRITERCHANGED']._serialized_start=2636
-  _globals['_WRITERCHANGED']._serialized_end=2759
-  _globals['_CAUGHTUP']._serialized_start=2761
-  _globals['_CAUGHTUP']._serialized_end=2789
-  _globals['_FELLBEHIND']._serialized_start=2791
-  _globals['_FELLBEHIND']._serialized_end=2803
-  _globals['_HEARTBEAT']._serialized_start=2805
-  _globals['_HEARTBEAT']._serialized_end=2858
-  _globals['_GOODBYE']._serialized_start=2860
-  _globals['_GOODBYE']._serialized_end=2961
-  _globals['_DRAFTCHANGED']._serialized_start=2963
-  _globals['_DRAFTCHANGED']._serialized_end=3053
-  _globals['_DRAFTENDED']._serialized_start=3055
-  _globals['_DRAFTENDED']._serialized_end=3122
-  _globals['_DRAFTDELTA']._serialized_start=3125
-  _globals['_DRAFTDELTA']._serialized_end=3306
-  _globals['_TOOLCALLDELTA']._serialized_start=3308
-  _globals['_TOOLCALLDELTA']._serialized_end=3398
-  _globals['_PUBLISHDRAFTREQUEST']._serialized_start=3401
-  _globals['_PUBLISHDRAFTREQUEST']._serialized_end=3548
-  _globals['_PUBLISHDRAFTRESPONSE']._serialized_start=3550
-  _globals['_PUBLISHDRAFTRESPONSE']._serialized_end=3608
-  _globals['_FEEDSERVICE']._serialized_start=4666
-  _globals['_FEEDSERVICE']._serialized_end=4869
+  _globals['_FEEDEVENTKIND']._serialized_start=4204
+  _globals['_FEEDEVENTKIND']._serialized_end=4765
+  _globals['_ATTACHMENTCHANGE']._serialized_start=4768
+  _globals['_ATTACHMENTCHANGE']._serialized_end=4913
+  _globals['_WRITERCHANGE']._serialized_start=4916
+  _globals['_WRITERCHANGE']._serialized_end=5047
+  _globals['_GOODBYEREASON']._serialized_start=5049
+  _globals['_GOODBYEREASON']._serialized_end=5170
+  _globals['_DRAFTEND']._serialized_start=5172
+  _globals['_DRAFTEND']._serialized_end=5256
+  _globals['_WATCHREQUEST']._serialized_start=426
+  _globals['_WATCHREQUEST']._serialized_end=493
+  _globals['_WATCHTARGET']._serialized_start=496
+  _globals['_WATCHTARGET']._serialized_end=809
+  _globals['_WATCHRESUME']._serialized_start=811
+  _globals['_WATCHRESUME']._serialized_end=851
+  _globals['_WATCHRESPONSE']._serialized_start=854
+  _globals['_WATCHRESPONSE']._serialized_end=987
+  _globals['_WATCHSESSIONSREQUEST']._serialized_start=989
+  _globals['_WATCHSESSIONSREQUEST']._serialized_end=1103
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_start=1106
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_end=1254
+  _globals['_SESSIONCHANGE']._serialized_start=1257
+  _globals['_SESSIONCHANGE']._serialized_end=1419
+  _globals['_SESSIONTOMBSTONE']._serialized_start=1421
+  _globals['_SESSIONTOMBSTONE']._serialized_end=1521
+  _globals['_FEEDEVENT']._serialized_start=1524
+  _globals['_FEEDEVENT']._serialized_end=2613
+  _globals['_SESSIONCHANGED']._serialized_start=2615
+  _globals['_SESSIONCHANGED']._serialized_end=2722
+  _globals['_MESSAGESCLEARED']._serialized_start=2724
+  _globals['_MESSAGESCLEARED']._serialized_end=2760
+  _globals['_SESSIONDELETED']._serialized_start=2762
+  _globals['_SESSIONDELETED']._serialized_end=2778
+  _globals['_CHILDCREATED']._serialized_start=2780
+  _globals['_CHILDCREATED']._serialized_end=2853
+  _globals['_REMINDERCHANGED']._serialized_start=2856
+  _globals['_REMINDERCHANGED']._serialized_end=3009
+  _globals['_ATTACHMENTCHANGED']._serialized_start=3012
+  _globals['_ATTACHMENTCHANGED']._serialized_end=3146
+  _globals['_USAGERECORDED']._serialized_start=3148
+  _globals['_USAGERECORDED']._serialized_end=3227
+  _globals['_WRITERCHANGED']._serialized_start=3229
+  _globals['_WRITERCHANGED']._serialized_end=3352
+  _globals['_CAUGHTUP']._serialized_start=3354
+  _globals['_CAUGHTUP']._serialized_end=3382
+  _globals['_FELLBEHIND']._serialized_start=3384
+  _globals['_FELLBEHIND']._serialized_end=3396
+  _globals['_HEARTBEAT']._serialized_start=3398
+  _globals['_HEARTBEAT']._serialized_end=3451
+  _globals['_GOODBYE']._serialized_start=3453
+  _globals['_GOODBYE']._serialized_end=3554
+  _globals['_DRAFTCHANGED']._serialized_start=3556
+  _globals['_DRAFTCHANGED']._serialized_end=3646
+  _globals['_DRAFTENDED']._serialized_start=3648
+  _globals['_DRAFTENDED']._serialized_end=3715
+  _globals['_DRAFTDELTA']._serialized_start=3718
+  _globals['_DRAFTDELTA']._serialized_end=3899
+  _globals['_TOOLCALLDELTA']._serialized_start=3901
+  _globals['_TOOLCALLDELTA']._serialized_end=3991
+  _globals['_PUBLISHDRAFTREQUEST']._serialized_start=3994
+  _globals['_PUBLISHDRAFTREQUEST']._serialized_end=4141
+  _globals['_PUBLISHDRAFTRESPONSE']._serialized_start=4143
+  _globals['_PUBLISHDRAFTRESPONSE']._serialized_end=4201
+  _globals['_FEEDSERVICE']._serialized_start=5259
+  _globals['_FEEDSERVICE']._serialized_end=5571
 # @@protoc_insertion_point(module_scope)

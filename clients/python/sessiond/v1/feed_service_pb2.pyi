@@ -13,8 +13,10 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessiond.v1 import attachment_pb2 as _attachment_pb2
 from sessiond.v1 import compaction_pb2 as _compaction_pb2
+from sessiond.v1 import guard_pb2 as _guard_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import reminder_pb2 as _reminder_pb2
+from sessiond.v1 import session_filter_pb2 as _session_filter_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
 from sessiond.v1 import storage_pb2 as _storage_pb2
 from sessiond.v1 import usage_pb2 as _usage_pb2
@@ -383,6 +385,169 @@ class WatchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
+
+@_typing.final
+class WatchSessionsRequest(_message.Message):
+    """WatchSessionsRequest says which sessions to follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    FROM_NOW_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """The last token of an earlier stream with the same filter: the stream goes on behind what that one sent,
+    and doesn't begin with the sessions as they are. A token resumes at any replica for 7 days (setting
+    `feed_session_days`), even one of a stream that hadn't caught up. One that is older is refused with
+    `ERROR_REASON_RESUME_TOKEN_EXPIRED`, and one of another database, or of one that was restored from a
+    backup, with `ERROR_REASON_HISTORY_DIVERGED`: forget what was received, and begin without a token.
+    """
+    from_now: _builtins.bool
+    """Whether to begin with what changes from now on, without sending the sessions as they are. Not together
+    with `resume_token`.
+    """
+    @_builtins.property
+    def filter(self) -> _session_filter_pb2.SessionFilter:
+        """Which sessions. Required. Only by what never changes in a session: `owner`, `sources`, `exclude_sources`,
+        `agents`, `parent_id`, `subtree_of`, `include_subagents` and `whole_tenant`. The other fields are refused
+        with `ERROR_REASON_INVALID_FIELD`, which names the field: select by them among what the stream sends.
+        Archived sessions are among them.
+        """
+
+    def __init__(
+        self,
+        *,
+        filter: _session_filter_pb2.SessionFilter | None = ...,
+        resume_token: _builtins.str = ...,
+        from_now: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "from_now", b"from_now", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSessionsRequest: _TypeAlias = WatchSessionsRequest  # noqa: Y015
+
+@_typing.final
+class WatchSessionsResponse(_message.Message):
+    """WatchSessionsResponse is a frame of a stream of sessions. One without changes shows that the stream lives
+    (setting `feed_heartbeat`).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    GOODBYE_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Resumes the stream behind this frame. Empty in a `goodbye`."""
+    caught_up: _builtins.bool
+    """Whether all sessions that there were when the stream began have been sent, or all changes since the token
+    that it resumes. Set once in a stream, in a frame without changes.
+    """
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionChange]:
+        """The sessions that changed: at most 1000, and at most 2 MiB."""
+
+    @_builtins.property
+    def goodbye(self) -> Global___Goodbye:
+        """The server ends the stream, and says why and when to come back. Resume it with the last token, here or at
+        another replica.
+        """
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___SessionChange] | None = ...,
+        resume_token: _builtins.str = ...,
+        caught_up: _builtins.bool = ...,
+        goodbye: Global___Goodbye | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "changes", b"changes", "goodbye", b"goodbye", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSessionsResponse: _TypeAlias = WatchSessionsResponse  # noqa: Y015
+
+@_typing.final
+class SessionChange(_message.Message):
+    """SessionChange is a session that changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session as it is now, in the basic view: without `system_prompt`, `config` and `metadata`, which
+        GetSession has.
+        """
+
+    @_builtins.property
+    def deleted(self) -> Global___SessionTombstone:
+        """The session is gone. The id may be in use again, by a session with another `incarnation`, which is told
+        behind this, and while the list is being sent perhaps before it as well.
+        """
+
+    @_builtins.property
+    def version(self) -> _guard_pb2.SessionVersion:
+        """How far the session has come; absent with `deleted`."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        deleted: Global___SessionTombstone | None = ...,
+        version: _guard_pb2.SessionVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "deleted", b"deleted", "session", b"session", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "deleted", b"deleted", "session", b"session", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["session", "deleted"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___SessionChange: _TypeAlias = SessionChange  # noqa: Y015
+
+@_typing.final
+class SessionTombstone(_message.Message):
+    """SessionTombstone is what stays of a deleted session for 7 days (setting `feed_session_days`)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The session's id."""
+    incarnation: _builtins.str
+    """Which creation of the id: `Session.incarnation`. It says nothing of a session with the same id that was
+    created since.
+    """
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        incarnation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delete_time", b"delete_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_time", b"delete_time", "id", b"id", "incarnation", b"incarnation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionTombstone: _TypeAlias = SessionTombstone  # noqa: Y015
 
 @_typing.final
 class FeedEvent(_message.Message):

@@ -71,6 +71,53 @@ class FeedServiceStub:
     Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
     """
+    WatchSessions: _grpc.UnaryStreamMultiCallable[_feed_service_pb2.WatchSessionsRequest, _feed_service_pb2.WatchSessionsResponse]
+    """WatchSessions follows the sessions that fit a filter: for lists that stay up to date on a screen, and for
+    copies of sessions in another system. It sends all of them as they are, then `caught_up`, then each one
+    that changes, for as long as the caller reads.
+
+    The stream tells states, not events. Every committed change of a session, and its creation, is followed
+    within 5 s by a frame that holds the session as it was then or later; changes in quick succession are told
+    as one. What the stream tells of a session never goes back, not even when it is resumed at another replica:
+    compare `SessionChange.version` with the version in the answer of a write to know whether the stream has
+    come to that write. Between sessions there is no order. To get every message and every event of a session,
+    use Watch.
+
+    A deleted session is told as `deleted`, with its id and the time. The server remembers deletions for 7 days
+    (setting `feed_session_days`), so a stream that is resumed within them is told of all of them. A
+    session leaves the stream without being told when it no longer has the `parent_id`, or no longer
+    belongs to the `subtree_of`, that the filter asks for: the session that it came from was deleted, and it
+    stayed.
+
+    For example, a program that shows a user's sessions:
+
+        -> WatchSessions{filter{owner: "ann"}}
+        <- {changes: [{session{id: "s1", ...}, version{next_seq: 9, ...}}, ...], resume_token: "A"}
+        <- {caught_up: true, resume_token: "B"}       the list is complete: show it
+        <- {changes: [{session{id: "s1", ...}, version{next_seq: 11, ...}}], resume_token: "C"}
+        <- {changes: [{deleted{id: "s2", delete_time: ...}}], resume_token: "D"}
+        <- {resume_token: "E"}                        nothing happened: the stream lives
+        <- {goodbye{reason: GOODBYE_REASON_SHUTTING_DOWN, ...}}  and the stream ends with OK
+        -> WatchSessions{filter{owner: "ann"}, resume_token: "E"}
+        <- {changes: [what changed since], resume_token: "F"}
+        <- {caught_up: true, resume_token: "G"}
+
+    Keep each session by its id, replace it with what the frame holds, and remove it when its incarnation is
+    `deleted`. Store a frame's token together with its changes, or after them.
+
+    To cancel the call is how to leave; nothing is lost, since the last token resumes it. When the server ends
+    the stream it sends `goodbye`, which says why and when to resume. A caller that takes no frame for as long as
+    the setting `feed_write_timeout` says is cut off with UNAVAILABLE.
+
+    NOTE cost: it grows with the number of sessions that change, not with those that there are, nor with their
+    length. The beginning of a stream without a token costs what listing all of its sessions costs. Any
+    number of streams of a tenant share one reading of what changes. A slow reader gets each session once, as
+    it is by then, and costs the server one frame of memory. Each stream counts as one watch.
+
+    Refused before anything is sent: with `ERROR_REASON_RESUME_TOKEN_INVALID`,
+    `ERROR_REASON_RESUME_TOKEN_EXPIRED` and `ERROR_REASON_HISTORY_DIVERGED` when the token doesn't resume this
+    stream, see `resume_token`; with `ERROR_REASON_TOO_MANY_WATCHES` when there are too many watches.
+    """
     PublishDraft: _grpc.StreamUnaryMultiCallable[_feed_service_pb2.PublishDraftRequest, _feed_service_pb2.PublishDraftResponse]
     """PublishDraft shows watchers a message while it is being written: its parts,
     piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
@@ -123,6 +170,53 @@ class FeedServiceAsyncStub(FeedServiceStub):
 
     Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
     `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+    """
+    WatchSessions: _aio.UnaryStreamMultiCallable[_feed_service_pb2.WatchSessionsRequest, _feed_service_pb2.WatchSessionsResponse]  # type: ignore[assignment]
+    """WatchSessions follows the sessions that fit a filter: for lists that stay up to date on a screen, and for
+    copies of sessions in another system. It sends all of them as they are, then `caught_up`, then each one
+    that changes, for as long as the caller reads.
+
+    The stream tells states, not events. Every committed change of a session, and its creation, is followed
+    within 5 s by a frame that holds the session as it was then or later; changes in quick succession are told
+    as one. What the stream tells of a session never goes back, not even when it is resumed at another replica:
+    compare `SessionChange.version` with the version in the answer of a write to know whether the stream has
+    come to that write. Between sessions there is no order. To get every message and every event of a session,
+    use Watch.
+
+    A deleted session is told as `deleted`, with its id and the time. The server remembers deletions for 7 days
+    (setting `feed_session_days`), so a stream that is resumed within them is told of all of them. A
+    session leaves the stream without being told when it no longer has the `parent_id`, or no longer
+    belongs to the `subtree_of`, that the filter asks for: the session that it came from was deleted, and it
+    stayed.
+
+    For example, a program that shows a user's sessions:
+
+        -> WatchSessions{filter{owner: "ann"}}
+        <- {changes: [{session{id: "s1", ...}, version{next_seq: 9, ...}}, ...], resume_token: "A"}
+        <- {caught_up: true, resume_token: "B"}       the list is complete: show it
+        <- {changes: [{session{id: "s1", ...}, version{next_seq: 11, ...}}], resume_token: "C"}
+        <- {changes: [{deleted{id: "s2", delete_time: ...}}], resume_token: "D"}
+        <- {resume_token: "E"}                        nothing happened: the stream lives
+        <- {goodbye{reason: GOODBYE_REASON_SHUTTING_DOWN, ...}}  and the stream ends with OK
+        -> WatchSessions{filter{owner: "ann"}, resume_token: "E"}
+        <- {changes: [what changed since], resume_token: "F"}
+        <- {caught_up: true, resume_token: "G"}
+
+    Keep each session by its id, replace it with what the frame holds, and remove it when its incarnation is
+    `deleted`. Store a frame's token together with its changes, or after them.
+
+    To cancel the call is how to leave; nothing is lost, since the last token resumes it. When the server ends
+    the stream it sends `goodbye`, which says why and when to resume. A caller that takes no frame for as long as
+    the setting `feed_write_timeout` says is cut off with UNAVAILABLE.
+
+    NOTE cost: it grows with the number of sessions that change, not with those that there are, nor with their
+    length. The beginning of a stream without a token costs what listing all of its sessions costs. Any
+    number of streams of a tenant share one reading of what changes. A slow reader gets each session once, as
+    it is by then, and costs the server one frame of memory. Each stream counts as one watch.
+
+    Refused before anything is sent: with `ERROR_REASON_RESUME_TOKEN_INVALID`,
+    `ERROR_REASON_RESUME_TOKEN_EXPIRED` and `ERROR_REASON_HISTORY_DIVERGED` when the token doesn't resume this
+    stream, see `resume_token`; with `ERROR_REASON_TOO_MANY_WATCHES` when there are too many watches.
     """
     PublishDraft: _aio.StreamUnaryMultiCallable[_feed_service_pb2.PublishDraftRequest, _feed_service_pb2.PublishDraftResponse]  # type: ignore[assignment]
     """PublishDraft shows watchers a message while it is being written: its parts,
@@ -179,6 +273,59 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
         `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchSessions(
+        self,
+        request: _feed_service_pb2.WatchSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_feed_service_pb2.WatchSessionsResponse], _abc.AsyncIterator[_feed_service_pb2.WatchSessionsResponse]]:
+        """WatchSessions follows the sessions that fit a filter: for lists that stay up to date on a screen, and for
+        copies of sessions in another system. It sends all of them as they are, then `caught_up`, then each one
+        that changes, for as long as the caller reads.
+
+        The stream tells states, not events. Every committed change of a session, and its creation, is followed
+        within 5 s by a frame that holds the session as it was then or later; changes in quick succession are told
+        as one. What the stream tells of a session never goes back, not even when it is resumed at another replica:
+        compare `SessionChange.version` with the version in the answer of a write to know whether the stream has
+        come to that write. Between sessions there is no order. To get every message and every event of a session,
+        use Watch.
+
+        A deleted session is told as `deleted`, with its id and the time. The server remembers deletions for 7 days
+        (setting `feed_session_days`), so a stream that is resumed within them is told of all of them. A
+        session leaves the stream without being told when it no longer has the `parent_id`, or no longer
+        belongs to the `subtree_of`, that the filter asks for: the session that it came from was deleted, and it
+        stayed.
+
+        For example, a program that shows a user's sessions:
+
+            -> WatchSessions{filter{owner: "ann"}}
+            <- {changes: [{session{id: "s1", ...}, version{next_seq: 9, ...}}, ...], resume_token: "A"}
+            <- {caught_up: true, resume_token: "B"}       the list is complete: show it
+            <- {changes: [{session{id: "s1", ...}, version{next_seq: 11, ...}}], resume_token: "C"}
+            <- {changes: [{deleted{id: "s2", delete_time: ...}}], resume_token: "D"}
+            <- {resume_token: "E"}                        nothing happened: the stream lives
+            <- {goodbye{reason: GOODBYE_REASON_SHUTTING_DOWN, ...}}  and the stream ends with OK
+            -> WatchSessions{filter{owner: "ann"}, resume_token: "E"}
+            <- {changes: [what changed since], resume_token: "F"}
+            <- {caught_up: true, resume_token: "G"}
+
+        Keep each session by its id, replace it with what the frame holds, and remove it when its incarnation is
+        `deleted`. Store a frame's token together with its changes, or after them.
+
+        To cancel the call is how to leave; nothing is lost, since the last token resumes it. When the server ends
+        the stream it sends `goodbye`, which says why and when to resume. A caller that takes no frame for as long as
+        the setting `feed_write_timeout` says is cut off with UNAVAILABLE.
+
+        NOTE cost: it grows with the number of sessions that change, not with those that there are, nor with their
+        length. The beginning of a stream without a token costs what listing all of its sessions costs. Any
+        number of streams of a tenant share one reading of what changes. A slow reader gets each session once, as
+        it is by then, and costs the server one frame of memory. Each stream counts as one watch.
+
+        Refused before anything is sent: with `ERROR_REASON_RESUME_TOKEN_INVALID`,
+        `ERROR_REASON_RESUME_TOKEN_EXPIRED` and `ERROR_REASON_HISTORY_DIVERGED` when the token doesn't resume this
+        stream, see `resume_token`; with `ERROR_REASON_TOO_MANY_WATCHES` when there are too many watches.
         """
 
     @_abc_1.abstractmethod

@@ -385,8 +385,8 @@ class ListSessionsRequest(_message.Message):
     are indexed soon after they are committed.
     """
     order_by: Global___SessionOrder.ValueType
-    """By what to order within pinned and not pinned ones; left out it is the last activity, which for
-    this purpose is kept to the minute.
+    """By what to order within pinned and not pinned ones; left out it is the last activity. A session
+    takes its new place in that order within 5 s.
     """
     view: _session_pb2.SessionView.ValueType
     """How much of each session; left out it is basic."""

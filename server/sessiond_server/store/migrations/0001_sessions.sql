@@ -38,6 +38,8 @@ CREATE TABLE session (
     update_time timestamptz NOT NULL,
     listed_time timestamptz NOT NULL,
     end_time timestamptz,
+    position bigint NOT NULL DEFAULT 0,
+    settled_version xid NOT NULL DEFAULT '0',
     CONSTRAINT session_pkey PRIMARY KEY (bucket, session_key),
     CONSTRAINT session_tenant_length CHECK (octet_length(tenant) <= 128),
     CONSTRAINT session_id_length CHECK (octet_length(session_id) BETWEEN 1 AND 512),
@@ -64,8 +66,8 @@ CREATE INDEX session_owner_created_idx
     ON session (tenant, owner, pinned DESC, create_time DESC, session_key DESC);
 CREATE INDEX session_id_idx ON session (tenant, session_id);
 
--- What else lists filter by. What changes a session's place in the order changes all of these, and happens
--- at most once a minute for each session.
+-- What else lists filter by. What changes a session's place in the order changes all of these: the settling job
+-- does, after the commit of what happened in the session, and at most every few seconds.
 CREATE INDEX session_parent_listed_idx
     ON session (tenant, parent_id, pinned DESC, listed_time DESC, session_key DESC)
     WHERE parent_id IS NOT NULL;
@@ -91,6 +93,11 @@ CREATE INDEX session_slot_listed_idx
 CREATE INDEX session_owner_roots_idx
     ON session (tenant, owner, pinned DESC, listed_time DESC, session_key DESC)
     WHERE parent_kind <> 1;
+
+-- Which sessions changed behind a position, see `position_counter`. One that wasn't settled yet has position 0.
+-- `settled_version` is the transaction that had written the session's head when it was settled.
+CREATE INDEX session_position_idx ON session (tenant, position);
+CREATE INDEX session_owner_position_idx ON session (tenant, owner, position);
 
 -- Where most sessions are one session's children, statistics would tell the planner that every session has
 -- so many, and it would look for them without an index. Without statistics it takes a parent's to be few.
@@ -158,8 +165,10 @@ CREATE INDEX session_title_series_idx ON session_title (tenant, series, number D
 -- What appends change, apart from all that they don't. Every message before `offloaded_before_seq` is in a
 -- segment, every other one in `message`; nothing is offloaded if it isn't above the first seq. A session's
 -- revision is `next_seq + context_changes`, the latter of which counts what changed the context without an
--- append: an append raises the revision at no cost. No index on it
--- but the key: its updates stay in their page (HOT).
+-- append: an append raises the revision at no cost. Whatever changes
+-- what lists show of a session sets `unsettled`, and the settling job takes it back when it has given the session
+-- its next position and its place in lists, and nothing has written to the head since. Indexes see nothing of any other change, so that updates stay in their
+-- page (HOT).
 CREATE TABLE session_head (
     bucket smallint NOT NULL,
     session_key uuid NOT NULL,
@@ -173,7 +182,7 @@ CREATE TABLE session_head (
     context_token_count bigint NOT NULL,
     context_changes bigint NOT NULL DEFAULT 0,
     activity_time timestamptz NOT NULL,
-    listed_time timestamptz NOT NULL,
+    unsettled boolean NOT NULL DEFAULT true,
     writer_epoch bigint NOT NULL,
     writer_token text COLLATE "C" NOT NULL,
     writer_holder text COLLATE "C" NOT NULL,
@@ -188,3 +197,4 @@ CREATE TABLE session_head (
     CONSTRAINT session_head_compactor_token_length CHECK (octet_length(compactor_token) <= 128),
     CONSTRAINT session_head_compactor_holder_length CHECK (char_length(compactor_holder) <= 256)
 ) WITH (fillfactor = 70);
+CREATE INDEX session_head_unsettled_idx ON session_head (bucket, session_key) WHERE unsettled;

@@ -36,3 +36,42 @@ CREATE UNLOGGED TABLE draft_piece (
     CONSTRAINT draft_piece_pkey PRIMARY KEY (bucket, session_key, draft_id, piece_no),
     CONSTRAINT draft_piece_client_id_length CHECK (octet_length(client_id) <= 128)
 );
+
+-- The last position that was given to a session, of this history: one row. Positions grow like the clock, in
+-- microseconds. Whoever gives some holds the row's lock until the commit, so a position is never seen before a
+-- smaller one.
+CREATE TABLE position_counter (
+    id smallint NOT NULL,
+    history uuid NOT NULL,
+    position bigint NOT NULL,
+    CONSTRAINT position_counter_pkey PRIMARY KEY (id)
+);
+INSERT INTO position_counter (id, history, position) VALUES (1, gen_random_uuid(), 0);
+
+-- What is remembered of deleted sessions while tokens of WatchSessions resume: what never changed of them. The
+-- settling job gives them their positions, which are 0 until then.
+CREATE TABLE session_tombstone (
+    bucket smallint NOT NULL,
+    session_key uuid NOT NULL,
+    incarnation uuid NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    session_id text COLLATE "C" NOT NULL,
+    owner text COLLATE "C" NOT NULL,
+    source text COLLATE "C" NOT NULL,
+    agent text COLLATE "C" NOT NULL,
+    parent_id text COLLATE "C",
+    parent_kind smallint NOT NULL,
+    position bigint NOT NULL,
+    delete_time timestamptz NOT NULL,
+    CONSTRAINT session_tombstone_pkey PRIMARY KEY (bucket, session_key, incarnation),
+    CONSTRAINT session_tombstone_tenant_length CHECK (octet_length(tenant) <= 128),
+    CONSTRAINT session_tombstone_session_id_length CHECK (octet_length(session_id) <= 512),
+    CONSTRAINT session_tombstone_owner_length CHECK (char_length(owner) <= 256),
+    CONSTRAINT session_tombstone_source_length CHECK (char_length(source) <= 256),
+    CONSTRAINT session_tombstone_agent_length CHECK (char_length(agent) <= 256),
+    CONSTRAINT session_tombstone_parent_id_length CHECK (octet_length(parent_id) <= 512)
+);
+CREATE INDEX session_tombstone_position_idx ON session_tombstone (position);
+CREATE INDEX session_tombstone_tenant_idx ON session_tombstone (tenant, position);
+CREATE INDEX session_tombstone_owner_idx ON session_tombstone (tenant, owner, position);
+CREATE INDEX session_tombstone_id_idx ON session_tombstone (tenant, session_id);

@@ -39,15 +39,16 @@ CREATE INDEX consumer_cursor_queue_idx
 CREATE INDEX consumer_cursor_owner_queue_idx
     ON consumer_cursor (tenant, consumer_id, owner, ready_time) WHERE queued;
 
--- The consumers that claim, of an owner's sessions or, with an empty owner, of all. Sessions listed up to
--- `scanned_time` are queued, if there is work in them, or will be listed later when there is. The bucket is a
--- hash of (tenant, owner), so that an owner's are counted in one.
+-- The consumers that claim, of an owner's sessions or, with an empty owner, of all. Sessions that changed up to
+-- `scanned_position` are queued, if there is work in them, or will take a later position when there is. The bucket
+-- is a hash of (tenant, owner), so that an owner's are counted in one.
 CREATE TABLE consumer (
     bucket smallint NOT NULL,
     tenant text COLLATE "C" NOT NULL,
     owner text COLLATE "C" NOT NULL,
     consumer_id text COLLATE "C" NOT NULL,
-    scanned_time timestamptz NOT NULL,
+    scanned_position bigint NOT NULL,
+    scan_time timestamptz NOT NULL,
     CONSTRAINT consumer_pkey PRIMARY KEY (bucket, tenant, owner, consumer_id),
     CONSTRAINT consumer_tenant_length CHECK (octet_length(tenant) <= 128),
     CONSTRAINT consumer_owner_length CHECK (char_length(owner) <= 256),

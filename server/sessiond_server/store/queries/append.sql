@@ -110,8 +110,6 @@ added AS MATERIALIZED (
 growth AS MATERIALIZED (
     SELECT
         bucket, session_key, max(create_time) AS activity_time,
-        -- Imported messages may have later times; a place in lists is never that of a time to come.
-        least(max(create_time), statement_timestamp()) AS listed_time,
         count(*) AS messages,
         coalesce(sum(cardinality(calls)), 0) AS calls,
         count(*) FILTER (WHERE in_context) AS context_messages,
@@ -127,20 +125,9 @@ grown AS (
         context_message_count = h.context_message_count + g.context_messages,
         context_token_count = h.context_token_count + g.context_tokens,
         activity_time = g.activity_time,
-        listed_time = CASE
-            WHEN h.listed_time < g.listed_time - interval '1 minute' THEN g.listed_time
-            ELSE h.listed_time
-        END
+        unsettled = true
     FROM growth AS g
     WHERE h.bucket = g.bucket AND h.session_key = g.session_key
-),
-listed AS (
-    UPDATE session AS s
-    SET listed_time = g.listed_time
-    FROM growth AS g
-    JOIN head AS h USING (bucket, session_key)
-    WHERE s.bucket = g.bucket AND s.session_key = g.session_key
-        AND h.listed_time < g.listed_time - interval '1 minute'
 ),
 result AS MATERIALIZED (
     SELECT a.bucket, a.session_key, r.tool_call_id, a.seq

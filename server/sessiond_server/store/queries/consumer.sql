@@ -70,13 +70,13 @@ SELECT EXISTS (
 
 -- name: insert_consumer
 -- A new one begins with the first session that there is.
-INSERT INTO consumer (bucket, tenant, owner, consumer_id, scanned_time)
-VALUES ($1, $2, $3, $4, '1900-01-01T00:00:00Z')
+INSERT INTO consumer (bucket, tenant, owner, consumer_id, scanned_position, scan_time)
+VALUES ($1, $2, $3, $4, 0, statement_timestamp())
 ON CONFLICT (bucket, tenant, owner, consumer_id) DO NOTHING;
 
 -- name: list_consumers
 -- A page of a tenant's, behind an owner and a consumer.
-SELECT owner, consumer_id, scanned_time
+SELECT owner, consumer_id, scan_time
 FROM consumer
 WHERE tenant = $1 AND (owner, consumer_id) > ($2, $3)
 ORDER BY owner, consumer_id
@@ -84,7 +84,7 @@ LIMIT $4;
 
 -- name: list_consumers_of_owner
 -- Likewise of an owner's.
-SELECT owner, consumer_id, scanned_time
+SELECT owner, consumer_id, scan_time
 FROM consumer
 WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id > $4
 ORDER BY consumer_id
@@ -98,29 +98,28 @@ RETURNING consumer_id;
 
 -- name: lock_consumer
 -- One call at a time looks for what is new; the others don't wait for it.
-SELECT scanned_time, statement_timestamp() AS now
+SELECT scanned_position
 FROM consumer
 WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4
 FOR UPDATE SKIP LOCKED;
 
 -- name: read_consumer
 -- Likewise for those who wait, who change nothing.
-SELECT scanned_time, statement_timestamp() AS now
+SELECT scanned_position, statement_timestamp() AS now
 FROM consumer
 WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4;
 
 -- name: move_consumer
 -- How far it has looked.
 UPDATE consumer
-SET scanned_time = $5
+SET scanned_position = $5, scan_time = statement_timestamp()
 WHERE bucket = $1 AND tenant = $2 AND owner = $3 AND consumer_id = $4;
 
--- name: listed_sessions
--- Sessions listed behind $3 up to $4, $5 or a few more of those pinned and of those not, and whether they
--- aren't queued for the consumer ($2) though they hold messages past its cursor. Subqueries, since a join
--- might be planned to read all heads.
+-- name: written_sessions
+-- Sessions that changed behind position $3, and whether they aren't queued for the consumer ($2) though they hold
+-- messages past its cursor. Subqueries, since a join might be planned to read all heads.
 SELECT
-    s.bucket, s.session_key, s.pinned, s.listed_time,
+    s.bucket, s.session_key, s.position,
     (
         SELECT h.next_seq
         FROM session_head AS h
@@ -130,19 +129,19 @@ SELECT
         FROM consumer_cursor AS w
         WHERE w.bucket = s.bucket AND w.session_key = s.session_key AND w.consumer_id = $2
     ), 0) AS wanted
-FROM (VALUES (false), (true)) AS p (pinned)
-CROSS JOIN LATERAL (
-    SELECT s.bucket, s.session_key, s.pinned, s.listed_time
+FROM (
+    SELECT s.bucket, s.session_key, s.position
     FROM session AS s
-    WHERE s.tenant = $1 AND s.pinned = p.pinned AND s.listed_time > $3 AND s.listed_time <= $4
-    ORDER BY s.listed_time
-    FETCH FIRST ($5::bigint) ROWS WITH TIES
-) AS s;
+    WHERE s.tenant = $1 AND s.position > $3
+    ORDER BY s.position
+    LIMIT 1000
+) AS s
+ORDER BY s.position;
 
--- name: listed_sessions_of_owner
--- Likewise of an owner ($6), by an index of its own.
+-- name: written_sessions_of_owner
+-- Likewise of an owner ($4), by an index of its own.
 SELECT
-    s.bucket, s.session_key, s.pinned, s.listed_time,
+    s.bucket, s.session_key, s.position,
     (
         SELECT h.next_seq
         FROM session_head AS h
@@ -152,76 +151,45 @@ SELECT
         FROM consumer_cursor AS w
         WHERE w.bucket = s.bucket AND w.session_key = s.session_key AND w.consumer_id = $2
     ), 0) AS wanted
-FROM (VALUES (false), (true)) AS p (pinned)
-CROSS JOIN LATERAL (
-    SELECT s.bucket, s.session_key, s.pinned, s.listed_time
+FROM (
+    SELECT s.bucket, s.session_key, s.position
     FROM session AS s
-    WHERE s.tenant = $1 AND s.owner = $6 AND s.pinned = p.pinned AND s.listed_time > $3
-        AND s.listed_time <= $4
-    ORDER BY s.listed_time
-    FETCH FIRST ($5::bigint) ROWS WITH TIES
-) AS s;
+    WHERE s.tenant = $1 AND s.owner = $4 AND s.position > $3
+    ORDER BY s.position
+    LIMIT 1000
+) AS s
+ORDER BY s.position;
 
 -- name: next_session
--- When the next session is due: the first of those that wait, or the first listed behind $4 that has been idle
--- for $5 then. A row for each is read.
-SELECT min(t.time)
-FROM (
+-- When the next session is due of those that wait.
+SELECT min(w.ready_time)
+FROM unnest($3::boolean[]) AS c (child)
+CROSS JOIN LATERAL (
     SELECT w.ready_time
-    FROM unnest($3::boolean[]) AS c (child)
-    CROSS JOIN LATERAL (
-        SELECT w.ready_time
-        FROM consumer_cursor AS w
-        WHERE w.tenant = $1 AND w.consumer_id = $2 AND w.child = c.child AND w.queued
-        ORDER BY w.ready_time
-        LIMIT 1
-    ) AS w
-    UNION ALL
-    SELECT s.listed_time + $5::interval
-    FROM (VALUES (false), (true)) AS p (pinned)
-    CROSS JOIN LATERAL (
-        SELECT s.listed_time
-        FROM session AS s
-        WHERE s.tenant = $1 AND s.pinned = p.pinned AND s.listed_time > $4
-        ORDER BY s.listed_time
-        LIMIT 1
-    ) AS s
-) AS t (time);
+    FROM consumer_cursor AS w
+    WHERE w.tenant = $1 AND w.consumer_id = $2 AND w.child = c.child AND w.queued
+    ORDER BY w.ready_time
+    LIMIT 1
+) AS w;
 
 -- name: next_session_of_owner
--- Likewise of an owner ($6).
-SELECT min(t.time)
-FROM (
-    SELECT w.ready_time
-    FROM (
-        SELECT w.ready_time
-        FROM consumer_cursor AS w
-        WHERE w.tenant = $1 AND w.consumer_id = $2 AND w.owner = $6 AND w.child = ANY($3::boolean[])
-            AND w.queued
-        ORDER BY w.ready_time
-        LIMIT 1
-    ) AS w
-    UNION ALL
-    SELECT s.listed_time + $5::interval
-    FROM (VALUES (false), (true)) AS p (pinned)
-    CROSS JOIN LATERAL (
-        SELECT s.listed_time
-        FROM session AS s
-        WHERE s.tenant = $1 AND s.owner = $6 AND s.pinned = p.pinned AND s.listed_time > $4
-        ORDER BY s.listed_time
-        LIMIT 1
-    ) AS s
-) AS t (time);
+-- Likewise of an owner ($4).
+SELECT w.ready_time
+FROM consumer_cursor AS w
+WHERE w.tenant = $1 AND w.consumer_id = $2 AND w.owner = $4 AND w.child = ANY($3::boolean[]) AND w.queued
+ORDER BY w.ready_time
+LIMIT 1;
 
 -- name: queue_sessions
--- Sessions are kept from being deleted meanwhile, which no append notices: it locks no key.
+-- Sessions are kept from being deleted meanwhile, which no append notices: it locks no key. They are due when nobody
+-- has written to them for $4.
 INSERT INTO consumer_cursor AS w (
     bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
     claim_holder, claim_expire_time, claim_count, done_token, update_time
 )
 SELECT
     s.bucket, s.session_key, $3, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
-    statement_timestamp(), '', '', 'epoch', 0, '', NULL
+    greatest(statement_timestamp(), h.activity_time + $4::interval), '', '', 'epoch', 0, '', NULL
 FROM (
     SELECT s.*
     FROM session AS s
@@ -229,28 +197,14 @@ FROM (
     ORDER BY s.bucket, s.session_key
     FOR KEY SHARE OF s
 ) AS s
+CROSS JOIN LATERAL (
+    SELECT h.activity_time
+    FROM session_head AS h
+    WHERE h.bucket = s.bucket AND h.session_key = s.session_key
+    LIMIT 1
+) AS h
 ON CONFLICT (bucket, session_key, consumer_id) DO UPDATE
 SET queued = true, ready_time = greatest(excluded.ready_time, w.claim_expire_time), child = excluded.child
-WHERE NOT w.queued;
-
--- name: offer_session
--- A session whose place in lists lies in the past, where no consumer looks again.
-INSERT INTO consumer_cursor AS w (
-    bucket, session_key, consumer_id, tenant, session_id, owner, child, seq, queued, ready_time, claim_token,
-    claim_holder, claim_expire_time, claim_count, done_token, update_time
-)
-SELECT
-    s.bucket, s.session_key, c.consumer_id, s.tenant, s.session_id, s.owner, s.parent_kind = 1, 0, true,
-    statement_timestamp(), '', '', 'epoch', 0, '', NULL
-FROM session AS s
-CROSS JOIN LATERAL (
-    SELECT DISTINCT consumer_id
-    FROM consumer
-    WHERE tenant = s.tenant AND owner IN ('', s.owner)
-) AS c
-WHERE s.bucket = $1 AND s.session_key = $2
-ON CONFLICT (bucket, session_key, consumer_id) DO UPDATE
-SET queued = true, ready_time = greatest(excluded.ready_time, w.claim_expire_time)
 WHERE NOT w.queued;
 
 -- name: due_sessions

@@ -175,7 +175,7 @@ WHERE bucket = $1 AND session_key = $2 AND kind = 2 AND from_seq >= $3 AND to_se
 -- name: set_context_counters
 -- After a change that isn't an append.
 UPDATE session_head
-SET context_message_count = $3, context_token_count = $4, next_change = next_change + $5
+SET context_message_count = $3, context_token_count = $4, next_change = next_change + $5, unsettled = true
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: context_totals

@@ -3,7 +3,7 @@
 -- by which feeds know that they belong together.
 WITH head AS (
     UPDATE session_head
-    SET next_change = next_change + 1
+    SET next_change = next_change + 1, unsettled = true
     WHERE bucket = $1 AND session_key = $2
     RETURNING next_change - 1 AS change_no, next_seq - 1 AS after_seq
 )
@@ -17,7 +17,7 @@ FROM head;
 -- Changes of kind $4 of several locked sessions, one of each, with a reference of its own.
 WITH head AS (
     UPDATE session_head AS h
-    SET next_change = h.next_change + 1
+    SET next_change = h.next_change + 1, unsettled = true
     FROM unnest($1::smallint[], $2::uuid[], $3::bigint[]) AS k (bucket, session_key, reference)
     WHERE h.bucket = k.bucket AND h.session_key = k.session_key
     RETURNING h.bucket, h.session_key, h.next_change - 1 AS change_no, h.next_seq - 1 AS after_seq, k.reference

@@ -62,7 +62,7 @@ s.create_time >= :created_from
 s.create_time < :created_before
 
 -- name: filter_active_from
--- The range of the last activity, which the session's row has only to the minute.
+-- The range of the last activity, which the session's row has some seconds late.
 (
     SELECT h.activity_time
     FROM session_head AS h

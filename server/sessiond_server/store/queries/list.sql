@@ -54,12 +54,17 @@ s.session_id = :subtree_of
 s.:order_time >= :created_from::timestamptz - interval '25 hours'
 
 -- name: listing_placed_active_from
--- Likewise of the last activity, which is at most a minute behind the place, or a day if messages were imported.
+-- Likewise of the last activity, which a session is listed at within seconds, or up to a day before if messages were
+-- imported.
 s.:order_time >= :active_from::timestamptz - interval '25 hours'
 
 -- name: listing_placed_active_before
 -- Likewise, and in either order.
 s.:order_time < :active_before::timestamptz
+
+-- name: listing_settled_until
+-- What changed later comes behind the list.
+s.position <= :settled_until::bigint
 
 -- name: root_of
 -- Whether a subtree is a whole tree.

@@ -49,11 +49,11 @@ WITH made AS (
 )
 INSERT INTO session_head (
     bucket, session_key, state, first_seq, next_seq, next_change, message_count, tool_call_count,
-    context_message_count, context_token_count, activity_time, listed_time, writer_epoch, writer_token,
+    context_message_count, context_token_count, activity_time, writer_epoch, writer_token,
     writer_holder, writer_expire_time, compactor_token, compactor_holder, compactor_expire_time
 )
 SELECT
-    bucket, session_key, 1, 1, 1, 1, 0, 0, 0, 0, create_time, create_time, 0, '', '',
+    bucket, session_key, 1, 1, 1, 1, 0, 0, 0, 0, create_time, 0, '', '',
     'epoch'::timestamptz, '', '', 'epoch'::timestamptz
 FROM made
 RETURNING session_key;
@@ -74,32 +74,21 @@ WITH reminders AS (
     WHERE bucket = $1 AND session_key = $2 AND state = 1
 )
 UPDATE session_head
-SET state = $3
+SET state = $3, unsettled = true
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: context_changed
 -- What changes the context without being an append counts as activity.
-WITH head AS (
-    UPDATE session_head
-    SET context_changes = context_changes + 1,
-        activity_time = greatest(activity_time, statement_timestamp()),
-        listed_time = greatest(listed_time, statement_timestamp())
-    WHERE bucket = $1 AND session_key = $2
-    RETURNING bucket, session_key, listed_time, next_seq, context_changes, context_token_count
-),
-listed AS (
-    UPDATE session AS s
-    SET listed_time = head.listed_time
-    FROM head
-    WHERE s.bucket = head.bucket AND s.session_key = head.session_key
-)
-SELECT next_seq, next_seq + context_changes, context_token_count
-FROM head;
+UPDATE session_head
+SET context_changes = context_changes + 1, activity_time = greatest(activity_time, statement_timestamp()),
+    unsettled = true
+WHERE bucket = $1 AND session_key = $2
+RETURNING next_seq, next_seq + context_changes, context_token_count;
 
 -- name: count_context_changes
 -- Other changes of the context: of the prompt, and what is imported.
 UPDATE session_head
-SET context_changes = context_changes + $3
+SET context_changes = context_changes + $3, unsettled = true
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: lock_titles
@@ -221,9 +210,21 @@ JOIN unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key) USING (bucket
 
 -- name: delete_session_rows
 -- All that belongs to sessions but their titles, which are in buckets of their owners, and what they share.
+-- Tombstones stay for a while.
 WITH gone AS (
     SELECT bucket, session_key
     FROM unnest($1::smallint[], $2::uuid[]) AS k (bucket, session_key)
+),
+stones AS (
+    INSERT INTO session_tombstone (
+        bucket, session_key, incarnation, tenant, session_id, owner, source, agent, parent_id, parent_kind,
+        position, delete_time
+    )
+    SELECT
+        s.bucket, s.session_key, s.incarnation, s.tenant, s.session_id, s.owner, s.source, s.agent,
+        s.parent_id, s.parent_kind, 0, statement_timestamp()
+    FROM session AS s
+    JOIN gone USING (bucket, session_key)
 ),
 messages AS (
     DELETE FROM message AS t USING gone WHERE t.bucket = gone.bucket AND t.session_key = gone.session_key
@@ -364,7 +365,7 @@ changes AS (
 )
 UPDATE session_head
 SET first_seq = next_seq, next_change = next_change + 1, message_count = 0, tool_call_count = 0,
-    context_message_count = 0, context_token_count = 0, offloaded_before_seq = 0
+    context_message_count = 0, context_token_count = 0, offloaded_before_seq = 0, unsettled = true
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: copy_session_rows
@@ -445,6 +446,7 @@ SET first_seq = o.first_seq,
     next_seq = coalesce($5 + 1, o.next_seq),
     next_change = o.next_change,
     context_changes = (SELECT sum(changes) FROM changed),
+    unsettled = true,
     message_count = total.messages + $6::bigint,
     tool_call_count = total.calls + $7::bigint
 FROM total, session_head AS o

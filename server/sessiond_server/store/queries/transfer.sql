@@ -129,15 +129,15 @@ WITH made AS (
         $20, $21, $22, $23, $24, 1, $25, $26, $27,
         least(greatest($26::timestamptz, $28::timestamptz), statement_timestamp()), $29
     )
-    RETURNING bucket, session_key, create_time, state, listed_time
+    RETURNING bucket, session_key, create_time, state
 )
 INSERT INTO session_head (
     bucket, session_key, state, first_seq, next_seq, next_change, message_count, tool_call_count,
-    context_message_count, context_token_count, activity_time, listed_time, writer_epoch, writer_token,
+    context_message_count, context_token_count, activity_time, writer_epoch, writer_token,
     writer_holder, writer_expire_time, compactor_token, compactor_holder, compactor_expire_time
 )
 SELECT
-    bucket, session_key, state, $30, $30, 1, 0, 0, 0, 0, least(create_time, statement_timestamp()), listed_time,
+    bucket, session_key, state, $30, $30, 1, 0, 0, 0, 0, least(create_time, statement_timestamp()),
     0, '', '', 'epoch'::timestamptz, '', '', 'epoch'::timestamptz
 FROM made;
 
@@ -205,7 +205,8 @@ grown AS (
         tool_call_count = h.tool_call_count + g.calls,
         context_message_count = h.context_message_count + g.context_messages,
         context_token_count = h.context_token_count + g.context_tokens,
-        activity_time = greatest(h.activity_time, g.activity_time)
+        activity_time = greatest(h.activity_time, g.activity_time),
+        unsettled = true
     FROM (
         SELECT
             max(seq) AS last_seq,
@@ -325,29 +326,21 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 -- name: set_next_change
 -- The number of the next change.
 UPDATE session_head
-SET next_change = $3
+SET next_change = $3, unsettled = true
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: restore_context_changes
 -- As many changes of the context as there were elsewhere, or as there are.
 UPDATE session_head
-SET context_changes = greatest(context_changes, $3)
+SET context_changes = greatest(context_changes, $3), unsettled = true
 WHERE bucket = $1 AND session_key = $2;
 
 -- name: finish_import
 -- When a session was last active elsewhere, unless it has been since; not later than now, but for messages of
 -- a later time, behind which others must not go back.
-WITH head AS (
-    UPDATE session_head
-    SET activity_time = greatest(activity_time, least($3, statement_timestamp())),
-        listed_time = greatest(listed_time, least($3, statement_timestamp()))
-    WHERE bucket = $1 AND session_key = $2
-    RETURNING bucket, session_key, listed_time
-)
-UPDATE session AS s
-SET listed_time = greatest(s.listed_time, head.listed_time)
-FROM head
-WHERE s.bucket = head.bucket AND s.session_key = head.session_key;
+UPDATE session_head
+SET activity_time = greatest(activity_time, least($3, statement_timestamp())), unsettled = true
+WHERE bucket = $1 AND session_key = $2;
 
 -- name: transfer_usage
 -- The sums of a session's usage: its own by day, and those of deleted ones that came from it.
