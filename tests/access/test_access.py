@@ -305,6 +305,50 @@ def test_P12_a_watch_of_a_tree_shows_the_owners_sessions_alone(keyed: Keyed) -> 
         assert told == [(own, "before"), (own, "later")]
 
 
+def test_P12_a_stream_of_sessions_shows_the_owners_alone_and_its_tokens_tell_of_no_others(
+    keyed: Keyed,
+) -> None:
+    """Whether the filter names the owner or nobody; neither changes nor deletions of others' are told."""
+    own, others, gone = (f"s-{uuid4()}" for _ in range(3))
+    with keyed.client(keyed.ada) as ada, keyed.client(keyed.service) as service:
+        ada.create_session(own)
+        service.create_session(others, owner="bob")
+        service.create_session(gone, owner="bob")
+        told: set[str] = set()
+        for owner in ("ada", None):
+            watch = ada.watch_sessions(sessiond.session_filter(owner=owner, include_subagents=True))
+            done = False
+            for update in watch:
+                told.add(update.session_id)
+                if update.kind == "caught_up" and not done:
+                    token, done = watch.token, True
+                    service.append(others, said("not for ada"))
+                    service.delete_session(gone, allow_missing=True)
+                    for seen in service.watch_sessions(sessiond.session_filter(owner="bob")):
+                        if seen.session_id == others and seen.session and seen.session.next_seq > 1:
+                            break
+                    ada.append(own, said("mine"))
+                if done and update.session_id == own and update.kind == "changed":
+                    break
+            with pytest.raises(sessiond.InvalidResumeToken):
+                next(
+                    iter(service.watch_sessions(sessiond.session_filter(owner="bob"), resume=token))
+                )
+        assert others not in told
+        assert gone not in told
+        for forbidden in (
+            sessiond.session_filter(owner="bob"),
+            sessiond.session_filter(whole_tenant=True),
+        ):
+            with pytest.raises(sessiond.PermissionDenied):
+                next(iter(ada.watch_sessions(forbidden)))
+    with keyed.client(keyed.elsewhere) as elsewhere:
+        (first,) = [
+            next(iter(elsewhere.watch_sessions(sessiond.session_filter(whole_tenant=True))))
+        ]
+        assert first.kind == "caught_up", "another tenant has none of them"
+
+
 def test_P12_the_usage_of_a_tree_is_that_of_the_owners_sessions_alone(keyed: Keyed) -> None:
     root, own, others = (f"s-{uuid4()}" for _ in range(3))
     with keyed.client(keyed.ada) as ada, keyed.client(keyed.service) as service:

@@ -26,8 +26,8 @@ SECONDS = 60.0
 class Tail:
     """A running `sessionctl tail`, read as it writes."""
 
-    def __init__(self, cli: Cli, *arguments: str) -> None:
-        self.process = cli.start("tail", *arguments)
+    def __init__(self, cli: Cli, *arguments: str, verb: str = "tail") -> None:
+        self.process = cli.start(verb, *arguments)
         self._pieces: queue.Queue[tuple[str, str]] = queue.Queue()
         self.texts = {"out": "", "err": ""}
         assert self.process.stdout is not None

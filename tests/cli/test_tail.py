@@ -364,3 +364,24 @@ def test_only_the_kinds_asked_for_are_shown(
 )
 def test_long_ids_are_shortened_in_the_middle(id: str, short: str) -> None:
     assert short_id(id) == short
+
+
+def test_ls_follows_sessions_as_they_change(cli: Cli, client: Client) -> None:
+    """A line for each that there is, and for each change, on a terminal as in JSON lines."""
+    client.create_session("kept", title="Trip to Lisbon")
+    lines, table = (Tail(cli, "-f", *output, verb="ls") for output in (["-o", "jsonl"], []))
+    try:
+        lines.wait_for('"caught_up"')
+        table.wait_for("Trip to Lisbon")
+        say(client, "kept", "hello")
+        lines.wait_for('"next_seq": 2')
+        table.wait_for("1 message")
+        client.delete_session("kept")
+        lines.wait_for('"kind": "deleted"')
+        table.wait_for("kept  ✗ deleted")
+    finally:
+        for it in (lines, table):
+            it.close()
+    updates = [json.loads(line) for line in lines.output.splitlines()]
+    assert {it["session_id"] for it in updates} == {"kept", ""}
+    assert "leave the others out" in cli.refused("ls", "-f", "--state", "ended", code=2)

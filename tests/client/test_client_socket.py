@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -335,3 +336,37 @@ async def test_a_cancelled_task_stays_cancelled(server: ServerProcess) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+def test_P9_a_stream_of_sessions_rides_out_restarts_and_resumes(
+    start_server: Start, dsn: str, tmp_path: Path
+) -> None:
+    """Every change is told, over both clients, though the server was killed in between."""
+    listen = f"unix:{tmp_path}/s"
+    server = start_server(SESSIOND_DSN=dsn, listen=listen)
+
+    async def work(server: ServerProcess) -> str:
+        async with sessiond.AsyncClient(listen) as client:
+            await client.create_session("one", owner="ann")
+            watch = client.watch_sessions(sessiond.session_filter(owner="ann"))
+            seen: list[str] = []
+            async for update in watch:
+                seen.append(update.kind)
+                if update.kind == "caught_up":
+                    server.kill()
+                    server = start_server(SESSIOND_DSN=dsn, listen=listen)
+                    await client.append("one", said("hello"))
+                if update.session is not None and update.session.next_seq == 2:
+                    break
+            assert seen[:2] == ["changed", "caught_up"]
+            await client.delete_session("one")
+            return watch.token
+
+    token = asyncio.run(work(server))
+    with sessiond.Client(listen) as client:
+        later = client.watch_sessions(sessiond.session_filter(owner="ann"), resume=token)
+        for update in later:
+            if update.kind == "deleted":
+                assert update.session_id == "one"
+                assert update.delete_time is not None
+                break

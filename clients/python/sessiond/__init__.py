@@ -119,11 +119,12 @@ from sessiond._requests.filters import session_filter
 from sessiond._requests.messages import message_update, with_client_ids
 from sessiond._requests.retention import retention_rule
 from sessiond._requests.usage import usage_record
+from sessiond._session_watch import SessionUpdate
 from sessiond._stream import AppendStream
 from sessiond._stream_aio import AsyncAppendStream
 from sessiond._watch import Event
-from sessiond._watch_aio import AsyncWatch
-from sessiond._watch_sync import Watch
+from sessiond._watch_aio import AsyncSessionWatch, AsyncWatch
+from sessiond._watch_sync import SessionWatch, Watch
 from sessiond.dialects import (
     from_anthropic,
     from_gemini,
@@ -146,6 +147,7 @@ __all__ = [
     "AsyncClient",
     "AsyncDraft",
     "AsyncExport",
+    "AsyncSessionWatch",
     "AsyncWatch",
     "AsyncWriter",
     "AttachmentIdReused",
@@ -208,6 +210,8 @@ __all__ = [
     "SessionEnded",
     "SessionExists",
     "SessionNotFound",
+    "SessionUpdate",
+    "SessionWatch",
     "SessiondError",
     "ShuttingDown",
     "SpawnTooDeep",

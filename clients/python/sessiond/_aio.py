@@ -55,11 +55,12 @@ from sessiond._requests import (
     writers,
 )
 from sessiond._retries import Attempts
+from sessiond._session_watch import WATCH_SESSIONS, SessionWatchState, watch_sessions
 from sessiond._status import error_from_call
 from sessiond._stream_aio import AsyncAppendStream
 from sessiond._transfer import Destination, Incoming, Outgoing, Pieces, Source, Target
 from sessiond._watch import SILENCE, WATCH, WatchState
-from sessiond._watch_aio import AsyncWatch
+from sessiond._watch_aio import AsyncSessionWatch, AsyncWatch
 
 P = ParamSpec("P")
 Q = TypeVar("Q", bound=Message)
@@ -248,6 +249,16 @@ def _exported(
         return AsyncExport(answers, call.build(*args, **kwargs), self._timeout)
 
     return describe(method, call.build)
+
+
+def _session_watch(
+    build: Callable[P, SessionWatchState],
+) -> Callable[Concatenate[AsyncClient, P], AsyncSessionWatch]:
+    def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncSessionWatch:
+        call = self._link.callable("unary_stream", WATCH_SESSIONS)
+        return AsyncSessionWatch(call, build(*args, **kwargs), self._timeout)
+
+    return describe(method, build)
 
 
 class AsyncClient(_Caller):
@@ -620,8 +631,10 @@ class AsyncClient(_Caller):
             Unavailable: The service was out of reach for longer than the client's timeout.
         """
         call = self._link.callable("unary_stream", WATCH)
-        state = WatchState(session_ids, start, resume, descendants, drafts, kinds)
-        return AsyncWatch(call, state, self._timeout, silence)
+        state = WatchState(session_ids, start, resume, descendants, drafts, silence, kinds)
+        return AsyncWatch(call, state, self._timeout)
+
+    watch_sessions = _session_watch(watch_sessions)
 
     def draft(self, session_id: str, client_id: str | None = None) -> AsyncDraft:
         """Shows watchers a message while it is being written, a context manager: see `AsyncDraft`.

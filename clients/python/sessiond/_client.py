@@ -42,11 +42,12 @@ from sessiond._requests import (
     writers,
 )
 from sessiond._retries import Attempts
+from sessiond._session_watch import WATCH_SESSIONS, SessionWatchState, watch_sessions
 from sessiond._status import error_from_call
 from sessiond._stream import AppendStream
 from sessiond._transfer import Destination, Incoming, Outgoing, Pieces, Source, Target
 from sessiond._watch import SILENCE, WATCH, WatchState
-from sessiond._watch_sync import Watch
+from sessiond._watch_sync import SessionWatch, Watch
 
 P = ParamSpec("P")
 Q = TypeVar("Q", bound=Message)
@@ -188,6 +189,16 @@ def _exported(
         return Export(answers, call.build(*args, **kwargs), self._timeout)
 
     return describe(method, call.build)
+
+
+def _session_watch(
+    build: Callable[P, SessionWatchState],
+) -> Callable[Concatenate[Client, P], SessionWatch]:
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> SessionWatch:
+        call = self._link.callable("unary_stream", WATCH_SESSIONS)
+        return SessionWatch(call, build(*args, **kwargs), self._timeout)
+
+    return describe(method, build)
 
 
 class Client(_Caller):
@@ -556,8 +567,10 @@ class Client(_Caller):
             Unavailable: The service was out of reach for longer than the client's timeout.
         """
         call = self._link.callable("unary_stream", WATCH)
-        state = WatchState(session_ids, start, resume, descendants, drafts, kinds)
-        return Watch(call, state, self._timeout, silence)
+        state = WatchState(session_ids, start, resume, descendants, drafts, silence, kinds)
+        return Watch(call, state, self._timeout)
+
+    watch_sessions = _session_watch(watch_sessions)
 
     def draft(self, session_id: str, client_id: str | None = None) -> Draft:
         """Shows watchers a message while it is being written, a context manager: see `Draft`.

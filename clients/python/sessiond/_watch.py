@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sessiond import v1
 from sessiond._calls import Service
@@ -46,8 +46,59 @@ class Event:
     once has one, never one in the middle of a transaction; otherwise, and of drafts, it is empty."""
 
 
-class WatchState:
+Q = TypeVar("Q")
+F = TypeVar("F")
+T = TypeVar("T")
+
+
+class Progress(Generic[Q, F, T]):
+    """How far the caller of a stream has come, so that it can go on when it breaks."""
+
+    frame_type: type[F]
+    silence: float
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._retry_delay: float | None = None
+        """How long the server that said goodbye wants the next attempt to wait."""
+        self.said_goodbye = False
+
+    def request(self) -> Q:
+        """The call that goes on behind what was received."""
+        raise NotImplementedError
+
+    def take(self, frame: F) -> list[T]:
+        """What a frame tells."""
+        raise NotImplementedError
+
+    def handled(self, frame: F) -> None:
+        """The caller has dealt with all that a frame told."""
+        raise NotImplementedError
+
+    def heard(self) -> None:
+        """Something came."""
+        self._failures = 0
+
+    def goodbye(self, goodbye: v1.Goodbye) -> None:
+        """The server ends the stream."""
+        self.said_goodbye = True
+        if goodbye.HasField("retry_delay"):
+            self._retry_delay = goodbye.retry_delay.ToNanoseconds() / 1e9
+
+    def pause(self) -> float:
+        """Seconds to wait before the next attempt: as the server said, or longer after each failure."""
+        if self._retry_delay is not None:
+            delay, self._retry_delay = self._retry_delay, None
+            return delay
+        self._failures += 1
+        longest: float = min(_FIRST_BACKOFF * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
+        return random.uniform(0.5, 1) * longest
+
+
+class WatchState(Progress[v1.WatchRequest, v1.WatchResponse, Event]):
     """What is watched, and how far the caller has come."""
+
+    frame_type = v1.WatchResponse
 
     def __init__(
         self,
@@ -56,8 +107,10 @@ class WatchState:
         resume: Mapping[str, str] | None,
         descendants: bool,
         drafts: bool,
+        silence: float,
         kinds: Collection[str] = (),
     ) -> None:
+        super().__init__()
         if not session_ids:
             raise ValueError("give the id of at least one session")
         if len(set(session_ids)) < len(session_ids):
@@ -74,13 +127,9 @@ class WatchState:
         self._kinds = [_kind(name) for name in kinds]
         self._begun: dict[str, list[Event]] = {}
         self._deleted: set[str] = set()
-        self._failures = 0
-        self._retry_delay: float | None = None
-        """How long the server that said goodbye wants the next attempt to wait."""
-        self.said_goodbye = False
+        self.silence = silence
 
     def request(self) -> v1.WatchRequest:
-        """The call that goes on behind what was received."""
         self._begun.clear()
         self.said_goodbye = False
         return v1.WatchRequest(targets=[self._target(it) for it in self._session_ids])
@@ -105,13 +154,13 @@ class WatchState:
 
     def take(self, frame: v1.WatchResponse) -> list[Event]:
         """The events of a frame. A transaction in several frames is held back until it is whole."""
-        self._failures = 0
+        self.heard()
         session_id = frame.session_id
         told: list[Event] = []
         for event in frame.events:
             kind = event.WhichOneof("event")
             if kind == "goodbye":
-                self._goodbye(event.goodbye)
+                self.goodbye(event.goodbye)
             elif kind is not None and kind not in _NOT_EVENTS and session_id not in self._deleted:
                 told.append(Event(session_id, kind, getattr(event, kind), ""))
         if frame.fragment:
@@ -124,27 +173,12 @@ class WatchState:
         return told
 
     def handled(self, frame: v1.WatchResponse) -> None:
-        """The caller has dealt with all events of a frame."""
         if frame.resume_token:
             self.tokens[frame.session_id] = frame.resume_token
         if any(event.HasField("session_deleted") for event in frame.events):
             self._deleted.add(frame.session_id)
             if frame.session_id not in self._session_ids:
                 self.tokens.pop(frame.session_id, None)
-
-    def _goodbye(self, goodbye: v1.Goodbye) -> None:
-        self.said_goodbye = True
-        if goodbye.HasField("retry_delay"):
-            self._retry_delay = goodbye.retry_delay.ToNanoseconds() / 1e9
-
-    def pause(self) -> float:
-        """Seconds to wait before the next attempt: as the server said, or longer after each failure."""
-        if self._retry_delay is not None:
-            delay, self._retry_delay = self._retry_delay, None
-            return delay
-        self._failures += 1
-        longest: float = min(_FIRST_BACKOFF * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
-        return random.uniform(0.5, 1) * longest
 
 
 def _kind(name: str) -> v1.FeedEventKind.ValueType:

@@ -5,51 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, Generic, TypeVar
 
 import grpc
 
-from sessiond import v1
 from sessiond._errors import SessiondError, Unavailable
+from sessiond._session_watch import SessionUpdate, SessionWatchState
 from sessiond._status import error_from_call
-from sessiond._watch import Event, WatchState, worth_another_try
+from sessiond._watch import Event, Progress, WatchState, worth_another_try
 
-if TYPE_CHECKING:
-    Call: TypeAlias = grpc.aio.UnaryStreamCall[v1.WatchRequest, v1.WatchResponse]
+T = TypeVar("T")
 
 
-class AsyncWatch:
-    """What happens in sessions, as it happens: iterate over it.
-
-    A watch that breaks goes on by itself behind the last event that was dealt with, at any replica of
-    the target, after the delay that a server which stops asks for, else with growing pauses of at most
-    5 s; an event whose transaction was dealt with isn't received again, nor is any left out. It ends when
-    nothing is left to watch, since all was deleted.
-
-    Example:
-        async for event in client.watch("chat-1", start="now"):
-            if event.kind == "message_appended":
-                print(event.value.text)
-    """
+class AsyncFollowing(Generic[T]):
+    """A stream that goes on by itself when it breaks."""
 
     def __init__(
-        self,
-        connect: Callable[[v1.WatchRequest], Call],
-        state: WatchState,
-        timeout: float | None,
-        silence: float,
+        self, connect: Callable[[Any], Any], state: Progress[Any, Any, T], timeout: float | None
     ) -> None:
         self._connect = connect
         self._state = state
         self._timeout = timeout
-        self._silence = silence
 
-    @property
-    def tokens(self) -> dict[str, str]:
-        """How far the caller has come, by session: give it as `resume` to go on later, elsewhere."""
-        return dict(self._state.tokens)
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    async def __aiter__(self) -> AsyncIterator[T]:
         alive = time.monotonic()
         while True:
             call = self._connect(self._state.request())
@@ -73,13 +51,13 @@ class AsyncWatch:
                 call.cancel()
             await asyncio.sleep(self._state.pause())
 
-    async def _read(self, call: Call) -> v1.WatchResponse | None:
+    async def _read(self, call: Any) -> Any:
         """The next frame; `None` behind the last."""
         try:
-            async with asyncio.timeout(self._silence):
+            async with asyncio.timeout(self._state.silence):
                 frame = await call.read()
         except TimeoutError:
-            raise Unavailable(f"nothing came for {self._silence} s") from None
+            raise Unavailable(f"nothing came for {self._state.silence} s") from None
         except grpc.RpcError as error:
             raise error_from_call(error) from error
         except asyncio.CancelledError:
@@ -87,4 +65,43 @@ class AsyncWatch:
             if task is None or task.cancelling():
                 raise
             raise Unavailable("the server ended the watch") from None
-        return frame if isinstance(frame, v1.WatchResponse) else None
+        return frame if isinstance(frame, self._state.frame_type) else None
+
+
+class AsyncWatch(AsyncFollowing[Event]):
+    """What happens in sessions, as it happens: iterate over it.
+
+    A watch that breaks goes on by itself behind the last event that was dealt with, at any replica of
+    the target, after the delay that a server which stops asks for, else with growing pauses of at most
+    5 s; an event whose transaction was dealt with isn't received again, nor is any left out. It ends when
+    nothing is left to watch, since all was deleted.
+
+    Example:
+        async for event in client.watch("chat-1", start="now"):
+            if event.kind == "message_appended":
+                print(event.value.text)
+    """
+
+    _state: WatchState
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """How far the caller has come, by session: give it as `resume` to go on later, elsewhere."""
+        return dict(self._state.tokens)
+
+
+class AsyncSessionWatch(AsyncFollowing[SessionUpdate]):
+    """Sessions as they are, and each one as it changes: iterate over it. See `watch_sessions`.
+
+    Example:
+        async for update in client.watch_sessions(session_filter(owner="ann")):
+            if update.kind == "changed":
+                print(update.session.title)
+    """
+
+    _state: SessionWatchState
+
+    @property
+    def token(self) -> str:
+        """How far the caller has come: give it as `resume` to go on later, elsewhere."""
+        return self._state.token

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 
-from sessiond import v1
 from sessiond._errors import SessiondError
+from sessiond._session_watch import SessionUpdate, SessionWatchState
 from sessiond._status import error_from_call
-from sessiond._watch import Event, WatchState, worth_another_try
+from sessiond._watch import Event, Progress, WatchState, worth_another_try
+
+T = TypeVar("T")
 
 
 class _Guard:
@@ -40,42 +42,21 @@ class _Guard:
                 return
 
 
-class Watch:
-    """What happens in sessions, as it happens: iterate over it.
-
-    A watch that breaks goes on by itself behind the last event that was dealt with, at any replica of
-    the target, after the delay that a server which stops asks for, else with growing pauses of at most
-    5 s; an event whose transaction was dealt with isn't received again, nor is any left out. It ends when
-    nothing is left to watch, since all was deleted.
-
-    Example:
-        for event in client.watch("chat-1", start="now"):
-            if event.kind == "message_appended":
-                print(event.value.text)
-    """
+class Following(Generic[T]):
+    """A stream that goes on by itself when it breaks."""
 
     def __init__(
-        self,
-        connect: Callable[[v1.WatchRequest], Any],
-        state: WatchState,
-        timeout: float | None,
-        silence: float,
+        self, connect: Callable[[Any], Any], state: Progress[Any, Any, T], timeout: float | None
     ) -> None:
         self._connect = connect
         self._state = state
         self._timeout = timeout
-        self._silence = silence
 
-    @property
-    def tokens(self) -> dict[str, str]:
-        """How far the caller has come, by session: give it as `resume` to go on later, elsewhere."""
-        return dict(self._state.tokens)
-
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[T]:
         alive = time.monotonic()
         while True:
             call = self._connect(self._state.request())
-            guard = _Guard(call, self._silence)
+            guard = _Guard(call, self._state.silence)
             try:
                 for frame in _frames(call):
                     guard.heard()
@@ -96,7 +77,46 @@ class Watch:
             time.sleep(self._state.pause())
 
 
-def _frames(call: Any) -> Iterator[v1.WatchResponse]:
+class Watch(Following[Event]):
+    """What happens in sessions, as it happens: iterate over it.
+
+    A watch that breaks goes on by itself behind the last event that was dealt with, at any replica of
+    the target, after the delay that a server which stops asks for, else with growing pauses of at most
+    5 s; an event whose transaction was dealt with isn't received again, nor is any left out. It ends when
+    nothing is left to watch, since all was deleted.
+
+    Example:
+        for event in client.watch("chat-1", start="now"):
+            if event.kind == "message_appended":
+                print(event.value.text)
+    """
+
+    _state: WatchState
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """How far the caller has come, by session: give it as `resume` to go on later, elsewhere."""
+        return dict(self._state.tokens)
+
+
+class SessionWatch(Following[SessionUpdate]):
+    """Sessions as they are, and each one as it changes: iterate over it. See `watch_sessions`.
+
+    Example:
+        for update in client.watch_sessions(session_filter(owner="ann")):
+            if update.kind == "changed":
+                print(update.session.title)
+    """
+
+    _state: SessionWatchState
+
+    @property
+    def token(self) -> str:
+        """How far the caller has come: give it as `resume` to go on later, elsewhere."""
+        return self._state.token
+
+
+def _frames(call: Any) -> Iterator[Any]:
     try:
         yield from call
     except grpc.RpcError as error:

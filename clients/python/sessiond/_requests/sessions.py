@@ -200,7 +200,7 @@ def list_sessions(
     Args:
         filter: Which sessions: a `session_filter`. Required, but with an API key that is bound to an owner.
         text: Only with this in their title or in a message: words and phrases as in `search_messages`.
-        order_by: `last_activity` (the default), kept to the minute, or `create_time`.
+        order_by: `last_activity` (the default) or `create_time`.
         view: `basic` (the default) without system prompt, config and metadata, or `full`.
         with_total: Whether to count them all as well: the `total_size` of `list_sessions_page`.
         page_size: Sessions a page: 0 is 50, at most 200.

@@ -204,6 +204,7 @@ MaxMessages = Annotated[int, typer.Option(min=0, help="At most so many messages;
 
 # What happens
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")]
+FollowList = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what changes.")]
 Lines = Annotated[
     int, typer.Option("--lines", "-n", min=0, help="Begin so many messages before the end.")
 ]

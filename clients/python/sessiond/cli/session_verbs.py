@@ -14,12 +14,14 @@ from sessiond.cli.filters import filter_of
 from sessiond.cli.output import Format, Json, plain, write, write_all
 from sessiond.cli.render.prose import count, one_line
 from sessiond.cli.render.sessions import sessions_lines
+from sessiond.cli.session_following import follow_sessions
 from sessiond.cli.terminal import Failure, Run, is_terminal, note
 from sessiond.cli.verbs import Output, SessionName, verb
 
 app = typer.Typer()
 
 _MAX_PAGE = 200
+_LISTED = 50
 
 
 @verb(app, "create", "create --title 'Trip to Lisbon' --source cli --label team=travel")
@@ -64,7 +66,13 @@ def create(
     _show_id(session, output)
 
 
-@verb(app, "ls", "ls --source cli --idle 2d", "ls -o json | jq -r '.[].id'")
+@verb(
+    app,
+    "ls",
+    "ls --source cli --idle 2d",
+    "ls -o json | jq -r '.[].id'",
+    "ls --owner ann --follow -o jsonl",
+)
 def ls(
     run: Run,
     owner: options.OfOwner = None,
@@ -80,10 +88,25 @@ def ls(
     idle: options.OnlyIdle = "",
     text: options.OnlyText = "",
     sort: options.Sort = options.Order.ACTIVITY,
-    limit: options.Limit = 50,
+    limit: options.Limit = _LISTED,
+    follow: options.FollowList = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Lists sessions: pinned ones first, then the newest. Without archived and sub-agents' ones."""
+    """Lists sessions: pinned ones first, then the newest. Without archived and sub-agents' ones.
+
+    With -f it prints all sessions, archived ones too, in no order, and then each one as it changes or is
+    deleted, within 5 s, until Ctrl-C. It rides out restarts of the server. As JSON lines an update is
+    {"kind", "session_id", "incarnation", "session", "version", "delete_time", "token"}; its kind is changed,
+    deleted or caught_up.
+    """
+    if follow:
+        changing = (state, archived, label, idle, text, sort is not options.Order.ACTIVITY)
+        if any(changing) or limit != _LISTED:
+            raise typer.BadParameter(
+                "-f follows by owner, source, agent, parent and subtree alone: leave the others out"
+            )
+        if output is Format.JSON:
+            raise typer.BadParameter("-o json is one document, which -f never ends: give -o jsonl")
     wanted = filter_of(
         run,
         owner=owner,
@@ -91,13 +114,15 @@ def ls(
         exclude_source=exclude_source,
         agent=agent,
         state=state,
-        archived=archived,
+        archived=None if follow else archived,
         label=label,
         parent=parent,
         subtree=subtree,
         idle=idle,
         subagents=every,
     )
+    if follow:
+        return follow_sessions(run, output, wanted)
     found = run.client.list_sessions(
         wanted,
         text=text,

@@ -102,7 +102,7 @@ class FeedServiceStub:
         <- {changes: [what changed since], resume_token: "F"}
         <- {caught_up: true, resume_token: "G"}
 
-    Keep each session by its id, replace it with what the frame holds, and remove it when its incarnation is
+    Keep each session by its `incarnation`, replace it with what a frame holds, and remove it when it is
     `deleted`. Store a frame's token together with its changes, or after them.
 
     To cancel the call is how to leave; nothing is lost, since the last token resumes it. When the server ends
@@ -202,7 +202,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
         <- {changes: [what changed since], resume_token: "F"}
         <- {caught_up: true, resume_token: "G"}
 
-    Keep each session by its id, replace it with what the frame holds, and remove it when its incarnation is
+    Keep each session by its `incarnation`, replace it with what a frame holds, and remove it when it is
     `deleted`. Store a frame's token together with its changes, or after them.
 
     To cancel the call is how to leave; nothing is lost, since the last token resumes it. When the server ends
@@ -311,7 +311,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
             <- {changes: [what changed since], resume_token: "F"}
             <- {caught_up: true, resume_token: "G"}
 
-        Keep each session by its id, replace it with what the frame holds, and remove it when its incarnation is
+        Keep each session by its `incarnation`, replace it with what a frame holds, and remove it when it is
         `deleted`. Store a frame's token together with its changes, or after them.
 
         To cancel the call is how to leave; nothing is lost, since the last token resumes it. When the server ends
