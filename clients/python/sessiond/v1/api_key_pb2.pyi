@@ -22,8 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ApiKey(_message.Message):
-    """ApiKey says what the callers who send a key may do. A key never changes: what a caller may do is changed by
-    a new key, and by revoking the old one. The secret itself isn't kept, only a hash of it.
+    """ApiKey describes an API key and what callers can do with it. A key never changes: to change what a caller
+    can do, create a new key and revoke the old one. The server stores a hash of the secret, not the secret.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -36,28 +36,33 @@ class ApiKey(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The key's id, which isn't secret: it is the middle part of the key, and the `actor` of what is done with it."""
+    """Output only. The key's ID. It isn't secret: it's the middle part of the key, and the `actor` of what is
+    done with it.
+    """
     name: _builtins.str
-    """What the key is for, for people: 1–256 characters. Names may repeat."""
+    """Required. What the key is for, for people: 1–256 characters. Names don't have to be unique."""
     owner: _builtins.str
-    """Whose sessions the key opens: only this owner's, to whom it is bound. Left out, everybody's of the tenant.
-    Refused together with `PERMISSION_ADMIN`, which concerns more than one owner's sessions.
+    """The owner that the key is bound to: it gives access to this owner's sessions only. If unset, it gives
+    access to all sessions of the tenant. Rejected together with `PERMISSION_ADMIN`, which concerns more than
+    one owner's sessions.
     """
     creator: _builtins.str
-    """The id of the key that made it; empty if it was made on the server's host by `sessiond keys create`."""
+    """Output only. The ID of the key that created it. Empty if it was created on the server's host with
+    `sessiond keys create`.
+    """
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_options_pb2.Permission.ValueType]:
-        """What it allows: one to three of `PERMISSION_READ`, `PERMISSION_WRITE` and `PERMISSION_ADMIN`. Required.
-        None of them implies another one. In answers they are in the order of their numbers.
+        """Required. What the key allows: one to three of `PERMISSION_READ`, `PERMISSION_WRITE`, and
+        `PERMISSION_ADMIN`. None implies another. In responses, they are ordered by number.
         """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """From when on it is refused: in the future, and at most 36,500 days ahead. Left out, it never expires."""
+        """When the key expires: in the future, and at most 36,500 days ahead. If unset, it never expires."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """Output only. When the key was created."""
 
     def __init__(
         self,

@@ -21,22 +21,22 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateApiKeyRequest(_message.Message):
-    """CreateApiKeyRequest holds the key to make."""
+    """CreateApiKeyRequest describes the key to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     API_KEY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """The caller's id of this request, of at most 128 characters; unique in the tenant for as long as the key
-    isn't revoked. Refused with `ERROR_REASON_REQUEST_ID_REUSED` if it stands for a key of other content. Left
-    out, every call makes a key.
+    """An ID for this request: at most 128 printable ASCII characters, unique in the tenant until the key is
+    revoked. Rejected with `ERROR_REASON_REQUEST_ID_REUSED` if it belongs to a key with other content. If
+    unset, every call creates a key.
     """
     @_builtins.property
     def api_key(self) -> _api_key_pb2.ApiKey:
-        """What the key is to allow. Refused with `ERROR_REASON_PERMISSION_DENIED` if that is more than the caller's
-        key does: `permission` is `read`, `write` or `admin` if it lacks that permission, `owner` if it is bound to
-        another owner, and `expire_time` if the new key would outlast it.
+        """Required. The key. Rejected with `ERROR_REASON_PERMISSION_DENIED` if it would allow more than the
+        caller's key: `permission` is `read`, `write`, or `admin` if the caller's key lacks that permission,
+        `owner` if it's bound to another owner, and `expire_time` if the new key would outlast it.
         """
 
     def __init__(
@@ -63,14 +63,14 @@ class CreateApiKeyResponse(_message.Message):
     SECRET_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """The key itself, `sk_…`, which callers send as `authorization: Bearer sk_…`. Nobody can read it again. Empty
-    in the answer to a replay.
+    """The secret key, `sk_…`, which callers send as `authorization: Bearer sk_…`. It can't be read again. Empty
+    in a replay.
     """
     replayed: _builtins.bool
-    """Whether the request had made the key before."""
+    """Whether an earlier request with the same `request_id` created the key."""
     @_builtins.property
     def api_key(self) -> _api_key_pb2.ApiKey:
-        """The key as it is stored."""
+        """The stored key."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class GetApiKeyRequest(_message.Message):
 
     API_KEY_ID_FIELD_NUMBER: _builtins.int
     api_key_id: _builtins.str
-    """The key's id."""
+    """Required. The key's ID."""
     def __init__(
         self,
         *,
@@ -135,16 +135,18 @@ Global___GetApiKeyResponse: _TypeAlias = GetApiKeyResponse  # noqa: Y015
 
 @_typing.final
 class ListApiKeysRequest(_message.Message):
-    """ListApiKeysRequest says where to begin."""
+    """ListApiKeysRequest selects a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many keys a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of keys on a page. Defaults to 100. Values above 1000 are reduced to 1000. Negative
+    values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -161,17 +163,17 @@ Global___ListApiKeysRequest: _TypeAlias = ListApiKeysRequest  # noqa: Y015
 
 @_typing.final
 class ListApiKeysResponse(_message.Message):
-    """ListApiKeysResponse is one page."""
+    """ListApiKeysResponse is a page of keys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     API_KEYS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def api_keys(self) -> _containers.RepeatedCompositeFieldContainer[_api_key_pb2.ApiKey]:
-        """The keys, the newest first."""
+        """The keys, newest first."""
 
     def __init__(
         self,
@@ -197,12 +199,12 @@ class RevokeApiKeyRequest(_message.Message):
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     ALLOW_SELF_FIELD_NUMBER: _builtins.int
     api_key_id: _builtins.str
-    """The key's id."""
+    """Required. The key's ID."""
     allow_missing: _builtins.bool
-    """Whether to answer, instead of to refuse, if there is no such key, which makes retries safe."""
+    """Whether to succeed if the key doesn't exist, which makes retries safe."""
     allow_self: _builtins.bool
-    """Whether the key may be the one that makes the call, which it is the last call of. Otherwise that is refused
-    with `ERROR_REASON_INVALID_FIELD`, since nobody might be left who can make another.
+    """Whether the call can revoke the key that it's made with. Otherwise, that's rejected with
+    `ERROR_REASON_INVALID_FIELD`, because it could leave nobody who can create another key.
     """
     def __init__(
         self,
@@ -221,13 +223,13 @@ Global___RevokeApiKeyRequest: _TypeAlias = RevokeApiKeyRequest  # noqa: Y015
 
 @_typing.final
 class RevokeApiKeyResponse(_message.Message):
-    """RevokeApiKeyResponse says what became of it."""
+    """RevokeApiKeyResponse says whether a key was revoked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVOKED_FIELD_NUMBER: _builtins.int
     revoked: _builtins.bool
-    """Whether there was one."""
+    """Whether the key existed."""
     def __init__(
         self,
         *,

@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class ApiKeyServiceStub(object):
-    """ApiKeyService makes and revokes the keys of the caller's tenant, for those whose own key has
-    `PERMISSION_ADMIN`. Keys of other tenants answer as if they didn't exist (P12). The first key of a tenant is
-    made on the server's host, by `sessiond keys create`. Where the server takes calls without a key (setting
-    `auth`), every call is refused with `ERROR_REASON_API_KEYS_DISABLED`: otherwise anybody could make a key that
-    stays good after keys are asked for.
+    """ApiKeyService creates, lists, and revokes the keys of the caller's tenant. It requires a key with
+    `PERMISSION_ADMIN`. Keys of other tenants behave as if they didn't exist (P12). To create the first key of
+    a tenant, run `sessiond keys create` on the server's host. If the server accepts calls without a key
+    (setting `auth`), every call is rejected with `ERROR_REASON_API_KEYS_DISABLED`; otherwise, anybody could
+    create a key that stays valid after the operator turns on authentication.
     """
 
     def __init__(self, channel):
@@ -62,47 +62,47 @@ class ApiKeyServiceStub(object):
 
 
 class ApiKeyServiceServicer(object):
-    """ApiKeyService makes and revokes the keys of the caller's tenant, for those whose own key has
-    `PERMISSION_ADMIN`. Keys of other tenants answer as if they didn't exist (P12). The first key of a tenant is
-    made on the server's host, by `sessiond keys create`. Where the server takes calls without a key (setting
-    `auth`), every call is refused with `ERROR_REASON_API_KEYS_DISABLED`: otherwise anybody could make a key that
-    stays good after keys are asked for.
+    """ApiKeyService creates, lists, and revokes the keys of the caller's tenant. It requires a key with
+    `PERMISSION_ADMIN`. Keys of other tenants behave as if they didn't exist (P12). To create the first key of
+    a tenant, run `sessiond keys create` on the server's host. If the server accepts calls without a key
+    (setting `auth`), every call is rejected with `ERROR_REASON_API_KEYS_DISABLED`; otherwise, anybody could
+    create a key that stays valid after the operator turns on authentication.
     """
 
     def CreateApiKey(self, request, context):
-        """CreateApiKey makes a key and answers its secret, this one time. A key gives away at most what it has
-        itself: only its own permissions, only in its own tenant, and, if it expires, only until then. Whether the
-        caller's own key is still good is looked at again, so that none is made with one that was revoked.
+        """CreateApiKey creates a key and returns its secret, only this once. A key can grant at most what it has
+        itself: its own permissions, in its own tenant, and no longer than until it expires. The call checks in
+        its transaction that the caller's key hasn't been revoked.
 
-        An answer that is lost takes the secret with it. Give a `request_id` to find out: the same request again
-        makes no second key, and answers the first one with `replayed` and without the secret. Revoke it, and make
-        another. That is why libraries don't send this call again by themselves.
+        If the response is lost, the secret is lost. With a `request_id`, repeating the request creates no second
+        key: it returns the first one, with `replayed` and without the secret. Revoke that key and create
+        another. This is why client libraries don't retry the call automatically.
 
-        It costs one small transaction.
+        Cost: one small transaction.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetApiKey(self, request, context):
-        """GetApiKey reads one key, expired or not, without its secret. A revoked one is gone.
+        """GetApiKey reads one key without its secret, even if it has expired. A revoked key no longer exists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """ListApiKeys lists the tenant's keys without their secrets, the newest first, expired ones too.
+        """ListApiKeys lists the tenant's keys without their secrets, including expired ones. Newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """RevokeApiKey ends a key for good. Every server refuses it within 10 s; calls that are under way come to
-        their end, and open streams end with their next frame and `ERROR_REASON_CREDENTIALS_INVALID`. Keys that it
-        made stay: their `creator` tells which they are. Revoking the key that makes the call must be asked for,
-        with `allow_self`. Whether the caller's key is still good is looked at again here too.
+        """RevokeApiKey permanently revokes a key. Every server rejects the key within 10 seconds. Unary calls in
+        progress finish, and open streams end at their next frame with `ERROR_REASON_CREDENTIALS_INVALID`. Keys
+        that the revoked key created stay valid; their `creator` identifies them. To revoke the key that makes
+        the call, set `allow_self`. The call checks in its transaction that the caller's key hasn't been revoked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,11 +140,11 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApiKeyService(object):
-    """ApiKeyService makes and revokes the keys of the caller's tenant, for those whose own key has
-    `PERMISSION_ADMIN`. Keys of other tenants answer as if they didn't exist (P12). The first key of a tenant is
-    made on the server's host, by `sessiond keys create`. Where the server takes calls without a key (setting
-    `auth`), every call is refused with `ERROR_REASON_API_KEYS_DISABLED`: otherwise anybody could make a key that
-    stays good after keys are asked for.
+    """ApiKeyService creates, lists, and revokes the keys of the caller's tenant. It requires a key with
+    `PERMISSION_ADMIN`. Keys of other tenants behave as if they didn't exist (P12). To create the first key of
+    a tenant, run `sessiond keys create` on the server's host. If the server accepts calls without a key
+    (setting `auth`), every call is rejected with `ERROR_REASON_API_KEYS_DISABLED`; otherwise, anybody could
+    create a key that stays valid after the operator turns on authentication.
     """
 
     @staticmethod

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApiKeyServiceStub:
-    """ApiKeyService makes and revokes the keys of the caller's tenant, for those whose own key has
-    `PERMISSION_ADMIN`. Keys of other tenants answer as if they didn't exist (P12). The first key of a tenant is
-    made on the server's host, by `sessiond keys create`. Where the server takes calls without a key (setting
-    `auth`), every call is refused with `ERROR_REASON_API_KEYS_DISABLED`: otherwise anybody could make a key that
-    stays good after keys are asked for.
+    """ApiKeyService creates, lists, and revokes the keys of the caller's tenant. It requires a key with
+    `PERMISSION_ADMIN`. Keys of other tenants behave as if they didn't exist (P12). To create the first key of
+    a tenant, run `sessiond keys create` on the server's host. If the server accepts calls without a key
+    (setting `auth`), every call is rejected with `ERROR_REASON_API_KEYS_DISABLED`; otherwise, anybody could
+    create a key that stays valid after the operator turns on authentication.
     """
 
     @_typing.overload
@@ -39,65 +39,65 @@ class ApiKeyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApiKeyServiceAsyncStub: ...
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_service_pb2.CreateApiKeyResponse]
-    """CreateApiKey makes a key and answers its secret, this one time. A key gives away at most what it has
-    itself: only its own permissions, only in its own tenant, and, if it expires, only until then. Whether the
-    caller's own key is still good is looked at again, so that none is made with one that was revoked.
+    """CreateApiKey creates a key and returns its secret, only this once. A key can grant at most what it has
+    itself: its own permissions, in its own tenant, and no longer than until it expires. The call checks in
+    its transaction that the caller's key hasn't been revoked.
 
-    An answer that is lost takes the secret with it. Give a `request_id` to find out: the same request again
-    makes no second key, and answers the first one with `replayed` and without the secret. Revoke it, and make
-    another. That is why libraries don't send this call again by themselves.
+    If the response is lost, the secret is lost. With a `request_id`, repeating the request creates no second
+    key: it returns the first one, with `replayed` and without the secret. Revoke that key and create
+    another. This is why client libraries don't retry the call automatically.
 
-    It costs one small transaction.
+    Cost: one small transaction.
     """
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_service_pb2.GetApiKeyResponse]
-    """GetApiKey reads one key, expired or not, without its secret. A revoked one is gone."""
+    """GetApiKey reads one key without its secret, even if it has expired. A revoked key no longer exists."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]
-    """ListApiKeys lists the tenant's keys without their secrets, the newest first, expired ones too."""
+    """ListApiKeys lists the tenant's keys without their secrets, including expired ones. Newest first."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.RevokeApiKeyRequest, _api_key_service_pb2.RevokeApiKeyResponse]
-    """RevokeApiKey ends a key for good. Every server refuses it within 10 s; calls that are under way come to
-    their end, and open streams end with their next frame and `ERROR_REASON_CREDENTIALS_INVALID`. Keys that it
-    made stay: their `creator` tells which they are. Revoking the key that makes the call must be asked for,
-    with `allow_self`. Whether the caller's key is still good is looked at again here too.
+    """RevokeApiKey permanently revokes a key. Every server rejects the key within 10 seconds. Unary calls in
+    progress finish, and open streams end at their next frame with `ERROR_REASON_CREDENTIALS_INVALID`. Keys
+    that the revoked key created stay valid; their `creator` identifies them. To revoke the key that makes
+    the call, set `allow_self`. The call checks in its transaction that the caller's key hasn't been revoked.
     """
 
 @_typing.type_check_only
 class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
-    """ApiKeyService makes and revokes the keys of the caller's tenant, for those whose own key has
-    `PERMISSION_ADMIN`. Keys of other tenants answer as if they didn't exist (P12). The first key of a tenant is
-    made on the server's host, by `sessiond keys create`. Where the server takes calls without a key (setting
-    `auth`), every call is refused with `ERROR_REASON_API_KEYS_DISABLED`: otherwise anybody could make a key that
-    stays good after keys are asked for.
+    """ApiKeyService creates, lists, and revokes the keys of the caller's tenant. It requires a key with
+    `PERMISSION_ADMIN`. Keys of other tenants behave as if they didn't exist (P12). To create the first key of
+    a tenant, run `sessiond keys create` on the server's host. If the server accepts calls without a key
+    (setting `auth`), every call is rejected with `ERROR_REASON_API_KEYS_DISABLED`; otherwise, anybody could
+    create a key that stays valid after the operator turns on authentication.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """CreateApiKey makes a key and answers its secret, this one time. A key gives away at most what it has
-    itself: only its own permissions, only in its own tenant, and, if it expires, only until then. Whether the
-    caller's own key is still good is looked at again, so that none is made with one that was revoked.
+    """CreateApiKey creates a key and returns its secret, only this once. A key can grant at most what it has
+    itself: its own permissions, in its own tenant, and no longer than until it expires. The call checks in
+    its transaction that the caller's key hasn't been revoked.
 
-    An answer that is lost takes the secret with it. Give a `request_id` to find out: the same request again
-    makes no second key, and answers the first one with `replayed` and without the secret. Revoke it, and make
-    another. That is why libraries don't send this call again by themselves.
+    If the response is lost, the secret is lost. With a `request_id`, repeating the request creates no second
+    key: it returns the first one, with `replayed` and without the secret. Revoke that key and create
+    another. This is why client libraries don't retry the call automatically.
 
-    It costs one small transaction.
+    Cost: one small transaction.
     """
     GetApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_service_pb2.GetApiKeyResponse]  # type: ignore[assignment]
-    """GetApiKey reads one key, expired or not, without its secret. A revoked one is gone."""
+    """GetApiKey reads one key without its secret, even if it has expired. A revoked key no longer exists."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
-    """ListApiKeys lists the tenant's keys without their secrets, the newest first, expired ones too."""
+    """ListApiKeys lists the tenant's keys without their secrets, including expired ones. Newest first."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.RevokeApiKeyRequest, _api_key_service_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
-    """RevokeApiKey ends a key for good. Every server refuses it within 10 s; calls that are under way come to
-    their end, and open streams end with their next frame and `ERROR_REASON_CREDENTIALS_INVALID`. Keys that it
-    made stay: their `creator` tells which they are. Revoking the key that makes the call must be asked for,
-    with `allow_self`. Whether the caller's key is still good is looked at again here too.
+    """RevokeApiKey permanently revokes a key. Every server rejects the key within 10 seconds. Unary calls in
+    progress finish, and open streams end at their next frame with `ERROR_REASON_CREDENTIALS_INVALID`. Keys
+    that the revoked key created stay valid; their `creator` identifies them. To revoke the key that makes
+    the call, set `allow_self`. The call checks in its transaction that the caller's key hasn't been revoked.
     """
 
 class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ApiKeyService makes and revokes the keys of the caller's tenant, for those whose own key has
-    `PERMISSION_ADMIN`. Keys of other tenants answer as if they didn't exist (P12). The first key of a tenant is
-    made on the server's host, by `sessiond keys create`. Where the server takes calls without a key (setting
-    `auth`), every call is refused with `ERROR_REASON_API_KEYS_DISABLED`: otherwise anybody could make a key that
-    stays good after keys are asked for.
+    """ApiKeyService creates, lists, and revokes the keys of the caller's tenant. It requires a key with
+    `PERMISSION_ADMIN`. Keys of other tenants behave as if they didn't exist (P12). To create the first key of
+    a tenant, run `sessiond keys create` on the server's host. If the server accepts calls without a key
+    (setting `auth`), every call is rejected with `ERROR_REASON_API_KEYS_DISABLED`; otherwise, anybody could
+    create a key that stays valid after the operator turns on authentication.
     """
 
     @_abc_1.abstractmethod
@@ -106,15 +106,15 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_api_key_service_pb2.CreateApiKeyResponse]]:
-        """CreateApiKey makes a key and answers its secret, this one time. A key gives away at most what it has
-        itself: only its own permissions, only in its own tenant, and, if it expires, only until then. Whether the
-        caller's own key is still good is looked at again, so that none is made with one that was revoked.
+        """CreateApiKey creates a key and returns its secret, only this once. A key can grant at most what it has
+        itself: its own permissions, in its own tenant, and no longer than until it expires. The call checks in
+        its transaction that the caller's key hasn't been revoked.
 
-        An answer that is lost takes the secret with it. Give a `request_id` to find out: the same request again
-        makes no second key, and answers the first one with `replayed` and without the secret. Revoke it, and make
-        another. That is why libraries don't send this call again by themselves.
+        If the response is lost, the secret is lost. With a `request_id`, repeating the request creates no second
+        key: it returns the first one, with `replayed` and without the secret. Revoke that key and create
+        another. This is why client libraries don't retry the call automatically.
 
-        It costs one small transaction.
+        Cost: one small transaction.
         """
 
     @_abc_1.abstractmethod
@@ -123,7 +123,7 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.GetApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_service_pb2.GetApiKeyResponse, _abc.Awaitable[_api_key_service_pb2.GetApiKeyResponse]]:
-        """GetApiKey reads one key, expired or not, without its secret. A revoked one is gone."""
+        """GetApiKey reads one key without its secret, even if it has expired. A revoked key no longer exists."""
 
     @_abc_1.abstractmethod
     def ListApiKeys(
@@ -131,7 +131,7 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.ListApiKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_service_pb2.ListApiKeysResponse, _abc.Awaitable[_api_key_service_pb2.ListApiKeysResponse]]:
-        """ListApiKeys lists the tenant's keys without their secrets, the newest first, expired ones too."""
+        """ListApiKeys lists the tenant's keys without their secrets, including expired ones. Newest first."""
 
     @_abc_1.abstractmethod
     def RevokeApiKey(
@@ -139,10 +139,10 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_service_pb2.RevokeApiKeyResponse, _abc.Awaitable[_api_key_service_pb2.RevokeApiKeyResponse]]:
-        """RevokeApiKey ends a key for good. Every server refuses it within 10 s; calls that are under way come to
-        their end, and open streams end with their next frame and `ERROR_REASON_CREDENTIALS_INVALID`. Keys that it
-        made stay: their `creator` tells which they are. Revoking the key that makes the call must be asked for,
-        with `allow_self`. Whether the caller's key is still good is looked at again here too.
+        """RevokeApiKey permanently revokes a key. Every server rejects the key within 10 seconds. Unary calls in
+        progress finish, and open streams end at their next frame with `ERROR_REASON_CREDENTIALS_INVALID`. Keys
+        that the revoked key created stay valid; their `creator` identifies them. To revoke the key that makes
+        the call, set `allow_self`. The call checks in its transaction that the caller's key hasn't been revoked.
         """
 
 def add_ApiKeyServiceServicer_to_server(servicer: ApiKeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,24 +26,24 @@ class _Disposition:
 class _DispositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Disposition.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DISPOSITION_UNSPECIFIED: _Disposition.ValueType  # 0
-    """Left out: an attachment."""
+    """Treated as `DISPOSITION_ATTACHMENT`."""
     DISPOSITION_INLINE: _Disposition.ValueType  # 1
-    """To be shown where it is, such as content that an agent publishes. Whoever serves it to browsers sees
-    to it that it can't run scripts in their name.
+    """To be displayed in place, such as content that an agent publishes. If you serve it to browsers, make sure
+    that its scripts can't act on your origin.
     """
     DISPOSITION_ATTACHMENT: _Disposition.ValueType  # 2
     """To be downloaded."""
 
 class Disposition(_Disposition, metaclass=_DispositionEnumTypeWrapper):
-    """Disposition is what an attachment is meant for, as in HTTP's Content-Disposition. The server treats
-    all alike.
+    """Disposition is what an attachment is meant for, as in the Content-Disposition header of HTTP. The server
+    treats all values alike.
     """
 
 DISPOSITION_UNSPECIFIED: Disposition.ValueType  # 0
-"""Left out: an attachment."""
+"""Treated as `DISPOSITION_ATTACHMENT`."""
 DISPOSITION_INLINE: Disposition.ValueType  # 1
-"""To be shown where it is, such as content that an agent publishes. Whoever serves it to browsers sees
-to it that it can't run scripts in their name.
+"""To be displayed in place, such as content that an agent publishes. If you serve it to browsers, make sure
+that its scripts can't act on your origin.
 """
 DISPOSITION_ATTACHMENT: Disposition.ValueType  # 2
 """To be downloaded."""
@@ -51,9 +51,9 @@ Global___Disposition: _TypeAlias = Disposition  # noqa: Y015
 
 @_typing.final
 class Attachment(_message.Message):
-    """Attachment is a file of a session: an image that messages show, a document that a user gave, content
-    that an agent publishes. Its bytes are stored once for all sessions of a tenant that hold the same
-    ones, and are gone with the last of these. A message shows one by `Media.attachment_id`.
+    """Attachment is a file of a session, such as an image in a message, a document from a user, or content that
+    an agent publishes. A tenant's sessions that have the same file share its bytes, which are deleted with the
+    last of these attachments. A message refers to an attachment with `Media.attachment_id`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -69,42 +69,42 @@ class Attachment(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id, unique in its session: 1–128 printable ASCII characters without spaces. Left out in an
-    upload, the server makes a UUIDv7; client libraries fill it in, so that an upload can be repeated.
+    """The attachment's ID, unique in its session: 1–128 printable ASCII characters without spaces. If unset in
+    an upload, the server generates a UUIDv7. Client libraries set it, so that an upload can be repeated.
     """
     name: _builtins.str
-    """Its name: a file name, or a relative path such as `reports/may.pdf`, unique in its session. At most
-    1024 characters and 16 levels. The server makes it safe for any file system: backslashes are
-    slashes; control, zero-width and bidi characters and leading dots go; what a file system reserves is
-    replaced; it is in Unicode's NFC; each part has at most 255 bytes. A path that leads upwards or from
-    a root is refused. A name that is taken gets a number, `may_1.pdf`. Left out, it is `file`, with the
-    extension of its type.
+    """A file name, or a relative path such as `reports/may.pdf`, unique in its session. At most 1024 characters
+    and 16 levels. The server makes the name safe for every file system: it turns backslashes into slashes;
+    removes control, zero-width, and bidi characters and leading dots; replaces reserved names and
+    characters; normalizes to Unicode NFC; and limits each part to 255 bytes. An absolute path, or one that
+    contains `..`, is rejected. If the name is taken, it gets a number, such as `may_1.pdf`. Defaults to
+    `file` with the extension of its media type.
     """
     mime_type: _builtins.str
-    """Its media type, for instance `image/png`. At most 256 characters. Left out, the one of the name's
+    """The media type, such as `image/png`. At most 256 characters. Defaults to the type for the name's
     extension, or `application/octet-stream`.
     """
     size: _builtins.int
-    """How many bytes it has. Set by the server, ignored in requests."""
+    """Output only. The size in bytes."""
     sha256: _builtins.bytes
-    """The SHA-256 of its bytes, 32 bytes. Set by the server, ignored in requests."""
+    """Output only. The SHA-256 of the content: 32 bytes."""
     disposition: Global___Disposition.ValueType
-    """What it is meant for; left out it is `DISPOSITION_ATTACHMENT`."""
+    """What the file is meant for. Defaults to `DISPOSITION_ATTACHMENT`."""
     etag: _builtins.str
-    """Changes with every update of its facts. In UpdateAttachment the one that they must still have; ignored in
-    other requests.
+    """Changes with every update of the attachment's facts. In UpdateAttachment, the etag that the stored
+    attachment must still have. Ignored in other requests.
     """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The application's own facts. At most 64 KiB encoded, and 30 levels deep."""
+        """The application's own data. At most 64 KiB encoded, and at most 30 levels deep."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was stored, by the database's clock. Set by the server, ignored in requests."""
+        """Output only. When the attachment was stored, by the database's clock."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When a fact of it was last changed. Set by the server, ignored in requests."""
+        """Output only. When a fact of the attachment last changed."""
 
     def __init__(
         self,

@@ -23,9 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class UploadAttachmentRequest(_message.Message):
-    """UploadAttachmentRequest is a frame of an upload. `session_id` and `attachment` are those of the first
-    frame.
-    """
+    """UploadAttachmentRequest is a frame of an upload. Only the first frame has `session_id` and `attachment`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -36,22 +34,22 @@ class UploadAttachmentRequest(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     chunk: _builtins.bytes
     """The next bytes, at most 1 MiB."""
     size: _builtins.int
-    """How many bytes there are, in the first frame or any later one: if it isn't so, the upload is
-    refused. In the first frame it lets the server refuse what is too large before it comes.
+    """The total number of bytes, in any frame. If the upload has another size, it's rejected. In the first
+    frame, it lets the server reject a file that's too large before the bytes arrive.
     """
     sha256: _builtins.bytes
-    """The SHA-256 of all bytes, in the first frame or any later one: if it isn't so, the upload is
-    refused. In the first frame it lets the server answer a repeated upload at once.
+    """The SHA-256 of all bytes, in any frame. If the upload has another hash, it's rejected. In the first
+    frame, it lets the server respond to a repeated upload at once.
     """
     last: _builtins.bool
-    """Whether this is the last frame. An upload that ends without one broke off."""
+    """Whether this is the last frame. An upload that ends without a last frame isn't stored."""
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """The facts. Left out, all of them are."""
+        """The facts. If unset, all facts have their defaults."""
 
     def __init__(
         self,
@@ -75,15 +73,15 @@ Global___UploadAttachmentRequest: _TypeAlias = UploadAttachmentRequest  # noqa: 
 
 @_typing.final
 class UploadAttachmentResponse(_message.Message):
-    """UploadAttachmentResponse holds what is stored."""
+    """UploadAttachmentResponse holds the stored attachment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether it was stored by an earlier upload with the same id and the same bytes. The facts are then
-    those of that upload.
+    """Whether an earlier upload with the same ID and the same bytes stored the attachment. The facts are those
+    of that upload.
     """
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
@@ -105,7 +103,7 @@ Global___UploadAttachmentResponse: _TypeAlias = UploadAttachmentResponse  # noqa
 
 @_typing.final
 class Upload(_message.Message):
-    """Upload is an upload under way that goes on call by call."""
+    """Upload is an unfinished resumable upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -117,20 +115,20 @@ class Upload(_message.Message):
     CHUNK_MULTIPLE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CHUNK_BYTES_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """What names it in further calls; a secret of its caller."""
+    """The token that identifies the upload in other calls. Keep it secret."""
     attachment_id: _builtins.str
-    """The id that the attachment will have."""
+    """The ID that the attachment will have."""
     size: _builtins.int
-    """How many bytes the file has."""
+    """The size of the file in bytes."""
     offset: _builtins.int
-    """How many of them are stored, and so where to go on."""
+    """The number of bytes that are stored, which is where to continue."""
     chunk_multiple_bytes: _builtins.int
-    """What the length of a chunk must be a multiple of, but for the one that ends the file: 256 KiB."""
+    """The number of bytes that the length of every chunk except the last must be a multiple of: 256 KiB."""
     max_chunk_bytes: _builtins.int
-    """How many bytes a chunk has at most: 1 MiB."""
+    """The maximum length of a chunk in bytes: 1 MiB."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is removed unless a call comes before. Each StartUpload and WriteUpload puts it off."""
+        """When the upload expires. Each StartUpload and WriteUpload extends it."""
 
     def __init__(
         self,
@@ -153,7 +151,7 @@ Global___Upload: _TypeAlias = Upload  # noqa: Y015
 
 @_typing.final
 class StartUploadRequest(_message.Message):
-    """StartUploadRequest says what is to be uploaded."""
+    """StartUploadRequest describes the file to upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -162,16 +160,18 @@ class StartUploadRequest(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     size: _builtins.int
-    """How many bytes the file has. Required, also for an empty file."""
+    """Required, even for an empty file. The size of the file in bytes."""
     sha256: _builtins.bytes
-    """The SHA-256 of all bytes. Left out, whatever comes is stored. If it isn't so, the last write is refused, and
-    the upload ends.
+    """The SHA-256 of all bytes. If the file has another hash, the last write is rejected, and the upload ends.
+    If unset, the hash isn't checked.
     """
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """The facts. Left out, all of them are. When an upload is gone on with, those of its first call hold."""
+        """The facts. If unset, all facts have their defaults. If the call resumes an upload, the facts of the first
+        call apply.
+        """
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ Global___StartUploadRequest: _TypeAlias = StartUploadRequest  # noqa: Y015
 
 @_typing.final
 class StartUploadResponse(_message.Message):
-    """StartUploadResponse holds the upload, or the attachment if it is stored already."""
+    """StartUploadResponse holds the upload, or the attachment if it's already stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,11 +201,11 @@ class StartUploadResponse(_message.Message):
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upload(self) -> Global___Upload:
-        """How far the upload is; absent if there is nothing to upload."""
+        """The upload. Unset if nothing is left to upload."""
 
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """What an earlier upload with this id and these bytes has stored."""
+        """The attachment, if an earlier upload with this ID and these bytes has stored it."""
 
     def __init__(
         self,
@@ -233,16 +233,18 @@ class WriteUploadRequest(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     upload_token: _builtins.str
-    """The upload's token."""
+    """Required. The upload's token."""
     offset: _builtins.int
-    """The place of the first of these bytes in the file."""
+    """The offset of these bytes in the file."""
     chunk: _builtins.bytes
-    """The bytes, at most 1 MiB, and a multiple of 256 KiB unless the file ends with them. Empty only with `last`."""
+    """The bytes: at most 1 MiB, and a multiple of 256 KiB unless they end the file. Can be empty only with
+    `last`.
+    """
     last: _builtins.bool
-    """Whether the file is complete with these bytes: they must end at its size. A file whose last bytes came
-    without it is finished by an empty chunk at its end.
+    """Whether these bytes complete the file. They must end at the file's size. To finish a file whose last
+    bytes were sent without `last`, send an empty chunk at its end.
     """
     def __init__(
         self,
@@ -263,7 +265,7 @@ Global___WriteUploadRequest: _TypeAlias = WriteUploadRequest  # noqa: Y015
 
 @_typing.final
 class WriteUploadResponse(_message.Message):
-    """WriteUploadResponse says how far the upload is."""
+    """WriteUploadResponse holds the upload, or the attachment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -271,14 +273,14 @@ class WriteUploadResponse(_message.Message):
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether the attachment was stored before, by this upload or another one with the same id and bytes."""
+    """Whether the attachment was already stored, by this upload or another one with the same ID and bytes."""
     @_builtins.property
     def upload(self) -> Global___Upload:
-        """The upload; absent once the attachment is stored."""
+        """The upload. Unset once the attachment is stored."""
 
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """The attachment, with the last bytes."""
+        """The attachment, once it's stored."""
 
     def __init__(
         self,
@@ -304,9 +306,9 @@ class GetUploadRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     upload_token: _builtins.str
-    """The upload's token."""
+    """Required. The upload's token."""
     def __init__(
         self,
         *,
@@ -323,7 +325,7 @@ Global___GetUploadRequest: _TypeAlias = GetUploadRequest  # noqa: Y015
 
 @_typing.final
 class GetUploadResponse(_message.Message):
-    """GetUploadResponse says how far an upload is."""
+    """GetUploadResponse holds the upload, or the attachment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -331,11 +333,11 @@ class GetUploadResponse(_message.Message):
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upload(self) -> Global___Upload:
-        """The upload; absent once the attachment is stored."""
+        """The upload. Unset once the attachment is stored."""
 
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """The attachment that it has become."""
+        """The attachment, once it's stored."""
 
     def __init__(
         self,
@@ -360,9 +362,9 @@ class AbortUploadRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     upload_token: _builtins.str
-    """The upload's token."""
+    """Required. The upload's token."""
     def __init__(
         self,
         *,
@@ -379,7 +381,7 @@ Global___AbortUploadRequest: _TypeAlias = AbortUploadRequest  # noqa: Y015
 
 @_typing.final
 class AbortUploadResponse(_message.Message):
-    """AbortUploadResponse says that there is no such upload any more."""
+    """AbortUploadResponse is empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -396,7 +398,7 @@ Global___AbortUploadResponse: _TypeAlias = AbortUploadResponse  # noqa: Y015
 
 @_typing.final
 class DownloadAttachmentRequest(_message.Message):
-    """DownloadAttachmentRequest names an attachment, and a range of its bytes."""
+    """DownloadAttachmentRequest names an attachment and a range of its bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -405,13 +407,13 @@ class DownloadAttachmentRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     LENGTH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     attachment_id: _builtins.str
-    """The attachment's id."""
+    """Required. The attachment's ID."""
     offset: _builtins.int
-    """How many bytes to leave out at the beginning. At most its size."""
+    """The number of bytes to skip at the beginning. At most the size of the attachment."""
     length: _builtins.int
-    """How many bytes to send at most; 0 is all that follow."""
+    """The maximum number of bytes to send. 0 means all bytes from `offset` on."""
     def __init__(
         self,
         *,
@@ -440,7 +442,7 @@ class DownloadAttachmentResponse(_message.Message):
     """The next bytes, at most 1 MiB."""
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """The facts, in the first frame alone."""
+        """The facts. Only in the first frame."""
 
     def __init__(
         self,
@@ -465,9 +467,9 @@ class GetAttachmentRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     ATTACHMENT_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     attachment_id: _builtins.str
-    """The attachment's id."""
+    """Required. The attachment's ID."""
     def __init__(
         self,
         *,
@@ -508,7 +510,7 @@ Global___GetAttachmentResponse: _TypeAlias = GetAttachmentResponse  # noqa: Y015
 
 @_typing.final
 class ListAttachmentsRequest(_message.Message):
-    """ListAttachmentsRequest says which attachments to list."""
+    """ListAttachmentsRequest selects attachments."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -517,15 +519,17 @@ class ListAttachmentsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     path_prefix: _builtins.str
-    """Only those whose name begins with this, for instance `reports/` for all in that directory and
-    below it. At most 1024 characters.
+    """Only attachments whose name begins with this, such as `reports/` for everything in and below that
+    directory. At most 1024 characters.
     """
     page_size: _builtins.int
-    """How many attachments a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of attachments on a page. Defaults to 100. Values above 1000 are reduced to 1000.
+    Negative values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -544,17 +548,17 @@ Global___ListAttachmentsRequest: _TypeAlias = ListAttachmentsRequest  # noqa: Y0
 
 @_typing.final
 class ListAttachmentsResponse(_message.Message):
-    """ListAttachmentsResponse is one page."""
+    """ListAttachmentsResponse is a page of attachments."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_attachment_pb2.Attachment]:
-        """The attachments, by their names' UTF-8 bytes."""
+        """The attachments, ordered by the UTF-8 bytes of their names."""
 
     def __init__(
         self,
@@ -572,7 +576,7 @@ Global___ListAttachmentsResponse: _TypeAlias = ListAttachmentsResponse  # noqa: 
 
 @_typing.final
 class UpdateAttachmentRequest(_message.Message):
-    """UpdateAttachmentRequest says what to change."""
+    """UpdateAttachmentRequest describes the change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -580,21 +584,21 @@ class UpdateAttachmentRequest(_message.Message):
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """The attachment's id, which is required, and the new values of the fields that the mask names; one that is
-        left out means what it means in an upload. With an `etag` it is refused with `ERROR_REASON_ETAG_MISMATCH`
-        unless the attachment still has that.
+        """Required. The attachment's ID, and the new values of the fields in the mask. A field that's in the mask
+        but unset gets the default that it has in an upload. If `etag` is set and isn't the attachment's current
+        etag, the request is rejected with `ERROR_REASON_ETAG_MISMATCH`.
         """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: of `name`, `mime_type`, `disposition`, `metadata`. `metadata.x` is one field of the
-        metadata, which is set, or removed if the request's attachment hasn't got it. A key that isn't of
-        `A-Z a-z 0-9 _ -` alone stands between backquotes, doubled within it: metadata.`a.b`. A new name alone
-        leaves the media type as it is. The result must keep the limits of the whole. Required; at most 200
-        paths.
+        """Required. The fields to change: `name`, `mime_type`, `disposition`, and `metadata`. `metadata.x` is a
+        single field of the metadata, which is set, or removed if the request doesn't have it. A key with
+        characters other than `A-Z a-z 0-9 _ -` is enclosed in backquotes, and backquotes in it are doubled:
+        metadata.`a.b`. A new name doesn't change the media type. The result must be within the limits of the
+        field. At most 200 paths.
         """
 
     def __init__(
@@ -614,14 +618,14 @@ Global___UpdateAttachmentRequest: _TypeAlias = UpdateAttachmentRequest  # noqa: 
 
 @_typing.final
 class UpdateAttachmentResponse(_message.Message):
-    """UpdateAttachmentResponse holds what is stored."""
+    """UpdateAttachmentResponse holds the updated attachment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """The attachment as it is now: its name may be numbered, and its etag is new."""
+        """The attachment. Its name can have a number, and its etag is new."""
 
     def __init__(
         self,
@@ -646,11 +650,11 @@ class DeleteAttachmentRequest(_message.Message):
     ATTACHMENT_ID_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     attachment_id: _builtins.str
-    """The attachment's id."""
+    """Required. The attachment's ID."""
     allow_missing: _builtins.bool
-    """Whether an attachment that isn't there is as good as deleted, which makes retries safe."""
+    """Whether to succeed if the attachment doesn't exist, which makes retries safe."""
     def __init__(
         self,
         *,
@@ -668,13 +672,13 @@ Global___DeleteAttachmentRequest: _TypeAlias = DeleteAttachmentRequest  # noqa: 
 
 @_typing.final
 class DeleteAttachmentResponse(_message.Message):
-    """DeleteAttachmentResponse says what is gone."""
+    """DeleteAttachmentResponse says whether an attachment was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.bool
-    """Whether there was one."""
+    """Whether the attachment existed."""
     def __init__(
         self,
         *,

@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class AttachmentServiceStub(object):
-    """AttachmentService keeps the files of sessions. They belong to the session and not to its log: no seq,
-    lease or rewind has to do with them, and clearing the messages keeps them unless told otherwise. A
-    fork has the same attachments with the same ids; deleting a session deletes its own (P11). Every call
-    that names a session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """AttachmentService stores the files of sessions. Attachments belong to a session, but not to its log: seqs,
+    leases, and rewinds don't apply to them, and ClearMessages keeps them unless the request says otherwise. A
+    fork has the same attachments with the same IDs. Deleting a session deletes its attachments (P11). A call
+    that names a session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     def __init__(self, channel):
@@ -91,30 +91,31 @@ class AttachmentServiceStub(object):
 
 
 class AttachmentServiceServicer(object):
-    """AttachmentService keeps the files of sessions. They belong to the session and not to its log: no seq,
-    lease or rewind has to do with them, and clearing the messages keeps them unless told otherwise. A
-    fork has the same attachments with the same ids; deleting a session deletes its own (P11). Every call
-    that names a session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """AttachmentService stores the files of sessions. Attachments belong to a session, but not to its log: seqs,
+    leases, and rewinds don't apply to them, and ClearMessages keeps them unless the request says otherwise. A
+    fork has the same attachments with the same IDs. Deleting a session deletes its attachments (P11). A call
+    that names a session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     def UploadAttachment(self, request_iterator, context):
-        """UploadAttachment stores a file as its bytes come: the first frame has the facts, each frame may have
-        bytes, the last one says so. Nothing is stored until the last one; of an upload that breaks off,
-        nothing stays. Repeating an upload with the same id and the same bytes returns what is stored;
-        with other bytes it is refused with `ERROR_REASON_ATTACHMENT_ID_REUSED`. The same bytes are always
-        sent, though they may be stored already. A session that has ended takes none.
+        """UploadAttachment streams a file to the server. The first frame has the facts, each frame can have bytes,
+        and the last frame sets `last`. The attachment exists once the last frame is stored; an upload that is
+        cancelled or half-closed before that leaves nothing behind. Repeating an upload with the same ID and the
+        same bytes returns the stored attachment. With other bytes, it's rejected with
+        `ERROR_REASON_ATTACHMENT_ID_REUSED`. A session that has ended takes no attachments.
 
-        Refused are, with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`, what is larger than the server's settings
-        allow and more than a session may hold, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`
-        executables, by their extension or their first bytes, unless the server's settings allow them.
+        An upload is rejected with `ERROR_REASON_ATTACHMENT_OVER_LIMIT` if it's larger than the server's settings
+        allow, or if the session would hold too much, and with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED` if its
+        extension or first bytes are those of an executable, unless the server's settings allow executables.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartUpload(self, request, context):
-        """StartUpload begins an upload that goes on call by call, for callers that can't stream (browsers), and for
-        files that must get through however often the connection breaks or the caller restarts. A file of 2.5 MB:
+        """StartUpload starts a resumable upload that uses unary calls, for callers that can't stream, such as
+        browsers, and for files that must arrive even if the connection breaks or the caller restarts. For
+        example, a file of 2.5 MB:
 
         StartUpload(session_id: "s", attachment: {id: "a", name: "may.pdf"}, size: 2500000, sha256: …)
         → upload: {token: "5f…", offset: 0}
@@ -122,61 +123,67 @@ class AttachmentServiceServicer(object):
         WriteUpload("s", "5f…", offset: 1048576, chunk: 1048576 bytes)  → upload: {offset: 2097152}
         WriteUpload("s", "5f…", offset: 2097152, chunk: 402848 bytes, last: true)  → attachment: {…}
 
-        Whoever doesn't know how far it came, after a restart for instance, calls StartUpload again with the same
-        attachment id, size and SHA-256, or GetUpload, at any replica, and goes on at `offset`. If the attachment
-        is stored by now, StartUpload answers it, and nothing is left to do; without a SHA-256 it can't tell whether
-        the bytes are the same, so that they are sent again and compared at the end. One that is begun with the id
-        of the caller's unfinished upload and another size or SHA-256 takes its place. `attachment.id` must be new
-        for each file: without a SHA-256, an upload of another file of the same size would be gone on with.
+        To resume an upload, for example after a restart, call StartUpload again with the same attachment ID,
+        size, and SHA-256, or call GetUpload, at any replica. Then continue at `offset`. If the attachment is
+        already stored, StartUpload returns it, and nothing is left to do. Without a SHA-256, the server can't
+        tell whether the bytes are the same: send them again, and the server compares them at the end. Starting
+        an upload with the ID of the caller's unfinished upload, but another size or SHA-256, replaces that
+        upload. Use a new `attachment.id` for each file: without a SHA-256, an upload of another file with the
+        same ID and size would continue the first one.
 
-        An unfinished upload is in no list, export or fork. It counts for what a session may hold, with its whole
-        size, and a session has a limited number of them (setting `session_uploads`); beyond each of these limits
-        it is refused with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`. It expires when no call was made for a time
-        (setting `attachment_upload_expiry`, a day unless changed), and is gone with its session. What is refused is
-        what UploadAttachment refuses: a name here, first bytes in the first WriteUpload. Only the API key that began
-        an upload may go on with it. Each call costs a short transaction.
+        Unfinished uploads aren't in lists, exports, or forks. Each counts with its whole size against the
+        session's limits, and a session has a limited number of them (setting `session_uploads`). A call that
+        would exceed a limit is rejected with `ERROR_REASON_ATTACHMENT_OVER_LIMIT`. An upload expires if it isn't
+        written for some time (setting `attachment_upload_expiry`, by default a day), and it's deleted with its
+        session. The file types that UploadAttachment rejects are rejected here too: by name in StartUpload, and
+        by content in the first WriteUpload. Only the API key that started an upload can continue it.
+
+        Cost: one short transaction.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WriteUpload(self, request, context):
-        """WriteUpload stores the next bytes of an upload; what is answered is durable. With `last` it stores the
-        attachment, as UploadAttachment does. A write whose bytes are stored already is compared with these and
-        answers how far the upload is, so that it can be repeated when its answer was lost; the same holds once the
-        attachment is stored, where bytes aren't compared any more. Bytes that don't follow what is stored are
-        refused with `ERROR_REASON_UPLOAD_OFFSET_MISMATCH`, which says where to go on. Two calls at once are safe.
+        """WriteUpload stores the next bytes of an upload. When it returns, they are durable. With `last`, it stores
+        the attachment, as UploadAttachment does. It's safe to retry: a write of bytes that are already stored is
+        compared with them and returns the current offset. After the attachment is stored, a retry returns it
+        without a comparison. Bytes that don't follow the stored bytes are rejected with
+        `ERROR_REASON_UPLOAD_OFFSET_MISMATCH`, which says where to continue. Concurrent calls are safe.
 
-        Costs a transaction with the bytes of the chunk; the last one reads all bytes of the file once more for
-        their SHA-256, about a second for 200 MB, and needs a deadline accordingly. Bytes with another SHA-256 than
-        StartUpload said, or of another attachment with this id, end the upload. It counts as an upload while it is
-        under way (setting `attachment_uploads`), beyond which it is refused with
-        `ERROR_REASON_TOO_MANY_TRANSFERS`.
+        If the content doesn't have the SHA-256 from StartUpload, or if an attachment with this ID has other
+        bytes, the last write is rejected and the upload ends. If too many uploads are in progress (setting
+        `attachment_uploads`), the call is rejected with `ERROR_REASON_TOO_MANY_TRANSFERS`.
+
+        Cost: a transaction with the bytes of the chunk. The last write also reads the whole file to compute its
+        SHA-256, which takes about a second for 200 MB. Set its deadline accordingly.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """GetUpload reads how far an upload is, or what it has become. It doesn't put off its end.
+        """GetUpload returns the state of an upload, or the attachment that it has become. It doesn't extend the
+        upload's expiry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AbortUpload(self, request, context):
-        """AbortUpload removes an unfinished upload with its bytes at once, so that it doesn't count any more. Nothing
-        happens if there is none, or if it is finished: DeleteAttachment removes what is stored.
+        """AbortUpload deletes an unfinished upload and its bytes at once, so that it no longer counts against
+        limits. If the upload doesn't exist or is finished, the call changes nothing. To delete a stored
+        attachment, use DeleteAttachment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadAttachment(self, request, context):
-        """DownloadAttachment sends the facts in its first frame, and the bytes in the following ones. One that
-        broke off goes on with another call whose `offset` says how many have come; as long as the facts
-        name the same SHA-256 they are the same bytes. If the attachment is deleted meanwhile, it ends with
-        `ERROR_REASON_ATTACHMENT_NOT_FOUND`.
+        """DownloadAttachment streams a file to the caller: the facts in the first frame, and the bytes in the
+        following ones. To resume a download that broke off, call again with the number of received bytes as
+        `offset`; if the facts have the same SHA-256, the bytes are the same. If the attachment is deleted during
+        the download, the call ends with `ERROR_REASON_ATTACHMENT_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,26 +197,27 @@ class AttachmentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAttachments(self, request, context):
-        """ListAttachments lists the attachments of a session in the order of their names.
+        """ListAttachments lists the attachments of a session, ordered by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAttachment(self, request, context):
-        """UpdateAttachment changes the facts that its mask names, all or none, whatever the session's state. The
-        bytes never change. A new name is made safe, and numbered if another attachment has it; one that is
-        refused for its extension in an upload is refused here too, with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`.
-        Messages name attachments by their ids and show a renamed one as before; forks have their own names.
-        Costs one short transaction, whatever the size.
+        """UpdateAttachment changes the facts that the update mask names, all or none, in any state of the session.
+        The bytes never change. A new name is made safe, and gets a number if another attachment has it. A name
+        whose extension uploads reject is rejected with `ERROR_REASON_ATTACHMENT_TYPE_REFUSED`. Messages refer to
+        attachments by ID, so renaming doesn't affect them. Forks have their own names.
+
+        Cost: one short transaction, regardless of the attachment's size.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAttachment(self, request, context):
-        """DeleteAttachment removes an attachment from its session for good, whatever the session's state.
-        Messages that show it stay as they are.
+        """DeleteAttachment permanently deletes an attachment from its session, in any state of the session.
+        Messages that refer to it stay unchanged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,10 +285,10 @@ def add_AttachmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AttachmentService(object):
-    """AttachmentService keeps the files of sessions. They belong to the session and not to its log: no seq,
-    lease or rewind has to do with them, and clearing the messages keeps them unless told otherwise. A
-    fork has the same attachments with the same ids; deleting a session deletes its own (P11). Every call
-    that names a session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """AttachmentService stores the files of sessions. Attachments belong to a session, but not to its log: seqs,
+    leases, and rewinds don't apply to them, and ClearMessages keeps them unless the request says otherwise. A
+    fork has the same attachments with the same IDs. Deleting a session deletes its attachments (P11). A call
+    that names a session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     @staticmethod

@@ -22,8 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CallError(_message.Message):
-    """CallError is a refusal inside a stream, where one refused item doesn't end the call. It says what the
-    `google.rpc.Status` of a refused unary call says.
+    """CallError is an error of one item in a stream, which doesn't end the call. It has the same information as
+    the `google.rpc.Status` of a rejected unary call.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -55,22 +55,22 @@ class CallError(_message.Message):
     FIELD_VIOLATIONS_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     code: _builtins.int
-    """The gRPC status code, for instance 9 for FAILED_PRECONDITION."""
+    """The gRPC status code, for example 9 for FAILED_PRECONDITION."""
     reason: _error_reason_pb2.ErrorReason.ValueType
-    """Why, for programs."""
+    """The reason, for programs."""
     message: _builtins.str
-    """Why, for people. English; may change between releases."""
+    """The error message, for people. In English. It can change between releases."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Every dynamic part of the message; the reason's comment names the keys."""
+        """Every dynamic part of the message, by key. The comment of each reason names its keys."""
 
     @_builtins.property
     def field_violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldViolation]:
-        """What is wrong with which field, for `ERROR_REASON_INVALID_FIELD`."""
+        """The fields that are invalid. Set only for `ERROR_REASON_INVALID_FIELD`."""
 
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """How long to wait before trying again, where waiting helps."""
+        """How long to wait before trying again. Unset if waiting doesn't help."""
 
     def __init__(
         self,
@@ -92,16 +92,16 @@ Global___CallError: _TypeAlias = CallError  # noqa: Y015
 
 @_typing.final
 class FieldViolation(_message.Message):
-    """FieldViolation says what is wrong with one field of a request."""
+    """FieldViolation describes what is wrong with one field of a request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIELD_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """The path of the field in its request, for instance `messages[3].client_id`."""
+    """The path of the field in the request, for example `messages[3].client_id`."""
     description: _builtins.str
-    """What is wrong and what the limit is."""
+    """What is wrong with the field, and what its limit is."""
     def __init__(
         self,
         *,

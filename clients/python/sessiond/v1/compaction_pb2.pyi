@@ -37,36 +37,38 @@ class Compaction(_message.Message):
     REVERT_TIME_FIELD_NUMBER: _builtins.int
     IN_CONTEXT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Its id in the session: the seq of its summary."""
+    """The compaction's ID, unique in the session: the seq of its summary."""
     from_seq: _builtins.int
-    """The first seq of the range that it replaces, narrowed to the messages that stood in the context."""
+    """The first seq of the range that the compaction replaces. The range is narrowed to messages that were in
+    the context.
+    """
     to_seq: _builtins.int
-    """The last one."""
+    """The last seq of the range that the compaction replaces."""
     message_count: _builtins.int
-    """How many messages of the context it replaced."""
+    """The number of messages of the context that the compaction replaced."""
     tokens_before: _builtins.int
-    """How many tokens these took."""
+    """The number of tokens of the replaced messages, as CompactSession recorded it."""
     tokens_after: _builtins.int
-    """How many tokens the summary takes."""
+    """The number of tokens of the summary, as CompactSession recorded it."""
     author: _builtins.str
-    """Who compacted, in the caller's words."""
+    """Who compacted the session, in the caller's words."""
     actor: _builtins.str
-    """Who called: the id of the API key; empty if the server wants none. Set by the server."""
+    """Output only. The ID of the API key that made the call. Empty if the server doesn't require keys."""
     model: _builtins.str
-    """With which model."""
+    """The model that wrote the summary."""
     turn_index: _builtins.int
-    """The session's turn when it was made."""
+    """The session's turn index when it was compacted."""
     in_context: _builtins.bool
-    """Whether its summary stands in the context now: not if it is reverted, rewound, or compacted in its
-    turn.
+    """Whether the summary is currently in the context. False if the compaction is reverted, rewound, or itself
+    compacted.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When the session was compacted."""
 
     @_builtins.property
     def revert_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was reverted; absent while it counts."""
+        """When the compaction was reverted. Unset while it is in effect."""
 
     def __init__(
         self,

@@ -31,38 +31,38 @@ class _NothingToCompact:
 class _NothingToCompactEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NothingToCompact.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     NOTHING_TO_COMPACT_UNSPECIFIED: _NothingToCompact.ValueType  # 0
-    """There is a range."""
+    """Not returned."""
     NOTHING_TO_COMPACT_WITHIN_GOAL: _NothingToCompact.ValueType  # 1
-    """The context is within the goal as it is."""
+    """The context is already within the goal."""
     NOTHING_TO_COMPACT_TOO_SHORT: _NothingToCompact.ValueType  # 2
-    """Besides the system messages at the beginning and the messages to keep there is nothing, or only a
-    single summary.
+    """There is nothing, or only a single summary, between the system and developer messages at the beginning
+    and the messages to keep.
     """
     NOTHING_TO_COMPACT_OPEN_TOOL_CALL: _NothingToCompact.ValueType  # 3
-    """All that could be compacted stands behind a tool call without a result, or belongs to a call
-    that reaches into the messages to keep.
+    """Every message that could be compacted follows a tool call without a result, or belongs to a call that
+    extends into the messages to keep.
     """
 
 class NothingToCompact(_NothingToCompact, metaclass=_NothingToCompactEnumTypeWrapper):
-    """NothingToCompact is why there is no safe range."""
+    """NothingToCompact is the reason why there is no range that can safely be compacted."""
 
 NOTHING_TO_COMPACT_UNSPECIFIED: NothingToCompact.ValueType  # 0
-"""There is a range."""
+"""Not returned."""
 NOTHING_TO_COMPACT_WITHIN_GOAL: NothingToCompact.ValueType  # 1
-"""The context is within the goal as it is."""
+"""The context is already within the goal."""
 NOTHING_TO_COMPACT_TOO_SHORT: NothingToCompact.ValueType  # 2
-"""Besides the system messages at the beginning and the messages to keep there is nothing, or only a
-single summary.
+"""There is nothing, or only a single summary, between the system and developer messages at the beginning
+and the messages to keep.
 """
 NOTHING_TO_COMPACT_OPEN_TOOL_CALL: NothingToCompact.ValueType  # 3
-"""All that could be compacted stands behind a tool call without a result, or belongs to a call
-that reaches into the messages to keep.
+"""Every message that could be compacted follows a tool call without a result, or belongs to a call that
+extends into the messages to keep.
 """
 Global___NothingToCompact: _TypeAlias = NothingToCompact  # noqa: Y015
 
 @_typing.final
 class PlanCompactionRequest(_message.Message):
-    """PlanCompactionRequest says what to reach."""
+    """PlanCompactionRequest is the request of PlanCompaction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -75,26 +75,30 @@ class PlanCompactionRequest(_message.Message):
     HOLDER_FIELD_NUMBER: _builtins.int
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     max_context_tokens: _builtins.int
-    """At most this many tokens. Not negative."""
+    """The maximum number of tokens of the context. Negative values are rejected."""
     max_context_messages: _builtins.int
-    """At most this many messages. Not negative."""
+    """The maximum number of messages of the context. Negative values are rejected."""
     keep_recent_messages: _builtins.int
-    """How many of the newest messages stay as they are: 0 is 4. At most 10,000."""
+    """The number of newest messages that aren't compacted. Defaults to 4. Values above 10,000 and negative
+    values are rejected with `ERROR_REASON_INVALID_FIELD`.
+    """
     summary_token_count: _builtins.int
-    """How many tokens the summary will take, for the goal. Not negative."""
+    """The number of tokens that the summary is expected to take. It is counted toward the goal. Defaults to 0.
+    Negative values are rejected.
+    """
     acquire_lease: _builtins.bool
-    """Whether to take the compaction lease with the plan: nobody else can compact until it ends. No lease
-    is taken when there is nothing to compact.
+    """If true, the compaction lease is taken together with the plan, so that nobody else can compact the
+    session until the lease ends. No lease is taken if there is nothing to compact.
     """
     holder: _builtins.str
-    """Who takes the lease: at most 256 characters. The same holder may take it again, which makes its
-    earlier token useless. Required with `acquire_lease`.
+    """The holder of the lease. Required if `acquire_lease` is set. At most 256 characters. The same holder can
+    take the lease again, which invalidates its earlier token.
     """
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """How long the lease lasts: 1 s to 1 h, 2 min if left out."""
+        """How long the lease lasts. 1 s to 1 h. Defaults to 2 min."""
 
     def __init__(
         self,
@@ -120,7 +124,7 @@ Global___PlanCompactionRequest: _TypeAlias = PlanCompactionRequest  # noqa: Y015
 
 @_typing.final
 class PlanCompactionResponse(_message.Message):
-    """PlanCompactionResponse proposes a range, or says why there is none."""
+    """PlanCompactionResponse holds the proposed range, or the reason why there is none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -129,18 +133,18 @@ class PlanCompactionResponse(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     nothing: Global___NothingToCompact.ValueType
-    """Why there is none."""
+    """The reason why there is no range."""
     @_builtins.property
     def plan(self) -> Global___CompactionPlan:
-        """The range."""
+        """The range to compact."""
 
     @_builtins.property
     def lease(self) -> Global___CompactionLease:
-        """The lease; absent if none was taken."""
+        """The lease. Unset if none was taken."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session had come when this was planned."""
+        """The session's version when the compaction was planned."""
 
     def __init__(
         self,
@@ -162,7 +166,7 @@ Global___PlanCompactionResponse: _TypeAlias = PlanCompactionResponse  # noqa: Y0
 
 @_typing.final
 class CompactionLease(_message.Message):
-    """CompactionLease says who may compact a session."""
+    """CompactionLease is the right of one holder to compact a session until the lease ends."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -170,12 +174,14 @@ class CompactionLease(_message.Message):
     HOLDER_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The token to compact with. A capability: whoever has it can compact."""
+    """The token for `CompactSessionRequest.lease_token`. The token is a capability: anyone who has it can
+    compact the session.
+    """
     holder: _builtins.str
-    """Who holds the lease."""
+    """The holder of the lease."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends, by the database's clock."""
+        """When the lease ends, by the database's clock."""
 
     def __init__(
         self,
@@ -208,13 +214,15 @@ class CompactionPlan(_message.Message):
     to_seq: _builtins.int
     """The last seq of the range."""
     message_count: _builtins.int
-    """How many messages of the context stand in it; they are read with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, from `from_seq` on.
+    """The number of messages of the context in the range. To read them, call ListMessages in the view
+    `MESSAGE_VIEW_CONTEXT` with this `from_seq`.
     """
     token_count: _builtins.int
-    """The sum of their token counts."""
+    """The sum of their `token_count`."""
     reaches_goal: _builtins.bool
-    """Whether compacting it reaches the goal. A plan that doesn't is the best there is."""
+    """Whether compacting the range reaches the goal. If false, the range is the best that there is. Always true
+    if no goal is set.
+    """
     def __init__(
         self,
         *,
@@ -234,7 +242,7 @@ Global___CompactionPlan: _TypeAlias = CompactionPlan  # noqa: Y015
 
 @_typing.final
 class CompactSessionRequest(_message.Message):
-    """CompactSessionRequest says what to replace by what."""
+    """CompactSessionRequest is the request of CompactSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -249,35 +257,40 @@ class CompactSessionRequest(_message.Message):
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     from_seq: _builtins.int
-    """The first seq of the range. An earlier compaction is in the range when all that it replaced is; its
-    summary is then replaced with the rest.
+    """Required. The first seq of the range. An earlier compaction is in the range if everything that it
+    replaced is in the range. Its summary is then replaced with the rest.
     """
     to_seq: _builtins.int
     """The last seq of the range."""
     tokens_before: _builtins.int
-    """For the record: how many tokens the range took. Left out, the sum of the token counts."""
+    """The number of tokens of the range, for the record. Defaults to the sum of the `token_count` of its
+    messages. Negative values are rejected.
+    """
     tokens_after: _builtins.int
-    """For the record: how many tokens the summary takes. Left out, the summary's token count."""
+    """The number of tokens of the summary, for the record. Defaults to its `token_count`. Negative values are
+    rejected.
+    """
     author: _builtins.str
-    """For the record: who compacts. At most 256 characters."""
+    """Optional. Who compacts the session, for the record. At most 256 characters."""
     model: _builtins.str
-    """For the record: with which model. At most 256 characters."""
+    """Optional. The model that wrote the summary, for the record. At most 256 characters."""
     lease_token: _builtins.str
-    """The token of the compaction lease, if one is held; a compaction ends the lease. One that is no
-    longer good is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`; none while another holds it
-    with `ERROR_REASON_COMPACTION_LEASE_HELD`.
+    """The token of the compaction lease. The compaction ends the lease. If the token is no longer valid, the
+    call is rejected with `ERROR_REASON_COMPACTION_LEASE_LOST`. If empty, the call is rejected with
+    `ERROR_REASON_COMPACTION_LEASE_HELD` while anybody holds the lease.
     """
     @_builtins.property
     def summary(self) -> _message_pb2.Message:
-        """The summary. Its `client_id` makes the call safe to repeat. Left out, its `role` is
-        `ROLE_SYSTEM`, its `kind` `MESSAGE_KIND_SUMMARY`. It can't hold tool calls or be a tool's result.
+        """Required. The summary. Its `client_id` makes the call safe to repeat. Its `role` defaults to
+        `ROLE_SYSTEM` and its `kind` to `MESSAGE_KIND_SUMMARY`; `hidden_from_people` is always set. It can't hold
+        tool calls or tool results. At most 2 MiB encoded.
         """
 
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -303,7 +316,7 @@ Global___CompactSessionRequest: _TypeAlias = CompactSessionRequest  # noqa: Y015
 
 @_typing.final
 class CompactSessionResponse(_message.Message):
-    """CompactSessionResponse holds the compaction."""
+    """CompactSessionResponse is the response of CompactSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -311,14 +324,14 @@ class CompactSessionResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether it was there before, and nothing was added."""
+    """Whether the compaction already existed, so that this call changed nothing."""
     @_builtins.property
     def compaction(self) -> _compaction_pb2.Compaction:
         """The compaction."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come with this call."""
+        """The session's version after this call."""
 
     def __init__(
         self,
@@ -337,7 +350,7 @@ Global___CompactSessionResponse: _TypeAlias = CompactSessionResponse  # noqa: Y0
 
 @_typing.final
 class RevertCompactionRequest(_message.Message):
-    """RevertCompactionRequest names a compaction."""
+    """RevertCompactionRequest identifies the compaction to revert."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -345,12 +358,12 @@ class RevertCompactionRequest(_message.Message):
     COMPACTION_ID_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     compaction_id: _builtins.int
-    """The compaction's id."""
+    """Required. The ID of the compaction."""
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -369,7 +382,7 @@ Global___RevertCompactionRequest: _TypeAlias = RevertCompactionRequest  # noqa: 
 
 @_typing.final
 class RevertCompactionResponse(_message.Message):
-    """RevertCompactionResponse holds the reverted compaction."""
+    """RevertCompactionResponse is the response of RevertCompaction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -377,14 +390,14 @@ class RevertCompactionResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether it was reverted before, and nothing was changed."""
+    """Whether the compaction was already reverted, so that this call changed nothing."""
     @_builtins.property
     def compaction(self) -> _compaction_pb2.Compaction:
         """The compaction."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come with this call."""
+        """The session's version after this call."""
 
     def __init__(
         self,
@@ -403,16 +416,16 @@ Global___RevertCompactionResponse: _TypeAlias = RevertCompactionResponse  # noqa
 
 @_typing.final
 class GetCompactionRequest(_message.Message):
-    """GetCompactionRequest names a compaction."""
+    """GetCompactionRequest identifies a compaction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     COMPACTION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     compaction_id: _builtins.int
-    """The compaction's id."""
+    """Required. The ID of the compaction."""
     def __init__(
         self,
         *,
@@ -453,7 +466,7 @@ Global___GetCompactionResponse: _TypeAlias = GetCompactionResponse  # noqa: Y015
 
 @_typing.final
 class ListCompactionsRequest(_message.Message):
-    """ListCompactionsRequest names a session."""
+    """ListCompactionsRequest selects a page of the compactions of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -461,11 +474,13 @@ class ListCompactionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     page_size: _builtins.int
-    """How many compactions a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of compactions on a page. Defaults to 100. Values above 1000 are reduced to 1000.
+    Negative values are rejected with `ERROR_REASON_INVALID_FIELD`.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page. If empty, the first page is returned."""
     def __init__(
         self,
         *,
@@ -483,17 +498,17 @@ Global___ListCompactionsRequest: _TypeAlias = ListCompactionsRequest  # noqa: Y0
 
 @_typing.final
 class ListCompactionsResponse(_message.Message):
-    """ListCompactionsResponse is one page."""
+    """ListCompactionsResponse is a page of compactions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPACTIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def compactions(self) -> _containers.RepeatedCompositeFieldContainer[_compaction_pb2.Compaction]:
-        """The compactions, the newest first."""
+        """The compactions, newest first."""
 
     def __init__(
         self,
@@ -511,7 +526,7 @@ Global___ListCompactionsResponse: _TypeAlias = ListCompactionsResponse  # noqa: 
 
 @_typing.final
 class RenewCompactionLeaseRequest(_message.Message):
-    """RenewCompactionLeaseRequest names a compaction lease."""
+    """RenewCompactionLeaseRequest identifies a compaction lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -519,12 +534,12 @@ class RenewCompactionLeaseRequest(_message.Message):
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     lease_token: _builtins.str
-    """Its token, from PlanCompaction."""
+    """Required. The token of the lease, from PlanCompaction."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """How long it lasts from now: as in PlanCompactionRequest."""
+        """How long the lease lasts from now on. 1 s to 1 h. Defaults to 2 min."""
 
     def __init__(
         self,
@@ -543,14 +558,14 @@ Global___RenewCompactionLeaseRequest: _TypeAlias = RenewCompactionLeaseRequest  
 
 @_typing.final
 class RenewCompactionLeaseResponse(_message.Message):
-    """RenewCompactionLeaseResponse says how long the lease lasts."""
+    """RenewCompactionLeaseResponse holds the renewed lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> Global___CompactionLease:
-        """The lease."""
+        """The lease, with its new `expire_time`."""
 
     def __init__(
         self,
@@ -567,16 +582,16 @@ Global___RenewCompactionLeaseResponse: _TypeAlias = RenewCompactionLeaseResponse
 
 @_typing.final
 class ReleaseCompactionLeaseRequest(_message.Message):
-    """ReleaseCompactionLeaseRequest names a compaction lease."""
+    """ReleaseCompactionLeaseRequest identifies a compaction lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     lease_token: _builtins.str
-    """Its token, from PlanCompaction."""
+    """Required. The token of the lease, from PlanCompaction."""
     def __init__(
         self,
         *,

@@ -26,12 +26,13 @@ if _version_not_supported:
 
 
 class CompactionServiceStub(object):
-    """CompactionService shortens what the model sees. A compaction replaces a range of the context by a
-    summary, which stands where the range stood. It never changes the log, can be reverted, and can itself be
-    compacted.
+    """CompactionService shortens what the model sees. A compaction replaces a range of the context with a
+    summary, which takes the place of the range. A compaction never changes the log, can be reverted, and can
+    itself be compacted.
 
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, CompactSession with the lease.
+    To compact a session, call PlanCompaction with a lease, read the range with ListMessages in the view
+    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, and call CompactSession with the lease. For an
+    example, see CompactSession.
     """
 
     def __init__(self, channel):
@@ -78,64 +79,114 @@ class CompactionServiceStub(object):
 
 
 class CompactionServiceServicer(object):
-    """CompactionService shortens what the model sees. A compaction replaces a range of the context by a
-    summary, which stands where the range stood. It never changes the log, can be reverted, and can itself be
-    compacted.
+    """CompactionService shortens what the model sees. A compaction replaces a range of the context with a
+    summary, which takes the place of the range. A compaction never changes the log, can be reverted, and can
+    itself be compacted.
 
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, CompactSession with the lease.
+    To compact a session, call PlanCompaction with a lease, read the range with ListMessages in the view
+    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, and call CompactSession with the lease. For an
+    example, see CompactSession.
     """
 
     def PlanCompaction(self, request, context):
-        """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-        is none. It costs a look at the context, without its contents. With `acquire_lease` it is refused with
-        `ERROR_REASON_COMPACTION_LEASE_HELD` while another holder has the lease.
+        """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there is none.
+        If no goal is set, it proposes the range that shortens the context most.
+
+        It looks at every message of the context, but not at their contents. Without `acquire_lease`, it changes
+        nothing. With `acquire_lease`, it also locks the session for as long as it takes.
+
+        Rejected with:
+
+        - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist.
+        - `ERROR_REASON_COMPACTION_LEASE_HELD`: `acquire_lease` is set, and another holder has the lease. The
+        `expire_time` in the metadata says until when.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompactSession(self, request, context):
-        """CompactSession replaces a range of the context by a summary. It is refused, and changes nothing, when
-        the range is empty, cuts through an earlier compaction, or would separate a tool call from its
-        results (P8). Sending it again with the same summary is safe, as with an append (P4).
+        """CompactSession replaces a range of the context with a summary. Sending the request again with the same
+        summary is a replay and changes nothing, as with an append (P4).
+
+        The cost grows with the number of messages in the context, but not with their contents: compacted
+        messages aren't touched.
+
+        Rejected, without any change, with:
+
+        - `ERROR_REASON_COMPACTION_RANGE_EMPTY`: no message of the context is in the range.
+        - `ERROR_REASON_COMPACTION_OVERLAP`: the range includes only a part of an earlier compaction.
+        - `ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL`: the range would separate a tool call from its results (P8),
+        or includes a call without a result.
+        - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `to_seq` is beyond the last message.
+        - `ERROR_REASON_CLIENT_ID_REUSED`: the `client_id` of the summary already stands for another message.
+        - `ERROR_REASON_COMPACTION_LEASE_HELD`, `ERROR_REASON_COMPACTION_LEASE_LOST`: see `lease_token`.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+        `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
+
+        For example:
+
+        1. PlanCompaction with a `max_context_tokens` of 8000, `acquire_lease`, and the `holder` `compactor-1`
+        returns a plan for the seqs 3 to 40 with a `message_count` of 38, a lease, and revision 57.
+        2. ListMessages in the view `MESSAGE_VIEW_CONTEXT` from seq 3 on returns these 38 messages, in pages.
+        3. A model writes the summary. If it takes longer than the lease, RenewCompactionLease extends the lease.
+        4. CompactSession with the range, the summary, the `lease_token`, and a guard with `expected_revision` 57
+        makes the compaction and ends the lease. Without `expected_revision`, messages can be appended in the
+        meantime, but updates of the compacted messages can be missed.
+        5. If the call is rejected with `ERROR_REASON_REVISION_MISMATCH` or `ERROR_REASON_COMPACTION_LEASE_LOST`,
+        the caller begins again with a new plan. If it gives up, ReleaseCompactionLease lets others compact.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevertCompaction(self, request, context):
-        """RevertCompaction puts the replaced messages back in the place of the summary. Reverting it again
-        is a replay and changes nothing.
+        """RevertCompaction puts the replaced messages back in the place of the summary. Reverting the same
+        compaction again is a replay and changes nothing. The cost grows with the number of compactions and
+        rewinds of the session, and with the size of the context.
+
+        Rejected with:
+
+        - `ERROR_REASON_COMPACTION_NOT_FOUND`: the session has no compaction with this ID.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+        `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCompaction(self, request, context):
-        """GetCompaction reads one compaction, reverted or not.
+        """GetCompaction returns one compaction, even if it is reverted. It costs one lookup. Rejected with
+        `ERROR_REASON_COMPACTION_NOT_FOUND` if the session has no compaction with this ID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCompactions(self, request, context):
-        """ListCompactions lists a session's compactions, reverted ones too, the newest first.
+        """ListCompactions lists the compactions of a session, including reverted ones, newest first. The cost grows
+        with the size of the page. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed
+        or belongs to another request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewCompactionLease(self, request, context):
-        """RenewCompactionLease makes a compaction lease last longer, for a summary that takes its time. One that is
-        over is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`.
+        """RenewCompactionLease extends a compaction lease, for a summary that takes long to write. It costs one
+        small write under the session's lock. Rejected with `ERROR_REASON_COMPACTION_LEASE_LOST` if the lease has
+        expired, was released or used, or was taken again. An expired lease can't be renewed, even if nobody else
+        has taken it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseCompactionLease(self, request, context):
-        """ReleaseCompactionLease gives up a compaction lease. Releasing one that is over changes nothing.
+        """ReleaseCompactionLease gives up a compaction lease. If the lease has already ended, the call changes
+        nothing. It costs one small write under the session's lock.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,12 +239,13 @@ def add_CompactionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CompactionService(object):
-    """CompactionService shortens what the model sees. A compaction replaces a range of the context by a
-    summary, which stands where the range stood. It never changes the log, can be reverted, and can itself be
-    compacted.
+    """CompactionService shortens what the model sees. A compaction replaces a range of the context with a
+    summary, which takes the place of the range. A compaction never changes the log, can be reverted, and can
+    itself be compacted.
 
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, CompactSession with the lease.
+    To compact a session, call PlanCompaction with a lease, read the range with ListMessages in the view
+    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, and call CompactSession with the lease. For an
+    example, see CompactSession.
     """
 
     @staticmethod

@@ -27,12 +27,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CompactionServiceStub:
-    """CompactionService shortens what the model sees. A compaction replaces a range of the context by a
-    summary, which stands where the range stood. It never changes the log, can be reverted, and can itself be
-    compacted.
+    """CompactionService shortens what the model sees. A compaction replaces a range of the context with a
+    summary, which takes the place of the range. A compaction never changes the log, can be reverted, and can
+    itself be compacted.
 
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, CompactSession with the lease.
+    To compact a session, call PlanCompaction with a lease, read the range with ListMessages in the view
+    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, and call CompactSession with the lease. For an
+    example, see CompactSession.
     """
 
     @_typing.overload
@@ -40,73 +41,179 @@ class CompactionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CompactionServiceAsyncStub: ...
     PlanCompaction: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.PlanCompactionRequest, _compaction_service_pb2.PlanCompactionResponse]
-    """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-    is none. It costs a look at the context, without its contents. With `acquire_lease` it is refused with
-    `ERROR_REASON_COMPACTION_LEASE_HELD` while another holder has the lease.
+    """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there is none.
+    If no goal is set, it proposes the range that shortens the context most.
+
+    It looks at every message of the context, but not at their contents. Without `acquire_lease`, it changes
+    nothing. With `acquire_lease`, it also locks the session for as long as it takes.
+
+    Rejected with:
+
+    - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist.
+    - `ERROR_REASON_COMPACTION_LEASE_HELD`: `acquire_lease` is set, and another holder has the lease. The
+      `expire_time` in the metadata says until when.
     """
     CompactSession: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.CompactSessionRequest, _compaction_service_pb2.CompactSessionResponse]
-    """CompactSession replaces a range of the context by a summary. It is refused, and changes nothing, when
-    the range is empty, cuts through an earlier compaction, or would separate a tool call from its
-    results (P8). Sending it again with the same summary is safe, as with an append (P4).
+    """CompactSession replaces a range of the context with a summary. Sending the request again with the same
+    summary is a replay and changes nothing, as with an append (P4).
+
+    The cost grows with the number of messages in the context, but not with their contents: compacted
+    messages aren't touched.
+
+    Rejected, without any change, with:
+
+    - `ERROR_REASON_COMPACTION_RANGE_EMPTY`: no message of the context is in the range.
+    - `ERROR_REASON_COMPACTION_OVERLAP`: the range includes only a part of an earlier compaction.
+    - `ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL`: the range would separate a tool call from its results (P8),
+      or includes a call without a result.
+    - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `to_seq` is beyond the last message.
+    - `ERROR_REASON_CLIENT_ID_REUSED`: the `client_id` of the summary already stands for another message.
+    - `ERROR_REASON_COMPACTION_LEASE_HELD`, `ERROR_REASON_COMPACTION_LEASE_LOST`: see `lease_token`.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
+
+    For example:
+
+    1. PlanCompaction with a `max_context_tokens` of 8000, `acquire_lease`, and the `holder` `compactor-1`
+       returns a plan for the seqs 3 to 40 with a `message_count` of 38, a lease, and revision 57.
+    2. ListMessages in the view `MESSAGE_VIEW_CONTEXT` from seq 3 on returns these 38 messages, in pages.
+    3. A model writes the summary. If it takes longer than the lease, RenewCompactionLease extends the lease.
+    4. CompactSession with the range, the summary, the `lease_token`, and a guard with `expected_revision` 57
+       makes the compaction and ends the lease. Without `expected_revision`, messages can be appended in the
+       meantime, but updates of the compacted messages can be missed.
+    5. If the call is rejected with `ERROR_REASON_REVISION_MISMATCH` or `ERROR_REASON_COMPACTION_LEASE_LOST`,
+       the caller begins again with a new plan. If it gives up, ReleaseCompactionLease lets others compact.
     """
     RevertCompaction: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.RevertCompactionRequest, _compaction_service_pb2.RevertCompactionResponse]
-    """RevertCompaction puts the replaced messages back in the place of the summary. Reverting it again
-    is a replay and changes nothing.
+    """RevertCompaction puts the replaced messages back in the place of the summary. Reverting the same
+    compaction again is a replay and changes nothing. The cost grows with the number of compactions and
+    rewinds of the session, and with the size of the context.
+
+    Rejected with:
+
+    - `ERROR_REASON_COMPACTION_NOT_FOUND`: the session has no compaction with this ID.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     GetCompaction: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.GetCompactionRequest, _compaction_service_pb2.GetCompactionResponse]
-    """GetCompaction reads one compaction, reverted or not."""
+    """GetCompaction returns one compaction, even if it is reverted. It costs one lookup. Rejected with
+    `ERROR_REASON_COMPACTION_NOT_FOUND` if the session has no compaction with this ID.
+    """
     ListCompactions: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.ListCompactionsRequest, _compaction_service_pb2.ListCompactionsResponse]
-    """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+    """ListCompactions lists the compactions of a session, including reverted ones, newest first. The cost grows
+    with the size of the page. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed
+    or belongs to another request.
+    """
     RenewCompactionLease: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.RenewCompactionLeaseRequest, _compaction_service_pb2.RenewCompactionLeaseResponse]
-    """RenewCompactionLease makes a compaction lease last longer, for a summary that takes its time. One that is
-    over is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`.
+    """RenewCompactionLease extends a compaction lease, for a summary that takes long to write. It costs one
+    small write under the session's lock. Rejected with `ERROR_REASON_COMPACTION_LEASE_LOST` if the lease has
+    expired, was released or used, or was taken again. An expired lease can't be renewed, even if nobody else
+    has taken it.
     """
     ReleaseCompactionLease: _grpc.UnaryUnaryMultiCallable[_compaction_service_pb2.ReleaseCompactionLeaseRequest, _compaction_service_pb2.ReleaseCompactionLeaseResponse]
-    """ReleaseCompactionLease gives up a compaction lease. Releasing one that is over changes nothing."""
+    """ReleaseCompactionLease gives up a compaction lease. If the lease has already ended, the call changes
+    nothing. It costs one small write under the session's lock.
+    """
 
 @_typing.type_check_only
 class CompactionServiceAsyncStub(CompactionServiceStub):
-    """CompactionService shortens what the model sees. A compaction replaces a range of the context by a
-    summary, which stands where the range stood. It never changes the log, can be reverted, and can itself be
-    compacted.
+    """CompactionService shortens what the model sees. A compaction replaces a range of the context with a
+    summary, which takes the place of the range. A compaction never changes the log, can be reverted, and can
+    itself be compacted.
 
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, CompactSession with the lease.
+    To compact a session, call PlanCompaction with a lease, read the range with ListMessages in the view
+    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, and call CompactSession with the lease. For an
+    example, see CompactSession.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PlanCompaction: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.PlanCompactionRequest, _compaction_service_pb2.PlanCompactionResponse]  # type: ignore[assignment]
-    """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-    is none. It costs a look at the context, without its contents. With `acquire_lease` it is refused with
-    `ERROR_REASON_COMPACTION_LEASE_HELD` while another holder has the lease.
+    """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there is none.
+    If no goal is set, it proposes the range that shortens the context most.
+
+    It looks at every message of the context, but not at their contents. Without `acquire_lease`, it changes
+    nothing. With `acquire_lease`, it also locks the session for as long as it takes.
+
+    Rejected with:
+
+    - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist.
+    - `ERROR_REASON_COMPACTION_LEASE_HELD`: `acquire_lease` is set, and another holder has the lease. The
+      `expire_time` in the metadata says until when.
     """
     CompactSession: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.CompactSessionRequest, _compaction_service_pb2.CompactSessionResponse]  # type: ignore[assignment]
-    """CompactSession replaces a range of the context by a summary. It is refused, and changes nothing, when
-    the range is empty, cuts through an earlier compaction, or would separate a tool call from its
-    results (P8). Sending it again with the same summary is safe, as with an append (P4).
+    """CompactSession replaces a range of the context with a summary. Sending the request again with the same
+    summary is a replay and changes nothing, as with an append (P4).
+
+    The cost grows with the number of messages in the context, but not with their contents: compacted
+    messages aren't touched.
+
+    Rejected, without any change, with:
+
+    - `ERROR_REASON_COMPACTION_RANGE_EMPTY`: no message of the context is in the range.
+    - `ERROR_REASON_COMPACTION_OVERLAP`: the range includes only a part of an earlier compaction.
+    - `ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL`: the range would separate a tool call from its results (P8),
+      or includes a call without a result.
+    - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `to_seq` is beyond the last message.
+    - `ERROR_REASON_CLIENT_ID_REUSED`: the `client_id` of the summary already stands for another message.
+    - `ERROR_REASON_COMPACTION_LEASE_HELD`, `ERROR_REASON_COMPACTION_LEASE_LOST`: see `lease_token`.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
+
+    For example:
+
+    1. PlanCompaction with a `max_context_tokens` of 8000, `acquire_lease`, and the `holder` `compactor-1`
+       returns a plan for the seqs 3 to 40 with a `message_count` of 38, a lease, and revision 57.
+    2. ListMessages in the view `MESSAGE_VIEW_CONTEXT` from seq 3 on returns these 38 messages, in pages.
+    3. A model writes the summary. If it takes longer than the lease, RenewCompactionLease extends the lease.
+    4. CompactSession with the range, the summary, the `lease_token`, and a guard with `expected_revision` 57
+       makes the compaction and ends the lease. Without `expected_revision`, messages can be appended in the
+       meantime, but updates of the compacted messages can be missed.
+    5. If the call is rejected with `ERROR_REASON_REVISION_MISMATCH` or `ERROR_REASON_COMPACTION_LEASE_LOST`,
+       the caller begins again with a new plan. If it gives up, ReleaseCompactionLease lets others compact.
     """
     RevertCompaction: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.RevertCompactionRequest, _compaction_service_pb2.RevertCompactionResponse]  # type: ignore[assignment]
-    """RevertCompaction puts the replaced messages back in the place of the summary. Reverting it again
-    is a replay and changes nothing.
+    """RevertCompaction puts the replaced messages back in the place of the summary. Reverting the same
+    compaction again is a replay and changes nothing. The cost grows with the number of compactions and
+    rewinds of the session, and with the size of the context.
+
+    Rejected with:
+
+    - `ERROR_REASON_COMPACTION_NOT_FOUND`: the session has no compaction with this ID.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     GetCompaction: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.GetCompactionRequest, _compaction_service_pb2.GetCompactionResponse]  # type: ignore[assignment]
-    """GetCompaction reads one compaction, reverted or not."""
+    """GetCompaction returns one compaction, even if it is reverted. It costs one lookup. Rejected with
+    `ERROR_REASON_COMPACTION_NOT_FOUND` if the session has no compaction with this ID.
+    """
     ListCompactions: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.ListCompactionsRequest, _compaction_service_pb2.ListCompactionsResponse]  # type: ignore[assignment]
-    """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+    """ListCompactions lists the compactions of a session, including reverted ones, newest first. The cost grows
+    with the size of the page. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed
+    or belongs to another request.
+    """
     RenewCompactionLease: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.RenewCompactionLeaseRequest, _compaction_service_pb2.RenewCompactionLeaseResponse]  # type: ignore[assignment]
-    """RenewCompactionLease makes a compaction lease last longer, for a summary that takes its time. One that is
-    over is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`.
+    """RenewCompactionLease extends a compaction lease, for a summary that takes long to write. It costs one
+    small write under the session's lock. Rejected with `ERROR_REASON_COMPACTION_LEASE_LOST` if the lease has
+    expired, was released or used, or was taken again. An expired lease can't be renewed, even if nobody else
+    has taken it.
     """
     ReleaseCompactionLease: _aio.UnaryUnaryMultiCallable[_compaction_service_pb2.ReleaseCompactionLeaseRequest, _compaction_service_pb2.ReleaseCompactionLeaseResponse]  # type: ignore[assignment]
-    """ReleaseCompactionLease gives up a compaction lease. Releasing one that is over changes nothing."""
+    """ReleaseCompactionLease gives up a compaction lease. If the lease has already ended, the call changes
+    nothing. It costs one small write under the session's lock.
+    """
 
 class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """CompactionService shortens what the model sees. A compaction replaces a range of the context by a
-    summary, which stands where the range stood. It never changes the log, can be reverted, and can itself be
-    compacted.
+    """CompactionService shortens what the model sees. A compaction replaces a range of the context with a
+    summary, which takes the place of the range. A compaction never changes the log, can be reverted, and can
+    itself be compacted.
 
-    The way to compact: PlanCompaction with a lease, read the range with ListMessages in the view
-    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, CompactSession with the lease.
+    To compact a session, call PlanCompaction with a lease, read the range with ListMessages in the view
+    `MESSAGE_VIEW_CONTEXT`, let a model write the summary, and call CompactSession with the lease. For an
+    example, see CompactSession.
     """
 
     @_abc_1.abstractmethod
@@ -115,9 +222,17 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compaction_service_pb2.PlanCompactionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.PlanCompactionResponse, _abc.Awaitable[_compaction_service_pb2.PlanCompactionResponse]]:
-        """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there
-        is none. It costs a look at the context, without its contents. With `acquire_lease` it is refused with
-        `ERROR_REASON_COMPACTION_LEASE_HELD` while another holder has the lease.
+        """PlanCompaction proposes a range that can safely be compacted to reach a goal, or says why there is none.
+        If no goal is set, it proposes the range that shortens the context most.
+
+        It looks at every message of the context, but not at their contents. Without `acquire_lease`, it changes
+        nothing. With `acquire_lease`, it also locks the session for as long as it takes.
+
+        Rejected with:
+
+        - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist.
+        - `ERROR_REASON_COMPACTION_LEASE_HELD`: `acquire_lease` is set, and another holder has the lease. The
+          `expire_time` in the metadata says until when.
         """
 
     @_abc_1.abstractmethod
@@ -126,9 +241,36 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compaction_service_pb2.CompactSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.CompactSessionResponse, _abc.Awaitable[_compaction_service_pb2.CompactSessionResponse]]:
-        """CompactSession replaces a range of the context by a summary. It is refused, and changes nothing, when
-        the range is empty, cuts through an earlier compaction, or would separate a tool call from its
-        results (P8). Sending it again with the same summary is safe, as with an append (P4).
+        """CompactSession replaces a range of the context with a summary. Sending the request again with the same
+        summary is a replay and changes nothing, as with an append (P4).
+
+        The cost grows with the number of messages in the context, but not with their contents: compacted
+        messages aren't touched.
+
+        Rejected, without any change, with:
+
+        - `ERROR_REASON_COMPACTION_RANGE_EMPTY`: no message of the context is in the range.
+        - `ERROR_REASON_COMPACTION_OVERLAP`: the range includes only a part of an earlier compaction.
+        - `ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL`: the range would separate a tool call from its results (P8),
+          or includes a call without a result.
+        - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `to_seq` is beyond the last message.
+        - `ERROR_REASON_CLIENT_ID_REUSED`: the `client_id` of the summary already stands for another message.
+        - `ERROR_REASON_COMPACTION_LEASE_HELD`, `ERROR_REASON_COMPACTION_LEASE_LOST`: see `lease_token`.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+          `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
+
+        For example:
+
+        1. PlanCompaction with a `max_context_tokens` of 8000, `acquire_lease`, and the `holder` `compactor-1`
+           returns a plan for the seqs 3 to 40 with a `message_count` of 38, a lease, and revision 57.
+        2. ListMessages in the view `MESSAGE_VIEW_CONTEXT` from seq 3 on returns these 38 messages, in pages.
+        3. A model writes the summary. If it takes longer than the lease, RenewCompactionLease extends the lease.
+        4. CompactSession with the range, the summary, the `lease_token`, and a guard with `expected_revision` 57
+           makes the compaction and ends the lease. Without `expected_revision`, messages can be appended in the
+           meantime, but updates of the compacted messages can be missed.
+        5. If the call is rejected with `ERROR_REASON_REVISION_MISMATCH` or `ERROR_REASON_COMPACTION_LEASE_LOST`,
+           the caller begins again with a new plan. If it gives up, ReleaseCompactionLease lets others compact.
         """
 
     @_abc_1.abstractmethod
@@ -137,8 +279,16 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compaction_service_pb2.RevertCompactionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.RevertCompactionResponse, _abc.Awaitable[_compaction_service_pb2.RevertCompactionResponse]]:
-        """RevertCompaction puts the replaced messages back in the place of the summary. Reverting it again
-        is a replay and changes nothing.
+        """RevertCompaction puts the replaced messages back in the place of the summary. Reverting the same
+        compaction again is a replay and changes nothing. The cost grows with the number of compactions and
+        rewinds of the session, and with the size of the context.
+
+        Rejected with:
+
+        - `ERROR_REASON_COMPACTION_NOT_FOUND`: the session has no compaction with this ID.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+          `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
         """
 
     @_abc_1.abstractmethod
@@ -147,7 +297,9 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compaction_service_pb2.GetCompactionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.GetCompactionResponse, _abc.Awaitable[_compaction_service_pb2.GetCompactionResponse]]:
-        """GetCompaction reads one compaction, reverted or not."""
+        """GetCompaction returns one compaction, even if it is reverted. It costs one lookup. Rejected with
+        `ERROR_REASON_COMPACTION_NOT_FOUND` if the session has no compaction with this ID.
+        """
 
     @_abc_1.abstractmethod
     def ListCompactions(
@@ -155,7 +307,10 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compaction_service_pb2.ListCompactionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.ListCompactionsResponse, _abc.Awaitable[_compaction_service_pb2.ListCompactionsResponse]]:
-        """ListCompactions lists a session's compactions, reverted ones too, the newest first."""
+        """ListCompactions lists the compactions of a session, including reverted ones, newest first. The cost grows
+        with the size of the page. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed
+        or belongs to another request.
+        """
 
     @_abc_1.abstractmethod
     def RenewCompactionLease(
@@ -163,8 +318,10 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compaction_service_pb2.RenewCompactionLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.RenewCompactionLeaseResponse, _abc.Awaitable[_compaction_service_pb2.RenewCompactionLeaseResponse]]:
-        """RenewCompactionLease makes a compaction lease last longer, for a summary that takes its time. One that is
-        over is refused with `ERROR_REASON_COMPACTION_LEASE_LOST`.
+        """RenewCompactionLease extends a compaction lease, for a summary that takes long to write. It costs one
+        small write under the session's lock. Rejected with `ERROR_REASON_COMPACTION_LEASE_LOST` if the lease has
+        expired, was released or used, or was taken again. An expired lease can't be renewed, even if nobody else
+        has taken it.
         """
 
     @_abc_1.abstractmethod
@@ -173,6 +330,8 @@ class CompactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compaction_service_pb2.ReleaseCompactionLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compaction_service_pb2.ReleaseCompactionLeaseResponse, _abc.Awaitable[_compaction_service_pb2.ReleaseCompactionLeaseResponse]]:
-        """ReleaseCompactionLease gives up a compaction lease. Releasing one that is over changes nothing."""
+        """ReleaseCompactionLease gives up a compaction lease. If the lease has already ended, the call changes
+        nothing. It costs one small write under the session's lock.
+        """
 
 def add_CompactionServiceServicer_to_server(servicer: CompactionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Cursor(_message.Message):
-    """Cursor says how far a consumer has come in a session."""
+    """Cursor says how far a consumer has processed a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,22 +35,22 @@ class Cursor(_message.Message):
     HOLDER_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     consumer_id: _builtins.str
-    """The consumer's id."""
+    """Required. The consumer's ID."""
     seq: _builtins.int
-    """The last seq that it has worked on; 0 if none."""
+    """The last seq that the consumer has processed; 0 if none."""
     next_seq: _builtins.int
-    """The session's next seq: there is work if `seq` isn't right before it."""
+    """The session's next seq. If it's larger than `seq` + 1, there are messages to process."""
     holder: _builtins.str
-    """Who works on the session for the consumer; empty if nobody does, or the lease has ended."""
+    """The worker that has claimed the session for the consumer. Empty if none has, or the lease has expired."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last set; absent if it never was."""
+        """When the cursor was last set. Unset if it never was."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When that one's lease ends; absent if nobody works on it, or the lease has ended."""
+        """When that worker's lease expires. Unset if there is none, or it has expired."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ Global___Cursor: _TypeAlias = Cursor  # noqa: Y015
 
 @_typing.final
 class SetCursorRequest(_message.Message):
-    """SetCursorRequest says how far a consumer has come."""
+    """SetCursorRequest says how far a consumer has processed a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -83,23 +83,24 @@ class SetCursorRequest(_message.Message):
     CLAIM_TOKEN_FIELD_NUMBER: _builtins.int
     ALLOW_DECREASE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     consumer_id: _builtins.str
-    """The consumer's id: 1–128 printable ASCII characters without spaces. In a session that
-    has cursors of 100 others it is refused with `ERROR_REASON_TOO_MANY_CONSUMERS`.
+    """Required. The consumer's ID: 1–128 printable ASCII characters without spaces. A session has cursors of at
+    most 100 consumers; another one is rejected with `ERROR_REASON_TOO_MANY_CONSUMERS`.
     """
     seq: _builtins.int
-    """The last seq that it has worked on; beyond the session's last one it is refused with
-    `ERROR_REASON_SEQ_OUT_OF_RANGE`. A cursor never goes back: below the one that there is, that one stays.
+    """The last seq that the consumer has processed. A seq beyond the session's last one is rejected with
+    `ERROR_REASON_SEQ_OUT_OF_RANGE`. A seq below the current cursor changes nothing, unless `allow_decrease`
+    is set.
     """
     claim_token: _builtins.str
-    """The claim's token, if the session was claimed; this ends the claim. When the session was handed out again
-    meanwhile, the call is refused with `ERROR_REASON_CLAIM_LOST`, and the cursor stays; a token that has ended
-    its claim before changes nothing. Left out, the cursor is set whoever works on the session, and a claim
-    goes on as it is.
+    """The token of the claim, if the session was claimed. It ends the claim. If the session was claimed again
+    meanwhile, the call is rejected with `ERROR_REASON_CLAIM_LOST`, and the cursor stays. If the token has
+    already ended its claim, the call changes nothing. If unset, the cursor is set regardless of claims, and
+    claims stay as they are.
     """
     allow_decrease: _builtins.bool
-    """Whether the cursor may go back, to have the messages behind it worked on again."""
+    """Whether the cursor can move back, so that messages are processed again."""
     def __init__(
         self,
         *,
@@ -126,7 +127,7 @@ class SetCursorResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cursor(self) -> Global___Cursor:
-        """The cursor as it stands."""
+        """The cursor."""
 
     def __init__(
         self,
@@ -150,9 +151,9 @@ class GetCursorRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     CONSUMER_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     consumer_id: _builtins.str
-    """The consumer's id."""
+    """Required. The consumer's ID."""
     def __init__(
         self,
         *,
@@ -201,11 +202,13 @@ class ListCursorsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     page_size: _builtins.int
-    """How many cursors a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of cursors on a page. Defaults to 100. Values above 1000 are reduced to 1000. Negative
+    values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -223,18 +226,18 @@ Global___ListCursorsRequest: _TypeAlias = ListCursorsRequest  # noqa: Y015
 
 @_typing.final
 class ListCursorsResponse(_message.Message):
-    """ListCursorsResponse is one page."""
+    """ListCursorsResponse is a page of cursors."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CURSORS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cursor]:
-        """The cursors, by consumer. Consumers for which a session waits without ever having been worked on
-        are there too, with a `seq` of 0.
+        """The cursors, ordered by consumer ID. If the session waits for a consumer that has never processed it, the
+        consumer is included with the `seq` 0.
         """
 
     def __init__(
@@ -253,7 +256,7 @@ Global___ListCursorsResponse: _TypeAlias = ListCursorsResponse  # noqa: Y015
 
 @_typing.final
 class ClaimSessionsRequest(_message.Message):
-    """ClaimSessionsRequest says who works, and on what."""
+    """ClaimSessionsRequest selects the sessions to claim."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -265,36 +268,38 @@ class ClaimSessionsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     consumer_id: _builtins.str
-    """The consumer's id: 1–128 printable ASCII characters without spaces. An owner has at most 100 that claim,
-    and so has the tenant for all sessions; one more is refused with `ERROR_REASON_TOO_MANY_CONSUMERS`. A
-    new one begins with all sessions that there are.
+    """Required. The consumer's ID: 1–128 printable ASCII characters without spaces. An owner has at most 100
+    consumers that claim, and so has the tenant; another one is rejected with
+    `ERROR_REASON_TOO_MANY_CONSUMERS`. A new consumer starts with all existing sessions.
     """
     max_count: _builtins.int
-    """How many to claim at most: 0 is 1, above 100 is 100, negative is refused."""
+    """The maximum number of claims. Defaults to 1. Values above 100 are reduced to 100. Negative values are
+    rejected.
+    """
     holder: _builtins.str
-    """Who claims, for those who look at the cursor. At most 256 characters."""
+    """The name of the worker, which readers of the cursor see. At most 256 characters."""
     @_builtins.property
     def idle_for(self) -> _duration_pb2.Duration:
-        """How long nobody has written to a session, 0 to 3650 days; left out, 30 min. Between calls of one
-        consumer it should stay the same. What was written is found within 5 s.
+        """How long a session must be idle before it's due: 0 to 3650 days. Defaults to 30 minutes. Use the same
+        value in all calls of a consumer. Writes are noticed within 5 seconds.
         """
 
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """How long the claims last unless a cursor is set before: 1 s to 1 h, 5 min if left out."""
+        """How long the claims last: 1 second to 1 hour. Defaults to 5 minutes."""
 
     @_builtins.property
     def filter(self) -> _session_filter_pb2.SessionFilter:
-        """Of whom: `owner`, whose consumer it is then, or `whole_tenant`; and `include_subagents`. Required. What
-        waits for a consumer is kept by these, so that all other fields are refused, and so is an empty owner.
+        """Required. Whose sessions to claim: `owner`, to whom the consumer then belongs, or `whole_tenant`; and
+        optionally `include_subagents`. All other fields, and an empty `owner`, are rejected.
         """
 
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """How long to wait for a session to become due, 0 to 60 s; left out, not at all. Without a wait, or when
-        one is over, the answer has none; it comes a little before the call's deadline. What becomes due while it
-        waits is claimed within about a second. NOTE cost: while calls wait, a server looks every second, once for
-        all that wait for one consumer with the same `filter` and `idle_for`.
+        """How long to wait for a session to become due: 0 to 60 seconds. Defaults to 0. If none becomes due, the
+        call returns shortly before its deadline at the latest. A session that becomes due during the wait is
+        claimed within about a second. Cost: while calls wait, a server checks every second, once for all calls
+        with the same consumer, `filter`, and `idle_for`.
         """
 
     def __init__(
@@ -325,12 +330,12 @@ class ClaimSessionsResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     more: _builtins.bool
-    """Whether there may be more: a call looks at a bounded number of sessions, so even an answer without any
-    may say so. Otherwise there is nothing to do for the moment.
+    """Whether more sessions might be due. A call checks a limited number of sessions, so this can be true even
+    if the response has no sessions. If false, nothing else is due at the moment.
     """
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimedSession]:
-        """The claimed sessions, the longest due first."""
+        """The claims, those due longest first."""
 
     def __init__(
         self,
@@ -348,7 +353,7 @@ Global___ClaimSessionsResponse: _TypeAlias = ClaimSessionsResponse  # noqa: Y015
 
 @_typing.final
 class ClaimedSession(_message.Message):
-    """ClaimedSession is a session that the caller has, for a consumer, alone until the lease ends."""
+    """ClaimedSession is a session that the caller has claimed for a consumer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,32 +369,32 @@ class ClaimedSession(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     LAST_ACTIVITY_TIME_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     cursor_seq: _builtins.int
-    """The consumer's cursor: the messages past it are to be worked on."""
+    """The consumer's cursor. The messages after it are to be processed."""
     next_seq: _builtins.int
     """The session's next seq when it was claimed."""
     claim_token: _builtins.str
-    """The token to set the cursor with."""
+    """The token for SetCursor and ExtendSessionClaim."""
     attempt: _builtins.int
-    """How often it was claimed, this time included, since its cursor was last set with a token: more than
-    once says that workers failed at it.
+    """The number of claims since the cursor was last set with a token, including this one. More than 1 means
+    that earlier workers failed.
     """
     owner: _builtins.str
     """The session's owner."""
     source: _builtins.str
-    """Its source."""
+    """The session's source."""
     agent: _builtins.str
-    """Its agent."""
+    """The session's agent."""
     title: _builtins.str
-    """Its title; empty if it has none."""
+    """The session's title. Empty if it has none."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends."""
+        """When the lease expires."""
 
     @_builtins.property
     def last_activity_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last written to."""
+        """When the session was last written to."""
 
     def __init__(
         self,
@@ -426,18 +431,18 @@ class ExtendSessionClaimRequest(_message.Message):
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     GIVE_UP_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     consumer_id: _builtins.str
-    """The consumer's id."""
+    """Required. The consumer's ID."""
     claim_token: _builtins.str
-    """The claim's token."""
+    """Required. The claim's token."""
     give_up: _builtins.bool
-    """Whether to give the claim up instead: the session is due again when `lease_ttl` has passed, at once if
-    that is left out. A claim that was given up doesn't count as an attempt.
+    """Whether to give up the claim instead. The session is due again after `lease_ttl`, or at once if that's
+    unset. A claim that's given up doesn't count as an attempt.
     """
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """How long the claim lasts from now: 1 s to 1 h, 5 min if left out."""
+        """How long the claim lasts from now: 1 second to 1 hour. Defaults to 5 minutes."""
 
     def __init__(
         self,
@@ -458,14 +463,14 @@ Global___ExtendSessionClaimRequest: _TypeAlias = ExtendSessionClaimRequest  # no
 
 @_typing.final
 class ExtendSessionClaimResponse(_message.Message):
-    """ExtendSessionClaimResponse says how long the claim lasts."""
+    """ExtendSessionClaimResponse says when the claim expires."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends; when the session is due again, for one that was given up."""
+        """When the lease expires. If the claim was given up: when the session is due again."""
 
     def __init__(
         self,
@@ -482,7 +487,7 @@ Global___ExtendSessionClaimResponse: _TypeAlias = ExtendSessionClaimResponse  # 
 
 @_typing.final
 class ListConsumersRequest(_message.Message):
-    """ListConsumersRequest says which consumers to list."""
+    """ListConsumersRequest selects consumers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -490,11 +495,15 @@ class ListConsumersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
-    """Only this owner's; empty, only those of all sessions. Left out, all of them."""
+    """Only consumers of this owner. The empty string selects the consumers of the whole tenant. If unset, all
+    consumers.
+    """
     page_size: _builtins.int
-    """How many consumers a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of consumers on a page. Defaults to 100. Values above 1000 are reduced to 1000.
+    Negative values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; `owner` must be as it was there."""
+    """The `next_page_token` of the previous page. `owner` must be the same as in that request."""
     def __init__(
         self,
         *,
@@ -514,14 +523,14 @@ Global___ListConsumersRequest: _TypeAlias = ListConsumersRequest  # noqa: Y015
 
 @_typing.final
 class ListConsumersResponse(_message.Message):
-    """ListConsumersResponse is one page."""
+    """ListConsumersResponse is a page of consumers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONSUMERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consumer]:
         """The consumers."""
@@ -542,7 +551,7 @@ Global___ListConsumersResponse: _TypeAlias = ListConsumersResponse  # noqa: Y015
 
 @_typing.final
 class Consumer(_message.Message):
-    """Consumer is one that claims."""
+    """Consumer is a consumer that claims sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -550,12 +559,12 @@ class Consumer(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     SCAN_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id."""
+    """The consumer's ID."""
     owner: _builtins.str
-    """Whose sessions it claims; empty if those of all."""
+    """The owner whose sessions it claims. Empty if it claims those of all owners."""
     @_builtins.property
     def scan_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last looked for sessions that were written to. Long ago, if it claims no more."""
+        """When the consumer last looked for written sessions. If it's long ago, the consumer no longer claims."""
 
     def __init__(
         self,
@@ -582,11 +591,11 @@ class DeleteConsumerRequest(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     consumer_id: _builtins.str
-    """The consumer's id."""
+    """Required. The consumer's ID."""
     owner: _builtins.str
-    """Whose it is; empty, the one of all sessions. Required."""
+    """Required. The consumer's owner. The empty string means the consumer of the whole tenant."""
     allow_missing: _builtins.bool
-    """Whether to answer, instead of to refuse, if there is no such consumer, which makes retries safe."""
+    """Whether to succeed if the consumer doesn't exist, which makes retries safe."""
     def __init__(
         self,
         *,
@@ -606,13 +615,13 @@ Global___DeleteConsumerRequest: _TypeAlias = DeleteConsumerRequest  # noqa: Y015
 
 @_typing.final
 class DeleteConsumerResponse(_message.Message):
-    """DeleteConsumerResponse says what became of it."""
+    """DeleteConsumerResponse says whether a consumer was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.bool
-    """Whether there was one."""
+    """Whether the consumer existed."""
     def __init__(
         self,
         *,

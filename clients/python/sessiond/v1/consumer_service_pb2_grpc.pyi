@@ -27,24 +27,27 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ConsumerServiceStub:
-    """ConsumerService lets consumers work through sessions. A consumer is, for instance, a memory of what was said,
-    or a program that names conversations. It has an id, and in every session a cursor: the seq up to which it
-    has worked. ClaimSessions hands out the sessions that have been idle for a given time and hold messages past
-    the consumer's cursor, each to one worker at a time. Every call that names a session answers
-    `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """ConsumerService lets consumers process sessions. A consumer is a program that processes what happens in
+    sessions, such as a long-term memory or a program that titles conversations. It has an ID and, in each
+    session, a cursor: the seq up to which it has processed the session. ClaimSessions returns sessions that
+    have been idle for a given time and have messages after the consumer's cursor, each to one worker at a
+    time. A call that names a session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't
+    exist.
 
-    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
-    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
-    lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
+    To process sessions, call ClaimSessions with a `wait` in a loop. For each claim, read from the cursor on,
+    do the work, and call SetCursor with the claim's token and the last seq that you read. If the work takes
+    long, call ExtendSessionClaim. A worker that fails needs to do nothing: when the lease expires, the session
+    is due again, behind the sessions that were due before, so that it doesn't block them.
 
-    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
-    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
+    A claim stays valid until its session is claimed again, or until SetCursor is called with its token. A
+    worker that's late therefore loses nothing as long as nobody else has claimed the session: the end of the
+    lease only allows another claim.
 
-    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
-    all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.
+    A consumer that claims belongs to the owner whose sessions it claims, or to the tenant if it claims the
+    sessions of all owners. An owner and the tenant can have consumers with the same ID; in a session, these
+    share a cursor.
 
-    A session's cursors go with it when it is deleted, stay when its messages are cleared, and aren't
-    copied to a fork, which is a session that nobody has worked on.
+    Deleting a session deletes its cursors. ClearMessages keeps them. A fork starts without cursors.
     """
 
     @_typing.overload
@@ -52,95 +55,109 @@ class ConsumerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConsumerServiceAsyncStub: ...
     SetCursor: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.SetCursorRequest, _consumer_service_pb2.SetCursorResponse]
-    """SetCursor says up to where a consumer has worked. Setting it again to the same changes nothing."""
+    """SetCursor sets the seq up to which a consumer has processed a session. Setting the same seq again changes
+    nothing.
+    """
     GetCursor: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.GetCursorRequest, _consumer_service_pb2.GetCursorResponse]
-    """GetCursor reads a consumer's cursor in a session; one that was never set is 0."""
+    """GetCursor reads a consumer's cursor in a session. A cursor that was never set has the seq 0."""
     ListCursors: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ListCursorsRequest, _consumer_service_pb2.ListCursorsResponse]
-    """ListCursors lists the cursors of a session, by consumer."""
+    """ListCursors lists the cursors of a session, ordered by consumer ID."""
     ClaimSessions: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ClaimSessionsRequest, _consumer_service_pb2.ClaimSessionsResponse]
-    """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
-    alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
-    handed out. With a `wait` it answers as soon as there is one, or with none. Its cost grows with what was
-    written since the consumer's last call, not with the number of sessions that it is done with.
+    """ClaimSessions claims sessions that have work for a consumer, those due longest first. Each is claimed by
+    one worker only, until its lease expires; a new claim ends the previous one. Sessions in all states are
+    claimed. With a `wait`, the call returns as soon as a session is due, or with none when the wait is over.
+
+    Cost: it grows with what was written since the consumer's last call, not with the number of sessions that
+    the consumer has already processed.
     """
     ExtendSessionClaim: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ExtendSessionClaimRequest, _consumer_service_pb2.ExtendSessionClaimResponse]
-    """ExtendSessionClaim makes the lease of a claim last longer, or gives the claim up. When the session was
-    handed out again meanwhile, or the claim is over, it is refused with `ERROR_REASON_CLAIM_LOST`.
+    """ExtendSessionClaim extends the lease of a claim, or gives up the claim. If the session was claimed again,
+    or the claim has ended, the call is rejected with `ERROR_REASON_CLAIM_LOST`.
     """
     ListConsumers: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.ListConsumersRequest, _consumer_service_pb2.ListConsumersResponse]
-    """ListConsumers lists the consumers that claim, by owner and id."""
+    """ListConsumers lists the consumers that claim sessions, ordered by owner and ID."""
     DeleteConsumer: _grpc.UnaryUnaryMultiCallable[_consumer_service_pb2.DeleteConsumerRequest, _consumer_service_pb2.DeleteConsumerResponse]
-    """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its cursors stay with
-    their sessions: if it claims again, it begins with all sessions that hold messages past these. One that
-    doesn't exist is refused with `ERROR_REASON_CONSUMER_NOT_FOUND`.
+    """DeleteConsumer deletes a consumer that claims, which makes room for another one. Its cursors stay in
+    their sessions: if it claims again, it starts with all sessions that have messages after these cursors.
+    If the consumer doesn't exist, the call is rejected with `ERROR_REASON_CONSUMER_NOT_FOUND`.
     """
 
 @_typing.type_check_only
 class ConsumerServiceAsyncStub(ConsumerServiceStub):
-    """ConsumerService lets consumers work through sessions. A consumer is, for instance, a memory of what was said,
-    or a program that names conversations. It has an id, and in every session a cursor: the seq up to which it
-    has worked. ClaimSessions hands out the sessions that have been idle for a given time and hold messages past
-    the consumer's cursor, each to one worker at a time. Every call that names a session answers
-    `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """ConsumerService lets consumers process sessions. A consumer is a program that processes what happens in
+    sessions, such as a long-term memory or a program that titles conversations. It has an ID and, in each
+    session, a cursor: the seq up to which it has processed the session. ClaimSessions returns sessions that
+    have been idle for a given time and have messages after the consumer's cursor, each to one worker at a
+    time. A call that names a session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't
+    exist.
 
-    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
-    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
-    lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
+    To process sessions, call ClaimSessions with a `wait` in a loop. For each claim, read from the cursor on,
+    do the work, and call SetCursor with the claim's token and the last seq that you read. If the work takes
+    long, call ExtendSessionClaim. A worker that fails needs to do nothing: when the lease expires, the session
+    is due again, behind the sessions that were due before, so that it doesn't block them.
 
-    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
-    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
+    A claim stays valid until its session is claimed again, or until SetCursor is called with its token. A
+    worker that's late therefore loses nothing as long as nobody else has claimed the session: the end of the
+    lease only allows another claim.
 
-    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
-    all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.
+    A consumer that claims belongs to the owner whose sessions it claims, or to the tenant if it claims the
+    sessions of all owners. An owner and the tenant can have consumers with the same ID; in a session, these
+    share a cursor.
 
-    A session's cursors go with it when it is deleted, stay when its messages are cleared, and aren't
-    copied to a fork, which is a session that nobody has worked on.
+    Deleting a session deletes its cursors. ClearMessages keeps them. A fork starts without cursors.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetCursor: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.SetCursorRequest, _consumer_service_pb2.SetCursorResponse]  # type: ignore[assignment]
-    """SetCursor says up to where a consumer has worked. Setting it again to the same changes nothing."""
+    """SetCursor sets the seq up to which a consumer has processed a session. Setting the same seq again changes
+    nothing.
+    """
     GetCursor: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.GetCursorRequest, _consumer_service_pb2.GetCursorResponse]  # type: ignore[assignment]
-    """GetCursor reads a consumer's cursor in a session; one that was never set is 0."""
+    """GetCursor reads a consumer's cursor in a session. A cursor that was never set has the seq 0."""
     ListCursors: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ListCursorsRequest, _consumer_service_pb2.ListCursorsResponse]  # type: ignore[assignment]
-    """ListCursors lists the cursors of a session, by consumer."""
+    """ListCursors lists the cursors of a session, ordered by consumer ID."""
     ClaimSessions: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ClaimSessionsRequest, _consumer_service_pb2.ClaimSessionsResponse]  # type: ignore[assignment]
-    """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
-    alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
-    handed out. With a `wait` it answers as soon as there is one, or with none. Its cost grows with what was
-    written since the consumer's last call, not with the number of sessions that it is done with.
+    """ClaimSessions claims sessions that have work for a consumer, those due longest first. Each is claimed by
+    one worker only, until its lease expires; a new claim ends the previous one. Sessions in all states are
+    claimed. With a `wait`, the call returns as soon as a session is due, or with none when the wait is over.
+
+    Cost: it grows with what was written since the consumer's last call, not with the number of sessions that
+    the consumer has already processed.
     """
     ExtendSessionClaim: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ExtendSessionClaimRequest, _consumer_service_pb2.ExtendSessionClaimResponse]  # type: ignore[assignment]
-    """ExtendSessionClaim makes the lease of a claim last longer, or gives the claim up. When the session was
-    handed out again meanwhile, or the claim is over, it is refused with `ERROR_REASON_CLAIM_LOST`.
+    """ExtendSessionClaim extends the lease of a claim, or gives up the claim. If the session was claimed again,
+    or the claim has ended, the call is rejected with `ERROR_REASON_CLAIM_LOST`.
     """
     ListConsumers: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.ListConsumersRequest, _consumer_service_pb2.ListConsumersResponse]  # type: ignore[assignment]
-    """ListConsumers lists the consumers that claim, by owner and id."""
+    """ListConsumers lists the consumers that claim sessions, ordered by owner and ID."""
     DeleteConsumer: _aio.UnaryUnaryMultiCallable[_consumer_service_pb2.DeleteConsumerRequest, _consumer_service_pb2.DeleteConsumerResponse]  # type: ignore[assignment]
-    """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its cursors stay with
-    their sessions: if it claims again, it begins with all sessions that hold messages past these. One that
-    doesn't exist is refused with `ERROR_REASON_CONSUMER_NOT_FOUND`.
+    """DeleteConsumer deletes a consumer that claims, which makes room for another one. Its cursors stay in
+    their sessions: if it claims again, it starts with all sessions that have messages after these cursors.
+    If the consumer doesn't exist, the call is rejected with `ERROR_REASON_CONSUMER_NOT_FOUND`.
     """
 
 class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ConsumerService lets consumers work through sessions. A consumer is, for instance, a memory of what was said,
-    or a program that names conversations. It has an id, and in every session a cursor: the seq up to which it
-    has worked. ClaimSessions hands out the sessions that have been idle for a given time and hold messages past
-    the consumer's cursor, each to one worker at a time. Every call that names a session answers
-    `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """ConsumerService lets consumers process sessions. A consumer is a program that processes what happens in
+    sessions, such as a long-term memory or a program that titles conversations. It has an ID and, in each
+    session, a cursor: the seq up to which it has processed the session. ClaimSessions returns sessions that
+    have been idle for a given time and have messages after the consumer's cursor, each to one worker at a
+    time. A call that names a session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't
+    exist.
 
-    The way to work: ClaimSessions in a loop, with a `wait`; for each claim read from the cursor on, do the work,
-    and SetCursor with the claim's token to the seq that was read last; ExtendSessionClaim if the work takes long. A worker that fails does nothing: when the
-    lease ends, the session is due again, behind those that were due before, so that it doesn't block them.
+    To process sessions, call ClaimSessions with a `wait` in a loop. For each claim, read from the cursor on,
+    do the work, and call SetCursor with the claim's token and the last seq that you read. If the work takes
+    long, call ExtendSessionClaim. A worker that fails needs to do nothing: when the lease expires, the session
+    is due again, behind the sessions that were due before, so that it doesn't block them.
 
-    A claim is good until its session is handed out again, or its token sets the cursor. So a worker that is late
-    loses nothing as long as nobody else has the session: the end of the lease only allows to hand it out again.
+    A claim stays valid until its session is claimed again, or until SetCursor is called with its token. A
+    worker that's late therefore loses nothing as long as nobody else has claimed the session: the end of the
+    lease only allows another claim.
 
-    A consumer that claims belongs to the owner whose sessions it claims, or, without one, to the tenant and
-    all its sessions. Both may have a consumer of the same id; in a session these two share a cursor.
+    A consumer that claims belongs to the owner whose sessions it claims, or to the tenant if it claims the
+    sessions of all owners. An owner and the tenant can have consumers with the same ID; in a session, these
+    share a cursor.
 
-    A session's cursors go with it when it is deleted, stay when its messages are cleared, and aren't
-    copied to a fork, which is a session that nobody has worked on.
+    Deleting a session deletes its cursors. ClearMessages keeps them. A fork starts without cursors.
     """
 
     @_abc_1.abstractmethod
@@ -149,7 +166,9 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consumer_service_pb2.SetCursorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.SetCursorResponse, _abc.Awaitable[_consumer_service_pb2.SetCursorResponse]]:
-        """SetCursor says up to where a consumer has worked. Setting it again to the same changes nothing."""
+        """SetCursor sets the seq up to which a consumer has processed a session. Setting the same seq again changes
+        nothing.
+        """
 
     @_abc_1.abstractmethod
     def GetCursor(
@@ -157,7 +176,7 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consumer_service_pb2.GetCursorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.GetCursorResponse, _abc.Awaitable[_consumer_service_pb2.GetCursorResponse]]:
-        """GetCursor reads a consumer's cursor in a session; one that was never set is 0."""
+        """GetCursor reads a consumer's cursor in a session. A cursor that was never set has the seq 0."""
 
     @_abc_1.abstractmethod
     def ListCursors(
@@ -165,7 +184,7 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consumer_service_pb2.ListCursorsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.ListCursorsResponse, _abc.Awaitable[_consumer_service_pb2.ListCursorsResponse]]:
-        """ListCursors lists the cursors of a session, by consumer."""
+        """ListCursors lists the cursors of a session, ordered by consumer ID."""
 
     @_abc_1.abstractmethod
     def ClaimSessions(
@@ -173,10 +192,12 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consumer_service_pb2.ClaimSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.ClaimSessionsResponse, _abc.Awaitable[_consumer_service_pb2.ClaimSessionsResponse]]:
-        """ClaimSessions hands out sessions with work for a consumer, the longest due first, each to one worker
-        alone until its lease ends; handing a session out again ends the claim before. Sessions of every state are
-        handed out. With a `wait` it answers as soon as there is one, or with none. Its cost grows with what was
-        written since the consumer's last call, not with the number of sessions that it is done with.
+        """ClaimSessions claims sessions that have work for a consumer, those due longest first. Each is claimed by
+        one worker only, until its lease expires; a new claim ends the previous one. Sessions in all states are
+        claimed. With a `wait`, the call returns as soon as a session is due, or with none when the wait is over.
+
+        Cost: it grows with what was written since the consumer's last call, not with the number of sessions that
+        the consumer has already processed.
         """
 
     @_abc_1.abstractmethod
@@ -185,8 +206,8 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consumer_service_pb2.ExtendSessionClaimRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.ExtendSessionClaimResponse, _abc.Awaitable[_consumer_service_pb2.ExtendSessionClaimResponse]]:
-        """ExtendSessionClaim makes the lease of a claim last longer, or gives the claim up. When the session was
-        handed out again meanwhile, or the claim is over, it is refused with `ERROR_REASON_CLAIM_LOST`.
+        """ExtendSessionClaim extends the lease of a claim, or gives up the claim. If the session was claimed again,
+        or the claim has ended, the call is rejected with `ERROR_REASON_CLAIM_LOST`.
         """
 
     @_abc_1.abstractmethod
@@ -195,7 +216,7 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consumer_service_pb2.ListConsumersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.ListConsumersResponse, _abc.Awaitable[_consumer_service_pb2.ListConsumersResponse]]:
-        """ListConsumers lists the consumers that claim, by owner and id."""
+        """ListConsumers lists the consumers that claim sessions, ordered by owner and ID."""
 
     @_abc_1.abstractmethod
     def DeleteConsumer(
@@ -203,9 +224,9 @@ class ConsumerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consumer_service_pb2.DeleteConsumerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consumer_service_pb2.DeleteConsumerResponse, _abc.Awaitable[_consumer_service_pb2.DeleteConsumerResponse]]:
-        """DeleteConsumer forgets a consumer that claims, which makes room for another one. Its cursors stay with
-        their sessions: if it claims again, it begins with all sessions that hold messages past these. One that
-        doesn't exist is refused with `ERROR_REASON_CONSUMER_NOT_FOUND`.
+        """DeleteConsumer deletes a consumer that claims, which makes room for another one. Its cursors stay in
+        their sessions: if it claims again, it starts with all sessions that have messages after these cursors.
+        If the consumer doesn't exist, the call is rejected with `ERROR_REASON_CONSUMER_NOT_FOUND`.
         """
 
 def add_ConsumerServiceServicer_to_server(servicer: ConsumerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetContextRequest(_message.Message):
-    """GetContextRequest says whose context, and how much of it."""
+    """GetContextRequest selects a context, and how much of it to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -31,20 +31,27 @@ class GetContextRequest(_message.Message):
     MAX_CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     MAX_CONTEXT_MESSAGES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     as_of_seq: _builtins.int
-    """As it was right after this message's commit; 0 is now. Beyond the end, or before what
-    ClearMessages left, it is refused with `ERROR_REASON_SEQ_OUT_OF_RANGE`. NOTE: the cost grows
-    slightly with the number of all compactions and rewinds of the session.
+    """The seq of the message right after whose commit the context is wanted. If 0, the current context is
+    returned. Rejected with `ERROR_REASON_SEQ_OUT_OF_RANGE` if it is beyond the end of the session, or if
+    ClearMessages removed the message. The cost grows slightly with the total number of compactions and
+    rewinds of the session.
     """
     max_context_tokens: _builtins.int
-    """If not 0, the newest messages with at most this many tokens together, as their `token_count`s
-    say. System and developer messages at the very beginning, up to 16, with the summary of a compaction
-    among them, are kept and counted even where they alone are more. What is left never begins with a
-    tool's result whose call is cut off, so it may be less. Not negative.
+    """The maximum number of tokens of the returned messages, as the sum of their `token_count`. The newest
+    messages that fit are returned. If 0, there is no limit. Negative values are rejected with
+    `ERROR_REASON_INVALID_FIELD`.
+
+    Up to 16 system and developer messages at the very beginning, including the summary of a compaction among
+    them, are always kept and counted, even if they exceed the limit on their own. The rest never begins with
+    a tool result whose call is cut off, so fewer messages can be returned than would fit.
     """
     max_context_messages: _builtins.int
-    """If not 0, at most this many messages, chosen likewise. Not negative."""
+    """The maximum number of messages to return. They are chosen in the same way as for `max_context_tokens`; if
+    both are set, both limits apply. If 0, there is no limit. Negative values are rejected with
+    `ERROR_REASON_INVALID_FIELD`.
+    """
     def __init__(
         self,
         *,
@@ -63,7 +70,7 @@ Global___GetContextRequest: _TypeAlias = GetContextRequest  # noqa: Y015
 
 @_typing.final
 class GetContextResponse(_message.Message):
-    """GetContextResponse is a piece of the context, at most 2 MiB or a single message."""
+    """GetContextResponse is a piece of the context. It is at most 2 MiB or a single message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -71,7 +78,7 @@ class GetContextResponse(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def totals(self) -> Global___ContextTotals:
-        """What the whole answer holds. In the first piece alone."""
+        """The totals of the whole context. Set only in the first response."""
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
@@ -93,7 +100,7 @@ Global___GetContextResponse: _TypeAlias = GetContextResponse  # noqa: Y015
 
 @_typing.final
 class ContextTotals(_message.Message):
-    """ContextTotals describes a context."""
+    """ContextTotals describes the context that a call returns."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,23 +113,23 @@ class ContextTotals(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
     message_count: _builtins.int
-    """How many messages are sent."""
+    """The number of messages in all responses together."""
     token_count: _builtins.int
-    """The sum of their token counts."""
+    """The sum of their `token_count`."""
     omitted_message_count: _builtins.int
-    """How many messages of the context were left out to keep within the limits."""
+    """The number of messages of the context that were left out because of the limits of the request."""
     as_of_seq: _builtins.int
-    """The last seq that this answer takes into account."""
+    """The last seq that is taken into account: the `as_of_seq` of the request, or the last seq of the session."""
     system_prompt: _builtins.str
-    """The session's system prompt, as of `as_of_seq`."""
+    """The session's system prompt as of `as_of_seq`."""
     model: _builtins.str
-    """The model that it ran on, likewise."""
+    """The session's model as of `as_of_seq`."""
     config: _builtins.str
-    """Its config, likewise."""
+    """The session's config as of `as_of_seq`."""
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session had come when the context was read, whatever it is read as of. Two answers to one
-        request with the same revision are the same.
+        """The session's version when the context was read, whatever `as_of_seq` is. Two identical requests that
+        return the same revision return the same context, byte for byte (P5).
         """
 
     def __init__(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ContextServiceStub(object):
-    """ContextService says what the model sees.
+    """ContextService returns the context of a session: what the model sees.
     """
 
     def __init__(self, channel):
@@ -43,13 +43,28 @@ class ContextServiceStub(object):
 
 
 class ContextServiceServicer(object):
-    """ContextService says what the model sees.
+    """ContextService returns the context of a session: what the model sees.
     """
 
     def GetContext(self, request, context):
-        """GetContext streams what the model sees, the oldest first: totals in the first answer, messages
-        in all. With `as_of_seq` it is exactly what the model would have seen right after that message
-        was committed, the system prompt of then included (P7).
+        """GetContext streams what the model sees, oldest first. The first response holds the totals; every response
+        can hold messages. With `as_of_seq`, the result is exactly what the model would have seen right after
+        that message was committed, including the system prompt, model, and config of that time (P7). If only
+        `session_id` is set, the whole current context is returned.
+
+        The cost follows the size of the context, not the length of the session (P15). With limits, the server
+        only looks at the newest messages that fit. An older context also costs a look at every compaction and
+        rewind of the session.
+
+        All responses are read from one snapshot of the database. If there are several, the call holds a database
+        connection until the last one is ready, so read them without long pauses: the database can end a call
+        that isn't read for 60 s. At most half of the server's connections are used this way. The caller can
+        cancel at any time; nothing is changed.
+
+        Rejected with:
+
+        - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist.
+        - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `as_of_seq` is beyond the end of the session, or was cleared.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +87,7 @@ def add_ContextServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ContextService(object):
-    """ContextService says what the model sees.
+    """ContextService returns the context of a session: what the model sees.
     """
 
     @staticmethod

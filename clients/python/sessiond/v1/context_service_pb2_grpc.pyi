@@ -27,31 +27,61 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ContextServiceStub:
-    """ContextService says what the model sees."""
+    """ContextService returns the context of a session: what the model sees."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ContextServiceAsyncStub: ...
     GetContext: _grpc.UnaryStreamMultiCallable[_context_service_pb2.GetContextRequest, _context_service_pb2.GetContextResponse]
-    """GetContext streams what the model sees, the oldest first: totals in the first answer, messages
-    in all. With `as_of_seq` it is exactly what the model would have seen right after that message
-    was committed, the system prompt of then included (P7).
+    """GetContext streams what the model sees, oldest first. The first response holds the totals; every response
+    can hold messages. With `as_of_seq`, the result is exactly what the model would have seen right after
+    that message was committed, including the system prompt, model, and config of that time (P7). If only
+    `session_id` is set, the whole current context is returned.
+
+    The cost follows the size of the context, not the length of the session (P15). With limits, the server
+    only looks at the newest messages that fit. An older context also costs a look at every compaction and
+    rewind of the session.
+
+    All responses are read from one snapshot of the database. If there are several, the call holds a database
+    connection until the last one is ready, so read them without long pauses: the database can end a call
+    that isn't read for 60 s. At most half of the server's connections are used this way. The caller can
+    cancel at any time; nothing is changed.
+
+    Rejected with:
+
+    - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist.
+    - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `as_of_seq` is beyond the end of the session, or was cleared.
     """
 
 @_typing.type_check_only
 class ContextServiceAsyncStub(ContextServiceStub):
-    """ContextService says what the model sees."""
+    """ContextService returns the context of a session: what the model sees."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetContext: _aio.UnaryStreamMultiCallable[_context_service_pb2.GetContextRequest, _context_service_pb2.GetContextResponse]  # type: ignore[assignment]
-    """GetContext streams what the model sees, the oldest first: totals in the first answer, messages
-    in all. With `as_of_seq` it is exactly what the model would have seen right after that message
-    was committed, the system prompt of then included (P7).
+    """GetContext streams what the model sees, oldest first. The first response holds the totals; every response
+    can hold messages. With `as_of_seq`, the result is exactly what the model would have seen right after
+    that message was committed, including the system prompt, model, and config of that time (P7). If only
+    `session_id` is set, the whole current context is returned.
+
+    The cost follows the size of the context, not the length of the session (P15). With limits, the server
+    only looks at the newest messages that fit. An older context also costs a look at every compaction and
+    rewind of the session.
+
+    All responses are read from one snapshot of the database. If there are several, the call holds a database
+    connection until the last one is ready, so read them without long pauses: the database can end a call
+    that isn't read for 60 s. At most half of the server's connections are used this way. The caller can
+    cancel at any time; nothing is changed.
+
+    Rejected with:
+
+    - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist.
+    - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `as_of_seq` is beyond the end of the session, or was cleared.
     """
 
 class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ContextService says what the model sees."""
+    """ContextService returns the context of a session: what the model sees."""
 
     @_abc_1.abstractmethod
     def GetContext(
@@ -59,9 +89,24 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _context_service_pb2.GetContextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_context_service_pb2.GetContextResponse], _abc.AsyncIterator[_context_service_pb2.GetContextResponse]]:
-        """GetContext streams what the model sees, the oldest first: totals in the first answer, messages
-        in all. With `as_of_seq` it is exactly what the model would have seen right after that message
-        was committed, the system prompt of then included (P7).
+        """GetContext streams what the model sees, oldest first. The first response holds the totals; every response
+        can hold messages. With `as_of_seq`, the result is exactly what the model would have seen right after
+        that message was committed, including the system prompt, model, and config of that time (P7). If only
+        `session_id` is set, the whole current context is returned.
+
+        The cost follows the size of the context, not the length of the session (P15). With limits, the server
+        only looks at the newest messages that fit. An older context also costs a look at every compaction and
+        rewind of the session.
+
+        All responses are read from one snapshot of the database. If there are several, the call holds a database
+        connection until the last one is ready, so read them without long pauses: the database can end a call
+        that isn't read for 60 s. At most half of the server's connections are used this way. The caller can
+        cancel at any time; nothing is changed.
+
+        Rejected with:
+
+        - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist.
+        - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `as_of_seq` is beyond the end of the session, or was cleared.
         """
 
 def add_ContextServiceServicer_to_server(servicer: ContextServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

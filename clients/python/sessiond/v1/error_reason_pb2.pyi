@@ -23,476 +23,471 @@ class _ErrorReason:
 class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
-    """Never sent."""
+    """Not used."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
-    """A field of the request breaks its documented form or limit. The `BadRequest.field_violations` name each
-    field and its limit. Correct the request; retrying the same one doesn't help.
+    """A field of the request violates its documented format or limit. `BadRequest.field_violations` names each
+    field and its limit. Correct the request before you send it again.
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 2
-    """The page token wasn't made by this service, was changed, or belongs to a call with other arguments.
+    """The page token wasn't made by this service, was modified, or belongs to a request with other arguments.
     Start again with an empty token.
     """
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 3
-    """There is no such session, or none that the caller may see."""
+    """The session doesn't exist, or the caller has no access to it."""
     ERROR_REASON_SESSION_EXISTS: _ErrorReason.ValueType  # 4
-    """The id is in use. Choose another, or create with `IF_EXISTS_RETURN`."""
+    """A session with this ID exists. Choose another ID, or set `if_exists` to `IF_EXISTS_RETURN`."""
     ERROR_REASON_SESSION_ENDED: _ErrorReason.ValueType  # 5
-    """The session has ended and takes no messages: reopen it first."""
+    """The session has ended and takes no messages. Reopen it first."""
     ERROR_REASON_SESSION_DIFFERS: _ErrorReason.ValueType  # 6
-    """A session that was to be created unless it exists does exist, with another owner, source, agent or
-    parent than the request says: `field` is which. Nothing was done. Choose another id, or leave the field
-    out.
+    """The session exists, but its owner, source, agent, or parent differs from the request's. `field` names the
+    field. Nothing was changed. Choose another ID, or leave the field unset.
     """
     ERROR_REASON_SESSION_AMBIGUOUS: _ErrorReason.ValueType  # 7
-    """What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
-    or fewer if they are long, as a JSON array of texts; a `candidate_count` of 21 stands for more than 20.
+    """The query matches several sessions. Give more of the ID. `candidates` is a JSON array of the first 20
+    IDs, or fewer if they are long. A `candidate_count` of 21 means more than 20.
     """
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
-    """The parent named for a new session doesn't exist."""
+    """The parent of the new session doesn't exist."""
     ERROR_REASON_SPAWN_TOO_DEEP: _ErrorReason.ValueType  # 9
-    """A sub-agent's session would stand deeper than the server allows (setting `max_spawn_depth`)."""
+    """The sub-agent's session would be nested deeper than the server allows (setting `max_spawn_depth`)."""
     ERROR_REASON_TITLE_TAKEN: _ErrorReason.ValueType  # 10
-    """Another session of this owner has the title, and the request asks for `TITLE_CONFLICT_REFUSE`. `session_id`
-    is the one that has it. Take another title, such as `NextTitle` proposes, or ask for
-    `TITLE_CONFLICT_NUMBER`. Waiting doesn't help.
+    """Another session of this owner, `session_id`, has the title, and the request asks for
+    `TITLE_CONFLICT_REFUSE`. Choose another title, such as the one that NextTitle returns, or set
+    `TITLE_CONFLICT_NUMBER`.
     """
     ERROR_REASON_TITLE_ALREADY_SET: _ErrorReason.ValueType  # 11
-    """A person set this title, and an automatic one never replaces it, or the title was to be set only if
-    there was none. `title` is the one that stands.
+    """The session has a title that a person set, which an automatic title never replaces; or it has a title,
+    and the request sets one only if there is none. `title` is the current title.
     """
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 12
-    """The session, attachment or policy changed since the etag was read. Read it again and decide anew. `etag` is
-    the actual one.
+    """The session, attachment, or policy has changed since the etag was read. Read it again, then decide.
+    `etag` is the current one.
     """
     ERROR_REASON_NEXT_SEQ_MISMATCH: _ErrorReason.ValueType  # 13
-    """The history isn't where the caller expected it: somebody else wrote. Read what is new and decide anew.
-    `next_seq` is the actual one.
+    """The session's next seq isn't the expected one, because another caller has written. Read the new messages,
+    then decide. `next_seq` is the current one.
     """
     ERROR_REASON_WRITER_LEASE_LOST: _ErrorReason.ValueType  # 14
-    """The writer token is no longer good: the lease ran out, was released, or another writer holds it.
-    Nothing was written. Stop writing, or acquire the lease again and read what is new.
+    """The writer token is no longer valid: the lease expired or was released, or another writer holds it.
+    Nothing was written. Stop writing, or acquire the lease again and read the new messages.
     """
     ERROR_REASON_WRITER_LEASE_HELD: _ErrorReason.ValueType  # 15
-    """Another writer holds the session's writer lease, and only it may write. `expire_time` is in the form of
-    RFC 3339.
+    """Another writer holds the session's writer lease, and only that writer can write. `expire_time` is in RFC
+    3339 format.
     """
     ERROR_REASON_CLIENT_ID_REUSED: _ErrorReason.ValueType  # 16
-    """A message with this client id and other content is in the session, or earlier in the call. A bug of the
-    caller: ids are for one message each. What counts as content says `OnKnown`. `seq` is that of the stored
-    one.
+    """The session, or an earlier message of the call, has a message with this client ID and other content. This
+    is an error in the caller: give each message its own ID. `OnKnown` says what counts as content. `seq` is
+    the seq of the stored message.
     """
     ERROR_REASON_PARTIAL_REPLAY: _ErrorReason.ValueType  # 17
-    """Some messages of the call are stored and some are not, so it is neither new nor a replay. Send the same
-    messages that were sent first, or set `on_known`. `client_id` and `seq` are those of the first known
-    message.
+    """The session has some messages of the call but not all, so the call is neither new nor a replay. Send
+    exactly the messages of the first call, or set `on_known`. `client_id` and `seq` are those of the first
+    known message.
     """
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 18
-    """The session has no message with this seq or client id: it is beyond the end or was cleared. `seq` or
-    `client_id` is what the call named.
+    """The session has no message with this seq or client ID: it's beyond the end, or it was cleared. `seq` or
+    `client_id` is the one in the request.
     """
     ERROR_REASON_SEQ_OUT_OF_RANGE: _ErrorReason.ValueType  # 19
-    """A seq of the request lies beyond the end of the history, or before its beginning."""
+    """A seq in the request is beyond the end of the history, or before its beginning."""
     ERROR_REASON_COMPACTION_RANGE_EMPTY: _ErrorReason.ValueType  # 20
-    """No message of the context stands in the range to compact."""
+    """The range to compact holds no message of the context."""
     ERROR_REASON_COMPACTION_OVERLAP: _ErrorReason.ValueType  # 21
-    """The range takes in a part of an earlier compaction; it must take in all of it or nothing.
-    `nearest_from_seq` to `nearest_to_seq` is a range that would do.
+    """The range overlaps an earlier compaction without containing it. `nearest_from_seq` to `nearest_to_seq` is
+    the nearest valid range.
     """
     ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL: _ErrorReason.ValueType  # 22
-    """The range would separate a tool call from its results, or holds a call that is still unanswered.
-    `nearest_from_seq` to `nearest_to_seq` is the nearest safe range.
+    """The range would separate a tool call from its results, or contains a tool call without a result.
+    `nearest_from_seq` to `nearest_to_seq` is the nearest valid range.
     """
     ERROR_REASON_COMPACTION_NOT_FOUND: _ErrorReason.ValueType  # 23
-    """The session has no compaction with this id."""
+    """The session has no compaction with this ID."""
     ERROR_REASON_COMPACTION_LEASE_HELD: _ErrorReason.ValueType  # 24
-    """Another compactor is at work on the session. `expire_time` is in the form of RFC 3339."""
+    """Another holder has the session's compaction lease. `expire_time` is in RFC 3339 format."""
     ERROR_REASON_COMPACTION_LEASE_LOST: _ErrorReason.ValueType  # 25
-    """The compaction lease ran out, was released, or another compactor holds it. Plan again."""
+    """The compaction lease expired or was released, or another holder has it. Plan again."""
     ERROR_REASON_REWIND_NOT_FOUND: _ErrorReason.ValueType  # 26
-    """The session has no rewind with this id, or none that isn't reverted. `rewind_id` is 0 if the newest was
-    asked for.
+    """The session has no rewind with this ID; or, if the newest rewind was asked for, none that isn't reverted.
+    In that case, `rewind_id` is 0.
     """
     ERROR_REASON_REWIND_NOT_REVERTIBLE: _ErrorReason.ValueType  # 27
-    """What the rewind hid can't come back, since a compaction made later stands where it stood, wholly or
-    partly, or holds a result of a tool call in it: revert that one first.
+    """The rewind can't be reverted, because a later compaction covers a part of the messages that it hid, or a
+    result of one of their tool calls. Revert that compaction first.
     """
     ERROR_REASON_NOTHING_TO_REWIND: _ErrorReason.ValueType  # 28
-    """No message stands after the seq to rewind to."""
+    """There is no message after the seq to rewind to."""
     ERROR_REASON_APPEND_QUEUE_FULL: _ErrorReason.ValueType  # 29
-    """The server's queue of appends is full (setting `append_queue_messages`). Nothing was written."""
+    """The server's append queue is full (setting `append_queue_messages`). Nothing was written."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 30
-    """The database doesn't answer. Whether a write took effect isn't known; sending it again with the same
-    client ids is safe.
+    """The database doesn't respond. It's unknown whether a write took effect. Sending it again with the same
+    client IDs is safe.
     """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 31
-    """The server is stopping: another replica, or the next start, will answer."""
+    """The server is shutting down. Retry: another replica, or the restarted server, responds."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 32
-    """A bug in the server, which logged it under the id in the metadata. Please report it."""
+    """An error in the server. The server logged it under the ID in the metadata. Report it to the project."""
     ERROR_REASON_READ_QUEUE_FULL: _ErrorReason.ValueType  # 33
-    """More calls wait for a database connection, or for something that is due, than the server lets wait
-    (setting `read_queue`).
+    """Too many calls are waiting for a database connection, or for something to become due (setting
+    `read_queue`).
     """
     ERROR_REASON_RESUME_TOKEN_INVALID: _ErrorReason.ValueType  # 34
-    """A resume token was changed, or is that of another session than the watched ones, of another export, or of
-    a stream of sessions with another filter.
+    """The resume token was modified, or belongs to a session that isn't watched, to another export, or to a
+    stream of sessions with another filter.
     """
     ERROR_REASON_HISTORY_DIVERGED: _ErrorReason.ValueType  # 35
-    """A resume token doesn't fit the session's history: the session was deleted and made again, or the
-    database was restored from an older backup. What was received may not have happened: forget it, and
-    watch from the beginning. A token of a stream of sessions has no `session_id`.
+    """The resume token doesn't match the history: the session was deleted and created again, or the database
+    was restored from an older backup. Discard what you received, and start again without a token. For a
+    stream of sessions, `session_id` is absent.
     """
     ERROR_REASON_TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
-    """The server, or the caller's connection, has as many watches as may be (settings `feed_watches`,
+    """The server, or the caller's connection, has reached its limit of watches (settings `feed_watches`,
     `feed_watches_per_connection`).
     """
     ERROR_REASON_TOO_MANY_DRAFTS: _ErrorReason.ValueType  # 37
-    """The server relays as many drafts as may be (setting `feed_drafts`)."""
+    """The server has reached its limit of drafts (setting `feed_drafts`)."""
     ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 38
-    """The server wants an API key (setting `auth`), and the call has none, or one that was revoked or has
+    """The server requires an API key (setting `auth`), and the call has none, or one that was revoked or has
     expired.
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 39
-    """The API key doesn't allow the call: it lacks the permission (read, write or admin), or is bound to an
-    owner, and the call names another one (then the permission is called owner) or no session.
+    """The API key doesn't allow the call. `permission` is the permission that it lacks: read, write, or admin;
+    or owner, if the key is bound to an owner and the call concerns another owner.
     """
     ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 40
-    """Another call held the session for longer than a call waits (setting `lock_timeout`), such as a fork of
-    a long history. Nothing was written. `limit` is in seconds.
+    """Another call, such as a fork of a long history, locked the session for longer than a call waits (setting
+    `lock_timeout`). Nothing was written. `limit` is in seconds.
     """
     ERROR_REASON_ATTACHMENT_NOT_FOUND: _ErrorReason.ValueType  # 41
-    """The session has no attachment with this id."""
+    """The session has no attachment with this ID."""
     ERROR_REASON_ATTACHMENT_ID_REUSED: _ErrorReason.ValueType  # 42
-    """An attachment with this id and other bytes is in the session. A bug of the caller: ids are for one
-    attachment each.
+    """The session has an attachment with this ID and other bytes. This is an error in the caller: give each
+    attachment its own ID.
     """
     ERROR_REASON_ATTACHMENT_OVER_LIMIT: _ErrorReason.ValueType  # 43
-    """The attachment is larger than the server allows (setting `attachment_bytes`), or its session would hold
-    more attachments, more bytes of them, or more unfinished uploads (settings `session_attachments`,
-    `session_attachment_bytes`, `session_uploads`).
-    `setting` is the one that says so, `limit` its value.
+    """The attachment is larger than the server allows (setting `attachment_bytes`), or the session would hold
+    too many attachments, too many bytes of them, or too many unfinished uploads (settings
+    `session_attachments`, `session_attachment_bytes`, `session_uploads`). `setting` names the setting, and
+    `limit` is its value.
     """
     ERROR_REASON_ATTACHMENT_TYPE_REFUSED: _ErrorReason.ValueType  # 44
-    """The attachment is an executable by its extension or its first bytes, which the server doesn't take
-    (settings `attachment_executables`, `attachment_refused_extensions`). `kind` is what it was taken for.
+    """According to its extension or its first bytes, the attachment is an executable, which the server doesn't
+    accept (settings `attachment_executables`, `attachment_refused_extensions`). `kind` is the detected kind.
     """
     ERROR_REASON_TOO_MANY_TRANSFERS: _ErrorReason.ValueType  # 45
-    """The server has as many uploads, downloads or imports under way as may be (settings
+    """The server has reached its limit of concurrent uploads, downloads, or imports (settings
     `attachment_uploads`, `attachment_downloads`, `imports`).
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 46
-    """The session, or the tenant for an API key, has counted or stored something of other content under this
-    request id. A bug of the caller: give each request an id of its own.
+    """The session, or the tenant for API keys, has processed a request with this ID and other content. This is
+    an error in the caller: give each request its own ID.
     """
     ERROR_REASON_RETENTION_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 47
-    """There is no retention policy of this id."""
+    """There is no retention policy with this ID."""
     ERROR_REASON_TOO_MANY_RETENTION_POLICIES: _ErrorReason.ValueType  # 48
-    """There are as many retention policies as may be: delete one first, or let one rule do for several
-    sources.
-    """
+    """The limit of retention policies is reached. Delete one first, or use one rule for several sources."""
     ERROR_REASON_SEARCH_DISABLED: _ErrorReason.ValueType  # 49
-    """Messages aren't indexed, since the server runs without search (setting `search`)."""
+    """Messages aren't indexed, because the server runs without search (setting `search`)."""
     ERROR_REASON_SEARCH_TOO_COSTLY: _ErrorReason.ValueType  # 50
-    """The search takes longer than the server allows (setting `search_timeout`). Look for rarer words, longer
-    beginnings of words, or in fewer sessions.
+    """The search takes longer than the server allows (setting `search_timeout`). Search for rarer words, for
+    longer prefixes, or in fewer sessions.
     """
     ERROR_REASON_IMPORT_CONFLICT: _ErrorReason.ValueType  # 51
-    """A session that is imported isn't the one that the store has under its id: it was created at another
-    time, or a message or change differs. Delete the store's, or leave the other one out. `seq` is that of
-    the message that differs.
+    """The imported session isn't the stored session with the same ID: it was created at another time, or a
+    message or change differs. Delete the stored session, or omit the imported one. `seq` is the seq of the
+    message that differs.
     """
     ERROR_REASON_JOURNAL_FULL: _ErrorReason.ValueType  # 52
-    """The session's log would have more records or bytes than it may; ClearMessages empties it. `limit` is in
-    records or bytes.
+    """The session's journal would exceed its limit of records or bytes. ClearMessages empties the journal.
+    `limit` is in records or bytes.
     """
     ERROR_REASON_REMINDER_NOT_FOUND: _ErrorReason.ValueType  # 53
-    """The session has no reminder with this id."""
+    """The session has no reminder with this ID."""
     ERROR_REASON_REMINDER_EXISTS: _ErrorReason.ValueType  # 54
-    """The session has a reminder with this id which was made otherwise. Choose another id."""
+    """The session has a reminder with this ID that was created with other fields. Choose another ID."""
     ERROR_REASON_TOO_MANY_REMINDERS: _ErrorReason.ValueType  # 55
-    """The session has as many pending reminders as may be: cancel some, or replace them."""
+    """The session has reached its limit of pending reminders. Cancel or replace some."""
     ERROR_REASON_CLAIM_LOST: _ErrorReason.ValueType  # 56
-    """The claim's lease has ended and another worker has claimed since, or what was claimed was cancelled,
-    skipped or completed, or has failed. Nothing was done: leave it to the other.
+    """The claim's lease expired and another worker has claimed since, or what was claimed was cancelled,
+    skipped, completed, or failed. Nothing was changed. Leave the work to the other worker.
     """
     ERROR_REASON_TOO_MANY_CONSUMERS: _ErrorReason.ValueType  # 57
-    """There are as many consumers as may be, of an owner, of a tenant, or in a session: delete one that
-    claims no more, or use one again. `session_id` is there if the limit is a session's.
+    """The limit of consumers of an owner, a tenant, or a session is reached. Delete a consumer that no longer
+    claims, or reuse one. `session_id` is present if it's the limit of a session.
     """
     ERROR_REASON_UNKNOWN_FIELD: _ErrorReason.ValueType  # 58
-    """A request that changes something has a field that the server doesn't know, since the client is newer.
-    Nothing was done. Leave the field out, or update the server; GetServerInfo tells its version. Requests
-    that only read may have such fields, and so may a Message, Session, Attachment or Reminder among the
-    numbers 100 to 199, which are the server's to fill in. `field` is the path of what has the field, or
-    `request`, and `number` the field's.
+    """A request that changes something has a field that the server doesn't know, because the client is newer.
+    Nothing was changed. Leave the field unset, or update the server; GetServerInfo returns its version.
+    Requests that only read can have unknown fields. So can a Message, Session, Attachment, or Reminder in
+    the numbers 100–199, which are output only. `field` is the path of the message that has the field, or
+    `request`; `number` is the field's number.
     """
     ERROR_REASON_APPEND_TIMEOUT: _ErrorReason.ValueType  # 59
-    """The turn of an append of a stream didn't come within its `timeout`. Nothing was written. `seconds` is the
-    timeout.
+    """An append of a stream waited for its turn longer than its `timeout`. Nothing was written. `seconds` is
+    the timeout.
     """
     ERROR_REASON_REVISION_MISMATCH: _ErrorReason.ValueType  # 60
-    """What the model sees isn't what the caller expected: somebody else wrote, or changed which messages are in
-    the context. Read it again and decide anew. `revision` and `next_seq` are the actual ones.
+    """The session's revision isn't the expected one, because another caller has changed what the model sees.
+    Read the context again, then decide. `revision` and `next_seq` are the current ones.
     """
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 73
-    """There is no unfinished upload of this token: it expired, was aborted or given up, or another API key began
-    it. Begin again with StartUpload and the same attachment id, which answers the attachment if it is stored.
+    """There is no unfinished upload with this token: it expired or was aborted, or another API key started it.
+    Call StartUpload again with the same attachment ID, which returns the attachment if it's stored.
     """
     ERROR_REASON_UPLOAD_OFFSET_MISMATCH: _ErrorReason.ValueType  # 74
-    """Bytes were sent that neither follow those that are stored of the upload nor are among these. Go on at
-    `expected_offset`: that many bytes are stored.
+    """The bytes neither follow the stored bytes of the upload nor are among them. Continue at
+    `expected_offset`, which is the number of stored bytes.
     """
     ERROR_REASON_CONSUMER_NOT_FOUND: _ErrorReason.ValueType  # 61
-    """There is no consumer of this id that claims, of this owner or of all sessions."""
+    """No consumer with this ID claims sessions of this owner, or of the whole tenant."""
     ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 62
-    """The resume token of a stream of sessions is older than deletions are remembered (setting
-    `feed_session_days`). Forget what was received, and begin without a token.
+    """The resume token of a stream of sessions is older than the time for which the server remembers deletions
+    (setting `feed_session_days`). Discard what you received, and start again without a token.
     """
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 67
-    """The tenant has no API key of this id."""
+    """The tenant has no API key with this ID."""
     ERROR_REASON_API_KEYS_DISABLED: _ErrorReason.ValueType  # 68
-    """The server takes calls without an API key (setting `auth`), so that keys can be made and revoked only on its
-    host, by `sessiond keys`.
+    """The server accepts calls without an API key (setting `auth`), so keys can be created and revoked only on
+    its host, with `sessiond keys`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """ErrorReason says why a call was refused, for programs. A refused call answers with a
-    `google.rpc.Status` that carries exactly one `google.rpc.ErrorInfo`: its `domain` is `sessiond`,
-    its `reason` is the name of a value below without the prefix `ERROR_REASON_`, and its `metadata`
-    holds every dynamic part of the text. Which keys it has, the status code and whether waiting helps is an
-    option of each value, see ReasonPolicy. Field errors add a `google.rpc.BadRequest`, and where waiting
-    helps there is a `google.rpc.RetryInfo`. Only UNAVAILABLE and RESOURCE_EXHAUSTED are meant for automatic
-    retries.
+    """ErrorReason says why a call was rejected, in a form for programs.
+
+    A rejected call returns a `google.rpc.Status` with exactly one `google.rpc.ErrorInfo`. Its `domain` is
+    `sessiond`, its `reason` is the name of one of these values without the prefix `ERROR_REASON_`, and its
+    `metadata` holds every variable part of the error message. The option `reason` of each value (see
+    ReasonPolicy) gives the status code, the metadata keys, and whether it helps to wait. An error in a field
+    adds a `google.rpc.BadRequest`. If it helps to wait, there is a `google.rpc.RetryInfo`. Clients should
+    retry automatically only after UNAVAILABLE and RESOURCE_EXHAUSTED.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
-"""Never sent."""
+"""Not used."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
-"""A field of the request breaks its documented form or limit. The `BadRequest.field_violations` name each
-field and its limit. Correct the request; retrying the same one doesn't help.
+"""A field of the request violates its documented format or limit. `BadRequest.field_violations` names each
+field and its limit. Correct the request before you send it again.
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 2
-"""The page token wasn't made by this service, was changed, or belongs to a call with other arguments.
+"""The page token wasn't made by this service, was modified, or belongs to a request with other arguments.
 Start again with an empty token.
 """
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 3
-"""There is no such session, or none that the caller may see."""
+"""The session doesn't exist, or the caller has no access to it."""
 ERROR_REASON_SESSION_EXISTS: ErrorReason.ValueType  # 4
-"""The id is in use. Choose another, or create with `IF_EXISTS_RETURN`."""
+"""A session with this ID exists. Choose another ID, or set `if_exists` to `IF_EXISTS_RETURN`."""
 ERROR_REASON_SESSION_ENDED: ErrorReason.ValueType  # 5
-"""The session has ended and takes no messages: reopen it first."""
+"""The session has ended and takes no messages. Reopen it first."""
 ERROR_REASON_SESSION_DIFFERS: ErrorReason.ValueType  # 6
-"""A session that was to be created unless it exists does exist, with another owner, source, agent or
-parent than the request says: `field` is which. Nothing was done. Choose another id, or leave the field
-out.
+"""The session exists, but its owner, source, agent, or parent differs from the request's. `field` names the
+field. Nothing was changed. Choose another ID, or leave the field unset.
 """
 ERROR_REASON_SESSION_AMBIGUOUS: ErrorReason.ValueType  # 7
-"""What was to be resolved fits several sessions. Say more of the id. `candidates` are the first 20 ids,
-or fewer if they are long, as a JSON array of texts; a `candidate_count` of 21 stands for more than 20.
+"""The query matches several sessions. Give more of the ID. `candidates` is a JSON array of the first 20
+IDs, or fewer if they are long. A `candidate_count` of 21 means more than 20.
 """
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
-"""The parent named for a new session doesn't exist."""
+"""The parent of the new session doesn't exist."""
 ERROR_REASON_SPAWN_TOO_DEEP: ErrorReason.ValueType  # 9
-"""A sub-agent's session would stand deeper than the server allows (setting `max_spawn_depth`)."""
+"""The sub-agent's session would be nested deeper than the server allows (setting `max_spawn_depth`)."""
 ERROR_REASON_TITLE_TAKEN: ErrorReason.ValueType  # 10
-"""Another session of this owner has the title, and the request asks for `TITLE_CONFLICT_REFUSE`. `session_id`
-is the one that has it. Take another title, such as `NextTitle` proposes, or ask for
-`TITLE_CONFLICT_NUMBER`. Waiting doesn't help.
+"""Another session of this owner, `session_id`, has the title, and the request asks for
+`TITLE_CONFLICT_REFUSE`. Choose another title, such as the one that NextTitle returns, or set
+`TITLE_CONFLICT_NUMBER`.
 """
 ERROR_REASON_TITLE_ALREADY_SET: ErrorReason.ValueType  # 11
-"""A person set this title, and an automatic one never replaces it, or the title was to be set only if
-there was none. `title` is the one that stands.
+"""The session has a title that a person set, which an automatic title never replaces; or it has a title,
+and the request sets one only if there is none. `title` is the current title.
 """
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 12
-"""The session, attachment or policy changed since the etag was read. Read it again and decide anew. `etag` is
-the actual one.
+"""The session, attachment, or policy has changed since the etag was read. Read it again, then decide.
+`etag` is the current one.
 """
 ERROR_REASON_NEXT_SEQ_MISMATCH: ErrorReason.ValueType  # 13
-"""The history isn't where the caller expected it: somebody else wrote. Read what is new and decide anew.
-`next_seq` is the actual one.
+"""The session's next seq isn't the expected one, because another caller has written. Read the new messages,
+then decide. `next_seq` is the current one.
 """
 ERROR_REASON_WRITER_LEASE_LOST: ErrorReason.ValueType  # 14
-"""The writer token is no longer good: the lease ran out, was released, or another writer holds it.
-Nothing was written. Stop writing, or acquire the lease again and read what is new.
+"""The writer token is no longer valid: the lease expired or was released, or another writer holds it.
+Nothing was written. Stop writing, or acquire the lease again and read the new messages.
 """
 ERROR_REASON_WRITER_LEASE_HELD: ErrorReason.ValueType  # 15
-"""Another writer holds the session's writer lease, and only it may write. `expire_time` is in the form of
-RFC 3339.
+"""Another writer holds the session's writer lease, and only that writer can write. `expire_time` is in RFC
+3339 format.
 """
 ERROR_REASON_CLIENT_ID_REUSED: ErrorReason.ValueType  # 16
-"""A message with this client id and other content is in the session, or earlier in the call. A bug of the
-caller: ids are for one message each. What counts as content says `OnKnown`. `seq` is that of the stored
-one.
+"""The session, or an earlier message of the call, has a message with this client ID and other content. This
+is an error in the caller: give each message its own ID. `OnKnown` says what counts as content. `seq` is
+the seq of the stored message.
 """
 ERROR_REASON_PARTIAL_REPLAY: ErrorReason.ValueType  # 17
-"""Some messages of the call are stored and some are not, so it is neither new nor a replay. Send the same
-messages that were sent first, or set `on_known`. `client_id` and `seq` are those of the first known
-message.
+"""The session has some messages of the call but not all, so the call is neither new nor a replay. Send
+exactly the messages of the first call, or set `on_known`. `client_id` and `seq` are those of the first
+known message.
 """
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 18
-"""The session has no message with this seq or client id: it is beyond the end or was cleared. `seq` or
-`client_id` is what the call named.
+"""The session has no message with this seq or client ID: it's beyond the end, or it was cleared. `seq` or
+`client_id` is the one in the request.
 """
 ERROR_REASON_SEQ_OUT_OF_RANGE: ErrorReason.ValueType  # 19
-"""A seq of the request lies beyond the end of the history, or before its beginning."""
+"""A seq in the request is beyond the end of the history, or before its beginning."""
 ERROR_REASON_COMPACTION_RANGE_EMPTY: ErrorReason.ValueType  # 20
-"""No message of the context stands in the range to compact."""
+"""The range to compact holds no message of the context."""
 ERROR_REASON_COMPACTION_OVERLAP: ErrorReason.ValueType  # 21
-"""The range takes in a part of an earlier compaction; it must take in all of it or nothing.
-`nearest_from_seq` to `nearest_to_seq` is a range that would do.
+"""The range overlaps an earlier compaction without containing it. `nearest_from_seq` to `nearest_to_seq` is
+the nearest valid range.
 """
 ERROR_REASON_COMPACTION_SPLITS_TOOL_CALL: ErrorReason.ValueType  # 22
-"""The range would separate a tool call from its results, or holds a call that is still unanswered.
-`nearest_from_seq` to `nearest_to_seq` is the nearest safe range.
+"""The range would separate a tool call from its results, or contains a tool call without a result.
+`nearest_from_seq` to `nearest_to_seq` is the nearest valid range.
 """
 ERROR_REASON_COMPACTION_NOT_FOUND: ErrorReason.ValueType  # 23
-"""The session has no compaction with this id."""
+"""The session has no compaction with this ID."""
 ERROR_REASON_COMPACTION_LEASE_HELD: ErrorReason.ValueType  # 24
-"""Another compactor is at work on the session. `expire_time` is in the form of RFC 3339."""
+"""Another holder has the session's compaction lease. `expire_time` is in RFC 3339 format."""
 ERROR_REASON_COMPACTION_LEASE_LOST: ErrorReason.ValueType  # 25
-"""The compaction lease ran out, was released, or another compactor holds it. Plan again."""
+"""The compaction lease expired or was released, or another holder has it. Plan again."""
 ERROR_REASON_REWIND_NOT_FOUND: ErrorReason.ValueType  # 26
-"""The session has no rewind with this id, or none that isn't reverted. `rewind_id` is 0 if the newest was
-asked for.
+"""The session has no rewind with this ID; or, if the newest rewind was asked for, none that isn't reverted.
+In that case, `rewind_id` is 0.
 """
 ERROR_REASON_REWIND_NOT_REVERTIBLE: ErrorReason.ValueType  # 27
-"""What the rewind hid can't come back, since a compaction made later stands where it stood, wholly or
-partly, or holds a result of a tool call in it: revert that one first.
+"""The rewind can't be reverted, because a later compaction covers a part of the messages that it hid, or a
+result of one of their tool calls. Revert that compaction first.
 """
 ERROR_REASON_NOTHING_TO_REWIND: ErrorReason.ValueType  # 28
-"""No message stands after the seq to rewind to."""
+"""There is no message after the seq to rewind to."""
 ERROR_REASON_APPEND_QUEUE_FULL: ErrorReason.ValueType  # 29
-"""The server's queue of appends is full (setting `append_queue_messages`). Nothing was written."""
+"""The server's append queue is full (setting `append_queue_messages`). Nothing was written."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 30
-"""The database doesn't answer. Whether a write took effect isn't known; sending it again with the same
-client ids is safe.
+"""The database doesn't respond. It's unknown whether a write took effect. Sending it again with the same
+client IDs is safe.
 """
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 31
-"""The server is stopping: another replica, or the next start, will answer."""
+"""The server is shutting down. Retry: another replica, or the restarted server, responds."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 32
-"""A bug in the server, which logged it under the id in the metadata. Please report it."""
+"""An error in the server. The server logged it under the ID in the metadata. Report it to the project."""
 ERROR_REASON_READ_QUEUE_FULL: ErrorReason.ValueType  # 33
-"""More calls wait for a database connection, or for something that is due, than the server lets wait
-(setting `read_queue`).
+"""Too many calls are waiting for a database connection, or for something to become due (setting
+`read_queue`).
 """
 ERROR_REASON_RESUME_TOKEN_INVALID: ErrorReason.ValueType  # 34
-"""A resume token was changed, or is that of another session than the watched ones, of another export, or of
-a stream of sessions with another filter.
+"""The resume token was modified, or belongs to a session that isn't watched, to another export, or to a
+stream of sessions with another filter.
 """
 ERROR_REASON_HISTORY_DIVERGED: ErrorReason.ValueType  # 35
-"""A resume token doesn't fit the session's history: the session was deleted and made again, or the
-database was restored from an older backup. What was received may not have happened: forget it, and
-watch from the beginning. A token of a stream of sessions has no `session_id`.
+"""The resume token doesn't match the history: the session was deleted and created again, or the database
+was restored from an older backup. Discard what you received, and start again without a token. For a
+stream of sessions, `session_id` is absent.
 """
 ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
-"""The server, or the caller's connection, has as many watches as may be (settings `feed_watches`,
+"""The server, or the caller's connection, has reached its limit of watches (settings `feed_watches`,
 `feed_watches_per_connection`).
 """
 ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 37
-"""The server relays as many drafts as may be (setting `feed_drafts`)."""
+"""The server has reached its limit of drafts (setting `feed_drafts`)."""
 ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 38
-"""The server wants an API key (setting `auth`), and the call has none, or one that was revoked or has
+"""The server requires an API key (setting `auth`), and the call has none, or one that was revoked or has
 expired.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 39
-"""The API key doesn't allow the call: it lacks the permission (read, write or admin), or is bound to an
-owner, and the call names another one (then the permission is called owner) or no session.
+"""The API key doesn't allow the call. `permission` is the permission that it lacks: read, write, or admin;
+or owner, if the key is bound to an owner and the call concerns another owner.
 """
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 40
-"""Another call held the session for longer than a call waits (setting `lock_timeout`), such as a fork of
-a long history. Nothing was written. `limit` is in seconds.
+"""Another call, such as a fork of a long history, locked the session for longer than a call waits (setting
+`lock_timeout`). Nothing was written. `limit` is in seconds.
 """
 ERROR_REASON_ATTACHMENT_NOT_FOUND: ErrorReason.ValueType  # 41
-"""The session has no attachment with this id."""
+"""The session has no attachment with this ID."""
 ERROR_REASON_ATTACHMENT_ID_REUSED: ErrorReason.ValueType  # 42
-"""An attachment with this id and other bytes is in the session. A bug of the caller: ids are for one
-attachment each.
+"""The session has an attachment with this ID and other bytes. This is an error in the caller: give each
+attachment its own ID.
 """
 ERROR_REASON_ATTACHMENT_OVER_LIMIT: ErrorReason.ValueType  # 43
-"""The attachment is larger than the server allows (setting `attachment_bytes`), or its session would hold
-more attachments, more bytes of them, or more unfinished uploads (settings `session_attachments`,
-`session_attachment_bytes`, `session_uploads`).
-`setting` is the one that says so, `limit` its value.
+"""The attachment is larger than the server allows (setting `attachment_bytes`), or the session would hold
+too many attachments, too many bytes of them, or too many unfinished uploads (settings
+`session_attachments`, `session_attachment_bytes`, `session_uploads`). `setting` names the setting, and
+`limit` is its value.
 """
 ERROR_REASON_ATTACHMENT_TYPE_REFUSED: ErrorReason.ValueType  # 44
-"""The attachment is an executable by its extension or its first bytes, which the server doesn't take
-(settings `attachment_executables`, `attachment_refused_extensions`). `kind` is what it was taken for.
+"""According to its extension or its first bytes, the attachment is an executable, which the server doesn't
+accept (settings `attachment_executables`, `attachment_refused_extensions`). `kind` is the detected kind.
 """
 ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 45
-"""The server has as many uploads, downloads or imports under way as may be (settings
+"""The server has reached its limit of concurrent uploads, downloads, or imports (settings
 `attachment_uploads`, `attachment_downloads`, `imports`).
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 46
-"""The session, or the tenant for an API key, has counted or stored something of other content under this
-request id. A bug of the caller: give each request an id of its own.
+"""The session, or the tenant for API keys, has processed a request with this ID and other content. This is
+an error in the caller: give each request its own ID.
 """
 ERROR_REASON_RETENTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 47
-"""There is no retention policy of this id."""
+"""There is no retention policy with this ID."""
 ERROR_REASON_TOO_MANY_RETENTION_POLICIES: ErrorReason.ValueType  # 48
-"""There are as many retention policies as may be: delete one first, or let one rule do for several
-sources.
-"""
+"""The limit of retention policies is reached. Delete one first, or use one rule for several sources."""
 ERROR_REASON_SEARCH_DISABLED: ErrorReason.ValueType  # 49
-"""Messages aren't indexed, since the server runs without search (setting `search`)."""
+"""Messages aren't indexed, because the server runs without search (setting `search`)."""
 ERROR_REASON_SEARCH_TOO_COSTLY: ErrorReason.ValueType  # 50
-"""The search takes longer than the server allows (setting `search_timeout`). Look for rarer words, longer
-beginnings of words, or in fewer sessions.
+"""The search takes longer than the server allows (setting `search_timeout`). Search for rarer words, for
+longer prefixes, or in fewer sessions.
 """
 ERROR_REASON_IMPORT_CONFLICT: ErrorReason.ValueType  # 51
-"""A session that is imported isn't the one that the store has under its id: it was created at another
-time, or a message or change differs. Delete the store's, or leave the other one out. `seq` is that of
-the message that differs.
+"""The imported session isn't the stored session with the same ID: it was created at another time, or a
+message or change differs. Delete the stored session, or omit the imported one. `seq` is the seq of the
+message that differs.
 """
 ERROR_REASON_JOURNAL_FULL: ErrorReason.ValueType  # 52
-"""The session's log would have more records or bytes than it may; ClearMessages empties it. `limit` is in
-records or bytes.
+"""The session's journal would exceed its limit of records or bytes. ClearMessages empties the journal.
+`limit` is in records or bytes.
 """
 ERROR_REASON_REMINDER_NOT_FOUND: ErrorReason.ValueType  # 53
-"""The session has no reminder with this id."""
+"""The session has no reminder with this ID."""
 ERROR_REASON_REMINDER_EXISTS: ErrorReason.ValueType  # 54
-"""The session has a reminder with this id which was made otherwise. Choose another id."""
+"""The session has a reminder with this ID that was created with other fields. Choose another ID."""
 ERROR_REASON_TOO_MANY_REMINDERS: ErrorReason.ValueType  # 55
-"""The session has as many pending reminders as may be: cancel some, or replace them."""
+"""The session has reached its limit of pending reminders. Cancel or replace some."""
 ERROR_REASON_CLAIM_LOST: ErrorReason.ValueType  # 56
-"""The claim's lease has ended and another worker has claimed since, or what was claimed was cancelled,
-skipped or completed, or has failed. Nothing was done: leave it to the other.
+"""The claim's lease expired and another worker has claimed since, or what was claimed was cancelled,
+skipped, completed, or failed. Nothing was changed. Leave the work to the other worker.
 """
 ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 57
-"""There are as many consumers as may be, of an owner, of a tenant, or in a session: delete one that
-claims no more, or use one again. `session_id` is there if the limit is a session's.
+"""The limit of consumers of an owner, a tenant, or a session is reached. Delete a consumer that no longer
+claims, or reuse one. `session_id` is present if it's the limit of a session.
 """
 ERROR_REASON_UNKNOWN_FIELD: ErrorReason.ValueType  # 58
-"""A request that changes something has a field that the server doesn't know, since the client is newer.
-Nothing was done. Leave the field out, or update the server; GetServerInfo tells its version. Requests
-that only read may have such fields, and so may a Message, Session, Attachment or Reminder among the
-numbers 100 to 199, which are the server's to fill in. `field` is the path of what has the field, or
-`request`, and `number` the field's.
+"""A request that changes something has a field that the server doesn't know, because the client is newer.
+Nothing was changed. Leave the field unset, or update the server; GetServerInfo returns its version.
+Requests that only read can have unknown fields. So can a Message, Session, Attachment, or Reminder in
+the numbers 100–199, which are output only. `field` is the path of the message that has the field, or
+`request`; `number` is the field's number.
 """
 ERROR_REASON_APPEND_TIMEOUT: ErrorReason.ValueType  # 59
-"""The turn of an append of a stream didn't come within its `timeout`. Nothing was written. `seconds` is the
-timeout.
+"""An append of a stream waited for its turn longer than its `timeout`. Nothing was written. `seconds` is
+the timeout.
 """
 ERROR_REASON_REVISION_MISMATCH: ErrorReason.ValueType  # 60
-"""What the model sees isn't what the caller expected: somebody else wrote, or changed which messages are in
-the context. Read it again and decide anew. `revision` and `next_seq` are the actual ones.
+"""The session's revision isn't the expected one, because another caller has changed what the model sees.
+Read the context again, then decide. `revision` and `next_seq` are the current ones.
 """
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 73
-"""There is no unfinished upload of this token: it expired, was aborted or given up, or another API key began
-it. Begin again with StartUpload and the same attachment id, which answers the attachment if it is stored.
+"""There is no unfinished upload with this token: it expired or was aborted, or another API key started it.
+Call StartUpload again with the same attachment ID, which returns the attachment if it's stored.
 """
 ERROR_REASON_UPLOAD_OFFSET_MISMATCH: ErrorReason.ValueType  # 74
-"""Bytes were sent that neither follow those that are stored of the upload nor are among these. Go on at
-`expected_offset`: that many bytes are stored.
+"""The bytes neither follow the stored bytes of the upload nor are among them. Continue at
+`expected_offset`, which is the number of stored bytes.
 """
 ERROR_REASON_CONSUMER_NOT_FOUND: ErrorReason.ValueType  # 61
-"""There is no consumer of this id that claims, of this owner or of all sessions."""
+"""No consumer with this ID claims sessions of this owner, or of the whole tenant."""
 ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 62
-"""The resume token of a stream of sessions is older than deletions are remembered (setting
-`feed_session_days`). Forget what was received, and begin without a token.
+"""The resume token of a stream of sessions is older than the time for which the server remembers deletions
+(setting `feed_session_days`). Discard what you received, and start again without a token.
 """
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 67
-"""The tenant has no API key of this id."""
+"""The tenant has no API key with this ID."""
 ERROR_REASON_API_KEYS_DISABLED: ErrorReason.ValueType  # 68
-"""The server takes calls without an API key (setting `auth`), so that keys can be made and revoked only on its
-host, by `sessiond keys`.
+"""The server accepts calls without an API key (setting `auth`), so keys can be created and revoked only on
+its host, with `sessiond keys`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -38,7 +38,7 @@ class _FeedEventKind:
 class _FeedEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedEventKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEED_EVENT_KIND_UNSPECIFIED: _FeedEventKind.ValueType  # 0
-    """Not allowed."""
+    """Not a valid value in a request."""
     FEED_EVENT_KIND_MESSAGE_APPENDED: _FeedEventKind.ValueType  # 1
     """`message_appended`."""
     FEED_EVENT_KIND_MESSAGE_UPDATED: _FeedEventKind.ValueType  # 2
@@ -69,10 +69,10 @@ class _FeedEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedEve
     """`writer_changed`."""
 
 class FeedEventKind(_FeedEventKind, metaclass=_FeedEventKindEnumTypeWrapper):
-    """FeedEventKind is a kind of event that a watch can ask for; its number is that of the field in FeedEvent."""
+    """FeedEventKind is a kind of event that a watch can ask for. Its number is that of the field in FeedEvent."""
 
 FEED_EVENT_KIND_UNSPECIFIED: FeedEventKind.ValueType  # 0
-"""Not allowed."""
+"""Not a valid value in a request."""
 FEED_EVENT_KIND_MESSAGE_APPENDED: FeedEventKind.ValueType  # 1
 """`message_appended`."""
 FEED_EVENT_KIND_MESSAGE_UPDATED: FeedEventKind.ValueType  # 2
@@ -110,25 +110,25 @@ class _AttachmentChange:
 class _AttachmentChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttachmentChange.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTACHMENT_CHANGE_UNSPECIFIED: _AttachmentChange.ValueType  # 0
-    """Not set."""
+    """Not used."""
     ATTACHMENT_CHANGE_STORED: _AttachmentChange.ValueType  # 1
-    """It was stored, with all its bytes."""
+    """The attachment was stored."""
     ATTACHMENT_CHANGE_UPDATED: _AttachmentChange.ValueType  # 2
-    """Facts of it were changed by UpdateAttachment."""
+    """UpdateAttachment changed facts of the attachment."""
     ATTACHMENT_CHANGE_DELETED: _AttachmentChange.ValueType  # 3
-    """It was deleted."""
+    """The attachment was deleted."""
 
 class AttachmentChange(_AttachmentChange, metaclass=_AttachmentChangeEnumTypeWrapper):
-    """AttachmentChange is what happens to an attachment."""
+    """AttachmentChange is what happened to an attachment."""
 
 ATTACHMENT_CHANGE_UNSPECIFIED: AttachmentChange.ValueType  # 0
-"""Not set."""
+"""Not used."""
 ATTACHMENT_CHANGE_STORED: AttachmentChange.ValueType  # 1
-"""It was stored, with all its bytes."""
+"""The attachment was stored."""
 ATTACHMENT_CHANGE_UPDATED: AttachmentChange.ValueType  # 2
-"""Facts of it were changed by UpdateAttachment."""
+"""UpdateAttachment changed facts of the attachment."""
 ATTACHMENT_CHANGE_DELETED: AttachmentChange.ValueType  # 3
-"""It was deleted."""
+"""The attachment was deleted."""
 Global___AttachmentChange: _TypeAlias = AttachmentChange  # noqa: Y015
 
 class _WriterChange:
@@ -138,29 +138,29 @@ class _WriterChange:
 class _WriterChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WriterChange.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     WRITER_CHANGE_UNSPECIFIED: _WriterChange.ValueType  # 0
-    """Not set."""
+    """Not used."""
     WRITER_CHANGE_ACQUIRED: _WriterChange.ValueType  # 1
-    """It was acquired when nobody held it."""
+    """The lease was acquired while nobody held it."""
     WRITER_CHANGE_TAKEN_OVER: _WriterChange.ValueType  # 2
-    """It was acquired although it hadn't been released: it had expired, or its holder acquired it once more. The earlier
-    token is good no more.
+    """The lease was acquired without being released before: it had expired, or its holder acquired it again.
+    The earlier token is no longer valid.
     """
     WRITER_CHANGE_RELEASED: _WriterChange.ValueType  # 3
-    """Its holder released it."""
+    """The holder released the lease."""
 
 class WriterChange(_WriterChange, metaclass=_WriterChangeEnumTypeWrapper):
-    """WriterChange is what happens to the writer lease."""
+    """WriterChange is what happened to the writer lease."""
 
 WRITER_CHANGE_UNSPECIFIED: WriterChange.ValueType  # 0
-"""Not set."""
+"""Not used."""
 WRITER_CHANGE_ACQUIRED: WriterChange.ValueType  # 1
-"""It was acquired when nobody held it."""
+"""The lease was acquired while nobody held it."""
 WRITER_CHANGE_TAKEN_OVER: WriterChange.ValueType  # 2
-"""It was acquired although it hadn't been released: it had expired, or its holder acquired it once more. The earlier
-token is good no more.
+"""The lease was acquired without being released before: it had expired, or its holder acquired it again.
+The earlier token is no longer valid.
 """
 WRITER_CHANGE_RELEASED: WriterChange.ValueType  # 3
-"""Its holder released it."""
+"""The holder released the lease."""
 Global___WriterChange: _TypeAlias = WriterChange  # noqa: Y015
 
 class _GoodbyeReason:
@@ -170,24 +170,28 @@ class _GoodbyeReason:
 class _GoodbyeReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GoodbyeReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     GOODBYE_REASON_UNSPECIFIED: _GoodbyeReason.ValueType  # 0
-    """Not set."""
+    """Not used."""
     GOODBYE_REASON_SHUTTING_DOWN: _GoodbyeReason.ValueType  # 1
-    """The server stops. The call ends with OK. Resume it, here when the server is back, or at another replica."""
+    """The server is shutting down. The call ends with OK. Resume at another replica, or at this one after it
+    has restarted.
+    """
     GOODBYE_REASON_CREDENTIALS_INVALID: _GoodbyeReason.ValueType  # 2
-    """The API key was revoked or has expired. The call ends with `ERROR_REASON_CREDENTIALS_INVALID`. Resume it with
-    another key, at once.
+    """The API key was revoked or has expired. The call ends with `ERROR_REASON_CREDENTIALS_INVALID`. Resume
+    with another key.
     """
 
 class GoodbyeReason(_GoodbyeReason, metaclass=_GoodbyeReasonEnumTypeWrapper):
-    """GoodbyeReason is why a server ends a watch."""
+    """GoodbyeReason is why the server ends a watch."""
 
 GOODBYE_REASON_UNSPECIFIED: GoodbyeReason.ValueType  # 0
-"""Not set."""
+"""Not used."""
 GOODBYE_REASON_SHUTTING_DOWN: GoodbyeReason.ValueType  # 1
-"""The server stops. The call ends with OK. Resume it, here when the server is back, or at another replica."""
+"""The server is shutting down. The call ends with OK. Resume at another replica, or at this one after it
+has restarted.
+"""
 GOODBYE_REASON_CREDENTIALS_INVALID: GoodbyeReason.ValueType  # 2
-"""The API key was revoked or has expired. The call ends with `ERROR_REASON_CREDENTIALS_INVALID`. Resume it with
-another key, at once.
+"""The API key was revoked or has expired. The call ends with `ERROR_REASON_CREDENTIALS_INVALID`. Resume
+with another key.
 """
 Global___GoodbyeReason: _TypeAlias = GoodbyeReason  # noqa: Y015
 
@@ -198,21 +202,21 @@ class _DraftEnd:
 class _DraftEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DraftEnd.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DRAFT_END_UNSPECIFIED: _DraftEnd.ValueType  # 0
-    """Not set."""
+    """Not used."""
     DRAFT_END_APPENDED: _DraftEnd.ValueType  # 1
-    """The message was appended. Publishers are told so; watchers get the message."""
+    """The message was appended. Watchers receive the message."""
     DRAFT_END_ABORTED: _DraftEnd.ValueType  # 2
-    """The publisher gave it up, or went away, or sent nothing for too long."""
+    """The publisher aborted the draft, disconnected, or sent nothing for too long."""
 
 class DraftEnd(_DraftEnd, metaclass=_DraftEndEnumTypeWrapper):
-    """DraftEnd is a way in which a draft ends."""
+    """DraftEnd is how a draft ended."""
 
 DRAFT_END_UNSPECIFIED: DraftEnd.ValueType  # 0
-"""Not set."""
+"""Not used."""
 DRAFT_END_APPENDED: DraftEnd.ValueType  # 1
-"""The message was appended. Publishers are told so; watchers get the message."""
+"""The message was appended. Watchers receive the message."""
 DRAFT_END_ABORTED: DraftEnd.ValueType  # 2
-"""The publisher gave it up, or went away, or sent nothing for too long."""
+"""The publisher aborted the draft, disconnected, or sent nothing for too long."""
 Global___DraftEnd: _TypeAlias = DraftEnd  # noqa: Y015
 
 @_typing.final
@@ -224,7 +228,7 @@ class WatchRequest(_message.Message):
     TARGETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchTarget]:
-        """What to watch: 1 to 100, each with a `watch_id` of its own."""
+        """Required. What to watch: 1–100 targets, each with its own `watch_id`."""
 
     def __init__(
         self,
@@ -255,36 +259,36 @@ class WatchTarget(_message.Message):
     INCLUDE_DRAFTS_FIELD_NUMBER: _builtins.int
     EVENT_KINDS_FIELD_NUMBER: _builtins.int
     watch_id: _builtins.str
-    """The caller's name of this watch, which its frames carry; at most 128 printable ASCII characters
-    without spaces. May be empty if there is one target.
+    """The caller's name for this target, which its frames carry. At most 128 printable ASCII characters without
+    spaces. Can be empty if there is only one target.
     """
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     include_descendants: _builtins.bool
-    """Whether to watch its descendants as well (sub-agents, continuations, forks, and theirs), those that
-    are made later included. A later one is watched from its beginning. Those that there are at the
-    start are watched from their beginning too, or, with `from_now`, from now.
+    """Whether to also watch the session's descendants at any depth: sub-agents, continuations, and forks.
+    Descendants that are created later are included, and are watched from their beginning. Existing
+    descendants are watched from their beginning too or, with `from_now`, from now on.
     """
     from_beginning: _builtins.bool
-    """With the beginning of the session. True, or left out."""
+    """Start at the beginning of the session. Must be true if set."""
     from_now: _builtins.bool
-    """With what happens from now on. True, or left out."""
+    """Start with what happens from now on. Must be true if set."""
     from_seq: _builtins.int
-    """With the message of this seq, which may lie in the future; at least 1."""
+    """Start with the message that has this seq, which can be in the future. At least 1."""
     include_drafts: _builtins.bool
-    """Whether to send drafts as well: `draft_changed` and `draft_ended`."""
+    """Whether to send drafts: `draft_changed` and `draft_ended`."""
     @_builtins.property
     def resume(self) -> Global___WatchResume:
-        """Behind what was received of an earlier watch."""
+        """Resume after what was received from an earlier watch."""
 
     @_builtins.property
     def event_kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___FeedEventKind.ValueType]:
-        """The kinds of events to send; empty sends all. Each kind once. `caught_up`, `fell_behind`, `heartbeat`, `goodbye`
-        and `session_deleted` are always sent, and drafts go by `include_drafts`. What is left out still counts:
-        resume tokens cover it, and after at most 1000 events that were left out a frame without events, a
-        bookmark, brings a token behind them. A later watch may ask for other kinds with the same tokens.
-        Descendants are found whether or not `child_created` is sent. This saves bytes and the caller's work, not the
-        server's reading.
+        """The kinds of events to send. If empty, all kinds are sent. No duplicates. `caught_up`, `fell_behind`,
+        `heartbeat`, `goodbye`, and `session_deleted` are always sent; `include_drafts` decides about drafts.
+        Resume tokens also cover events that aren't sent: after at most 1000 of these, a frame without events,
+        called a bookmark, carries a token. A later watch can ask for other kinds with the same tokens.
+        Descendants are found regardless of whether `child_created` is sent. Filtering saves bandwidth and work
+        of the caller, but not reads of the server.
         """
 
     def __init__(
@@ -312,18 +316,18 @@ Global___WatchTarget: _TypeAlias = WatchTarget  # noqa: Y015
 
 @_typing.final
 class WatchResume(_message.Message):
-    """WatchResume says how far an earlier watch came."""
+    """WatchResume says where an earlier watch stopped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKENS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The last token of each session that was watched; 1 without `include_descendants`, else 1 to 10,000.
-        A session without one is watched from its beginning. A token
-        that doesn't fit the session's history, since the session was deleted and made again or the database
-        was restored from an older backup, is refused with `ERROR_REASON_HISTORY_DIVERGED`. That a session was
-        deleted since is told as `session_deleted`.
+        """Required. The last token of each watched session: exactly 1 without `include_descendants`, 1–10,000 with
+        it. A session without a token is watched from its beginning. A token that doesn't match the session's
+        history, because the session was deleted and created again or the database was restored from an older
+        backup, is rejected with `ERROR_REASON_HISTORY_DIVERGED`. If a session was deleted since, the watch sends
+        `session_deleted`.
         """
 
     def __init__(
@@ -341,8 +345,8 @@ Global___WatchResume: _TypeAlias = WatchResume  # noqa: Y015
 
 @_typing.final
 class WatchResponse(_message.Message):
-    """WatchResponse is a frame: events of one session, in their order. One without events is a bookmark, whose token
-    covers what `event_kinds` left out.
+    """WatchResponse is a frame: events of one session, in order. A frame without events is a bookmark, whose
+    token covers events that `event_kinds` excludes.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -353,19 +357,19 @@ class WatchResponse(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     FRAGMENT_FIELD_NUMBER: _builtins.int
     watch_id: _builtins.str
-    """The watch that the frame belongs to. Empty in a `goodbye`."""
+    """The `watch_id` of the target. Empty with `goodbye`."""
     session_id: _builtins.str
-    """The session that the events are of: the watched one, or a descendant. Empty in a `goodbye`."""
+    """The ID of the session: the watched one, or a descendant. Empty with `goodbye`."""
     resume_token: _builtins.str
-    """Resumes the session's watch behind this frame: it covers all that was sent. Empty in a fragment, behind
-    which nobody can resume, in a `goodbye`, and with `session_deleted`.
+    """The token to resume after this frame. It covers everything that was sent before. Empty in a fragment,
+    after which a watch can't resume, with `goodbye`, and with `session_deleted`.
     """
     fragment: _builtins.bool
-    """Whether the next frame of this session continues a transaction of this frame."""
+    """Whether the next frame of this session continues a transaction in this frame."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeedEvent]:
-        """The events, at most 1000, and at most 2 MiB unless it is one event. The events of a transaction, for
-        instance the messages of one append, are in one frame, or in several of which all but the last are a
+        """The events: at most 1000, and at most 2 MiB or a single event. The events of a transaction, such as the
+        messages of one append, are in one frame, or in several frames of which all but the last are a
         `fragment`.
         """
 
@@ -388,7 +392,7 @@ Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
 
 @_typing.final
 class WatchSessionsRequest(_message.Message):
-    """WatchSessionsRequest says which sessions to follow."""
+    """WatchSessionsRequest selects the sessions to follow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -396,22 +400,22 @@ class WatchSessionsRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     FROM_NOW_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """The last token of an earlier stream with the same filter: the stream goes on behind what that one sent,
-    and doesn't begin with the sessions as they are. A token resumes at any replica for 7 days (setting
-    `feed_session_days`), even one of a stream that hadn't caught up. One that is older is refused with
-    `ERROR_REASON_RESUME_TOKEN_EXPIRED`, and one of another database, or of one that was restored from a
-    backup, with `ERROR_REASON_HISTORY_DIVERGED`: forget what was received, and begin without a token.
+    """The last token of an earlier stream with the same filter. The stream continues after what that stream
+    sent. A token is valid at any replica for 7 days (setting `feed_session_days`), even if its stream hadn't
+    caught up. An older token is rejected with `ERROR_REASON_RESUME_TOKEN_EXPIRED`, and a token of another
+    database, or of one that was restored from a backup, with `ERROR_REASON_HISTORY_DIVERGED`. In both cases,
+    discard what you received and start without a token.
     """
     from_now: _builtins.bool
-    """Whether to begin with what changes from now on, without sending the sessions as they are. Not together
+    """Whether to start with changes from now on, without first sending the current sessions. Can't be combined
     with `resume_token`.
     """
     @_builtins.property
     def filter(self) -> _session_filter_pb2.SessionFilter:
-        """Which sessions. Required. Only by what never changes in a session: `owner`, `sources`, `exclude_sources`,
-        `agents`, `parent_id`, `subtree_of`, `include_subagents` and `whole_tenant`. The other fields are refused
-        with `ERROR_REASON_INVALID_FIELD`, which names the field: select by them among what the stream sends.
-        Archived sessions are among them.
+        """Required. The sessions to follow. Only fields that never change in a session are supported: `owner`,
+        `sources`, `exclude_sources`, `agents`, `parent_id`, `subtree_of`, `include_subagents`, and
+        `whole_tenant`. Other fields are rejected with `ERROR_REASON_INVALID_FIELD`, which names the field:
+        filter the received sessions instead. Archived sessions are included.
         """
 
     def __init__(
@@ -431,8 +435,8 @@ Global___WatchSessionsRequest: _TypeAlias = WatchSessionsRequest  # noqa: Y015
 
 @_typing.final
 class WatchSessionsResponse(_message.Message):
-    """WatchSessionsResponse is a frame of a stream of sessions. One without changes shows that the stream lives
-    (setting `feed_heartbeat`).
+    """WatchSessionsResponse is a frame of a stream of sessions. A frame without changes shows that the stream is
+    alive (setting `feed_heartbeat`).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -442,10 +446,10 @@ class WatchSessionsResponse(_message.Message):
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Resumes the stream behind this frame. Empty in a `goodbye`."""
+    """The token to resume after this frame. Empty with `goodbye`."""
     caught_up: _builtins.bool
-    """Whether all sessions that there were when the stream began have been sent, or all changes since the token
-    that it resumes. Set once in a stream, in a frame without changes.
+    """Whether all sessions that existed when the stream started, or all changes since the resume token, have
+    been sent. Set once per stream, in a frame without changes.
     """
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionChange]:
@@ -453,9 +457,7 @@ class WatchSessionsResponse(_message.Message):
 
     @_builtins.property
     def goodbye(self) -> Global___Goodbye:
-        """The server ends the stream, and says why and when to come back. Resume it with the last token, here or at
-        another replica.
-        """
+        """The server ends the stream. Resume with the last token, at this or another replica."""
 
     def __init__(
         self,
@@ -475,7 +477,7 @@ Global___WatchSessionsResponse: _TypeAlias = WatchSessionsResponse  # noqa: Y015
 
 @_typing.final
 class SessionChange(_message.Message):
-    """SessionChange is a session that changed."""
+    """SessionChange is the state of a session that changed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -484,19 +486,19 @@ class SessionChange(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session as it is now, in the basic view: without `system_prompt`, `config` and `metadata`, which
-        GetSession has.
+        """The current session in the view `SESSION_VIEW_BASIC`: without `system_prompt`, `config`, and
+        `metadata`, which GetSession returns.
         """
 
     @_builtins.property
     def deleted(self) -> Global___SessionTombstone:
-        """The session is gone. The id may be in use again, by a session with another `incarnation`, which is told
-        behind this, and while the list is being sent perhaps before it as well.
+        """The session was deleted. If a session with the same ID and another `incarnation` exists, it's sent
+        after this or, before `caught_up`, possibly earlier too.
         """
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come; absent with `deleted`."""
+        """The session's version. Unset with `deleted`."""
 
     def __init__(
         self,
@@ -517,7 +519,9 @@ Global___SessionChange: _TypeAlias = SessionChange  # noqa: Y015
 
 @_typing.final
 class SessionTombstone(_message.Message):
-    """SessionTombstone is what stays of a deleted session for 7 days (setting `feed_session_days`)."""
+    """SessionTombstone is what the server remembers of a deleted session for 7 days (setting
+    `feed_session_days`).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -525,14 +529,14 @@ class SessionTombstone(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     incarnation: _builtins.str
-    """Which creation of the id: `Session.incarnation`. It says nothing of a session with the same id that was
-    created since.
+    """The `incarnation` of the deleted session. A session with the same ID that was created since has another
+    one.
     """
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was deleted."""
+        """When the session was deleted."""
 
     def __init__(
         self,
@@ -551,7 +555,7 @@ Global___SessionTombstone: _TypeAlias = SessionTombstone  # noqa: Y015
 
 @_typing.final
 class FeedEvent(_message.Message):
-    """FeedEvent is one thing that happened."""
+    """FeedEvent is an event."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -578,17 +582,20 @@ class FeedEvent(_message.Message):
     WRITER_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_appended(self) -> _message_pb2.Message:
-        """A message was appended. It is sent as it is now, without what hides it (`rewound`,
-        `compacted_by_seq`, `replaces_from_seq`, `replaces_to_seq`): rewinds and compactions are events.
+        """A message was appended. It's sent in its current form, without the fields that say what hides it
+        (`rewound`, `compacted_by_seq`, `replaces_from_seq`, `replaces_to_seq`), because rewinds and
+        compactions are events of their own.
         """
 
     @_builtins.property
     def message_updated(self) -> _message_pb2.Message:
-        """Facts or flags of a message were changed; the message as it is now, in the same way."""
+        """Facts or flags of a message were changed. The message is sent in the same form as with
+        `message_appended`.
+        """
 
     @_builtins.property
     def compacted(self) -> _compaction_pb2.Compaction:
-        """A range was compacted. Its summary was appended just before."""
+        """A range was compacted. The summary's `message_appended` precedes this event."""
 
     @_builtins.property
     def compaction_reverted(self) -> _compaction_pb2.Compaction:
@@ -596,85 +603,78 @@ class FeedEvent(_message.Message):
 
     @_builtins.property
     def rewound(self) -> _message_pb2.Rewind:
-        """What came after a seq was hidden."""
+        """The messages after a seq were hidden."""
 
     @_builtins.property
     def rewind_reverted(self) -> _message_pb2.Rewind:
-        """What a rewind had hidden is back."""
+        """A rewind was reverted, so that its messages are visible again."""
 
     @_builtins.property
     def messages_cleared(self) -> Global___MessagesCleared:
-        """All messages were removed for good. Those that weren't sent before never will be."""
+        """All messages were permanently removed. Messages that weren't sent before are never sent."""
 
     @_builtins.property
     def session_changed(self) -> Global___SessionChanged:
-        """Facts of the session were changed. Changes that follow each other without anything between them may be
-        told as one.
-        """
+        """Facts of the session were changed. Consecutive changes can be merged into one event."""
 
     @_builtins.property
     def session_deleted(self) -> Global___SessionDeleted:
-        """The session was deleted. Nothing follows."""
+        """The session was deleted. No further events follow."""
 
     @_builtins.property
     def child_created(self) -> Global___ChildCreated:
-        """A sub-agent's session, a continuation or a fork was made from this one."""
+        """A sub-agent's session, a continuation, or a fork of this session was created."""
 
     @_builtins.property
     def caught_up(self) -> Global___CaughtUp:
-        """All that had happened when this was sent has been sent."""
+        """Everything that had happened until now has been sent."""
 
     @_builtins.property
     def fell_behind(self) -> Global___FellBehind:
-        """The watcher read too slowly. It gets what follows from the store."""
+        """The watcher reads too slowly. The server reads the following events from the store."""
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
-        """Nothing was sent for a while (setting `feed_heartbeat`)."""
+        """Nothing was sent for some time (setting `feed_heartbeat`)."""
 
     @_builtins.property
     def goodbye(self) -> Global___Goodbye:
-        """The server ends the watch, and says why and when to come back. Resume it with the last tokens, here or at
-        another replica.
-        """
+        """The server ends the watch. Resume with the last tokens, at this or another replica."""
 
     @_builtins.property
     def draft_changed(self) -> Global___DraftChanged:
-        """A message that is being written grew. Drafts stand outside of the order, and their frames have no
-        token. A watcher that reads slowly gets several pieces at once; one that comes late gets what there
-        is so far. Nothing follows of a draft when its message was sent as `message_appended`.
+        """A message that's being written has grown. Drafts aren't part of the order, and their frames have no
+        token. A slow watcher receives several pieces at once, and a new watcher receives everything written so
+        far. After the draft's message was sent as `message_appended`, no event of the draft follows.
         """
 
     @_builtins.property
     def draft_ended(self) -> Global___DraftEnded:
-        """A draft ended otherwise than by its message, or by its message and `event_kinds` leaves out
-        `message_appended`.
-        """
+        """A draft ended without its message, or with it if `event_kinds` excludes `message_appended`."""
 
     @_builtins.property
     def reminder_changed(self) -> Global___ReminderChanged:
-        """A reminder was created, completed, skipped or cancelled, or has failed. Claims aren't told, nor are
-        failures behind which it is tried again.
+        """A reminder was created, completed, skipped, or cancelled, or has failed. Claims and failures that are
+        retried aren't reported.
         """
 
     @_builtins.property
     def messages_offloaded(self) -> _storage_pb2.Offload:
-        """Messages were offloaded or restored. Nothing else that a watcher gets depends on it."""
+        """Messages were offloaded or restored. This has no effect on other events."""
 
     @_builtins.property
     def attachment_changed(self) -> Global___AttachmentChanged:
-        """An attachment was stored, updated or deleted."""
+        """An attachment was stored, updated, or deleted."""
 
     @_builtins.property
     def usage_recorded(self) -> Global___UsageRecorded:
-        """RecordUsage counted records. Usage that comes with an append isn't told by itself, so that such an append costs no
-        more: its messages are told, and GetUsage has the sums. Records that follow each other without anything
-        between them may be told as one.
+        """RecordUsage recorded usage. Usage that's recorded with an append has no event of its own; the append's
+        messages are sent, and GetUsage returns the sums. Consecutive records can be merged into one event.
         """
 
     @_builtins.property
     def writer_changed(self) -> Global___WriterChanged:
-        """The writer lease was acquired, taken over or released."""
+        """The writer lease was acquired, taken over, or released."""
 
     def __init__(
         self,
@@ -713,7 +713,9 @@ Global___FeedEvent: _TypeAlias = FeedEvent  # noqa: Y015
 
 @_typing.final
 class SessionChanged(_message.Message):
-    """SessionChanged says which facts of a session were changed. It is cheap whatever the session holds."""
+    """SessionChanged says which facts of a session were changed. It's small regardless of the size of the
+    session's facts.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -721,16 +723,16 @@ class SessionChanged(_message.Message):
     CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session as it is now, as `SESSION_VIEW_BASIC`: without `system_prompt`, `config` and `metadata`.
-        Read them with GetSession and `SESSION_VIEW_FULL` when they are among the changed fields.
+        """The current session in the view `SESSION_VIEW_BASIC`: without `system_prompt`, `config`, and `metadata`.
+        If these are among the changed fields, read them with GetSession and `SESSION_VIEW_FULL`.
         """
 
     @_builtins.property
     def changed_fields(self) -> _field_mask_pb2.FieldMask:
-        """The fields of Session that were given another value, of all changes that are told as one; each is a field's name
-        alone (`labels`, not `labels.team`). `etag` and `update_time`, which change each time, aren't named, and
-        counters aren't told at all. Empty if an update left everything as it was, and if it isn't known since the
-        change was imported without them.
+        """The fields of Session whose value changed, for all merged changes. Each path is a field name, such as
+        `labels`, never `labels.team`. `etag` and `update_time`, which always change, aren't included. Changes of
+        counters aren't reported. Empty if an update changed no value, or if the change was imported without its
+        fields.
         """
 
     def __init__(
@@ -749,13 +751,13 @@ Global___SessionChanged: _TypeAlias = SessionChanged  # noqa: Y015
 
 @_typing.final
 class MessagesCleared(_message.Message):
-    """MessagesCleared says that all messages before a seq are gone."""
+    """MessagesCleared says that all messages before a seq were removed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
-    """The first seq that remains: that of the next message when they were removed."""
+    """The first seq that remains: the next seq at the time of the removal."""
     def __init__(
         self,
         *,
@@ -771,7 +773,7 @@ Global___MessagesCleared: _TypeAlias = MessagesCleared  # noqa: Y015
 
 @_typing.final
 class SessionDeleted(_message.Message):
-    """SessionDeleted says that a session is gone."""
+    """SessionDeleted says that the session was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -795,9 +797,9 @@ class ChildCreated(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The child's id."""
+    """The child's ID."""
     kind: _session_pb2.ParentKind.ValueType
-    """In which way it comes from this session."""
+    """How the child relates to this session."""
     def __init__(
         self,
         *,
@@ -825,13 +827,13 @@ class ReminderChanged(_message.Message):
     """What happened."""
     @_builtins.property
     def trigger_time(self) -> _timestamp_pb2.Timestamp:
-        """The time that it happened to: when the reminder was due that fired, failed, was skipped or cancelled, or is
-        due for the first time.
+        """The time of the reminder that the change is about: when it was due or, for a new reminder, when it's due
+        for the first time.
         """
 
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
-        """The reminder as it is now."""
+        """The current reminder."""
 
     def __init__(
         self,
@@ -850,7 +852,7 @@ Global___ReminderChanged: _TypeAlias = ReminderChanged  # noqa: Y015
 
 @_typing.final
 class AttachmentChanged(_message.Message):
-    """AttachmentChanged says what happened to an attachment; it never holds its bytes."""
+    """AttachmentChanged says what happened to an attachment. It never holds the attachment's bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -860,10 +862,10 @@ class AttachmentChanged(_message.Message):
     change: Global___AttachmentChange.ValueType
     """What happened."""
     attachment_id: _builtins.str
-    """The attachment's id."""
+    """The attachment's ID."""
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """The attachment as it is now, without `metadata`, which GetAttachment has. Absent if it is gone."""
+        """The current attachment, without `metadata`, which GetAttachment returns. Unset if it was deleted."""
 
     def __init__(
         self,
@@ -882,17 +884,17 @@ Global___AttachmentChanged: _TypeAlias = AttachmentChanged  # noqa: Y015
 
 @_typing.final
 class UsageRecorded(_message.Message):
-    """UsageRecorded says that records of usage were counted."""
+    """UsageRecorded says that usage was recorded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORD_COUNT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     record_count: _builtins.int
-    """How many, without those that had been counted before."""
+    """The number of records, without replays."""
     @_builtins.property
     def usage(self) -> _usage_pb2.SessionUsage:
-        """What the session used itself, as it is now: these records, later ones, and what came with appends."""
+        """The session's current usage, which includes later records and usage that was recorded with appends."""
 
     def __init__(
         self,
@@ -910,7 +912,7 @@ Global___UsageRecorded: _TypeAlias = UsageRecorded  # noqa: Y015
 
 @_typing.final
 class WriterChanged(_message.Message):
-    """WriterChanged says who holds the writer lease; never with which token."""
+    """WriterChanged says who holds the writer lease. It never holds the token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -920,11 +922,11 @@ class WriterChanged(_message.Message):
     change: Global___WriterChange.ValueType
     """What happened."""
     holder: _builtins.str
-    """Who acquired the lease, or held it until it was released."""
+    """The holder that acquired or released the lease."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends unless it is renewed, as it was acquired; absent when it was released. Renewals aren't told,
-        nor is it told when a lease ends because nobody renewed it.
+        """When the lease expires unless it's renewed. Unset if it was released. Renewals and expirations aren't
+        reported.
         """
 
     def __init__(
@@ -944,15 +946,13 @@ Global___WriterChanged: _TypeAlias = WriterChanged  # noqa: Y015
 
 @_typing.final
 class CaughtUp(_message.Message):
-    """CaughtUp marks the end of the past."""
+    """CaughtUp marks the end of past events."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
     next_seq: _builtins.int
-    """The session's next seq when this was sent; every message before it was sent, or stands before the
-    watch's start.
-    """
+    """The session's next seq. Every earlier message was sent, or is before the start of the watch."""
     def __init__(
         self,
         *,
@@ -968,7 +968,7 @@ Global___CaughtUp: _TypeAlias = CaughtUp  # noqa: Y015
 
 @_typing.final
 class FellBehind(_message.Message):
-    """FellBehind says that events come late, not that any are missing."""
+    """FellBehind says that events are late. No events are missing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -985,7 +985,7 @@ Global___FellBehind: _TypeAlias = FellBehind  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):
-    """Heartbeat shows that the watch lives."""
+    """Heartbeat shows that the watch is alive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1009,8 +1009,9 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class Goodbye(_message.Message):
-    """Goodbye is the last frame of a watch that the server ends. A watch that ends otherwise (the connection broke, or
-    the caller took nothing for too long, setting `feed_write_timeout`) has none; it is resumed in the same way.
+    """Goodbye is the last frame of a watch that the server ends. A watch that ends otherwise, because the
+    connection broke or the caller read nothing for too long (setting `feed_write_timeout`), has none. Resume
+    it in the same way.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1018,11 +1019,11 @@ class Goodbye(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     reason: Global___GoodbyeReason.ValueType
-    """Why the server ends it."""
+    """Why the server ends the watch."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """How long to wait before the watch is resumed, so that all watchers of a server don't come back at once: each
-        gets another delay. Absent if resuming is of no use.
+        """How long to wait before you resume the watch. Each watcher gets a different delay, so that they don't all
+        return at once. Unset if resuming doesn't help.
         """
 
     def __init__(
@@ -1041,7 +1042,7 @@ Global___Goodbye: _TypeAlias = Goodbye  # noqa: Y015
 
 @_typing.final
 class DraftChanged(_message.Message):
-    """DraftChanged is what was written since the last one of the same draft."""
+    """DraftChanged holds what was written since the previous event of the same draft."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1049,9 +1050,9 @@ class DraftChanged(_message.Message):
     BEGINS_FIELD_NUMBER: _builtins.int
     DELTAS_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
-    """The client id of the message that is being written."""
+    """The client ID of the message that's being written."""
     begins: _builtins.bool
-    """Whether this is all that was written so far: forget what came before."""
+    """Whether this is everything that was written so far. Discard earlier pieces."""
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftDelta]:
         """What was written, in order."""
@@ -1073,16 +1074,16 @@ Global___DraftChanged: _TypeAlias = DraftChanged  # noqa: Y015
 
 @_typing.final
 class DraftEnded(_message.Message):
-    """DraftEnded says that nothing more comes of a draft."""
+    """DraftEnded says that a draft has ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
-    """The client id of the message that was being written."""
+    """The client ID of the message that was being written."""
     end: Global___DraftEnd.ValueType
-    """How it ended."""
+    """How the draft ended."""
     def __init__(
         self,
         *,
@@ -1099,7 +1100,7 @@ Global___DraftEnded: _TypeAlias = DraftEnded  # noqa: Y015
 
 @_typing.final
 class DraftDelta(_message.Message):
-    """DraftDelta is a piece of a message that is being written."""
+    """DraftDelta is a piece of a message that's being written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1109,8 +1110,8 @@ class DraftDelta(_message.Message):
     TOOL_CALL_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     part_index: _builtins.int
-    """Which part of the message it belongs to, from 0 on; at most 255. Deltas of one part follow each other in
-    order, those of several parts may alternate.
+    """The index of the message part that it belongs to: 0–255. The deltas of a part are in order. Deltas of
+    different parts can alternate.
     """
     text: _builtins.str
     """More text."""
@@ -1151,11 +1152,11 @@ class ToolCallDelta(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The call's id, in its first delta."""
+    """The call's ID. Only in the first delta of the call."""
     name: _builtins.str
-    """The tool's name, in its first delta."""
+    """The tool's name. Only in the first delta of the call."""
     arguments: _builtins.str
-    """More of its arguments."""
+    """More of the arguments."""
     def __init__(
         self,
         *,
@@ -1173,7 +1174,7 @@ Global___ToolCallDelta: _TypeAlias = ToolCallDelta  # noqa: Y015
 
 @_typing.final
 class PublishDraftRequest(_message.Message):
-    """PublishDraftRequest is a part of a draft."""
+    """PublishDraftRequest is a frame of a draft."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1182,15 +1183,15 @@ class PublishDraftRequest(_message.Message):
     DELTAS_FIELD_NUMBER: _builtins.int
     ABORT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id. Required in the first request; others leave it out."""
+    """The session's ID. Required in the first frame, and unset in the others."""
     client_id: _builtins.str
-    """The client id that the message will have. Required in the first request; others leave it out."""
+    """The client ID that the message will have. Required in the first frame, and unset in the others."""
     abort: _builtins.bool
-    """Gives the draft up."""
+    """Whether to abort the draft."""
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftDelta]:
-        """What was written, at most 1000; all of a draft together at most 2 MiB. A request without any shows that
-        the publisher lives.
+        """What was written: at most 1000 deltas, and at most 2 MiB per draft. A frame without deltas shows that the
+        publisher is alive.
         """
 
     def __init__(
@@ -1217,7 +1218,7 @@ class PublishDraftResponse(_message.Message):
 
     END_FIELD_NUMBER: _builtins.int
     end: Global___DraftEnd.ValueType
-    """How it ended."""
+    """How the draft ended."""
     def __init__(
         self,
         *,

@@ -26,12 +26,12 @@ if _version_not_supported:
 
 
 class FeedServiceStub(object):
-    """FeedService tells what happens in sessions, as it happens, without missing anything (P9).
+    """FeedService reports what happens in sessions as it happens, without missing anything (P9).
 
-    The events of a session come in one order: messages by their seq, and every other change between the
-    messages where it happened. Frames carry resume tokens; a watcher that resumes with the last one
-    receives every later event once, from any replica. The guarantees are those of etcd's watches: ordered,
-    unique, reliable, atomic, resumable, bookmarkable.
+    The events of a session have one order: messages by seq, and every other change between the messages where
+    it happened. Frames carry resume tokens. A watcher that resumes with its last token receives every later
+    event exactly once, from any replica. The guarantees are those of etcd's watches: ordered, unique,
+    reliable, atomic, resumable, bookmarkable.
     """
 
     def __init__(self, channel):
@@ -58,21 +58,22 @@ class FeedServiceStub(object):
 
 
 class FeedServiceServicer(object):
-    """FeedService tells what happens in sessions, as it happens, without missing anything (P9).
+    """FeedService reports what happens in sessions as it happens, without missing anything (P9).
 
-    The events of a session come in one order: messages by their seq, and every other change between the
-    messages where it happened. Frames carry resume tokens; a watcher that resumes with the last one
-    receives every later event once, from any replica. The guarantees are those of etcd's watches: ordered,
-    unique, reliable, atomic, resumable, bookmarkable.
+    The events of a session have one order: messages by seq, and every other change between the messages where
+    it happened. Frames carry resume tokens. A watcher that resumes with its last token receives every later
+    event exactly once, from any replica. The guarantees are those of etcd's watches: ordered, unique,
+    reliable, atomic, resumable, bookmarkable.
     """
 
     def Watch(self, request, context):
-        """Watch follows sessions until the caller ends it, or nothing is left to follow. Of each session it
-        sends what happened since the start, then says `caught_up`, then sends what happens. A watcher that
-        reads too slowly is told `fell_behind` and gets what it missed from the store, then `caught_up`
-        again. A watch that the server ends is sent `goodbye`, which says why and when to resume it.
+        """Watch follows sessions until the caller cancels it, or nothing is left to follow. For each session, it
+        sends what happened since the start, followed by `caught_up`, and then new events as they happen. If a
+        watcher reads too slowly, the server sends `fell_behind`, reads the missed events from the store, and
+        sends `caught_up` again. If the server ends the watch, it sends `goodbye`, which says why and when to
+        resume.
 
-        An example:
+        For example:
 
         → targets { session_id: "chat" event_kinds: MESSAGE_APPENDED event_kinds: SESSION_CHANGED }
         ← session_id: "chat" resume_token: "t1" events { message_appended { seq: 1 … } }
@@ -80,87 +81,89 @@ class FeedServiceServicer(object):
         ← session_id: "chat" resume_token: "t3" events { message_appended { seq: 2 … } }
         ← session_id: "chat" resume_token: "t4" events { heartbeat { … } }
 
-        The connection breaks. The caller has kept the token of the last frame that it has dealt with, and goes on with the
-        same kinds, at any replica:
+        The connection breaks. The caller has kept the token of the last frame that it processed, and resumes
+        with it, at any replica:
 
         → targets { session_id: "chat" resume { tokens: "t3" } … }
         ← session_id: "chat" resume_token: "t5" events { session_changed { changed_fields: "pinned" … } }
         ← session_id: "chat" resume_token: "t6" events { caught_up { next_seq: 3 } }
 
-        Keep the token together with what was made of the events, in one transaction if that is stored, and no event counts
-        twice. The token of a `fragment` is empty: keep the one before.
+        To process each event exactly once, store the token in the same transaction as the results. The token of
+        a `fragment` is empty: keep the previous token.
 
-        What it costs: a look at the past costs what there is to send, a page of 1000 events or 2 MiB at a time. After that
-        each change is read once for all watchers of a session at a server, and sent to each. A watch holds at most
-        what the setting `feed_buffer_bytes` allows. An idle one costs a heartbeat (setting `feed_heartbeat`).
-        Cancel it to end it, at any time: nothing is kept of it. There is no half-close, since there is one request.
+        Cost: reading the past costs as much as the events to send, in pages of 1000 events or 2 MiB. After that,
+        a server reads each change once for all watchers of a session. A watch buffers at most the setting
+        `feed_buffer_bytes`. An idle watch costs a heartbeat (setting `feed_heartbeat`). To end a watch, cancel
+        it; the server keeps nothing of it. Half-closing has no effect, because there is only one request.
 
-        Refused with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
-        `ERROR_REASON_HISTORY_DIVERGED` and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
+        Rejected with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_RESUME_TOKEN_INVALID`,
+        `ERROR_REASON_HISTORY_DIVERGED`, and `ERROR_REASON_TOO_MANY_WATCHES`, before anything is sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchSessions(self, request, context):
-        """WatchSessions follows the sessions that fit a filter: for lists that stay up to date on a screen, and for
-        copies of sessions in another system. It sends all of them as they are, then `caught_up`, then each one
-        that changes, for as long as the caller reads.
+        """WatchSessions follows the sessions that match a filter: for lists that stay up to date on a screen, and
+        for copies of sessions in another system. It sends all sessions in their current state, followed by
+        `caught_up`, and then every session that changes, until the caller cancels the call.
 
-        The stream tells states, not events. Every committed change of a session, and its creation, is followed
-        within 5 s by a frame that holds the session as it was then or later; changes in quick succession are told
-        as one. What the stream tells of a session never goes back, not even when it is resumed at another replica:
-        compare `SessionChange.version` with the version in the answer of a write to know whether the stream has
-        come to that write. Between sessions there is no order. To get every message and every event of a session,
-        use Watch.
+        The stream sends states, not events. Every committed change of a session, and its creation, is followed
+        within 5 seconds by a frame with the session's state at that time or later; changes in quick succession
+        are merged. The state of a session never goes back, even if the stream is resumed at another replica. To
+        find out whether the stream includes a write, compare `SessionChange.version` with the version in the
+        response to the write. There is no order between sessions. To receive every message and event of a
+        session, use Watch.
 
-        A deleted session is told as `deleted`, with its id and the time. The server remembers deletions for 7 days
-        (setting `feed_session_days`), so a stream that is resumed within them is told of all of them. A
-        session leaves the stream without being told when it no longer has the `parent_id`, or no longer
-        belongs to the `subtree_of`, that the filter asks for: the session that it came from was deleted, and it
-        stayed.
+        A deleted session is sent as `deleted`, with its ID and the time. The server remembers deletions for 7
+        days (setting `feed_session_days`), so a stream that's resumed within this time receives all of them. If
+        a session stops matching `parent_id` or `subtree_of`, because the session that it came from was deleted,
+        the stream stops sending it without notice.
 
         For example, a program that shows a user's sessions:
 
-        -> WatchSessions{filter{owner: "ann"}}
-        <- {changes: [{session{id: "s1", ...}, version{next_seq: 9, ...}}, ...], resume_token: "A"}
-        <- {caught_up: true, resume_token: "B"}       the list is complete: show it
-        <- {changes: [{session{id: "s1", ...}, version{next_seq: 11, ...}}], resume_token: "C"}
-        <- {changes: [{deleted{id: "s2", delete_time: ...}}], resume_token: "D"}
-        <- {resume_token: "E"}                        nothing happened: the stream lives
-        <- {goodbye{reason: GOODBYE_REASON_SHUTTING_DOWN, ...}}  and the stream ends with OK
-        -> WatchSessions{filter{owner: "ann"}, resume_token: "E"}
-        <- {changes: [what changed since], resume_token: "F"}
-        <- {caught_up: true, resume_token: "G"}
+        → WatchSessions{filter{owner: "ann"}}
+        ← {changes: [{session{id: "s1", ...}, version{next_seq: 9, ...}}, ...], resume_token: "A"}
+        ← {caught_up: true, resume_token: "B"}       the list is complete: show it
+        ← {changes: [{session{id: "s1", ...}, version{next_seq: 11, ...}}], resume_token: "C"}
+        ← {changes: [{deleted{id: "s2", delete_time: ...}}], resume_token: "D"}
+        ← {resume_token: "E"}                        nothing happened: the stream lives
+        ← {goodbye{reason: GOODBYE_REASON_SHUTTING_DOWN, ...}}  and the stream ends with OK
+        → WatchSessions{filter{owner: "ann"}, resume_token: "E"}
+        ← {changes: [what changed since], resume_token: "F"}
+        ← {caught_up: true, resume_token: "G"}
 
-        Keep each session by its `incarnation`, replace it with what a frame holds, and remove it when it is
-        `deleted`. Store a frame's token together with its changes, or after them.
+        Identify sessions by their `incarnation`. Replace a session with the state in a frame, and remove it when
+        it's `deleted`. Store the token of a frame together with its changes, or after them.
 
-        To cancel the call is how to leave; nothing is lost, since the last token resumes it. When the server ends
-        the stream it sends `goodbye`, which says why and when to resume. A caller that takes no frame for as long as
-        the setting `feed_write_timeout` says is cut off with UNAVAILABLE.
+        To end the stream, cancel the call; nothing is lost, because the last token resumes it. If the server
+        ends the stream, it sends `goodbye`, which says why and when to resume. A caller that reads nothing for
+        some time (setting `feed_write_timeout`) is disconnected with UNAVAILABLE.
 
-        NOTE cost: it grows with the number of sessions that change, not with those that there are, nor with their
-        length. The beginning of a stream without a token costs what listing all of its sessions costs. Any
-        number of streams of a tenant share one reading of what changes. A slow reader gets each session once, as
-        it is by then, and costs the server one frame of memory. Each stream counts as one watch.
+        Cost: it grows with the number of sessions that change, not with the total number of sessions or their
+        length. Starting without a token costs as much as listing all matching sessions. All streams of a tenant
+        share the reads of changes. A slow reader receives each changed session once, in its current state, and
+        costs the server the memory of one frame. Each stream counts as a watch.
 
-        Refused before anything is sent: with `ERROR_REASON_RESUME_TOKEN_INVALID`,
-        `ERROR_REASON_RESUME_TOKEN_EXPIRED` and `ERROR_REASON_HISTORY_DIVERGED` when the token doesn't resume this
-        stream, see `resume_token`; with `ERROR_REASON_TOO_MANY_WATCHES` when there are too many watches.
+        Rejected before anything is sent: with `ERROR_REASON_RESUME_TOKEN_INVALID`,
+        `ERROR_REASON_RESUME_TOKEN_EXPIRED`, and `ERROR_REASON_HISTORY_DIVERGED` if the token can't resume this
+        stream, see `resume_token`; with `ERROR_REASON_TOO_MANY_WATCHES` if there are too many watches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PublishDraft(self, request_iterator, context):
-        """PublishDraft shows watchers a message while it is being written: its parts,
-        piece by piece, at every replica, gathered for a moment (setting `draft_window`). A draft is no part
-        of the history and never durable. It ends when a message with its client id is appended, by any call;
-        when the publisher aborts it or goes away; or when the publisher sends nothing for a while (setting
-        `draft_expiry`). The answer comes then, and says which; until then the publisher may close its side.
+        """PublishDraft shows watchers a message while it's being written. Watchers at every replica receive its
+        parts piece by piece, collected for a short time (setting `draft_window`). A draft isn't part of the
+        history and isn't durable.
 
-        Refused with `ERROR_REASON_SESSION_NOT_FOUND` and `ERROR_REASON_TOO_MANY_DRAFTS`.
+        A draft ends when any call appends a message with its client ID, when the publisher aborts it or cancels
+        the call, or when the publisher sends nothing for some time (setting `draft_expiry`). The response then
+        says how it ended. The publisher can half-close before that.
+
+        Rejected with `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`, and
+        `ERROR_REASON_TOO_MANY_DRAFTS`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,12 +196,12 @@ def add_FeedServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FeedService(object):
-    """FeedService tells what happens in sessions, as it happens, without missing anything (P9).
+    """FeedService reports what happens in sessions as it happens, without missing anything (P9).
 
-    The events of a session come in one order: messages by their seq, and every other change between the
-    messages where it happened. Frames carry resume tokens; a watcher that resumes with the last one
-    receives every later event once, from any replica. The guarantees are those of etcd's watches: ordered,
-    unique, reliable, atomic, resumable, bookmarkable.
+    The events of a session have one order: messages by seq, and every other change between the messages where
+    it happened. Frames carry resume tokens. A watcher that resumes with its last token receives every later
+    event exactly once, from any replica. The guarantees are those of etcd's watches: ordered, unique,
+    reliable, atomic, resumable, bookmarkable.
     """
 
     @staticmethod

@@ -18,9 +18,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class WriteGuard(_message.Message):
-    """WriteGuard says under which conditions a call may write to a session (P5). All that is given must hold;
-    it is tested under the session's lock, in the transaction of the write. A guard that doesn't hold
-    changes nothing. A replay is answered as such before its guard is looked at (P4).
+    """WriteGuard holds conditions for a write to a session (P5). All conditions that are set must hold. They are
+    checked under the session's lock, in the transaction of the write. If one doesn't hold, nothing is changed.
+    A replay is answered as such before its guard is checked (P4).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -29,18 +29,18 @@ class WriteGuard(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     WRITER_TOKEN_FIELD_NUMBER: _builtins.int
     expected_next_seq: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless the session's next seq is this: nobody
-    appended a message since.
+    """The expected next seq of the session. If it differs, because messages were appended since, the write is
+    rejected with `ERROR_REASON_NEXT_SEQ_MISMATCH`. If 0, it isn't checked.
     """
     expected_revision: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_REVISION_MISMATCH` unless the session's revision is this: what the
-    model sees hasn't changed since.
+    """The expected revision of the session. If it differs, because what the model sees may have changed since,
+    the write is rejected with `ERROR_REASON_REVISION_MISMATCH`. If 0, it isn't checked.
     """
     writer_token: _builtins.str
-    """The token of the writer lease, if one is held. One that is no longer good is refused with
-    `ERROR_REASON_WRITER_LEASE_LOST`. While another writer holds the lease, a call without a token that
-    writes or hides messages is refused with `ERROR_REASON_WRITER_LEASE_HELD`; ending, reopening and
-    deleting the session need no token.
+    """The token of a writer lease (WriterService.AcquireWriter). If the token is no longer valid, the write is
+    rejected with `ERROR_REASON_WRITER_LEASE_LOST`. If empty, a call that writes, changes, or hides messages
+    is rejected with `ERROR_REASON_WRITER_LEASE_HELD` while anybody holds the lease. Calls that end, reopen,
+    or delete the session don't need a token, but a token that they do have must be valid.
     """
     def __init__(
         self,
@@ -59,7 +59,7 @@ Global___WriteGuard: _TypeAlias = WriteGuard  # noqa: Y015
 
 @_typing.final
 class SessionVersion(_message.Message):
-    """SessionVersion says how far a session has come."""
+    """SessionVersion identifies a state of a session's messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -67,15 +67,17 @@ class SessionVersion(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     next_seq: _builtins.int
-    """The seq that the next message will get: what to give as `expected_next_seq`."""
+    """The seq that the next message will have. Use it as `WriteGuard.expected_next_seq`."""
     revision: _builtins.int
-    """Changes whenever what the model sees may have changed: 1 in a new session, higher with each message, and
-    with each compaction, rewind, revert of one, clearing, update of messages and change of the system
-    prompt, model or config. Facts such as the title, ends and offloading don't change it. It never goes
-    back. What to give as `expected_revision`.
+    """A number that grows whenever what the model sees may have changed. Use it as
+    `WriteGuard.expected_revision`. It is 1 in a new session and never decreases.
+
+    It grows with each appended message and with each compaction, rewind, revert, clearing, and update of
+    messages, and when the system prompt, model, or config changes. Facts such as the title, ending the
+    session, and offloading don't change it.
     """
     context_token_count: _builtins.int
-    """The sum of the `token_count` of the messages that the model sees."""
+    """The sum of `token_count` over the messages that the model sees."""
     def __init__(
         self,
         *,

@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class JournalRecord(_message.Message):
-    """JournalRecord is one record."""
+    """JournalRecord is a record in a session's journal."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,22 +30,24 @@ class JournalRecord(_message.Message):
     ORIGIN_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """Its number among the session's records, from 1 on, without a gap; the numbering goes on after
-    ClearMessages. Set by the server.
+    """Output only. The record's number in the session: 1, 2, 3 … without gaps. The numbering continues after
+    ClearMessages.
     """
     kind: _builtins.str
-    """What it is, for instance `plan`. At most 256 characters."""
+    """The kind of record, such as `plan`. At most 256 characters."""
     content: _builtins.bytes
-    """The record, JSON text as a rule: kept byte for byte and not looked into (P10). At most 1 MiB."""
+    """The content, usually JSON text. The server stores it byte for byte and doesn't interpret it (P10). At
+    most 1 MiB.
+    """
     turn_index: _builtins.int
-    """The agent's turn that it is about. Not negative."""
+    """The agent's turn that the record is about. Not negative."""
     @_builtins.property
     def origin_time(self) -> _timestamp_pb2.Timestamp:
-        """The caller's time, if it has one."""
+        """When it happened, by the caller's clock."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was appended. Set by the server."""
+        """Output only. When the record was appended, by the database's clock."""
 
     def __init__(
         self,

@@ -30,16 +30,16 @@ class AppendJournalRequest(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     request_id: _builtins.str
-    """An id of this request, unique among the session's, at most 128 printable ASCII characters. The same
-    request again appends nothing and answers the same; one with other records is refused with
-    `ERROR_REASON_REQUEST_ID_REUSED`.
+    """An ID for this request, unique in the session: at most 128 printable ASCII characters. Repeating the
+    request appends nothing and returns the same response. A request with the same ID and other records is
+    rejected with `ERROR_REASON_REQUEST_ID_REUSED`.
     """
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_journal_pb2.JournalRecord]:
-        """The records, 1–1000, at most 2 MiB encoded together. A session holds at most 100,000 records and
-        256 MiB of content; beyond that it is refused with `ERROR_REASON_JOURNAL_FULL`.
+        """Required. The records: 1–1000, at most 2 MiB encoded together. A session holds at most 100,000 records
+        and 256 MiB of content; a request that would exceed this is rejected with `ERROR_REASON_JOURNAL_FULL`.
         """
 
     def __init__(
@@ -59,7 +59,7 @@ Global___AppendJournalRequest: _TypeAlias = AppendJournalRequest  # noqa: Y015
 
 @_typing.final
 class AppendJournalResponse(_message.Message):
-    """AppendJournalResponse is the acknowledgement."""
+    """AppendJournalResponse acknowledges the records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,9 +69,11 @@ class AppendJournalResponse(_message.Message):
     first_seq: _builtins.int
     """The `seq` of the first record."""
     last_seq: _builtins.int
-    """The `seq` of the last one."""
+    """The `seq` of the last record."""
     replayed: _builtins.bool
-    """Whether the request had been done before, and nothing was added."""
+    """Whether an earlier request with the same `request_id` appended the records, so that this one added
+    nothing.
+    """
     def __init__(
         self,
         *,
@@ -89,7 +91,7 @@ Global___AppendJournalResponse: _TypeAlias = AppendJournalResponse  # noqa: Y015
 
 @_typing.final
 class ListJournalRequest(_message.Message):
-    """ListJournalRequest says which records to read."""
+    """ListJournalRequest selects records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,18 +101,21 @@ class ListJournalRequest(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     page_size: _builtins.int
-    """How many records a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of records on a page. Defaults to 100. Values above 1000 are reduced to 1000. Negative
+    values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; the other fields must be as they were there, `page_size`
-    excepted.
+    """The `next_page_token` of the previous page. All other fields except `page_size` must have the values of
+    the request that returned the token; otherwise, the request is rejected with
+    `ERROR_REASON_PAGE_TOKEN_INVALID`.
     """
     order: _sort_order_pb2.SortOrder.ValueType
-    """In which direction; left out the oldest come first."""
+    """The order. Defaults to oldest first."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only of these kinds. At most 64."""
+        """Only records of these kinds. At most 64."""
 
     def __init__(
         self,
@@ -131,8 +136,8 @@ Global___ListJournalRequest: _TypeAlias = ListJournalRequest  # noqa: Y015
 
 @_typing.final
 class ListJournalResponse(_message.Message):
-    """ListJournalResponse is one page. Pages are at most 2 MiB, or a single record, so one may hold fewer
-    records than asked for.
+    """ListJournalResponse is a page of records. A page is at most 2 MiB or a single record, so it can hold fewer
+    records than requested.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -140,10 +145,10 @@ class ListJournalResponse(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_journal_pb2.JournalRecord]:
-        """The records, in the order asked for."""
+        """The records, in the requested order."""
 
     def __init__(
         self,

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class JournalServiceStub(object):
-    """JournalService keeps an agent's own records of a session: raw plans, decisions, traces. They are beside
-    the conversation: no model sees them, watchers aren't told, and they count nowhere. They go with their
-    session, and ClearMessages removes them; a fork doesn't have those of the forked session.
+    """JournalService keeps an agent's own records of a session, such as plans, decisions, and traces. They aren't
+    part of the conversation: models don't see them, feeds don't tell of them, and no count includes them. They
+    are deleted with their session, and ClearMessages removes them. A fork doesn't get them.
     """
 
     def __init__(self, channel):
@@ -50,22 +50,23 @@ class JournalServiceStub(object):
 
 
 class JournalServiceServicer(object):
-    """JournalService keeps an agent's own records of a session: raw plans, decisions, traces. They are beside
-    the conversation: no model sees them, watchers aren't told, and they count nowhere. They go with their
-    session, and ClearMessages removes them; a fork doesn't have those of the forked session.
+    """JournalService keeps an agent's own records of a session, such as plans, decisions, and traces. They aren't
+    part of the conversation: models don't see them, feeds don't tell of them, and no count includes them. They
+    are deleted with their session, and ClearMessages removes them. A fork doesn't get them.
     """
 
     def AppendJournal(self, request, context):
-        """AppendJournal appends records, all or none. With a `request_id` it is safe to repeat. A session that
-        has ended takes records too, and no writer lease is needed.
+        """AppendJournal appends records, all or none. It's safe to retry with the same `request_id`. It works for
+        sessions that have ended, and needs no writer lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJournal(self, request, context):
-        """ListJournal pages through a session's records, in either direction. Where API keys are wanted, it
-        takes one with the permission `admin`: what an agent notes isn't for those whom it talks to.
+        """ListJournal reads a session's records page by page, in either order. If the server requires API keys, it
+        takes a key with the permission `admin`, because an agent's notes aren't meant for the people that it
+        talks to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,9 +94,9 @@ def add_JournalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JournalService(object):
-    """JournalService keeps an agent's own records of a session: raw plans, decisions, traces. They are beside
-    the conversation: no model sees them, watchers aren't told, and they count nowhere. They go with their
-    session, and ClearMessages removes them; a fork doesn't have those of the forked session.
+    """JournalService keeps an agent's own records of a session, such as plans, decisions, and traces. They aren't
+    part of the conversation: models don't see them, feeds don't tell of them, and no count includes them. They
+    are deleted with their session, and ClearMessages removes them. A fork doesn't get them.
     """
 
     @staticmethod

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JournalServiceStub:
-    """JournalService keeps an agent's own records of a session: raw plans, decisions, traces. They are beside
-    the conversation: no model sees them, watchers aren't told, and they count nowhere. They go with their
-    session, and ClearMessages removes them; a fork doesn't have those of the forked session.
+    """JournalService keeps an agent's own records of a session, such as plans, decisions, and traces. They aren't
+    part of the conversation: models don't see them, feeds don't tell of them, and no count includes them. They
+    are deleted with their session, and ClearMessages removes them. A fork doesn't get them.
     """
 
     @_typing.overload
@@ -37,35 +37,37 @@ class JournalServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JournalServiceAsyncStub: ...
     AppendJournal: _grpc.UnaryUnaryMultiCallable[_journal_service_pb2.AppendJournalRequest, _journal_service_pb2.AppendJournalResponse]
-    """AppendJournal appends records, all or none. With a `request_id` it is safe to repeat. A session that
-    has ended takes records too, and no writer lease is needed.
+    """AppendJournal appends records, all or none. It's safe to retry with the same `request_id`. It works for
+    sessions that have ended, and needs no writer lease.
     """
     ListJournal: _grpc.UnaryUnaryMultiCallable[_journal_service_pb2.ListJournalRequest, _journal_service_pb2.ListJournalResponse]
-    """ListJournal pages through a session's records, in either direction. Where API keys are wanted, it
-    takes one with the permission `admin`: what an agent notes isn't for those whom it talks to.
+    """ListJournal reads a session's records page by page, in either order. If the server requires API keys, it
+    takes a key with the permission `admin`, because an agent's notes aren't meant for the people that it
+    talks to.
     """
 
 @_typing.type_check_only
 class JournalServiceAsyncStub(JournalServiceStub):
-    """JournalService keeps an agent's own records of a session: raw plans, decisions, traces. They are beside
-    the conversation: no model sees them, watchers aren't told, and they count nowhere. They go with their
-    session, and ClearMessages removes them; a fork doesn't have those of the forked session.
+    """JournalService keeps an agent's own records of a session, such as plans, decisions, and traces. They aren't
+    part of the conversation: models don't see them, feeds don't tell of them, and no count includes them. They
+    are deleted with their session, and ClearMessages removes them. A fork doesn't get them.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AppendJournal: _aio.UnaryUnaryMultiCallable[_journal_service_pb2.AppendJournalRequest, _journal_service_pb2.AppendJournalResponse]  # type: ignore[assignment]
-    """AppendJournal appends records, all or none. With a `request_id` it is safe to repeat. A session that
-    has ended takes records too, and no writer lease is needed.
+    """AppendJournal appends records, all or none. It's safe to retry with the same `request_id`. It works for
+    sessions that have ended, and needs no writer lease.
     """
     ListJournal: _aio.UnaryUnaryMultiCallable[_journal_service_pb2.ListJournalRequest, _journal_service_pb2.ListJournalResponse]  # type: ignore[assignment]
-    """ListJournal pages through a session's records, in either direction. Where API keys are wanted, it
-    takes one with the permission `admin`: what an agent notes isn't for those whom it talks to.
+    """ListJournal reads a session's records page by page, in either order. If the server requires API keys, it
+    takes a key with the permission `admin`, because an agent's notes aren't meant for the people that it
+    talks to.
     """
 
 class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
-    """JournalService keeps an agent's own records of a session: raw plans, decisions, traces. They are beside
-    the conversation: no model sees them, watchers aren't told, and they count nowhere. They go with their
-    session, and ClearMessages removes them; a fork doesn't have those of the forked session.
+    """JournalService keeps an agent's own records of a session, such as plans, decisions, and traces. They aren't
+    part of the conversation: models don't see them, feeds don't tell of them, and no count includes them. They
+    are deleted with their session, and ClearMessages removes them. A fork doesn't get them.
     """
 
     @_abc_1.abstractmethod
@@ -74,8 +76,8 @@ class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _journal_service_pb2.AppendJournalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_journal_service_pb2.AppendJournalResponse, _abc.Awaitable[_journal_service_pb2.AppendJournalResponse]]:
-        """AppendJournal appends records, all or none. With a `request_id` it is safe to repeat. A session that
-        has ended takes records too, and no writer lease is needed.
+        """AppendJournal appends records, all or none. It's safe to retry with the same `request_id`. It works for
+        sessions that have ended, and needs no writer lease.
         """
 
     @_abc_1.abstractmethod
@@ -84,8 +86,9 @@ class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _journal_service_pb2.ListJournalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_journal_service_pb2.ListJournalResponse, _abc.Awaitable[_journal_service_pb2.ListJournalResponse]]:
-        """ListJournal pages through a session's records, in either direction. Where API keys are wanted, it
-        takes one with the permission `admin`: what an agent notes isn't for those whom it talks to.
+        """ListJournal reads a session's records page by page, in either order. If the server requires API keys, it
+        takes a key with the permission `admin`, because an agent's notes aren't meant for the people that it
+        talks to.
         """
 
 def add_JournalServiceServicer_to_server(servicer: JournalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

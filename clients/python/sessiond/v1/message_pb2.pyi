@@ -29,33 +29,33 @@ class _Role:
 class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    """Not allowed."""
+    """Not allowed in a message, unless the comment of the message's field names a default."""
     ROLE_SYSTEM: _Role.ValueType  # 1
-    """The system prompt."""
+    """The system, with instructions to the model."""
     ROLE_DEVELOPER: _Role.ValueType  # 2
-    """The developer, where a provider tells it from the system."""
+    """The developer, for providers that distinguish developer instructions from system instructions."""
     ROLE_USER: _Role.ValueType  # 3
     """The user."""
     ROLE_ASSISTANT: _Role.ValueType  # 4
     """The model."""
     ROLE_TOOL: _Role.ValueType  # 5
-    """A tool, with the results of calls."""
+    """A tool, with the results of tool calls."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """Role is who speaks in a message."""
+    """Role is the role of a message's speaker."""
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
-"""Not allowed."""
+"""Not allowed in a message, unless the comment of the message's field names a default."""
 ROLE_SYSTEM: Role.ValueType  # 1
-"""The system prompt."""
+"""The system, with instructions to the model."""
 ROLE_DEVELOPER: Role.ValueType  # 2
-"""The developer, where a provider tells it from the system."""
+"""The developer, for providers that distinguish developer instructions from system instructions."""
 ROLE_USER: Role.ValueType  # 3
 """The user."""
 ROLE_ASSISTANT: Role.ValueType  # 4
 """The model."""
 ROLE_TOOL: Role.ValueType  # 5
-"""A tool, with the results of calls."""
+"""A tool, with the results of tool calls."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _MessageKind:
@@ -65,25 +65,25 @@ class _MessageKind:
 class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MESSAGE_KIND_UNSPECIFIED: _MessageKind.ValueType  # 0
-    """Left out: normal."""
+    """Defaults to `MESSAGE_KIND_NORMAL`."""
     MESSAGE_KIND_NORMAL: _MessageKind.ValueType  # 1
-    """A message of the conversation, or an entry of the application's."""
+    """A message of the conversation, or an application's own entry."""
     MESSAGE_KIND_SUMMARY: _MessageKind.ValueType  # 2
-    """A summary, for instance one that stands for messages which were compacted."""
+    """A summary, for example one that replaces compacted messages."""
     MESSAGE_KIND_REMINDER: _MessageKind.ValueType  # 3
-    """What a reminder put into the session."""
+    """A message that a reminder added to the session."""
 
 class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
-    """MessageKind is what an entry is to the server. What it is to the application says `Message.type`."""
+    """MessageKind is what an entry is to the server. What it is to the application is in `Message.type`."""
 
 MESSAGE_KIND_UNSPECIFIED: MessageKind.ValueType  # 0
-"""Left out: normal."""
+"""Defaults to `MESSAGE_KIND_NORMAL`."""
 MESSAGE_KIND_NORMAL: MessageKind.ValueType  # 1
-"""A message of the conversation, or an entry of the application's."""
+"""A message of the conversation, or an application's own entry."""
 MESSAGE_KIND_SUMMARY: MessageKind.ValueType  # 2
-"""A summary, for instance one that stands for messages which were compacted."""
+"""A summary, for example one that replaces compacted messages."""
 MESSAGE_KIND_REMINDER: MessageKind.ValueType  # 3
-"""What a reminder put into the session."""
+"""A message that a reminder added to the session."""
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
 
 class _MessageView:
@@ -93,39 +93,43 @@ class _MessageView:
 class _MessageViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageView.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MESSAGE_VIEW_UNSPECIFIED: _MessageView.ValueType  # 0
-    """Left out: the transcript."""
+    """Defaults to `MESSAGE_VIEW_TRANSCRIPT`."""
     MESSAGE_VIEW_TRANSCRIPT: _MessageView.ValueType  # 1
-    """What people see: the messages that are neither `hidden_from_people` nor rewound, by seq."""
+    """What people see: all messages that aren't rewound and don't have `hidden_from_people` set, in the order
+    of their seqs. Compacted messages are included.
+    """
     MESSAGE_VIEW_CONTEXT: _MessageView.ValueType  # 2
-    """What the model sees now: the messages that are neither `hidden_from_model`, rewound nor compacted,
-    each summary where the range that it replaces stood.
+    """What the model sees now: all messages that are neither rewound nor compacted and don't have
+    `hidden_from_model` set. Each summary takes the place of the range that it replaces.
     """
     MESSAGE_VIEW_ALL: _MessageView.ValueType  # 3
-    """The whole log by seq, with rewound messages and summaries."""
+    """The whole log in the order of the seqs, including rewound messages, hidden messages, and summaries."""
 
 class MessageView(_MessageView, metaclass=_MessageViewEnumTypeWrapper):
-    """MessageView is which messages of a session a reader wants."""
+    """MessageView selects which messages of a session are returned."""
 
 MESSAGE_VIEW_UNSPECIFIED: MessageView.ValueType  # 0
-"""Left out: the transcript."""
+"""Defaults to `MESSAGE_VIEW_TRANSCRIPT`."""
 MESSAGE_VIEW_TRANSCRIPT: MessageView.ValueType  # 1
-"""What people see: the messages that are neither `hidden_from_people` nor rewound, by seq."""
+"""What people see: all messages that aren't rewound and don't have `hidden_from_people` set, in the order
+of their seqs. Compacted messages are included.
+"""
 MESSAGE_VIEW_CONTEXT: MessageView.ValueType  # 2
-"""What the model sees now: the messages that are neither `hidden_from_model`, rewound nor compacted,
-each summary where the range that it replaces stood.
+"""What the model sees now: all messages that are neither rewound nor compacted and don't have
+`hidden_from_model` set. Each summary takes the place of the range that it replaces.
 """
 MESSAGE_VIEW_ALL: MessageView.ValueType  # 3
-"""The whole log by seq, with rewound messages and summaries."""
+"""The whole log in the order of the seqs, including rewound messages, hidden messages, and summaries."""
 Global___MessageView: _TypeAlias = MessageView  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """Message is one entry of a session's log: who speaks, and what is said, as parts in their order. Texts and
-    JSON come back byte for byte as they went in (promise P10). The encoded messages of one append call are
-    at most 2 MiB together.
+    """Message is one entry of a session's log: a speaker, and what is said, as an ordered list of parts. Texts
+    and JSON are returned byte for byte as they were sent (promise P10). The messages of one append are at most
+    2 MiB together, encoded.
 
-    The fields numbered 100 to 199 are output only: the server sets them in answers. What a request says there
-    is dropped before anything looks at it.
+    Fields with numbers 100 to 199 are output only: the server sets them in responses. Values for them in a
+    request are ignored.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -174,81 +178,85 @@ class Message(_message.Message):
     REPLACES_TO_SEQ_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
-    """The caller's id of this message, unique in its session: appending it again adds nothing and
-    returns the first seq (P4). Required; 1–128 printable ASCII characters without spaces. Client
-    libraries fill it in when the caller doesn't.
+    """Required. The caller's ID of this message, unique in its session. Appending a message with the same ID
+    again adds nothing and returns the seq of the stored message (P4). 1 to 128 printable ASCII characters
+    without spaces. Client libraries generate an ID if the caller sets none.
     """
     role: Global___Role.ValueType
-    """Who speaks. Required. It decides which parts the message may hold, see `Part`."""
+    """Required. The role of the speaker. It determines which parts the message can hold; see `Part`."""
     token_count: _builtins.int
-    """How many tokens the message takes in a context; 0 when unknown. Not negative."""
+    """The number of tokens that the message takes in a context. 0 if unknown. Negative values are rejected."""
     kind: Global___MessageKind.ValueType
-    """What kind of entry it is; left out it is `MESSAGE_KIND_NORMAL`."""
+    """What the entry is to the server. Defaults to `MESSAGE_KIND_NORMAL`."""
     type: _builtins.str
-    """The application's own word for what the entry is, such as `plan` or `event`, which readers filter by. At
-    most 128 characters, without control characters.
+    """The application's own name for this type of entry, such as `plan` or `event`. Readers can filter by it.
+    At most 128 characters, without control characters.
     """
     name: _builtins.str
-    """The speaker's name, where several speak in one role. At most 256 characters."""
+    """The name of the speaker, if several speakers share a role. At most 256 characters."""
     model: _builtins.str
-    """The model that wrote this message. At most 256 characters."""
+    """The model that generated this message. At most 256 characters."""
     finish_reason: _builtins.str
-    """Why the model stopped, in its provider's words. At most 256 characters."""
+    """The reason why the model stopped, as its provider reports it. At most 256 characters."""
     hidden_from_model: _builtins.bool
-    """Whether the message is left out of what the model sees."""
+    """If true, the message isn't part of the context that the model sees."""
     hidden_from_people: _builtins.bool
-    """Whether the message is left out of the conversation that people see. The summary of a compaction always
-    is, since it is for the model.
+    """If true, the message isn't part of the transcript that people see. CompactSession always sets it on the
+    summary, because a summary is meant for the model.
     """
     turn_index: _builtins.int
-    """The number of the agent's turn that it belongs to. Not negative."""
+    """The index of the agent's turn that the message belongs to. Negative values are rejected."""
     seq: _builtins.int
-    """Output only. The message's number in its session: 1, 2, 3 … with no gap and no repeat (P1).
-    UpdateMessages takes it to say which message is meant.
+    """Output only. The message's number in its session: 1, 2, 3, and so on, without gaps or repeats (P1). As an
+    exception, UpdateMessages reads this field to identify the message to update.
     """
     rewound: _builtins.bool
-    """Output only. Whether a rewind hides it now."""
+    """Output only. Whether the message is currently hidden by a rewind."""
     compacted_by_seq: _builtins.int
-    """Output only. The seq of the summary that stands for it in the context now, 0 if none does."""
+    """Output only. The seq of the summary that currently replaces the message in the context. 0 if there is
+    none.
+    """
     replaces_from_seq: _builtins.int
-    """Output only. For the summary of a compaction: the first seq of the range that it replaces, which is where
-    the summary stands in the context.
+    """Output only. If the message is the summary of a compaction, the first seq of the range that it replaces.
+    The summary takes this place in the context.
     """
     replaces_to_seq: _builtins.int
-    """Output only. For the summary of a compaction: the last seq of the range that it replaces."""
+    """Output only. If the message is the summary of a compaction, the last seq of the range that it replaces."""
     session_id: _builtins.str
-    """Output only. In answers over continuations: the session that holds it, whose seqs are its own. Otherwise
-    empty.
+    """Output only. The ID of the session that the message and its seqs belong to. Set only if the request sets
+    `continuations`; otherwise empty.
     """
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
-        """What is said. At most 256. Required, unless `type` is set: an entry of the application's own may hold
-        nothing.
+        """The content of the message, in order. At most 256 parts. Required unless `type` is set: an application's
+        own entry can be empty.
         """
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The application's own facts, which people filter by. At most 64 KiB encoded,
-        and 30 levels deep.
+        """The application's own facts about the message, for people to filter by. At most 64 KiB encoded and 30
+        levels deep.
         """
 
     @_builtins.property
     def origin_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, by the caller's clock. For people, never for order."""
+        """When the message originated, by the caller's clock. For display only: it never affects the order. A time
+        in the years 1 to 9999.
+        """
 
     @_builtins.property
     def elapsed(self) -> _duration_pb2.Duration:
-        """How long it took to make. Not negative."""
+        """How long it took to produce the message. 0 to 10,000 years."""
 
     @_builtins.property
     def extensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """What must come back exactly and has no field: name to bytes. At most 64 entries, together with those of
-        the message's parts; names of 1–128 characters.
+        """Values that have no field of their own and must be returned exactly, by name. At most 64 entries,
+        including those of the message's parts. Names have 1 to 128 characters, without control characters.
         """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When it was appended, by the database's clock."""
+        """Output only. When the message was appended, by the database's clock."""
 
     def __init__(
         self,
@@ -287,12 +295,12 @@ Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class Part(_message.Message):
-    """Part is a piece of a message. Which ones a message may hold depends on its role:
+    """Part is a piece of a message. The role of the message determines which parts it can hold:
 
-    - text, image, audio, file and json in every role but `ROLE_TOOL`
-    - reasoning, tool_call and refusal in `ROLE_ASSISTANT` alone
-    - tool_result in `ROLE_TOOL`, which holds one at least and nothing else; in `ROLE_USER`; and in
-      `ROLE_ASSISTANT`, for tools that the provider runs
+    - `text`, `image`, `audio`, `file`, and `json`: in every role except `ROLE_TOOL`.
+    - `reasoning`, `tool_call`, and `refusal`: only in `ROLE_ASSISTANT`.
+    - `tool_result`: in `ROLE_TOOL`, which must hold at least one and can't hold anything else; in `ROLE_USER`;
+      and in `ROLE_ASSISTANT`, for tools that the provider runs.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -328,22 +336,22 @@ class Part(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     EXTENSIONS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """A text. It may be empty."""
+    """Text. Can be empty."""
     json: _builtins.str
-    """A JSON text, kept as it is; it need not be valid."""
+    """JSON text, stored as it is. It doesn't have to be valid JSON."""
     refusal: _builtins.str
-    """What the model said instead of an answer."""
+    """The model's explanation of why it refuses to answer."""
     @_builtins.property
     def reasoning(self) -> Global___Reasoning:
-        """What the model thought."""
+        """The model's reasoning."""
 
     @_builtins.property
     def tool_call(self) -> Global___ToolCall:
-        """A tool that the assistant wants called."""
+        """A request by the assistant to call a tool."""
 
     @_builtins.property
     def tool_result(self) -> Global___ToolResult:
-        """What a tool answered."""
+        """The result of a tool call."""
 
     @_builtins.property
     def image(self) -> Global___Media:
@@ -351,7 +359,7 @@ class Part(_message.Message):
 
     @_builtins.property
     def audio(self) -> Global___Media:
-        """A sound."""
+        """An audio recording."""
 
     @_builtins.property
     def file(self) -> Global___Media:
@@ -359,9 +367,9 @@ class Part(_message.Message):
 
     @_builtins.property
     def extensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """What must come back exactly and has no field, such as signatures, encrypted reasoning and ids of the
-        provider's items: name to bytes. At most 64 entries in all parts of a message together with the message's
-        own; names of 1–128 characters.
+        """Values that have no field of their own and must be returned exactly, by name, such as signatures,
+        encrypted reasoning, and the IDs of the provider's items. At most 64 entries in the message and all its
+        parts together. Names have 1 to 128 characters, without control characters.
         """
 
     def __init__(
@@ -390,13 +398,15 @@ Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
 class Reasoning(_message.Message):
-    """Reasoning is what a model thought before it spoke."""
+    """Reasoning is what a model thought before it answered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """What can be read of it. Empty if the provider shows none; what is opaque is in the part's extensions."""
+    """The readable reasoning. Empty if the provider doesn't reveal it. Opaque data belongs in the part's
+    `extensions`.
+    """
     def __init__(
         self,
         *,
@@ -412,7 +422,7 @@ Global___Reasoning: _TypeAlias = Reasoning  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
-    """ToolCall is a call of a tool that an assistant asks for."""
+    """ToolCall is a request by an assistant to call a tool."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -421,13 +431,13 @@ class ToolCall(_message.Message):
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The id that its result will name. Required; at most 256 bytes, without control characters."""
+    """Required. The ID by which a result refers to this call. At most 256 bytes, without control characters."""
     name: _builtins.str
-    """The tool's name. At most 256 characters."""
+    """The name of the tool. At most 256 characters."""
     arguments: _builtins.str
-    """The arguments: the JSON text exactly as the model wrote it. It need not be valid."""
+    """The arguments, as the JSON text that the model wrote, byte for byte. It doesn't have to be valid JSON."""
     type: _builtins.str
-    """The provider's type of call; left out it is a `function`. At most 256 characters."""
+    """The provider's type of the call. If empty, the call is a `function` call. At most 256 characters."""
     def __init__(
         self,
         *,
@@ -446,7 +456,7 @@ Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
 
 @_typing.final
 class ToolResult(_message.Message):
-    """ToolResult is what a tool answered."""
+    """ToolResult is the result of a tool call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -455,17 +465,19 @@ class ToolResult(_message.Message):
     IS_ERROR_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """The id of the call that it answers: every open call with this id, in the messages before and in its
-    own. At most 256 bytes, without control characters. A result whose call isn't in the session is kept;
-    one without an id answers nothing.
+    """The ID of the call that this result answers. The result answers every open call with this ID in earlier
+    messages and in its own message. If the session has no such call, the result is stored anyway. If empty,
+    the result doesn't answer any call. At most 256 bytes, without control characters.
     """
     tool_name: _builtins.str
-    """The tool's name. At most 256 characters."""
+    """The name of the tool. At most 256 characters."""
     is_error: _builtins.bool
-    """Whether the tool failed."""
+    """If true, the tool failed."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
-        """What it answered: text, image, audio, file and json parts. At most 256; none is an empty answer."""
+        """The content of the result: `text`, `image`, `audio`, `file`, and `json` parts. At most 256. An empty list
+        is an empty result.
+        """
 
     def __init__(
         self,
@@ -485,7 +497,7 @@ Global___ToolResult: _TypeAlias = ToolResult  # noqa: Y015
 
 @_typing.final
 class Media(_message.Message):
-    """Media is an image, a sound or a file: by reference or, if small, with its bytes."""
+    """Media is an image, an audio recording, or a file, given by reference or, if it is small, inline."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -496,19 +508,21 @@ class Media(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
-    """A URI, `data:` included. At most 1 MiB."""
+    """A URI, which can be a `data:` URI. At most 1 MiB."""
     inline: _builtins.bytes
-    """The bytes. At most 1 MiB."""
+    """The bytes themselves. At most 1 MiB."""
     attachment_id: _builtins.str
-    """The id of an attachment of the session: 1–128 printable ASCII characters without spaces. Whether
-    there is one isn't looked at, so it may be uploaded later, or be deleted.
+    """The ID of an attachment of the session. 1 to 128 printable ASCII characters without spaces. The server
+    doesn't check that the attachment exists, so it can be uploaded later or deleted.
     """
     mime_type: _builtins.str
-    """Its media type, for instance `image/png`. At most 256 characters."""
+    """The media type, for example `image/png`. At most 256 characters."""
     name: _builtins.str
-    """Its file name. At most 256 characters."""
+    """The file name. At most 256 characters."""
     detail: _builtins.str
-    """How closely the model should look, in its provider's words. At most 256 characters."""
+    """The level of detail at which the model should look at the media, in its provider's terms. At most 256
+    characters.
+    """
     def __init__(
         self,
         *,
@@ -543,22 +557,22 @@ class Rewind(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REVERT_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Its id in the session."""
+    """The rewind's ID, unique in the session."""
     after_seq: _builtins.int
-    """The last seq that stayed."""
+    """The seq of the last message that the rewind didn't hide. 0 if it hid everything."""
     to_seq: _builtins.int
-    """The last seq that it hid."""
+    """The seq of the last message that the rewind hid."""
     author: _builtins.str
-    """Who or why, in the caller's words."""
+    """Who rewound the session, or why, in the caller's words."""
     actor: _builtins.str
-    """Who called: the id of the API key; empty if the server wants none. Set by the server."""
+    """Output only. The ID of the API key that made the call. Empty if the server doesn't require keys."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """When the session was rewound."""
 
     @_builtins.property
     def revert_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was reverted; absent while it counts."""
+        """When the rewind was reverted. Unset while the rewind is in effect."""
 
     def __init__(
         self,

@@ -35,54 +35,54 @@ class _OnKnown:
 class _OnKnownEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnKnown.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ON_KNOWN_UNSPECIFIED: _OnKnown.ValueType  # 0
-    """Left out: refuse."""
+    """Treated as `ON_KNOWN_REFUSE`."""
     ON_KNOWN_REFUSE: _OnKnown.ValueType  # 1
-    """The call is refused with `ERROR_REASON_PARTIAL_REPLAY` if the session has some of its messages and not the
-    others, and with `ERROR_REASON_CLIENT_ID_REUSED` if one of them has other content. The same message
-    twice in a call is stored once, and isn't a reason to refuse it.
+    """The call is rejected with `ERROR_REASON_PARTIAL_REPLAY` if some of its messages are known and others
+    aren't, and with `ERROR_REASON_CLIENT_ID_REUSED` if a known message has other content. A message that the
+    call repeats is stored once and doesn't count as known here.
     """
     ON_KNOWN_SKIP: _OnKnown.ValueType  # 2
-    """The messages that the session hasn't are appended. The call is refused with `ERROR_REASON_CLIENT_ID_REUSED`
-    if one that it has is there with other content.
+    """Unknown messages are appended. The call is rejected with `ERROR_REASON_CLIENT_ID_REUSED` if a known
+    message has other content.
     """
     ON_KNOWN_SKIP_ANY_CONTENT: _OnKnown.ValueType  # 3
-    """The messages that the session hasn't are appended, and what those that it has say isn't compared. This is
-    for callers that can't make a message the same way twice.
+    """Unknown messages are appended, and the content of known messages isn't compared. For callers that can't
+    reproduce a message exactly.
     """
 
 class OnKnown(_OnKnown, metaclass=_OnKnownEnumTypeWrapper):
-    """OnKnown is what an append does with messages that the session has. It has a message if it has its
-    `client_id`, be it offloaded, updated, hidden or compacted; and a call has one if an earlier message of the
-    call has that id.
+    """OnKnown is what an append does with known messages. A message is known if the session has a message with
+    its `client_id`, whether that's offloaded, updated, hidden, or compacted, or if an earlier message of the
+    call has the same ID.
 
-    Whether it has it with the same content is told from what was appended, not from later updates. The content
-    is what the messages say once they are decoded, so the order of fields and of entries of maps, and other
-    freedoms of the encoding, make no difference. Neither does whether a default is spelled out or left out:
-    `kind` is `MESSAGE_KIND_NORMAL`, the `type` of a tool call is `function`, and no `metadata` is a `metadata`
-    without fields. All else counts: whether `origin_time` and `elapsed` are there at all, which part holds what,
-    numbers in `metadata` as doubles, and every JSON text and extension byte for byte.
+    Content is compared with what was appended, before later updates. Decoded messages are compared, so the
+    order of fields and map entries and other choices of the encoder don't matter. It also doesn't matter
+    whether a default is set or unset: `kind` as `MESSAGE_KIND_NORMAL`, the `type` of a tool call as
+    `function`, and `metadata` without fields. Everything else matters: the presence of `origin_time` and
+    `elapsed`, the parts and their order, numbers in `metadata` as doubles, and JSON texts and extensions byte
+    for byte.
     """
 
 ON_KNOWN_UNSPECIFIED: OnKnown.ValueType  # 0
-"""Left out: refuse."""
+"""Treated as `ON_KNOWN_REFUSE`."""
 ON_KNOWN_REFUSE: OnKnown.ValueType  # 1
-"""The call is refused with `ERROR_REASON_PARTIAL_REPLAY` if the session has some of its messages and not the
-others, and with `ERROR_REASON_CLIENT_ID_REUSED` if one of them has other content. The same message
-twice in a call is stored once, and isn't a reason to refuse it.
+"""The call is rejected with `ERROR_REASON_PARTIAL_REPLAY` if some of its messages are known and others
+aren't, and with `ERROR_REASON_CLIENT_ID_REUSED` if a known message has other content. A message that the
+call repeats is stored once and doesn't count as known here.
 """
 ON_KNOWN_SKIP: OnKnown.ValueType  # 2
-"""The messages that the session hasn't are appended. The call is refused with `ERROR_REASON_CLIENT_ID_REUSED`
-if one that it has is there with other content.
+"""Unknown messages are appended. The call is rejected with `ERROR_REASON_CLIENT_ID_REUSED` if a known
+message has other content.
 """
 ON_KNOWN_SKIP_ANY_CONTENT: OnKnown.ValueType  # 3
-"""The messages that the session hasn't are appended, and what those that it has say isn't compared. This is
-for callers that can't make a message the same way twice.
+"""Unknown messages are appended, and the content of known messages isn't compared. For callers that can't
+reproduce a message exactly.
 """
 Global___OnKnown: _TypeAlias = OnKnown  # noqa: Y015
 
 @_typing.final
 class AppendMessagesRequest(_message.Message):
-    """AppendMessagesRequest holds the messages to append."""
+    """AppendMessagesRequest is the request of AppendMessages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -93,32 +93,34 @@ class AppendMessagesRequest(_message.Message):
     ON_KNOWN_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     on_known: Global___OnKnown.ValueType
-    """What to do if the session has some of the messages and not the others; left out, refuse. A call of which
-    it has all is a replay, whatever this says.
+    """What to do if the session has some of the messages but not all. Defaults to `ON_KNOWN_REFUSE`. If the
+    session has all of them, the call is a replay regardless of this field.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The messages, 1–1000, at most 2 MiB encoded together."""
+        """Required. The messages to append, in order. 1 to 1000, at most 2 MiB together, encoded."""
 
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to append; left out, under none. A replay is answered as such before this or the
-        session's state is looked at (P4, P5).
+        """Conditions that must hold for the append. If unset, the append is unconditional. A replay is answered as
+        such before the guard and the session's state are checked (P4, P5).
         """
 
     @_builtins.property
     def create_session(self) -> _session_pb2.Session:
-        """If given, the session is made in the same transaction if it doesn't exist; its `id` must be
-        empty or `session_id`. Its title may be one that another session has.
+        """If set and the session doesn't exist, the session is created in the same transaction. Its `id` must be
+        empty or equal to `session_id`. Its title can be one that another session has. If the session exists with
+        another owner, source, agent, or parent than set here, the call is rejected with
+        `ERROR_REASON_SESSION_DIFFERS`.
         """
 
     @_builtins.property
     def usage(self) -> _usage_pb2.UsageRecord:
-        """What the turn used, recorded in the same transaction: it counts if the call adds a message, and
-        a replay counts nothing (P4). With a `request_id` that was counted already the messages are added, and
-        the usage isn't counted again.
+        """Optional. What the turn used, recorded in the same transaction. It is counted if the call adds a message;
+        a replay counts nothing (P4). If its `request_id` was counted before, the messages are added and the
+        usage isn't counted again.
         """
 
     def __init__(
@@ -141,7 +143,7 @@ Global___AppendMessagesRequest: _TypeAlias = AppendMessagesRequest  # noqa: Y015
 
 @_typing.final
 class AppendMessagesResponse(_message.Message):
-    """AppendMessagesResponse is the acknowledgement. The message at place n of the call, from 0, has the seq
+    """AppendMessagesResponse acknowledges an append. Message n of the call, counted from 0, has the seq
     `seqs[n]`, or `first_seq` + n if `seqs` is empty.
     """
 
@@ -159,23 +161,23 @@ class AppendMessagesResponse(_message.Message):
     last_seq: _builtins.int
     """The seq of the last message of the call."""
     replayed: _builtins.bool
-    """Whether all of the messages were stored before, and nothing was added."""
+    """Whether all messages were already stored, so that this call added nothing."""
     session_created: _builtins.bool
-    """Whether this call made the session. A replay made none, not even that of the call which did."""
+    """Whether this call created the session. Always false in a replay."""
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session had come right after this append. In the answer to a replay, how far it is now."""
+        """The session's version right after this append. For a replay, the current version."""
 
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The seq of each message in the order of the call, where they aren't `first_seq` to `last_seq`
-        without a gap; else empty.
+        """The seq of each message, in the order of the call. Empty if the seqs are `first_seq` to `last_seq`
+        without gaps.
         """
 
     @_builtins.property
     def known(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
-        """Which messages this call didn't add, in the order of the call: those that were stored before it, and those
-        that an earlier message of the call repeats. Empty if it added all of them, as nearly all calls do.
+        """For each message, in the order of the call: whether it was known, so that this call didn't add it. Empty
+        if the call added all messages.
         """
 
     def __init__(
@@ -206,7 +208,7 @@ class AppendStreamRequest(_message.Message):
     APPENDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def appends(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamedAppend]:
-        """The appends, 1–1000, which may go to different sessions. The frame is at most 8 MiB."""
+        """The appends, 1 to 1000. They can go to different sessions. The frame is at most 8 MiB."""
 
     def __init__(
         self,
@@ -223,7 +225,7 @@ Global___AppendStreamRequest: _TypeAlias = AppendStreamRequest  # noqa: Y015
 
 @_typing.final
 class StreamedAppend(_message.Message):
-    """StreamedAppend is one append of a stream."""
+    """StreamedAppend is one append in a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -232,22 +234,23 @@ class StreamedAppend(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
-    """The caller's number of this append, which its answer carries. Any value; the server doesn't compare
-    tags.
+    """The caller's number for this append, which is returned with its result. Can be any value; the server
+    doesn't compare tags.
     """
     traceparent: _builtins.str
-    """The append's W3C trace context, such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`,
-    which the server's log names where it tells of this append. Empty, or of that form.
+    """The W3C trace context of the append, such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
+    The server adds it to log entries about this append. Other forms are rejected. If empty, log entries have
+    no trace context.
     """
     @_builtins.property
     def append(self) -> Global___AppendMessagesRequest:
-        """The append."""
+        """The append, as in AppendMessages."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long the append may wait for its turn: 0 s to 24 h. One whose turn hasn't come by then is refused with
-        `ERROR_REASON_APPEND_TIMEOUT` and isn't stored; one that has begun is answered as always. Left out, it
-        waits as long as it takes.
+        """How long the append can wait for its turn, from 0 s to 24 h. If its turn hasn't come by then, it is
+        rejected with `ERROR_REASON_APPEND_TIMEOUT` and isn't stored. An append that has begun is answered as
+        usual. If unset, there is no time limit.
         """
 
     def __init__(
@@ -268,15 +271,15 @@ Global___StreamedAppend: _TypeAlias = StreamedAppend  # noqa: Y015
 
 @_typing.final
 class AppendStreamResponse(_message.Message):
-    """AppendStreamResponse is a frame of answers."""
+    """AppendStreamResponse is a frame of results."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendResult]:
-        """One answer to each append, in the order of the requests for each session. Frames don't match the
-        requests' frames.
+        """One result for each append. The results for a session are in the order of its appends. Frames of results
+        don't correspond to frames of appends.
         """
 
     def __init__(
@@ -294,7 +297,7 @@ Global___AppendStreamResponse: _TypeAlias = AppendStreamResponse  # noqa: Y015
 
 @_typing.final
 class AppendResult(_message.Message):
-    """AppendResult is the answer to one append of a stream."""
+    """AppendResult is the result of one append in a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -302,14 +305,14 @@ class AppendResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     TAG_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
-    """The append's tag."""
+    """The tag of the append."""
     @_builtins.property
     def ack(self) -> Global___AppendMessagesResponse:
-        """It is stored."""
+        """The append is stored."""
 
     @_builtins.property
     def error(self) -> _call_error_pb2.CallError:
-        """It was refused and stored nothing."""
+        """The append was rejected and nothing was stored."""
 
     def __init__(
         self,
@@ -330,7 +333,7 @@ Global___AppendResult: _TypeAlias = AppendResult  # noqa: Y015
 
 @_typing.final
 class ListMessagesRequest(_message.Message):
-    """ListMessagesRequest says which messages to read. All filters must hold."""
+    """ListMessagesRequest selects the messages to list. A message must match all filters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -348,42 +351,51 @@ class ListMessagesRequest(_message.Message):
     CONTINUATIONS_FIELD_NUMBER: _builtins.int
     TO_SEQ_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     page_size: _builtins.int
-    """How many messages a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of messages on a page. Defaults to 100. Values above 1000 are reduced to 1000.
+    Negative values are rejected with `ERROR_REASON_INVALID_FIELD`. A page is at most 2 MiB, so it can hold
+    fewer.
+    """
     page_token: _builtins.str
-    """The `next_page_token` or `previous_page_token` of a page; the other fields must be as they were
-    there, `page_size` excepted.
+    """The `next_page_token` or `previous_page_token` of another page. All other fields except `page_size` must
+    have the values of the request that returned the token; otherwise, the request is rejected with
+    `ERROR_REASON_PAGE_TOKEN_INVALID`. If empty, reading begins at `start`.
     """
     view: _message_pb2.MessageView.ValueType
-    """Which messages; left out it is the transcript."""
+    """Which messages to list. Defaults to `MESSAGE_VIEW_TRANSCRIPT`."""
     order: _sort_order_pb2.SortOrder.ValueType
-    """In which direction; left out the oldest come first."""
+    """The order of the messages. Defaults to ascending, that is, oldest first."""
     from_seq: _builtins.int
-    """At this seq, itself included. Beyond the end there is nothing in ascending order."""
+    """Begin at this seq, inclusive. If it is beyond the end and the order is ascending, the page is empty."""
     around_seq: _builtins.int
-    """Around this seq: half of the page before it, then itself and what follows, in ascending order
-    whatever `order` says.
+    """Center the page on this seq: the first half of the page holds the messages before it, and the rest
+    holds the message itself and those after it. The page is always in ascending order, whatever `order`
+    says.
     """
     continuations: _builtins.bool
-    """Whether to read the whole conversation that goes on in this session: the sessions that it continues
-    (`PARENT_KIND_CONTINUATION`), up to 1000 of them, then itself, as one sequence in either direction. Each
-    message names its session. `from_seq` and `around_seq` are seqs of this session, `start_time` may be in
-    any. Sessions that belong to somebody else end it. Refused with `MESSAGE_VIEW_CONTEXT`, which each
-    session has of its own.
+    """If true, the whole conversation that continues in this session is read: the sessions that it continues
+    (`PARENT_KIND_CONTINUATION`), up to 1000, and then the session itself, as one sequence in either
+    direction. Each message then has its `session_id` set. `from_seq` and `around_seq` are seqs of this
+    session; `start_time` can lie in any of them. If the API key is bound to an owner, the sequence doesn't
+    go back beyond a session of another owner. A page can be empty and still have a next page. Rejected with
+    `ERROR_REASON_INVALID_FIELD` if the view is `MESSAGE_VIEW_CONTEXT`, because each session has a context of
+    its own.
     """
     to_seq: _builtins.int
-    """Where to stop: at this seq, itself included, in either direction. In ascending order no message behind it
-    is read, in descending order none before it, so a range in descending order has its larger seq in
-    `from_seq`. Left out, it is read to the end. If the reading begins past it, there is nothing. In the
-    context a summary stands where the range that it replaces begins. With `continuations` it is a seq of this
-    session, so in descending order the sessions that it continues aren't reached. Refused with `around_seq`,
-    which reads in both directions. What lies past it costs nothing.
+    """Stop at this seq, inclusive, in either direction. If unset, messages are read to the end, or to the
+    beginning if the order is descending. To read a range in descending order, set `from_seq` to its larger
+    seq and `to_seq` to its smaller seq. If reading begins past `to_seq`, the page is empty. Messages past
+    `to_seq` cost nothing.
+
+    In the context, a summary is at the first seq of the range that it replaces. With `continuations`,
+    `to_seq` is a seq of this session, so in descending order the sessions that it continues aren't read.
+    Rejected with `ERROR_REASON_INVALID_FIELD` together with `around_seq`, which reads in both directions.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """At the first message appended at this time or later, or in descending order at the last one
-        appended at this time or earlier.
+        """Begin at the first message that was appended at or after this time. If the order is descending, begin
+        at the last message that was appended at or before this time.
         """
 
     @_builtins.property
@@ -396,8 +408,8 @@ class ListMessagesRequest(_message.Message):
 
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only messages with one of these `type`s, at most 64. Each is at most 128 characters; an empty one stands
-        for the messages without a type.
+        """List only messages with one of these values of `type`, at most 64 of at most 128 characters each. An
+        empty value matches messages without a type. If the list is empty, messages of all types are listed.
         """
 
     def __init__(
@@ -434,8 +446,8 @@ Global___ListMessagesRequest: _TypeAlias = ListMessagesRequest  # noqa: Y015
 
 @_typing.final
 class ListMessagesResponse(_message.Message):
-    """ListMessagesResponse is one page. Pages are at most 2 MiB, or a single message, so one may hold
-    fewer messages than asked for.
+    """ListMessagesResponse is a page of messages. A page is at most 2 MiB or a single message, so it can hold
+    fewer messages than requested.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -444,14 +456,14 @@ class ListMessagesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PREVIOUS_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     previous_page_token: _builtins.str
-    """For a page around a seq: the token of the page before it, which is in descending order, as are
-    those that follow it; empty at the beginning.
+    """The token of the page before a page that was requested with `around_seq`. That page, and those that
+    follow it, are in descending order. Empty if there are no earlier messages, and in all other pages.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The messages, in the order asked for."""
+        """The messages, in the requested order."""
 
     def __init__(
         self,
@@ -470,7 +482,7 @@ Global___ListMessagesResponse: _TypeAlias = ListMessagesResponse  # noqa: Y015
 
 @_typing.final
 class GetMessageRequest(_message.Message):
-    """GetMessageRequest names a message."""
+    """GetMessageRequest identifies a message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -478,11 +490,11 @@ class GetMessageRequest(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     seq: _builtins.int
-    """By its seq."""
+    """The seq of the message."""
     client_id: _builtins.str
-    """By its client id."""
+    """The client ID of the message."""
     def __init__(
         self,
         *,
@@ -526,7 +538,7 @@ Global___GetMessageResponse: _TypeAlias = GetMessageResponse  # noqa: Y015
 
 @_typing.final
 class UpdateMessagesRequest(_message.Message):
-    """UpdateMessagesRequest says what to change."""
+    """UpdateMessagesRequest is the request of UpdateMessages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -534,16 +546,16 @@ class UpdateMessagesRequest(_message.Message):
     UPDATES_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageUpdate]:
-        """The changes, 1–1000, each of another message, at most 2 MiB encoded together. A message is at most
-        3 MiB after its change, and the messages are at most 32 MiB together.
+        """Required. The updates, 1 to 1000, each of a different message, at most 2 MiB together, encoded. After the
+        update, a message is at most 3 MiB. The updated messages are at most 32 MiB together as they are stored.
         """
 
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -562,7 +574,7 @@ Global___UpdateMessagesRequest: _TypeAlias = UpdateMessagesRequest  # noqa: Y015
 
 @_typing.final
 class MessageUpdate(_message.Message):
-    """MessageUpdate is a change of one message."""
+    """MessageUpdate is an update of one message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -570,12 +582,13 @@ class MessageUpdate(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The message's `seq` and the new values of the fields that the mask names."""
+        """Required. The `seq` of the message, and the new values of the fields in `update_mask`."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: of `hidden_from_model`, `hidden_from_people`, `kind`, `type`, `token_count`, `elapsed`,
-        `finish_reason`, `model`, `turn_index`, `metadata`, `extensions`. Required.
+        """Required. The fields to update: `hidden_from_model`, `hidden_from_people`, `kind`, `type`, `token_count`,
+        `elapsed`, `finish_reason`, `model`, `turn_index`, `metadata`, `extensions`. A field in the mask that
+        isn't set in `message` is reset to its default.
         """
 
     def __init__(
@@ -594,7 +607,7 @@ Global___MessageUpdate: _TypeAlias = MessageUpdate  # noqa: Y015
 
 @_typing.final
 class UpdateMessagesResponse(_message.Message):
-    """UpdateMessagesResponse holds the changed messages."""
+    """UpdateMessagesResponse is the response of UpdateMessages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -602,14 +615,14 @@ class UpdateMessagesResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether all was as wanted before, and nothing was changed."""
+    """Whether all messages already had the requested values, so that this call changed nothing."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The messages in the order of the updates, without `parts`, `extensions` and `metadata`."""
+        """The updated messages, in the order of the updates, without `parts`, `extensions`, and `metadata`."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come with this call."""
+        """The session's version after this call."""
 
     def __init__(
         self,
@@ -628,7 +641,7 @@ Global___UpdateMessagesResponse: _TypeAlias = UpdateMessagesResponse  # noqa: Y0
 
 @_typing.final
 class RewindSessionRequest(_message.Message):
-    """RewindSessionRequest says where to rewind to."""
+    """RewindSessionRequest is the request of RewindSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -637,14 +650,14 @@ class RewindSessionRequest(_message.Message):
     GUARD_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     after_seq: _builtins.int
-    """The last seq that stays; 0 hides everything. Required."""
+    """Required. The seq of the last message to keep. 0 hides all messages."""
     author: _builtins.str
-    """Who rewinds, or why, for the record. At most 256 characters."""
+    """Optional. Who rewinds the session, or why, for the record. At most 256 characters."""
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -666,7 +679,7 @@ Global___RewindSessionRequest: _TypeAlias = RewindSessionRequest  # noqa: Y015
 
 @_typing.final
 class RewindSessionResponse(_message.Message):
-    """RewindSessionResponse holds the rewind."""
+    """RewindSessionResponse is the response of RewindSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -674,14 +687,14 @@ class RewindSessionResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether it was there before, and nothing was changed."""
+    """Whether the session was already rewound to this seq, so that this call changed nothing."""
     @_builtins.property
     def rewind(self) -> _message_pb2.Rewind:
         """The rewind."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come with this call."""
+        """The session's version after this call."""
 
     def __init__(
         self,
@@ -700,7 +713,7 @@ Global___RewindSessionResponse: _TypeAlias = RewindSessionResponse  # noqa: Y015
 
 @_typing.final
 class RevertRewindRequest(_message.Message):
-    """RevertRewindRequest names a rewind."""
+    """RevertRewindRequest identifies the rewind to revert."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -709,16 +722,16 @@ class RevertRewindRequest(_message.Message):
     NEWEST_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     rewind_id: _builtins.int
-    """The one of this id."""
+    """The ID of the rewind."""
     newest: _builtins.bool
-    """The newest that isn't reverted; must be true. Without a guard that isn't safe to repeat: the second
-    call reverts the next one.
+    """The newest rewind that isn't reverted. Must be true. Without a guard, this isn't safe to repeat: a
+    second call reverts the next rewind.
     """
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -740,7 +753,7 @@ Global___RevertRewindRequest: _TypeAlias = RevertRewindRequest  # noqa: Y015
 
 @_typing.final
 class RevertRewindResponse(_message.Message):
-    """RevertRewindResponse holds the reverted rewind."""
+    """RevertRewindResponse is the response of RevertRewind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -748,14 +761,14 @@ class RevertRewindResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether it was reverted before, and nothing was changed."""
+    """Whether the rewind was already reverted, so that this call changed nothing."""
     @_builtins.property
     def rewind(self) -> _message_pb2.Rewind:
         """The rewind."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come with this call."""
+        """The session's version after this call."""
 
     def __init__(
         self,
@@ -774,16 +787,16 @@ Global___RevertRewindResponse: _TypeAlias = RevertRewindResponse  # noqa: Y015
 
 @_typing.final
 class GetRewindRequest(_message.Message):
-    """GetRewindRequest names a rewind."""
+    """GetRewindRequest identifies a rewind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REWIND_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     rewind_id: _builtins.int
-    """The rewind's id."""
+    """Required. The ID of the rewind."""
     def __init__(
         self,
         *,
@@ -824,7 +837,7 @@ Global___GetRewindResponse: _TypeAlias = GetRewindResponse  # noqa: Y015
 
 @_typing.final
 class ListRewindsRequest(_message.Message):
-    """ListRewindsRequest names a session."""
+    """ListRewindsRequest selects a page of the rewinds of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -832,11 +845,13 @@ class ListRewindsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     page_size: _builtins.int
-    """How many rewinds a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of rewinds on a page. Defaults to 100. Values above 1000 are reduced to 1000. Negative
+    values are rejected with `ERROR_REASON_INVALID_FIELD`.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page. If empty, the first page is returned."""
     def __init__(
         self,
         *,
@@ -854,17 +869,17 @@ Global___ListRewindsRequest: _TypeAlias = ListRewindsRequest  # noqa: Y015
 
 @_typing.final
 class ListRewindsResponse(_message.Message):
-    """ListRewindsResponse is one page."""
+    """ListRewindsResponse is a page of rewinds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REWINDS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def rewinds(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Rewind]:
-        """The rewinds, the newest first."""
+        """The rewinds, newest first."""
 
     def __init__(
         self,
@@ -882,7 +897,7 @@ Global___ListRewindsResponse: _TypeAlias = ListRewindsResponse  # noqa: Y015
 
 @_typing.final
 class ClearMessagesRequest(_message.Message):
-    """ClearMessagesRequest names a session."""
+    """ClearMessagesRequest is the request of ClearMessages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -890,12 +905,12 @@ class ClearMessagesRequest(_message.Message):
     GUARD_FIELD_NUMBER: _builtins.int
     DELETE_ATTACHMENTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     delete_attachments: _builtins.bool
-    """Whether the session's attachments go with the messages. Otherwise they stay."""
+    """If true, the session's attachments are removed too. If false, they stay."""
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -914,7 +929,7 @@ Global___ClearMessagesRequest: _TypeAlias = ClearMessagesRequest  # noqa: Y015
 
 @_typing.final
 class ClearMessagesResponse(_message.Message):
-    """ClearMessagesResponse says what is gone."""
+    """ClearMessagesResponse reports what was removed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -922,12 +937,12 @@ class ClearMessagesResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ATTACHMENT_COUNT_FIELD_NUMBER: _builtins.int
     message_count: _builtins.int
-    """How many messages were removed."""
+    """The number of messages that were removed."""
     attachment_count: _builtins.int
-    """How many attachments were removed."""
+    """The number of attachments that were removed."""
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come with this call."""
+        """The session's version after this call."""
 
     def __init__(
         self,
@@ -946,7 +961,7 @@ Global___ClearMessagesResponse: _TypeAlias = ClearMessagesResponse  # noqa: Y015
 
 @_typing.final
 class ListOpenToolCallsRequest(_message.Message):
-    """ListOpenToolCallsRequest names a session."""
+    """ListOpenToolCallsRequest selects a page of the open tool calls of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -954,11 +969,14 @@ class ListOpenToolCallsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     page_size: _builtins.int
-    """How many calls a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of calls on a page. Defaults to 100. Values above 1000 are reduced to 1000. Negative
+    values are rejected with `ERROR_REASON_INVALID_FIELD`. The messages that hold the calls of a page are at
+    most 2 MiB together, or a single message, so a page can hold fewer.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page. If empty, the first page is returned."""
     def __init__(
         self,
         *,
@@ -976,17 +994,17 @@ Global___ListOpenToolCallsRequest: _TypeAlias = ListOpenToolCallsRequest  # noqa
 
 @_typing.final
 class ListOpenToolCallsResponse(_message.Message):
-    """ListOpenToolCallsResponse is one page."""
+    """ListOpenToolCallsResponse is a page of open tool calls."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OPEN_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def open_tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenToolCall]:
-        """The calls, the oldest first."""
+        """The open tool calls, oldest first."""
 
     def __init__(
         self,
@@ -1004,7 +1022,7 @@ Global___ListOpenToolCallsResponse: _TypeAlias = ListOpenToolCallsResponse  # no
 
 @_typing.final
 class OpenToolCall(_message.Message):
-    """OpenToolCall is a tool call that waits for its result."""
+    """OpenToolCall is a tool call that waits for its result, and the message that holds it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1015,11 +1033,11 @@ class OpenToolCall(_message.Message):
     """The seq of the message that holds the call."""
     @_builtins.property
     def tool_call(self) -> _message_pb2.ToolCall:
-        """The call."""
+        """The tool call."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked for."""
+        """When the message that holds the call was appended."""
 
     def __init__(
         self,

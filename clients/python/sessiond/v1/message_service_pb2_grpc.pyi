@@ -27,10 +27,15 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MessageServiceStub:
-    """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
-    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
-    lease ends, nobody else can write.
+    """MessageService manages the log of messages of a session.
+
+    There are three ways to write (P5):
+
+    - A plain append. The server determines the order.
+    - An append with a guard that expects a next seq or a revision. It is rejected if somebody else has written
+      in the meantime.
+    - An append with a guard that holds the token of a writer lease (WriterService.AcquireWriter). Nobody else
+      can write until the lease ends.
     """
 
     @_typing.overload
@@ -38,151 +43,367 @@ class MessageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     AppendMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.AppendMessagesRequest, _message_service_pb2.AppendMessagesResponse]
-    """AppendMessages appends messages with consecutive seqs, all or none (P3). An OK says that they are
-    durable (P2). Sending the same messages again is safe for ever (P4).
+    """AppendMessages appends messages with consecutive seqs, all or none (P3). An OK response means that the
+    messages are durable (P2). It is always safe to send the same messages again (P4): the response is then a
+    replay, and nothing is added.
+
+    The cost doesn't depend on the length of the session (P15). Concurrent appends share a transaction. An
+    append that creates the session, replays messages, or counts usage with a `request_id` or `set_turn`
+    takes a transaction of its own.
+
+    If the caller cancels, an append that hasn't begun is dropped. It isn't known whether an append that has
+    begun is stored; send it again to find out.
+
+    Rejected with:
+
+    - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist and `create_session` is unset.
+    - `ERROR_REASON_SESSION_EXISTS`, `ERROR_REASON_SESSION_DIFFERS`: `create_session` is set and the session
+      exists, but belongs to an owner whom the API key can't see, or has another owner, source, agent, or
+      parent.
+    - `ERROR_REASON_PARENT_NOT_FOUND`, `ERROR_REASON_SPAWN_TOO_DEEP`, `ERROR_REASON_TITLE_TAKEN`: the session
+      that `create_session` describes can't be created.
+    - `ERROR_REASON_CLIENT_ID_REUSED`: a client ID already stands for a message with other content.
+    - `ERROR_REASON_PARTIAL_REPLAY`: some messages are already stored and others aren't, and the request
+      doesn't allow that.
+    - `ERROR_REASON_SESSION_ENDED`: the session has ended. Reopen it first.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
+    - `ERROR_REASON_REQUEST_ID_REUSED`: `usage.request_id` already stands for other usage.
+    - `ERROR_REASON_APPEND_QUEUE_FULL`: the server's queue of appends is full. Nothing was written. Wait as
+      long as the error says, and send the same request again.
     """
     AppendStream: _grpc.StreamStreamMultiCallable[_message_service_pb2.AppendStreamRequest, _message_service_pb2.AppendStreamResponse]
-    """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
-    AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
-    order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-    append stops neither the stream nor the appends behind it: give a guard with `expected_next_seq` where they
-    depend on each other. Credentials are those of the stream.
+    """AppendStream appends without waiting for each response, which is the fastest way to write. Each append
+    works as in AppendMessages and can go to any session. Appends to the same session are applied and
+    answered in the order in which they were sent. Appends to different sessions don't wait for each other,
+    so match responses to appends by `tag`.
 
-    The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
-    that another call holds count among these: a stream full of them waits until that call ends or the
-    setting `lock_timeout` has passed.
+    A rejected append ends neither the stream nor the appends after it. If appends depend on each other, give
+    each one a guard with `expected_next_seq`. The reasons are those of AppendMessages and
+    `ERROR_REASON_APPEND_TIMEOUT`.
 
-    Half-closing is the end: the server answers what it has read, then ends the call with OK. Cancelling
-    drops the appends that haven't begun; whether the others are stored isn't known, and sending them again
-    is safe (P4). When the server stops, it answers what it has read and ends the call with
-    `ERROR_REASON_SHUTTING_DOWN`. A frame without appends, or with more than 1000, ends the call with
-    `ERROR_REASON_INVALID_FIELD`.
+    The credentials are those of the stream. If the API key is revoked or expires, the stream ends with
+    `ERROR_REASON_CREDENTIALS_INVALID`.
 
-    For example, a frame with appends tagged 1 (session a), 2 (session b) and 3 (session a) may be answered
-    by `2: ack`, then `1: ack, 3: error`, but never by 3 before 1.
+    The server keeps reading while fewer than 1024 appends of the stream are unanswered. Appends to a session
+    that is locked by another call count toward this limit. A stream that is full of them waits until that
+    call ends or the setting `lock_timeout` has passed.
+
+    Half-closing ends the stream: the server answers everything that it has read, then ends the call with OK.
+    Canceling drops the appends that haven't begun. It isn't known whether the others are stored, but it is
+    safe to send them again (P4). When the server stops, it answers everything that it has read and ends the
+    call with `ERROR_REASON_SHUTTING_DOWN`.
+
+    A frame without appends or with more than 1000 ends the call with `ERROR_REASON_INVALID_FIELD`, and a
+    frame with a field that the server doesn't know ends it with `ERROR_REASON_UNKNOWN_FIELD`. Nothing of
+    that frame is stored. The appends before it are answered first.
+
+    For example:
+
+    1. The client sends a frame with three appends: tag 1 to session a, tag 2 to session b, and tag 3 to
+       session a.
+    2. The client sends further frames without waiting, and remembers each append until it is answered.
+    3. The server answers `2: ack`, then `1: ack, 3: error`. It never answers 3 before 1.
+    4. The client half-closes, reads the remaining results, and gets OK.
+    5. If the connection breaks instead, the client opens another stream and sends the unanswered appends
+       again. Those that were stored already are answered as replays.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]
-    """ListMessages pages through a session, in either direction. A page costs the same in a session of
-    a million messages as in one of a thousand (P15).
+    """ListMessages lists the messages of a session in pages, in either direction. If only `session_id` is set,
+    it returns the transcript from the first message on.
+
+    A page costs the same in a session of a million messages as in one of a thousand (P15), with two
+    exceptions: a filter by a rare role, kind, or type also reads the messages that it skips, and offloaded
+    messages take a little longer to read.
+
+    Rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist, and with
+    `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or belongs to a request with other
+    fields.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_service_pb2.GetMessageResponse]
-    """GetMessage reads one message by its seq, or by its client id."""
+    """GetMessage returns one message by its seq or by its client ID, even if it is hidden, rewound, or
+    compacted. It costs one lookup. Rejected with `ERROR_REASON_MESSAGE_NOT_FOUND` if the seq is beyond the
+    end or no message has the client ID, or if the message was cleared.
+    """
     UpdateMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]
-    """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
-    change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
-    finds all as it wants it changes nothing and is a replay.
+    """UpdateMessages changes flags and facts of messages, all or none. The content of a message never changes.
+    Facts about a part that become known later, such as its reasoning or that a tool failed, go into the
+    message's `extensions` or `metadata`. The earlier version is kept for GetContext with `as_of_seq`. If all
+    messages already have the requested values, the call changes nothing and is a replay.
 
-    It costs what the messages take, and a count of the context's messages and tokens. Messages that are
-    offloaded cost some milliseconds for each of their segments, of which a call may change 32. Refused with
-    `ERROR_REASON_INVALID_FIELD` if a message would then hold more than it may, or nothing and no `type`.
+    The cost grows with the size of the messages, and includes counting the messages and tokens of the
+    context. Offloaded messages cost some milliseconds for each of their segments; one call can change
+    messages in at most 32 segments.
+
+    Rejected with:
+
+    - `ERROR_REASON_MESSAGE_NOT_FOUND`: a message doesn't exist or was cleared.
+    - `ERROR_REASON_INVALID_FIELD`: a message would exceed a limit, would have neither parts nor a `type`, or
+      is updated twice; or the messages are in more than 32 segments.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]
-    """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
-    rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-    again what it was there. Rewinding again to the same seq when nothing came since is a replay and
-    returns the rewind that is there.
+    """RewindSession hides all messages after a seq. Nothing is deleted (P6), and RevertRewind brings the
+    messages back. To undo the last message, rewind to the one before it. A compaction whose summary is
+    hidden is no longer in effect, so the context is what it was at that seq. If the session is already
+    rewound to the same seq and nothing was appended since, the call is a replay and returns the existing
+    rewind.
+
+    The cost grows with the number of compactions, rewinds, and messages with tool calls in the session, and
+    with the size of the context. Offloaded messages after the seq are restored first.
+
+    Rejected with:
+
+    - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `after_seq` is beyond the last message.
+    - `ERROR_REASON_NOTHING_TO_REWIND`: there is no message after `after_seq` that isn't already rewound.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     RevertRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RevertRewindRequest, _message_service_pb2.RevertRewindResponse]
-    """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-    by its id, is a replay and changes nothing.
+    """RevertRewind brings back the messages that a rewind hid, except those that another rewind still hides.
+    Reverting the same rewind again, by its ID, is a replay and changes nothing. The cost is that of
+    RewindSession.
+
+    Rejected with:
+
+    - `ERROR_REASON_REWIND_NOT_FOUND`: there is no rewind with this ID, or, with `newest`, none that isn't
+      reverted.
+    - `ERROR_REASON_REWIND_NOT_REVERTIBLE`: a later compaction replaces a range that includes the hidden
+      messages in whole or in part, or holds the result of a tool call in them. Revert that compaction first.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     GetRewind: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetRewindRequest, _message_service_pb2.GetRewindResponse]
-    """GetRewind reads one rewind, reverted or not."""
+    """GetRewind returns one rewind, even if it is reverted. It costs one lookup. Rejected with
+    `ERROR_REASON_REWIND_NOT_FOUND` if the session has no rewind with this ID.
+    """
     ListRewinds: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]
-    """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
+    """ListRewinds lists the rewinds of a session, including reverted ones, newest first. The cost grows with
+    the size of the page. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or
+    belongs to another request.
+    """
     ClearMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]
-    """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
-    attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
-    JournalService) is emptied too; its usage stays as it is: what was spent is spent.
+    """ClearMessages permanently removes all messages, compactions, and rewinds of a session, its journal (see
+    JournalService), and, if requested, its attachments. Numbering continues where it was, and client IDs can
+    be used again. The session's facts, reminders, cursors, and usage stay. GetContext can no longer go back
+    to before the call.
+
+    The cost grows with the number of messages that are removed, in one transaction that locks the session.
+
+    Rejected with:
+
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     ListOpenToolCalls: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]
-    """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
-    messages that aren't rewound which no result, not rewound either, answers. A result answers every open
-    call with its id in the messages before it and in its own, each result of a message by itself. The way
-    to close a call is to append a result.
+    """ListOpenToolCalls lists the tool calls that wait for a result, oldest first. A call is open if its
+    message isn't rewound and no result that isn't rewound answers it. A result answers every open call with
+    its ID in earlier messages and in its own message. Each of several results in one message counts on its
+    own. To close a call, append a result.
+
+    The cost grows with the size of the page and of the messages that hold the calls, not with the length of
+    the session. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or belongs to
+    another request.
     """
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
-    """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
-    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
-    lease ends, nobody else can write.
+    """MessageService manages the log of messages of a session.
+
+    There are three ways to write (P5):
+
+    - A plain append. The server determines the order.
+    - An append with a guard that expects a next seq or a revision. It is rejected if somebody else has written
+      in the meantime.
+    - An append with a guard that holds the token of a writer lease (WriterService.AcquireWriter). Nobody else
+      can write until the lease ends.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AppendMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.AppendMessagesRequest, _message_service_pb2.AppendMessagesResponse]  # type: ignore[assignment]
-    """AppendMessages appends messages with consecutive seqs, all or none (P3). An OK says that they are
-    durable (P2). Sending the same messages again is safe for ever (P4).
+    """AppendMessages appends messages with consecutive seqs, all or none (P3). An OK response means that the
+    messages are durable (P2). It is always safe to send the same messages again (P4): the response is then a
+    replay, and nothing is added.
+
+    The cost doesn't depend on the length of the session (P15). Concurrent appends share a transaction. An
+    append that creates the session, replays messages, or counts usage with a `request_id` or `set_turn`
+    takes a transaction of its own.
+
+    If the caller cancels, an append that hasn't begun is dropped. It isn't known whether an append that has
+    begun is stored; send it again to find out.
+
+    Rejected with:
+
+    - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist and `create_session` is unset.
+    - `ERROR_REASON_SESSION_EXISTS`, `ERROR_REASON_SESSION_DIFFERS`: `create_session` is set and the session
+      exists, but belongs to an owner whom the API key can't see, or has another owner, source, agent, or
+      parent.
+    - `ERROR_REASON_PARENT_NOT_FOUND`, `ERROR_REASON_SPAWN_TOO_DEEP`, `ERROR_REASON_TITLE_TAKEN`: the session
+      that `create_session` describes can't be created.
+    - `ERROR_REASON_CLIENT_ID_REUSED`: a client ID already stands for a message with other content.
+    - `ERROR_REASON_PARTIAL_REPLAY`: some messages are already stored and others aren't, and the request
+      doesn't allow that.
+    - `ERROR_REASON_SESSION_ENDED`: the session has ended. Reopen it first.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
+    - `ERROR_REASON_REQUEST_ID_REUSED`: `usage.request_id` already stands for other usage.
+    - `ERROR_REASON_APPEND_QUEUE_FULL`: the server's queue of appends is full. Nothing was written. Wait as
+      long as the error says, and send the same request again.
     """
     AppendStream: _aio.StreamStreamMultiCallable[_message_service_pb2.AppendStreamRequest, _message_service_pb2.AppendStreamResponse]  # type: ignore[assignment]
-    """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
-    AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
-    order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-    append stops neither the stream nor the appends behind it: give a guard with `expected_next_seq` where they
-    depend on each other. Credentials are those of the stream.
+    """AppendStream appends without waiting for each response, which is the fastest way to write. Each append
+    works as in AppendMessages and can go to any session. Appends to the same session are applied and
+    answered in the order in which they were sent. Appends to different sessions don't wait for each other,
+    so match responses to appends by `tag`.
 
-    The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
-    that another call holds count among these: a stream full of them waits until that call ends or the
-    setting `lock_timeout` has passed.
+    A rejected append ends neither the stream nor the appends after it. If appends depend on each other, give
+    each one a guard with `expected_next_seq`. The reasons are those of AppendMessages and
+    `ERROR_REASON_APPEND_TIMEOUT`.
 
-    Half-closing is the end: the server answers what it has read, then ends the call with OK. Cancelling
-    drops the appends that haven't begun; whether the others are stored isn't known, and sending them again
-    is safe (P4). When the server stops, it answers what it has read and ends the call with
-    `ERROR_REASON_SHUTTING_DOWN`. A frame without appends, or with more than 1000, ends the call with
-    `ERROR_REASON_INVALID_FIELD`.
+    The credentials are those of the stream. If the API key is revoked or expires, the stream ends with
+    `ERROR_REASON_CREDENTIALS_INVALID`.
 
-    For example, a frame with appends tagged 1 (session a), 2 (session b) and 3 (session a) may be answered
-    by `2: ack`, then `1: ack, 3: error`, but never by 3 before 1.
+    The server keeps reading while fewer than 1024 appends of the stream are unanswered. Appends to a session
+    that is locked by another call count toward this limit. A stream that is full of them waits until that
+    call ends or the setting `lock_timeout` has passed.
+
+    Half-closing ends the stream: the server answers everything that it has read, then ends the call with OK.
+    Canceling drops the appends that haven't begun. It isn't known whether the others are stored, but it is
+    safe to send them again (P4). When the server stops, it answers everything that it has read and ends the
+    call with `ERROR_REASON_SHUTTING_DOWN`.
+
+    A frame without appends or with more than 1000 ends the call with `ERROR_REASON_INVALID_FIELD`, and a
+    frame with a field that the server doesn't know ends it with `ERROR_REASON_UNKNOWN_FIELD`. Nothing of
+    that frame is stored. The appends before it are answered first.
+
+    For example:
+
+    1. The client sends a frame with three appends: tag 1 to session a, tag 2 to session b, and tag 3 to
+       session a.
+    2. The client sends further frames without waiting, and remembers each append until it is answered.
+    3. The server answers `2: ack`, then `1: ack, 3: error`. It never answers 3 before 1.
+    4. The client half-closes, reads the remaining results, and gets OK.
+    5. If the connection breaks instead, the client opens another stream and sends the unanswered appends
+       again. Those that were stored already are answered as replays.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """ListMessages pages through a session, in either direction. A page costs the same in a session of
-    a million messages as in one of a thousand (P15).
+    """ListMessages lists the messages of a session in pages, in either direction. If only `session_id` is set,
+    it returns the transcript from the first message on.
+
+    A page costs the same in a session of a million messages as in one of a thousand (P15), with two
+    exceptions: a filter by a rare role, kind, or type also reads the messages that it skips, and offloaded
+    messages take a little longer to read.
+
+    Rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist, and with
+    `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or belongs to a request with other
+    fields.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_service_pb2.GetMessageResponse]  # type: ignore[assignment]
-    """GetMessage reads one message by its seq, or by its client id."""
+    """GetMessage returns one message by its seq or by its client ID, even if it is hidden, rewound, or
+    compacted. It costs one lookup. Rejected with `ERROR_REASON_MESSAGE_NOT_FOUND` if the seq is beyond the
+    end or no message has the client ID, or if the message was cleared.
+    """
     UpdateMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.UpdateMessagesRequest, _message_service_pb2.UpdateMessagesResponse]  # type: ignore[assignment]
-    """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
-    change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-    message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
-    finds all as it wants it changes nothing and is a replay.
+    """UpdateMessages changes flags and facts of messages, all or none. The content of a message never changes.
+    Facts about a part that become known later, such as its reasoning or that a tool failed, go into the
+    message's `extensions` or `metadata`. The earlier version is kept for GetContext with `as_of_seq`. If all
+    messages already have the requested values, the call changes nothing and is a replay.
 
-    It costs what the messages take, and a count of the context's messages and tokens. Messages that are
-    offloaded cost some milliseconds for each of their segments, of which a call may change 32. Refused with
-    `ERROR_REASON_INVALID_FIELD` if a message would then hold more than it may, or nothing and no `type`.
+    The cost grows with the size of the messages, and includes counting the messages and tokens of the
+    context. Offloaded messages cost some milliseconds for each of their segments; one call can change
+    messages in at most 32 segments.
+
+    Rejected with:
+
+    - `ERROR_REASON_MESSAGE_NOT_FOUND`: a message doesn't exist or was cleared.
+    - `ERROR_REASON_INVALID_FIELD`: a message would exceed a limit, would have neither parts nor a `type`, or
+      is updated twice; or the messages are in more than 32 segments.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RewindSessionRequest, _message_service_pb2.RewindSessionResponse]  # type: ignore[assignment]
-    """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
-    rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-    again what it was there. Rewinding again to the same seq when nothing came since is a replay and
-    returns the rewind that is there.
+    """RewindSession hides all messages after a seq. Nothing is deleted (P6), and RevertRewind brings the
+    messages back. To undo the last message, rewind to the one before it. A compaction whose summary is
+    hidden is no longer in effect, so the context is what it was at that seq. If the session is already
+    rewound to the same seq and nothing was appended since, the call is a replay and returns the existing
+    rewind.
+
+    The cost grows with the number of compactions, rewinds, and messages with tool calls in the session, and
+    with the size of the context. Offloaded messages after the seq are restored first.
+
+    Rejected with:
+
+    - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `after_seq` is beyond the last message.
+    - `ERROR_REASON_NOTHING_TO_REWIND`: there is no message after `after_seq` that isn't already rewound.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     RevertRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RevertRewindRequest, _message_service_pb2.RevertRewindResponse]  # type: ignore[assignment]
-    """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-    by its id, is a replay and changes nothing.
+    """RevertRewind brings back the messages that a rewind hid, except those that another rewind still hides.
+    Reverting the same rewind again, by its ID, is a replay and changes nothing. The cost is that of
+    RewindSession.
+
+    Rejected with:
+
+    - `ERROR_REASON_REWIND_NOT_FOUND`: there is no rewind with this ID, or, with `newest`, none that isn't
+      reverted.
+    - `ERROR_REASON_REWIND_NOT_REVERTIBLE`: a later compaction replaces a range that includes the hidden
+      messages in whole or in part, or holds the result of a tool call in them. Revert that compaction first.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     GetRewind: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetRewindRequest, _message_service_pb2.GetRewindResponse]  # type: ignore[assignment]
-    """GetRewind reads one rewind, reverted or not."""
+    """GetRewind returns one rewind, even if it is reverted. It costs one lookup. Rejected with
+    `ERROR_REASON_REWIND_NOT_FOUND` if the session has no rewind with this ID.
+    """
     ListRewinds: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListRewindsRequest, _message_service_pb2.ListRewindsResponse]  # type: ignore[assignment]
-    """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
+    """ListRewinds lists the rewinds of a session, including reverted ones, newest first. The cost grows with
+    the size of the page. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or
+    belongs to another request.
+    """
     ClearMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ClearMessagesRequest, _message_service_pb2.ClearMessagesResponse]  # type: ignore[assignment]
-    """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
-    attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
-    JournalService) is emptied too; its usage stays as it is: what was spent is spent.
+    """ClearMessages permanently removes all messages, compactions, and rewinds of a session, its journal (see
+    JournalService), and, if requested, its attachments. Numbering continues where it was, and client IDs can
+    be used again. The session's facts, reminders, cursors, and usage stay. GetContext can no longer go back
+    to before the call.
+
+    The cost grows with the number of messages that are removed, in one transaction that locks the session.
+
+    Rejected with:
+
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+    - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+      `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
     """
     ListOpenToolCalls: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListOpenToolCallsRequest, _message_service_pb2.ListOpenToolCallsResponse]  # type: ignore[assignment]
-    """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
-    messages that aren't rewound which no result, not rewound either, answers. A result answers every open
-    call with its id in the messages before it and in its own, each result of a message by itself. The way
-    to close a call is to append a result.
+    """ListOpenToolCalls lists the tool calls that wait for a result, oldest first. A call is open if its
+    message isn't rewound and no result that isn't rewound answers it. A result answers every open call with
+    its ID in earlier messages and in its own message. Each of several results in one message counts on its
+    own. To close a call, append a result.
+
+    The cost grows with the size of the page and of the messages that hold the calls, not with the length of
+    the session. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or belongs to
+    another request.
     """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MessageService keeps the log of messages. There are three ways to write (P5): a plain append, which
-    the server orders; one whose guard expects a next seq or a revision, refused if somebody else wrote in
-    between; and one whose guard has the token of a writer lease (WriterService.AcquireWriter). Until the
-    lease ends, nobody else can write.
+    """MessageService manages the log of messages of a session.
+
+    There are three ways to write (P5):
+
+    - A plain append. The server determines the order.
+    - An append with a guard that expects a next seq or a revision. It is rejected if somebody else has written
+      in the meantime.
+    - An append with a guard that holds the token of a writer lease (WriterService.AcquireWriter). Nobody else
+      can write until the lease ends.
     """
 
     @_abc_1.abstractmethod
@@ -191,8 +412,34 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.AppendMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.AppendMessagesResponse, _abc.Awaitable[_message_service_pb2.AppendMessagesResponse]]:
-        """AppendMessages appends messages with consecutive seqs, all or none (P3). An OK says that they are
-        durable (P2). Sending the same messages again is safe for ever (P4).
+        """AppendMessages appends messages with consecutive seqs, all or none (P3). An OK response means that the
+        messages are durable (P2). It is always safe to send the same messages again (P4): the response is then a
+        replay, and nothing is added.
+
+        The cost doesn't depend on the length of the session (P15). Concurrent appends share a transaction. An
+        append that creates the session, replays messages, or counts usage with a `request_id` or `set_turn`
+        takes a transaction of its own.
+
+        If the caller cancels, an append that hasn't begun is dropped. It isn't known whether an append that has
+        begun is stored; send it again to find out.
+
+        Rejected with:
+
+        - `ERROR_REASON_SESSION_NOT_FOUND`: the session doesn't exist and `create_session` is unset.
+        - `ERROR_REASON_SESSION_EXISTS`, `ERROR_REASON_SESSION_DIFFERS`: `create_session` is set and the session
+          exists, but belongs to an owner whom the API key can't see, or has another owner, source, agent, or
+          parent.
+        - `ERROR_REASON_PARENT_NOT_FOUND`, `ERROR_REASON_SPAWN_TOO_DEEP`, `ERROR_REASON_TITLE_TAKEN`: the session
+          that `create_session` describes can't be created.
+        - `ERROR_REASON_CLIENT_ID_REUSED`: a client ID already stands for a message with other content.
+        - `ERROR_REASON_PARTIAL_REPLAY`: some messages are already stored and others aren't, and the request
+          doesn't allow that.
+        - `ERROR_REASON_SESSION_ENDED`: the session has ended. Reopen it first.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+          `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
+        - `ERROR_REASON_REQUEST_ID_REUSED`: `usage.request_id` already stands for other usage.
+        - `ERROR_REASON_APPEND_QUEUE_FULL`: the server's queue of appends is full. Nothing was written. Wait as
+          long as the error says, and send the same request again.
         """
 
     @_abc_1.abstractmethod
@@ -201,24 +448,40 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_message_service_pb2.AppendStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_message_service_pb2.AppendStreamResponse], _abc.AsyncIterator[_message_service_pb2.AppendStreamResponse]]:
-        """AppendStream appends without waiting for each answer, which is the fast way. Each append is what
-        AppendMessages is, and may go to any session. Appends to one session are applied and answered in the
-        order sent; those to different sessions don't wait for each other, so match answers by `tag`. A refused
-        append stops neither the stream nor the appends behind it: give a guard with `expected_next_seq` where they
-        depend on each other. Credentials are those of the stream.
+        """AppendStream appends without waiting for each response, which is the fastest way to write. Each append
+        works as in AppendMessages and can go to any session. Appends to the same session are applied and
+        answered in the order in which they were sent. Appends to different sessions don't wait for each other,
+        so match responses to appends by `tag`.
 
-        The server reads on while fewer than 1024 appends of the stream are unanswered. Appends to a session
-        that another call holds count among these: a stream full of them waits until that call ends or the
-        setting `lock_timeout` has passed.
+        A rejected append ends neither the stream nor the appends after it. If appends depend on each other, give
+        each one a guard with `expected_next_seq`. The reasons are those of AppendMessages and
+        `ERROR_REASON_APPEND_TIMEOUT`.
 
-        Half-closing is the end: the server answers what it has read, then ends the call with OK. Cancelling
-        drops the appends that haven't begun; whether the others are stored isn't known, and sending them again
-        is safe (P4). When the server stops, it answers what it has read and ends the call with
-        `ERROR_REASON_SHUTTING_DOWN`. A frame without appends, or with more than 1000, ends the call with
-        `ERROR_REASON_INVALID_FIELD`.
+        The credentials are those of the stream. If the API key is revoked or expires, the stream ends with
+        `ERROR_REASON_CREDENTIALS_INVALID`.
 
-        For example, a frame with appends tagged 1 (session a), 2 (session b) and 3 (session a) may be answered
-        by `2: ack`, then `1: ack, 3: error`, but never by 3 before 1.
+        The server keeps reading while fewer than 1024 appends of the stream are unanswered. Appends to a session
+        that is locked by another call count toward this limit. A stream that is full of them waits until that
+        call ends or the setting `lock_timeout` has passed.
+
+        Half-closing ends the stream: the server answers everything that it has read, then ends the call with OK.
+        Canceling drops the appends that haven't begun. It isn't known whether the others are stored, but it is
+        safe to send them again (P4). When the server stops, it answers everything that it has read and ends the
+        call with `ERROR_REASON_SHUTTING_DOWN`.
+
+        A frame without appends or with more than 1000 ends the call with `ERROR_REASON_INVALID_FIELD`, and a
+        frame with a field that the server doesn't know ends it with `ERROR_REASON_UNKNOWN_FIELD`. Nothing of
+        that frame is stored. The appends before it are answered first.
+
+        For example:
+
+        1. The client sends a frame with three appends: tag 1 to session a, tag 2 to session b, and tag 3 to
+           session a.
+        2. The client sends further frames without waiting, and remembers each append until it is answered.
+        3. The server answers `2: ack`, then `1: ack, 3: error`. It never answers 3 before 1.
+        4. The client half-closes, reads the remaining results, and gets OK.
+        5. If the connection breaks instead, the client opens another stream and sends the unanswered appends
+           again. Those that were stored already are answered as replays.
         """
 
     @_abc_1.abstractmethod
@@ -227,8 +490,16 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ListMessagesResponse, _abc.Awaitable[_message_service_pb2.ListMessagesResponse]]:
-        """ListMessages pages through a session, in either direction. A page costs the same in a session of
-        a million messages as in one of a thousand (P15).
+        """ListMessages lists the messages of a session in pages, in either direction. If only `session_id` is set,
+        it returns the transcript from the first message on.
+
+        A page costs the same in a session of a million messages as in one of a thousand (P15), with two
+        exceptions: a filter by a rare role, kind, or type also reads the messages that it skips, and offloaded
+        messages take a little longer to read.
+
+        Rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist, and with
+        `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or belongs to a request with other
+        fields.
         """
 
     @_abc_1.abstractmethod
@@ -237,7 +508,10 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.GetMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.GetMessageResponse, _abc.Awaitable[_message_service_pb2.GetMessageResponse]]:
-        """GetMessage reads one message by its seq, or by its client id."""
+        """GetMessage returns one message by its seq or by its client ID, even if it is hidden, rewound, or
+        compacted. It costs one lookup. Rejected with `ERROR_REASON_MESSAGE_NOT_FOUND` if the seq is beyond the
+        end or no message has the client ID, or if the message was cleared.
+        """
 
     @_abc_1.abstractmethod
     def UpdateMessages(
@@ -245,14 +519,23 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.UpdateMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.UpdateMessagesResponse, _abc.Awaitable[_message_service_pb2.UpdateMessagesResponse]]:
-        """UpdateMessages changes flags and late facts of messages, all or none. What they said stays: parts never
-        change, so what becomes known of one later, such as its reasoning or that a tool failed, goes into the
-        message's `extensions` or `metadata`. The earlier version is kept for GetContext(`as_of_seq`). A call that
-        finds all as it wants it changes nothing and is a replay.
+        """UpdateMessages changes flags and facts of messages, all or none. The content of a message never changes.
+        Facts about a part that become known later, such as its reasoning or that a tool failed, go into the
+        message's `extensions` or `metadata`. The earlier version is kept for GetContext with `as_of_seq`. If all
+        messages already have the requested values, the call changes nothing and is a replay.
 
-        It costs what the messages take, and a count of the context's messages and tokens. Messages that are
-        offloaded cost some milliseconds for each of their segments, of which a call may change 32. Refused with
-        `ERROR_REASON_INVALID_FIELD` if a message would then hold more than it may, or nothing and no `type`.
+        The cost grows with the size of the messages, and includes counting the messages and tokens of the
+        context. Offloaded messages cost some milliseconds for each of their segments; one call can change
+        messages in at most 32 segments.
+
+        Rejected with:
+
+        - `ERROR_REASON_MESSAGE_NOT_FOUND`: a message doesn't exist or was cleared.
+        - `ERROR_REASON_INVALID_FIELD`: a message would exceed a limit, would have neither parts nor a `type`, or
+          is updated twice; or the messages are in more than 32 segments.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+          `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
         """
 
     @_abc_1.abstractmethod
@@ -261,10 +544,22 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.RewindSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.RewindSessionResponse, _abc.Awaitable[_message_service_pb2.RewindSessionResponse]]:
-        """RewindSession hides what came after a seq; nothing is deleted (P6). Undoing the last message is a
-        rewind to the one before it. A compaction whose summary is hidden no longer counts, so the context is
-        again what it was there. Rewinding again to the same seq when nothing came since is a replay and
-        returns the rewind that is there.
+        """RewindSession hides all messages after a seq. Nothing is deleted (P6), and RevertRewind brings the
+        messages back. To undo the last message, rewind to the one before it. A compaction whose summary is
+        hidden is no longer in effect, so the context is what it was at that seq. If the session is already
+        rewound to the same seq and nothing was appended since, the call is a replay and returns the existing
+        rewind.
+
+        The cost grows with the number of compactions, rewinds, and messages with tool calls in the session, and
+        with the size of the context. Offloaded messages after the seq are restored first.
+
+        Rejected with:
+
+        - `ERROR_REASON_SEQ_OUT_OF_RANGE`: `after_seq` is beyond the last message.
+        - `ERROR_REASON_NOTHING_TO_REWIND`: there is no message after `after_seq` that isn't already rewound.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+          `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
         """
 
     @_abc_1.abstractmethod
@@ -273,8 +568,19 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.RevertRewindRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.RevertRewindResponse, _abc.Awaitable[_message_service_pb2.RevertRewindResponse]]:
-        """RevertRewind brings back what a rewind hid, except what another one still hides. Reverting it again,
-        by its id, is a replay and changes nothing.
+        """RevertRewind brings back the messages that a rewind hid, except those that another rewind still hides.
+        Reverting the same rewind again, by its ID, is a replay and changes nothing. The cost is that of
+        RewindSession.
+
+        Rejected with:
+
+        - `ERROR_REASON_REWIND_NOT_FOUND`: there is no rewind with this ID, or, with `newest`, none that isn't
+          reverted.
+        - `ERROR_REASON_REWIND_NOT_REVERTIBLE`: a later compaction replaces a range that includes the hidden
+          messages in whole or in part, or holds the result of a tool call in them. Revert that compaction first.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+          `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
         """
 
     @_abc_1.abstractmethod
@@ -283,7 +589,9 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.GetRewindRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.GetRewindResponse, _abc.Awaitable[_message_service_pb2.GetRewindResponse]]:
-        """GetRewind reads one rewind, reverted or not."""
+        """GetRewind returns one rewind, even if it is reverted. It costs one lookup. Rejected with
+        `ERROR_REASON_REWIND_NOT_FOUND` if the session has no rewind with this ID.
+        """
 
     @_abc_1.abstractmethod
     def ListRewinds(
@@ -291,7 +599,10 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.ListRewindsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ListRewindsResponse, _abc.Awaitable[_message_service_pb2.ListRewindsResponse]]:
-        """ListRewinds lists a session's rewinds, reverted ones too, the newest first."""
+        """ListRewinds lists the rewinds of a session, including reverted ones, newest first. The cost grows with
+        the size of the page. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or
+        belongs to another request.
+        """
 
     @_abc_1.abstractmethod
     def ClearMessages(
@@ -299,9 +610,18 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.ClearMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ClearMessagesResponse, _abc.Awaitable[_message_service_pb2.ClearMessagesResponse]]:
-        """ClearMessages removes all messages, compactions and rewinds of a session for good, and its
-        attachments if asked to. The numbering goes on; client ids may be used again. Its log (see
-        JournalService) is emptied too; its usage stays as it is: what was spent is spent.
+        """ClearMessages permanently removes all messages, compactions, and rewinds of a session, its journal (see
+        JournalService), and, if requested, its attachments. Numbering continues where it was, and client IDs can
+        be used again. The session's facts, reminders, cursors, and usage stay. GetContext can no longer go back
+        to before the call.
+
+        The cost grows with the number of messages that are removed, in one transaction that locks the session.
+
+        Rejected with:
+
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+        - `ERROR_REASON_WRITER_LEASE_HELD`, `ERROR_REASON_WRITER_LEASE_LOST`, `ERROR_REASON_NEXT_SEQ_MISMATCH`,
+          `ERROR_REASON_REVISION_MISMATCH`: see `WriteGuard`.
         """
 
     @_abc_1.abstractmethod
@@ -310,10 +630,14 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_service_pb2.ListOpenToolCallsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ListOpenToolCallsResponse, _abc.Awaitable[_message_service_pb2.ListOpenToolCallsResponse]]:
-        """ListOpenToolCalls lists the tool calls that wait for their result, the oldest first: those of
-        messages that aren't rewound which no result, not rewound either, answers. A result answers every open
-        call with its id in the messages before it and in its own, each result of a message by itself. The way
-        to close a call is to append a result.
+        """ListOpenToolCalls lists the tool calls that wait for a result, oldest first. A call is open if its
+        message isn't rewound and no result that isn't rewound answers it. A result answers every open call with
+        its ID in earlier messages and in its own message. Each of several results in one message counts on its
+        own. To close a call, append a result.
+
+        The cost grows with the size of the page and of the messages that hold the calls, not with the length of
+        the session. Rejected with `ERROR_REASON_PAGE_TOKEN_INVALID` if the page token was changed or belongs to
+        another request.
         """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,29 +29,29 @@ class _Permission:
 class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PERMISSION_UNSPECIFIED: _Permission.ValueType  # 0
-    """Never used."""
+    """Not used."""
     PERMISSION_NONE: _Permission.ValueType  # 1
-    """Nothing: the call needs no key."""
+    """None. The call doesn't need a key."""
     PERMISSION_READ: _Permission.ValueType  # 2
-    """To read sessions and what belongs to them."""
+    """Read sessions and what belongs to them."""
     PERMISSION_WRITE: _Permission.ValueType  # 3
-    """To change them."""
+    """Change sessions and what belongs to them."""
     PERMISSION_ADMIN: _Permission.ValueType  # 4
-    """What concerns more than conversations: retention, imports, journals, the whole tenant."""
+    """Manage more than conversations: retention, imports, journals, and the whole tenant."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
-    """Permission is what an API key must allow to make a call."""
+    """Permission is what an API key must allow for a call."""
 
 PERMISSION_UNSPECIFIED: Permission.ValueType  # 0
-"""Never used."""
+"""Not used."""
 PERMISSION_NONE: Permission.ValueType  # 1
-"""Nothing: the call needs no key."""
+"""None. The call doesn't need a key."""
 PERMISSION_READ: Permission.ValueType  # 2
-"""To read sessions and what belongs to them."""
+"""Read sessions and what belongs to them."""
 PERMISSION_WRITE: Permission.ValueType  # 3
-"""To change them."""
+"""Change sessions and what belongs to them."""
 PERMISSION_ADMIN: Permission.ValueType  # 4
-"""What concerns more than conversations: retention, imports, journals, the whole tenant."""
+"""Manage more than conversations: retention, imports, journals, and the whole tenant."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 class _Retry:
@@ -61,28 +61,29 @@ class _Retry:
 class _RetryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Retry.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RETRY_UNSPECIFIED: _Retry.ValueType  # 0
-    """Never used."""
+    """Not used."""
     RETRY_ALWAYS: _Retry.ValueType  # 1
-    """Always."""
+    """The request can always be sent again."""
     RETRY_IF_SET: _Retry.ValueType  # 2
-    """If one of `MethodPolicy.retry_fields` is set."""
+    """If at least one of `MethodPolicy.retry_fields` is set."""
     RETRY_NEVER: _Retry.ValueType  # 3
-    """Never: decide anew what to do."""
+    """Never. Read the current state and decide again."""
 
 class Retry(_Retry, metaclass=_RetryEnumTypeWrapper):
-    """Retry says when the same request may be sent again after UNAVAILABLE or a broken connection, which leave
-    open whether it took effect: when that changes nothing that the first didn't, and answers the same. After
-    RESOURCE_EXHAUSTED every request may be, since nothing was done.
+    """Retry says when the same request can be sent again after UNAVAILABLE or a broken connection, when it isn't
+    known whether the first request took effect. It can be sent again if doing so changes nothing more than the
+    first request did and returns the same response. After RESOURCE_EXHAUSTED, every request can be sent again,
+    because nothing was done.
     """
 
 RETRY_UNSPECIFIED: Retry.ValueType  # 0
-"""Never used."""
+"""Not used."""
 RETRY_ALWAYS: Retry.ValueType  # 1
-"""Always."""
+"""The request can always be sent again."""
 RETRY_IF_SET: Retry.ValueType  # 2
-"""If one of `MethodPolicy.retry_fields` is set."""
+"""If at least one of `MethodPolicy.retry_fields` is set."""
 RETRY_NEVER: Retry.ValueType  # 3
-"""Never: decide anew what to do."""
+"""Never. Read the current state and decide again."""
 Global___Retry: _TypeAlias = Retry  # noqa: Y015
 
 class _FieldBehavior:
@@ -92,25 +93,25 @@ class _FieldBehavior:
 class _FieldBehaviorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldBehavior.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FIELD_BEHAVIOR_UNSPECIFIED: _FieldBehavior.ValueType  # 0
-    """Never used."""
+    """Not used."""
     FIELD_BEHAVIOR_REQUIRED: _FieldBehavior.ValueType  # 1
-    """A request without it is refused."""
+    """A request without the field is rejected."""
     FIELD_BEHAVIOR_OUTPUT_ONLY: _FieldBehavior.ValueType  # 2
-    """The server says it in answers, and drops it from requests."""
+    """The server sets the field in responses, and ignores it in requests."""
     FIELD_BEHAVIOR_IMMUTABLE: _FieldBehavior.ValueType  # 3
-    """It is given when the resource is made, and never changes."""
+    """The field is set when the resource is created, and never changes."""
 
 class FieldBehavior(_FieldBehavior, metaclass=_FieldBehaviorEnumTypeWrapper):
-    """FieldBehavior says when a field is given, and by whom."""
+    """FieldBehavior says when a field is set, and by whom."""
 
 FIELD_BEHAVIOR_UNSPECIFIED: FieldBehavior.ValueType  # 0
-"""Never used."""
+"""Not used."""
 FIELD_BEHAVIOR_REQUIRED: FieldBehavior.ValueType  # 1
-"""A request without it is refused."""
+"""A request without the field is rejected."""
 FIELD_BEHAVIOR_OUTPUT_ONLY: FieldBehavior.ValueType  # 2
-"""The server says it in answers, and drops it from requests."""
+"""The server sets the field in responses, and ignores it in requests."""
 FIELD_BEHAVIOR_IMMUTABLE: FieldBehavior.ValueType  # 3
-"""It is given when the resource is made, and never changes."""
+"""The field is set when the resource is created, and never changes."""
 Global___FieldBehavior: _TypeAlias = FieldBehavior  # noqa: Y015
 
 class _Autofill:
@@ -120,17 +121,17 @@ class _Autofill:
 class _AutofillEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Autofill.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUTOFILL_UNSPECIFIED: _Autofill.ValueType  # 0
-    """It doesn't."""
+    """Client libraries don't set the field."""
     AUTOFILL_UUID: _Autofill.ValueType  # 1
-    """With a UUIDv7, the same in every attempt at the call."""
+    """A UUIDv7, which is the same in every attempt of the call."""
 
 class Autofill(_Autofill, metaclass=_AutofillEnumTypeWrapper):
-    """Autofill is how a client library fills in a field."""
+    """Autofill is what client libraries set an unset field to."""
 
 AUTOFILL_UNSPECIFIED: Autofill.ValueType  # 0
-"""It doesn't."""
+"""Client libraries don't set the field."""
 AUTOFILL_UUID: Autofill.ValueType  # 1
-"""With a UUIDv7, the same in every attempt at the call."""
+"""A UUIDv7, which is the same in every attempt of the call."""
 Global___Autofill: _TypeAlias = Autofill  # noqa: Y015
 
 class _Format:
@@ -140,66 +141,68 @@ class _Format:
 class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FORMAT_UNSPECIFIED: _Format.ValueType  # 0
-    """Any text."""
+    """Any string."""
     FORMAT_LINE: _Format.ValueType  # 1
-    """One line for people and filters."""
+    """A single line, for people and filters."""
     FORMAT_TOKEN: _Format.ValueType  # 2
-    """What an answer has given, sent back as it is: a page token, a lease's token, an etag."""
+    """An opaque value from a response, sent back unchanged: a page token, the token of a lease, or an etag."""
     FORMAT_SESSION_ID: _Format.ValueType  # 3
-    """A session's id. See `Session.id`."""
+    """A session's ID. See `Session.id`."""
     FORMAT_ID: _Format.ValueType  # 4
-    """The caller's id of a message, an attachment or a consumer; also that of an API key."""
+    """The caller's ID of a message, an attachment, or a consumer, or the ID of an API key."""
     FORMAT_REQUEST_ID: _Format.ValueType  # 5
-    """The caller's id of a request or a watch, which may be left out."""
+    """The caller's ID of a request or a watch. It can be empty."""
     FORMAT_REMINDER_ID: _Format.ValueType  # 6
-    """A reminder's id."""
+    """The ID of a reminder."""
     FORMAT_POLICY_ID: _Format.ValueType  # 7
-    """A retention policy's id."""
+    """The ID of a retention policy."""
     FORMAT_MIME_TYPE: _Format.ValueType  # 8
     """A media type."""
     FORMAT_TRACEPARENT: _Format.ValueType  # 9
     """A W3C trace context."""
     FORMAT_MONEY: _Format.ValueType  # 10
-    """A sum of money."""
+    """An amount of money, as a decimal number."""
     FORMAT_CURRENCY: _Format.ValueType  # 11
-    """A currency of ISO 4217."""
+    """A currency code of ISO 4217. It can be empty."""
     FORMAT_DAY: _Format.ValueType  # 12
-    """A day."""
+    """A calendar date."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
-    """Format is the form that a text must have. Each says its own in an option."""
+    """Format is the format that a string must have. The option `sessiond.v1.format` of each value describes it."""
 
 FORMAT_UNSPECIFIED: Format.ValueType  # 0
-"""Any text."""
+"""Any string."""
 FORMAT_LINE: Format.ValueType  # 1
-"""One line for people and filters."""
+"""A single line, for people and filters."""
 FORMAT_TOKEN: Format.ValueType  # 2
-"""What an answer has given, sent back as it is: a page token, a lease's token, an etag."""
+"""An opaque value from a response, sent back unchanged: a page token, the token of a lease, or an etag."""
 FORMAT_SESSION_ID: Format.ValueType  # 3
-"""A session's id. See `Session.id`."""
+"""A session's ID. See `Session.id`."""
 FORMAT_ID: Format.ValueType  # 4
-"""The caller's id of a message, an attachment or a consumer; also that of an API key."""
+"""The caller's ID of a message, an attachment, or a consumer, or the ID of an API key."""
 FORMAT_REQUEST_ID: Format.ValueType  # 5
-"""The caller's id of a request or a watch, which may be left out."""
+"""The caller's ID of a request or a watch. It can be empty."""
 FORMAT_REMINDER_ID: Format.ValueType  # 6
-"""A reminder's id."""
+"""The ID of a reminder."""
 FORMAT_POLICY_ID: Format.ValueType  # 7
-"""A retention policy's id."""
+"""The ID of a retention policy."""
 FORMAT_MIME_TYPE: Format.ValueType  # 8
 """A media type."""
 FORMAT_TRACEPARENT: Format.ValueType  # 9
 """A W3C trace context."""
 FORMAT_MONEY: Format.ValueType  # 10
-"""A sum of money."""
+"""An amount of money, as a decimal number."""
 FORMAT_CURRENCY: Format.ValueType  # 11
-"""A currency of ISO 4217."""
+"""A currency code of ISO 4217. It can be empty."""
 FORMAT_DAY: Format.ValueType  # 12
-"""A day."""
+"""A calendar date."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 @_typing.final
 class MethodPolicy(_message.Message):
-    """MethodPolicy says who may call a method, when a call of it may be sent again, and why one is refused."""
+    """MethodPolicy says who can call a method, when the same request can be sent again, and why a call is
+    rejected.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -208,19 +211,21 @@ class MethodPolicy(_message.Message):
     RETRY_FIELDS_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     permission: Global___Permission.ValueType
-    """What the caller's API key must allow."""
+    """The permission that the caller's API key must have."""
     retry: Global___Retry.ValueType
-    """When the same request may be sent again though nobody knows whether the first one took effect."""
+    """When the same request can be sent again although it isn't known whether the first one took effect."""
     @_builtins.property
     def retry_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """With `RETRY_IF_SET`: the fields of which one must be set, as paths within the request such as
-        `session.id`. Behind a repeated field, each of its elements must have the field, and there must be one.
+        """The fields of which one must be set for `RETRY_IF_SET`, as paths in the request, such as `session.id`. If
+        a path leads through a repeated field, the field must have at least one element, and each element must
+        have the rest of the path set.
         """
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_error_reason_pb2.ErrorReason.ValueType]:
-        """The reasons for which a call is refused, besides those of any call (`ReasonPolicy.any_call`). In a call
-        that answers item by item, the reasons for which an item is refused are among them.
+        """The reasons for which a call is rejected, in addition to those that apply to any call
+        (`ReasonPolicy.any_call`). For a method that answers item by item, they include the reasons for which an
+        item is rejected.
         """
 
     def __init__(
@@ -241,10 +246,12 @@ Global___MethodPolicy: _TypeAlias = MethodPolicy  # noqa: Y015
 
 @_typing.final
 class FieldPolicy(_message.Message):
-    """FieldPolicy says what a field of a request may hold. A limit of 0 is none, unless it is set to 0 where that
-    can be told. What breaks one is refused with `ERROR_REASON_INVALID_FIELD`, which names the field. Limits
-    that depend on other fields, and those that are settings (ServerService.GetServerInfo), stand in the
-    comments alone.
+    """FieldPolicy says which values a field of a request can have. A value that breaks a limit is rejected with
+    `ERROR_REASON_INVALID_FIELD`, and the response names the field.
+
+    A limit of 0 means that there is no limit, except for `min_value` and `max_value`, where 0 is a limit if it
+    is set. Limits that depend on other fields, and those that are settings (see ServerService.GetServerInfo),
+    are only in the comments.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -262,30 +269,30 @@ class FieldPolicy(_message.Message):
     DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
     UNLIMITED_FIELD_NUMBER: _builtins.int
     autofill: Global___Autofill.ValueType
-    """With what client libraries fill it in when the caller leaves it out."""
+    """What client libraries set the field to if the caller leaves it unset."""
     format: Global___Format.ValueType
-    """The form of a text, or of each text of a list. An empty one stands for a field that is left out."""
+    """The format of a string, or of each string in a list. An empty string means that the field is unset."""
     max_characters: _builtins.int
-    """How many characters (Unicode code points) a text, or each text of a list, has at most."""
+    """The maximum number of characters (Unicode code points) of a string, or of each string in a list."""
     max_bytes: _builtins.int
-    """How many bytes a field has at most: those of the text in UTF-8, of the bytes, or of the encoded message."""
+    """The maximum number of bytes: of a string in UTF-8, of a bytes field, or of an encoded message."""
     min_items: _builtins.int
-    """How many items a list or map has at least."""
+    """The minimum number of items of a list or map."""
     max_items: _builtins.int
-    """How many it has at most."""
+    """The maximum number of items of a list or map."""
     min_value: _builtins.int
-    """The smallest number; of a duration in seconds."""
+    """The smallest number that is allowed. In seconds if the field is a duration."""
     max_value: _builtins.int
-    """The largest number; of a duration in seconds."""
+    """The largest number that is allowed. In seconds if the field is a duration."""
     clamped: _builtins.bool
-    """Whether a number above the largest counts as the largest, and isn't refused."""
+    """If true, a larger number than `max_value` is reduced to `max_value` and not rejected."""
     default_value: _builtins.int
-    """What 0, or a field that is left out, stands for; of a duration in seconds."""
+    """The value that is used if the field is 0 or unset. In seconds if the field is a duration."""
     unlimited: _builtins.bool
-    """Whether nothing limits it but the size of the request."""
+    """If true, the field is limited only by the size of the request."""
     @_builtins.property
     def behavior(self) -> _containers.RepeatedScalarFieldContainer[Global___FieldBehavior.ValueType]:
-        """Whether it must be given, or is the server's to say."""
+        """Whether the field is required, set only by the server, or immutable."""
 
     def __init__(
         self,
@@ -321,9 +328,9 @@ Global___FieldPolicy: _TypeAlias = FieldPolicy  # noqa: Y015
 METHOD_FIELD_NUMBER: _builtins.int
 FIELD_FIELD_NUMBER: _builtins.int
 method: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___MethodPolicy]
-"""What a program can know of a method. Every method has it, and besides it the standard
-`idempotency_level`: NO_SIDE_EFFECTS if it only reads, IDEMPOTENT if it changes something and may always
-be sent again.
+"""What programs can know about a method. Every method has this option, and in addition the standard option
+`idempotency_level`: `NO_SIDE_EFFECTS` if the method only reads, or `IDEMPOTENT` if it changes something
+and can always be sent again.
 """
 field: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldPolicy]
-"""What a program can know of a field of a request, before it sends the request."""
+"""What programs can know about a field of a request before they send the request."""

@@ -28,29 +28,29 @@ class _ReminderState:
 class _ReminderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReminderState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     REMINDER_STATE_UNSPECIFIED: _ReminderState.ValueType  # 0
-    """Left out: any."""
+    """In filters: any state."""
     REMINDER_STATE_PENDING: _ReminderState.ValueType  # 1
-    """It waits for its time, or to be claimed, or is claimed."""
+    """The reminder waits for its time, waits to be claimed, or is claimed."""
     REMINDER_STATE_COMPLETED: _ReminderState.ValueType  # 2
-    """It was completed and doesn't come again."""
+    """The reminder was completed and won't be due again."""
     REMINDER_STATE_CANCELLED: _ReminderState.ValueType  # 3
-    """It was cancelled, replaced, or its only time was skipped."""
+    """The reminder was cancelled or replaced, or its only time was skipped."""
     REMINDER_STATE_FAILED: _ReminderState.ValueType  # 4
-    """It failed as often as it may, and doesn't come again."""
+    """The reminder has used up its attempts and won't be due again."""
 
 class ReminderState(_ReminderState, metaclass=_ReminderStateEnumTypeWrapper):
-    """ReminderState is where a reminder stands."""
+    """ReminderState is the state of a reminder."""
 
 REMINDER_STATE_UNSPECIFIED: ReminderState.ValueType  # 0
-"""Left out: any."""
+"""In filters: any state."""
 REMINDER_STATE_PENDING: ReminderState.ValueType  # 1
-"""It waits for its time, or to be claimed, or is claimed."""
+"""The reminder waits for its time, waits to be claimed, or is claimed."""
 REMINDER_STATE_COMPLETED: ReminderState.ValueType  # 2
-"""It was completed and doesn't come again."""
+"""The reminder was completed and won't be due again."""
 REMINDER_STATE_CANCELLED: ReminderState.ValueType  # 3
-"""It was cancelled, replaced, or its only time was skipped."""
+"""The reminder was cancelled or replaced, or its only time was skipped."""
 REMINDER_STATE_FAILED: ReminderState.ValueType  # 4
-"""It failed as often as it may, and doesn't come again."""
+"""The reminder has used up its attempts and won't be due again."""
 Global___ReminderState: _TypeAlias = ReminderState  # noqa: Y015
 
 class _ReminderChange:
@@ -60,42 +60,42 @@ class _ReminderChange:
 class _ReminderChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReminderChange.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     REMINDER_CHANGE_UNSPECIFIED: _ReminderChange.ValueType  # 0
-    """Never sent."""
+    """Not used."""
     REMINDER_CHANGE_CREATED: _ReminderChange.ValueType  # 1
-    """It was created."""
+    """The reminder was created."""
     REMINDER_CHANGE_FIRED: _ReminderChange.ValueType  # 2
-    """It was completed. What it appended was sent just before."""
+    """The reminder was completed. The message that it appended, if any, precedes this event."""
     REMINDER_CHANGE_SKIPPED: _ReminderChange.ValueType  # 3
-    """A time of it was skipped."""
+    """A time of the reminder was skipped."""
     REMINDER_CHANGE_CANCELLED: _ReminderChange.ValueType  # 4
-    """It was cancelled or replaced."""
+    """The reminder was cancelled or replaced."""
     REMINDER_CHANGE_FAILED: _ReminderChange.ValueType  # 5
-    """A time of it failed as often as it may: the reminder has failed, or is pending for its next time. A failure
-    behind which the same time is tried again isn't told.
+    """A time of the reminder has used up its attempts: the reminder has failed, or is pending for its next
+    time. Failures that are retried aren't reported.
     """
 
 class ReminderChange(_ReminderChange, metaclass=_ReminderChangeEnumTypeWrapper):
-    """ReminderChange is what happened to a reminder, in feeds."""
+    """ReminderChange is what happened to a reminder, as feeds report it."""
 
 REMINDER_CHANGE_UNSPECIFIED: ReminderChange.ValueType  # 0
-"""Never sent."""
+"""Not used."""
 REMINDER_CHANGE_CREATED: ReminderChange.ValueType  # 1
-"""It was created."""
+"""The reminder was created."""
 REMINDER_CHANGE_FIRED: ReminderChange.ValueType  # 2
-"""It was completed. What it appended was sent just before."""
+"""The reminder was completed. The message that it appended, if any, precedes this event."""
 REMINDER_CHANGE_SKIPPED: ReminderChange.ValueType  # 3
-"""A time of it was skipped."""
+"""A time of the reminder was skipped."""
 REMINDER_CHANGE_CANCELLED: ReminderChange.ValueType  # 4
-"""It was cancelled or replaced."""
+"""The reminder was cancelled or replaced."""
 REMINDER_CHANGE_FAILED: ReminderChange.ValueType  # 5
-"""A time of it failed as often as it may: the reminder has failed, or is pending for its next time. A failure
-behind which the same time is tried again isn't told.
+"""A time of the reminder has used up its attempts: the reminder has failed, or is pending for its next
+time. Failures that are retried aren't reported.
 """
 Global___ReminderChange: _TypeAlias = ReminderChange  # noqa: Y015
 
 @_typing.final
 class Reminder(_message.Message):
-    """Reminder is what is to happen in a session at a time."""
+    """Reminder is something that is to happen in a session at a given time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -123,90 +123,86 @@ class Reminder(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id, unique in its session: the caller's, 1–100 printable ASCII characters without spaces, or, left
-    out in a creation, a UUIDv7 of the server's. Client libraries fill it in.
+    """The reminder's ID, unique in its session: 1–100 printable ASCII characters without spaces. If unset in
+    CreateReminder, the server generates a UUIDv7. Client libraries set it, so that the call can be repeated.
     """
     session_id: _builtins.str
-    """The session that it belongs to. Set by the server."""
+    """Output only. The ID of the session that the reminder belongs to."""
     owner: _builtins.str
-    """The owner of the session. Set by the server."""
+    """Output only. The owner of the session."""
     type: _builtins.str
-    """What kind of reminder it is, for workers that serve some kinds only. At most 256 characters."""
+    """The type of reminder, for workers that process only some types. At most 256 characters."""
     comment: _builtins.str
-    """A comment for the application, not for the conversation. At most 4096 characters."""
+    """A comment for the application. It isn't part of the conversation. At most 4096 characters."""
     state: Global___ReminderState.ValueType
-    """Where it stands. This and all that follows is set by the server."""
+    """Output only. The state."""
     paused: _builtins.bool
-    """Whether it is pending, but paused because its session has ended."""
+    """Output only. Whether the reminder is pending but paused, because its session has ended."""
     fired_count: _builtins.int
-    """How often it was completed."""
+    """Output only. The number of times that the reminder was completed."""
     missed_count: _builtins.int
-    """How many of its times were missed: each was past when a later one was completed in its place, or had used
-    up its attempts.
+    """Output only. The number of times that were missed: they were past when a later one was completed, or
+    their attempts were used up.
     """
     skipped_count: _builtins.int
-    """How many of its times were skipped."""
+    """Output only. The number of times that were skipped."""
     last_message_seq: _builtins.int
-    """The seq of the message that its last completion appended; 0 if it appended none."""
+    """Output only. The seq of the message that the last completion appended; 0 if it appended none."""
     max_attempts: _builtins.int
-    """How often it is claimed at most for one of its times: when the last of these claims fails, or its lease
-    ends, so does the reminder, with `REMINDER_STATE_FAILED`. One with an `interval` doesn't end: the time
-    counts as missed, and the reminder is pending for the next one. 0 to 1000; 0 is without limit.
+    """The maximum number of attempts for each time of the reminder: 0 to 1000. 0 means no limit. When the last
+    attempt fails or its lease expires, the reminder gets the state `REMINDER_STATE_FAILED`. A recurring
+    reminder stays pending for its next time instead, and the failed time counts as missed.
     """
     attempt_count: _builtins.int
-    """How often it was claimed since it was last completed, skipped or moved to its next time. A claim that was
-    given up doesn't count. Set by the server.
+    """Output only. The number of claims since the reminder was last completed, skipped, or moved to its next
+    time. Claims that were given up don't count.
     """
     last_error: _builtins.str
-    """What the worker said whose claim failed last, or that the claim's lease has ended; empty if none has since
-    the reminder was last completed. Set by the server.
+    """Output only. The error of the last failed attempt, as its worker reported it, or that its lease expired.
+    Empty if no attempt has failed since the reminder was last completed.
     """
     @_builtins.property
     def trigger_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is due: the next time of one that is pending, else the last. Required in a creation unless
-        there is a `delay`; may be in the past. Of the years 1970 to 9998.
+        """When the reminder is due. For a pending reminder, its next time; otherwise, its last. Required in
+        CreateReminder unless `delay` is set. Can be in the past. Between the years 1970 and 9998.
         """
 
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
-        """If given, it is due again and again: at its first time plus once, twice … this interval, however late
-        it is served. 1 s to 3650 days.
+        """If set, the reminder recurs: it's due at its first time plus every multiple of this interval, regardless
+        of how late it's completed. 1 second to 3650 days.
         """
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The message to add to the context when it is due; see CompleteReminderRequest. Left out, its `role` is
-        `ROLE_USER`, its `kind` `MESSAGE_KIND_REMINDER`. Its `client_id` is set by the server. It can't hold
-        tool calls or be a tool's result. At most 64 KiB encoded.
+        """The message to append when the reminder is due; see CompleteReminderRequest. Its `role` defaults to
+        `ROLE_USER`, and its `kind` to `MESSAGE_KIND_REMINDER`. The server sets its `client_id`. It can't hold
+        tool calls or tool results. At most 64 KiB encoded.
         """
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The application's own facts. At most 64 KiB encoded,
-        and 30 levels deep.
-        """
+        """The application's own data. At most 64 KiB encoded, and at most 30 levels deep."""
 
     @_builtins.property
     def claim(self) -> Global___ReminderClaim:
-        """Who has claimed it; absent when nobody has, or the lease has ended."""
+        """Output only. The current claim. Unset if nobody has claimed the reminder, or the lease has expired."""
 
     @_builtins.property
     def last_fire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last completed; absent if it never was."""
+        """Output only. When the reminder was last completed. Unset if it never was."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was created."""
+        """Output only. When the reminder was created."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last completed, skipped or cancelled, or a worker said that it failed; or else created."""
+        """Output only. When the reminder was last created, completed, skipped, cancelled, or failed by a worker."""
 
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
-        """When it can be claimed again behind a claim that failed or was given up; absent if it isn't so. Set by the
-        server.
-        """
+        """Output only. When the reminder can be claimed again after a failed or given-up claim. Unset otherwise."""
 
     def __init__(
         self,
@@ -245,7 +241,7 @@ Global___Reminder: _TypeAlias = Reminder  # noqa: Y015
 
 @_typing.final
 class ReminderClaim(_message.Message):
-    """ReminderClaim says who works on a reminder."""
+    """ReminderClaim says who is processing a reminder."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,7 +251,7 @@ class ReminderClaim(_message.Message):
     """Who holds the claim."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends."""
+        """When the lease expires."""
 
     def __init__(
         self,

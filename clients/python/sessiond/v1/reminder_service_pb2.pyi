@@ -26,7 +26,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateReminderRequest(_message.Message):
-    """CreateReminderRequest describes the reminder to make."""
+    """CreateReminderRequest describes the reminder to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,21 +35,21 @@ class CreateReminderRequest(_message.Message):
     DELAY_FIELD_NUMBER: _builtins.int
     REPLACE_PENDING_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id. A session that isn't active is refused."""
+    """Required. The session's ID. The session must be active."""
     replace_pending: _builtins.bool
-    """Whether to cancel all other reminders of the session that are pending, in the same transaction. Without
-    it a session has at most 1000 that are pending, and more are refused with
+    """Whether to cancel all other pending reminders of the session in the same transaction. A session has at
+    most 1000 pending reminders; without `replace_pending`, another one is rejected with
     `ERROR_REASON_TOO_MANY_REMINDERS`.
     """
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
-        """The reminder. Fields set by the server are ignored. An id that another reminder of the session has is
-        refused with `ERROR_REASON_REMINDER_EXISTS`, unless that one was made by the same request.
+        """Required. The reminder. Output-only fields are ignored. If the session has a reminder with this ID that
+        another request created, the call is rejected with `ERROR_REASON_REMINDER_EXISTS`.
         """
 
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
-        """Instead of `reminder.trigger_time`: so long from now. 0 to 3650 days."""
+        """When the reminder is due, relative to now, instead of `reminder.trigger_time`. 0 to 3650 days."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class CreateReminderResponse(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     REPLACED_COUNT_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """Whether this call made it."""
+    """Whether this call created it."""
     replaced_count: _builtins.int
-    """How many pending reminders it replaced."""
+    """The number of pending reminders that were cancelled."""
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
-        """The reminder as it stands."""
+        """The reminder."""
 
     def __init__(
         self,
@@ -108,9 +108,9 @@ class GetReminderRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REMINDER_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     reminder_id: _builtins.str
-    """The reminder's id."""
+    """Required. The reminder's ID."""
     def __init__(
         self,
         *,
@@ -151,7 +151,7 @@ Global___GetReminderResponse: _TypeAlias = GetReminderResponse  # noqa: Y015
 
 @_typing.final
 class ListRemindersRequest(_message.Message):
-    """ListRemindersRequest says which reminders to list. All filters must hold."""
+    """ListRemindersRequest selects reminders. A reminder must match all fields that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -161,19 +161,21 @@ class ListRemindersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Only of this session, whatever it is."""
+    """Only reminders of this session."""
     state: _reminder_pb2.ReminderState.ValueType
-    """Only in this state. Left out, all."""
+    """Only reminders in this state. If unset, reminders in all states."""
     page_size: _builtins.int
-    """How many reminders a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of reminders on a page. Defaults to 100. Values above 1000 are reduced to 1000.
+    Negative values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; the other fields must be as they were there, `page_size`
-    excepted. A reminder that moves to its next time between two pages may be on both.
+    """The `next_page_token` of the previous page. All other fields except `page_size` must have the same values
+    as in that request. A reminder that moves to its next time between two pages can be on both.
     """
     @_builtins.property
     def filter(self) -> _session_filter_pb2.SessionFilter:
-        """Only of these sessions; any of its fields. Required without `session_id`. NOTE cost: reminders of sessions
-        that don't fit what it says besides an owner are passed over one by one.
+        """Only reminders of these sessions. Every field of the filter is supported. Required if `session_id` is
+        unset. Cost: conditions other than the owner are checked reminder by reminder.
         """
 
     def __init__(
@@ -195,14 +197,16 @@ Global___ListRemindersRequest: _TypeAlias = ListRemindersRequest  # noqa: Y015
 
 @_typing.final
 class ListRemindersResponse(_message.Message):
-    """ListRemindersResponse is one page. Pages are at most 2 MiB, so one may hold fewer reminders than asked for."""
+    """ListRemindersResponse is a page of reminders. A page is at most 2 MiB, so it can hold fewer reminders than
+    requested.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REMINDERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def reminders(self) -> _containers.RepeatedCompositeFieldContainer[_reminder_pb2.Reminder]:
         """The reminders."""
@@ -230,9 +234,9 @@ class CancelReminderRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REMINDER_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     reminder_id: _builtins.str
-    """The reminder's id."""
+    """Required. The reminder's ID."""
     def __init__(
         self,
         *,
@@ -249,14 +253,14 @@ Global___CancelReminderRequest: _TypeAlias = CancelReminderRequest  # noqa: Y015
 
 @_typing.final
 class CancelReminderResponse(_message.Message):
-    """CancelReminderResponse says how the reminder stands."""
+    """CancelReminderResponse holds the reminder."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REMINDER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
-        """The reminder. It is completed or has failed, and isn't cancelled, if the call came too late."""
+        """The reminder. If the call came too late, it's completed or failed instead of cancelled."""
 
     def __init__(
         self,
@@ -281,13 +285,13 @@ class SkipReminderRequest(_message.Message):
     REMINDER_ID_FIELD_NUMBER: _builtins.int
     TRIGGER_TIME_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     reminder_id: _builtins.str
-    """The reminder's id."""
+    """Required. The reminder's ID."""
     @_builtins.property
     def trigger_time(self) -> _timestamp_pb2.Timestamp:
-        """If given, skip only if this is the reminder's `trigger_time`; else change nothing. It makes the call safe
-        to repeat.
+        """If set, the call skips only if this is the reminder's `trigger_time`, and otherwise changes nothing. This
+        makes the call safe to retry.
         """
 
     def __init__(
@@ -307,7 +311,7 @@ Global___SkipReminderRequest: _TypeAlias = SkipReminderRequest  # noqa: Y015
 
 @_typing.final
 class SkipReminderResponse(_message.Message):
-    """SkipReminderResponse says how the reminder stands."""
+    """SkipReminderResponse holds the reminder."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -331,7 +335,7 @@ Global___SkipReminderResponse: _TypeAlias = SkipReminderResponse  # noqa: Y015
 
 @_typing.final
 class ClaimRemindersRequest(_message.Message):
-    """ClaimRemindersRequest says who works, on what, and for how long."""
+    """ClaimRemindersRequest selects the reminders to claim."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -342,30 +346,30 @@ class ClaimRemindersRequest(_message.Message):
     TYPES_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     holder: _builtins.str
-    """Who claims, for those who look at the reminder. At most 256 characters."""
+    """The name of the worker, which readers of the reminder see. At most 256 characters."""
     max_count: _builtins.int
-    """How many to claim at most: 0 is 1, above 100 is 100, negative is refused. An answer is at most 2 MiB, so
-    it may hold fewer.
+    """The maximum number of claims. Defaults to 1. Values above 100 are reduced to 100. Negative values are
+    rejected. A response is at most 2 MiB, so it can hold fewer.
     """
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """How long the claims last unless they are completed before: 1 s to 1 h, 1 min if left out."""
+        """How long the claims last: 1 second to 1 hour. Defaults to 1 minute."""
 
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """How long to wait for a reminder to become due, 0 to 60 s; left out, not at all. The call answers
-        with none a little before its deadline.
+        """How long to wait for a reminder to become due: 0 to 60 seconds. Defaults to 0. If none becomes due, the
+        call returns shortly before its deadline at the latest.
         """
 
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only reminders of these types. At most 64; left out, of any."""
+        """Only reminders of these types. At most 64. If empty, reminders of any type."""
 
     @_builtins.property
     def filter(self) -> _session_filter_pb2.SessionFilter:
-        """Only reminders of these sessions; any of its fields. Required. NOTE cost: what is due in sessions that
-        don't fit what it says besides an owner is passed over one by one, by each call until another caller
-        completes it.
+        """Required. Only reminders of these sessions. Every field of the filter is supported. Cost: conditions
+        other than the owner are checked for each due reminder, again in each call until another worker completes
+        it.
         """
 
     def __init__(
@@ -395,7 +399,7 @@ class ClaimRemindersResponse(_message.Message):
     CLAIMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimedReminder]:
-        """The claimed reminders, the longest due first. None if none was due."""
+        """The claims, those due longest first. Empty if no reminder is due."""
 
     def __init__(
         self,
@@ -412,7 +416,7 @@ Global___ClaimRemindersResponse: _TypeAlias = ClaimRemindersResponse  # noqa: Y0
 
 @_typing.final
 class ClaimedReminder(_message.Message):
-    """ClaimedReminder is a reminder that the caller has until the lease ends."""
+    """ClaimedReminder is a reminder that the caller has claimed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,24 +426,24 @@ class ClaimedReminder(_message.Message):
     MISSED_COUNT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     claim_token: _builtins.str
-    """The token to complete the reminder with."""
+    """The token for CompleteReminder, FailReminder, and ExtendReminderClaim."""
     missed_count: _builtins.int
-    """How many of its times this claim stands for besides the oldest: those that are past as well. They are
+    """The number of further times of the reminder that have passed. The claim covers them too, and they are
     completed together.
     """
     attempt: _builtins.int
-    """How often it was claimed, this time included, as its `attempt_count` says: more than once says that workers
-    failed at it; as often as its `max_attempts` says that this is the last try.
+    """The number of this attempt, which is the reminder's `attempt_count`. If it equals `max_attempts`, this is
+    the last attempt.
     """
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
-        """The reminder. Its `message` has the client id that it is appended with: who appends it in a call of
-        its own doesn't double it when the reminder is claimed again (P4).
+        """The reminder. Its `message` has the client ID that it's appended with. A worker that appends it in a
+        separate call therefore doesn't append it twice when the reminder is claimed again (P4).
         """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends."""
+        """When the lease expires."""
 
     def __init__(
         self,
@@ -460,7 +464,7 @@ Global___ClaimedReminder: _TypeAlias = ClaimedReminder  # noqa: Y015
 
 @_typing.final
 class CompleteReminderRequest(_message.Message):
-    """CompleteReminderRequest says which claim is done, and what to append."""
+    """CompleteReminderRequest names a claim, and what to append."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -471,23 +475,23 @@ class CompleteReminderRequest(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     reminder_id: _builtins.str
-    """The reminder's id."""
+    """Required. The reminder's ID."""
     claim_token: _builtins.str
-    """The claim's token."""
+    """Required. The claim's token."""
     append_message: _builtins.bool
-    """The reminder's message. A reminder without one is refused then. False appends nothing."""
+    """If true, append the reminder's message. A reminder without a message is rejected. If false, append
+    nothing.
+    """
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """A message instead of the reminder's, which may be made when it is due; checked and completed like that
-        one.
-        """
+        """A message to append instead of the reminder's own. It has the same limits and defaults."""
 
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to complete it; left out, under none. Without an append a writer lease doesn't
-        bind the call.
+        """Conditions that must hold for the completion. If unset, the completion is unconditional. If nothing is
+        appended, a writer lease of another caller doesn't matter.
         """
 
     def __init__(
@@ -512,7 +516,7 @@ Global___CompleteReminderRequest: _TypeAlias = CompleteReminderRequest  # noqa: 
 
 @_typing.final
 class CompleteReminderResponse(_message.Message):
-    """CompleteReminderResponse says how the reminder stands."""
+    """CompleteReminderResponse holds the completed reminder."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -521,7 +525,7 @@ class CompleteReminderResponse(_message.Message):
     MESSAGE_SEQ_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether it was completed with this token before, and nothing was done."""
+    """Whether the reminder had already been completed with this token, so that this call changed nothing."""
     message_seq: _builtins.int
     """The seq of the message that was appended; 0 if none was."""
     @_builtins.property
@@ -530,7 +534,7 @@ class CompleteReminderResponse(_message.Message):
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come with this call."""
+        """The session's version after this call."""
 
     def __init__(
         self,
@@ -550,7 +554,7 @@ Global___CompleteReminderResponse: _TypeAlias = CompleteReminderResponse  # noqa
 
 @_typing.final
 class FailReminderRequest(_message.Message):
-    """FailReminderRequest says which claim failed, and why."""
+    """FailReminderRequest names the claim that failed, and the error."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -560,17 +564,17 @@ class FailReminderRequest(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     reminder_id: _builtins.str
-    """The reminder's id."""
+    """Required. The reminder's ID."""
     claim_token: _builtins.str
-    """The claim's token."""
+    """Required. The claim's token."""
     error: _builtins.str
-    """What went wrong, for people: the reminder's `last_error`. At most 1024 characters."""
+    """What went wrong, for people. It becomes the reminder's `last_error`. At most 1024 characters."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """How long from now it can be claimed again, 0 to 7 days. Left out, 10 s behind the first attempt, and
-        behind each further one twice as long as before, at most 1 h. Behind the last attempt it means nothing.
+        """How long to wait until the reminder can be claimed again: 0 to 7 days. Defaults to 10 seconds after the
+        first attempt, doubling with each further attempt up to 1 hour. Ignored after the last attempt.
         """
 
     def __init__(
@@ -592,14 +596,14 @@ Global___FailReminderRequest: _TypeAlias = FailReminderRequest  # noqa: Y015
 
 @_typing.final
 class FailReminderResponse(_message.Message):
-    """FailReminderResponse says how the reminder stands."""
+    """FailReminderResponse holds the reminder."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REMINDER_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether it failed with this token before, and nothing was done."""
+    """Whether the attempt had already been failed with this token, so that this call changed nothing."""
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
         """The reminder: pending with a `retry_time`, pending for its next time, or failed."""
@@ -630,18 +634,18 @@ class ExtendReminderClaimRequest(_message.Message):
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     GIVE_UP_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     reminder_id: _builtins.str
-    """The reminder's id."""
+    """Required. The reminder's ID."""
     claim_token: _builtins.str
-    """The claim's token."""
+    """Required. The claim's token."""
     give_up: _builtins.bool
-    """Whether to give the claim up instead: the reminder is due again when `lease_ttl` has passed, at once if
-    that is left out. A claim that was given up doesn't count as an attempt.
+    """Whether to give up the claim instead. The reminder is due again after `lease_ttl`, or at once if that's
+    unset. A claim that's given up doesn't count as an attempt.
     """
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """How long the claim lasts from now: 1 s to 1 h, 1 min if left out."""
+        """How long the claim lasts from now: 1 second to 1 hour. Defaults to 1 minute."""
 
     def __init__(
         self,
@@ -662,14 +666,14 @@ Global___ExtendReminderClaimRequest: _TypeAlias = ExtendReminderClaimRequest  # 
 
 @_typing.final
 class ExtendReminderClaimResponse(_message.Message):
-    """ExtendReminderClaimResponse says how long the claim lasts."""
+    """ExtendReminderClaimResponse says when the claim expires."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends; when the reminder is due again, for one that was given up."""
+        """When the lease expires. If the claim was given up: when the reminder is due again."""
 
     def __init__(
         self,

@@ -27,20 +27,21 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReminderServiceStub:
-    """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
-    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
-    `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
-    `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
+    """ReminderService manages reminders: things that are to happen in a session at a given time, once or
+    repeatedly. When a reminder is due, a worker claims it, does the work, and completes it, or reports that it
+    failed. A reminder is due again after a failure, and when the lease of a claim expires. A call that names a
+    session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist; a call that names a
+    reminder, with `ERROR_REASON_REMINDER_NOT_FOUND` if the reminder doesn't exist. All times are by the
+    database's clock.
 
-    A reminder is paused while its session has ended: it isn't claimed. When the session is
-    reopened, a reminder that was due meanwhile is due at once. Deleting the session deletes its reminders,
-    clearing its messages leaves them, and a fork has none.
+    While its session is ended, a reminder is paused: it can't be claimed. When the session is reopened, a
+    reminder that became due meanwhile is due at once. Deleting a session deletes its reminders. ClearMessages
+    keeps them. A fork has none.
 
-    The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
-    `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
-    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
+    To process reminders, call ClaimReminders with a `wait` in a loop. For each claim, call CompleteReminder
+    with `append_message`: it appends the reminder's message in the same transaction, so that the message is in
+    the session exactly once, even if a process crashes. Then let the agent respond to the message. If the work
+    isn't possible at the moment, call FailReminder: the reminder is retried later, up to `max_attempts` times.
     """
 
     @_typing.overload
@@ -48,115 +49,115 @@ class ReminderServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReminderServiceAsyncStub: ...
     CreateReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.CreateReminderRequest, _reminder_service_pb2.CreateReminderResponse]
-    """CreateReminder makes a reminder. With the same id it is safe to repeat."""
+    """CreateReminder creates a reminder. It's safe to retry with the same ID."""
     GetReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.GetReminderRequest, _reminder_service_pb2.GetReminderResponse]
     """GetReminder reads one reminder."""
     ListReminders: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.ListRemindersRequest, _reminder_service_pb2.ListRemindersResponse]
-    """ListReminders lists the reminders of a session, of an owner, or all: first those that are pending, then
-    those that are completed, then those that are cancelled, then those that have failed, each by their trigger
-    time, the soonest first.
+    """ListReminders lists reminders: pending ones first, followed by completed, cancelled, and failed ones.
+    Within each state, they are ordered by trigger time, earliest first.
     """
     CancelReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.CancelReminderRequest, _reminder_service_pb2.CancelReminderResponse]
-    """CancelReminder ends a reminder for good. A worker that has claimed it can't complete it any more. On one
-    that is over already it changes nothing.
+    """CancelReminder cancels a reminder permanently. A worker that has claimed it can no longer complete it. If
+    the reminder is completed, cancelled, or failed, the call changes nothing.
     """
     SkipReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.SkipReminderRequest, _reminder_service_pb2.SkipReminderResponse]
-    """SkipReminder moves a reminder to its next time that isn't past; one without an interval has none, and is
-    cancelled. A worker that has claimed it can't complete it any more. On one that is over it changes
-    nothing.
+    """SkipReminder moves a reminder to its next time in the future. A reminder without an interval has no next
+    time and is cancelled. A worker that has claimed it can no longer complete it. If the reminder is
+    completed, cancelled, or failed, the call changes nothing.
     """
     ClaimReminders: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.ClaimRemindersRequest, _reminder_service_pb2.ClaimRemindersResponse]
-    """ClaimReminders hands out reminders that are due, the longest due first, each to one worker alone until
-    its lease ends. With a `wait` it answers as soon as there is one, or with none. A lease that has ended is a
-    failure. The call notices first which reminders of the tenant have failed so for the last time that they
-    may, and ends these.
+    """ClaimReminders claims reminders that are due, those due longest first. Each is claimed by one worker
+    only, until its lease expires. With a `wait`, the call returns as soon as a reminder is due, or with none
+    when the wait is over. An expired lease counts as a failed attempt: before it claims, the call ends those
+    reminders of the tenant whose last attempt has expired.
     """
     CompleteReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.CompleteReminderRequest, _reminder_service_pb2.CompleteReminderResponse]
-    """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
-    token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
-    appended. Completing again with the same token is a replay and changes nothing.
-    """
-    FailReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.FailReminderRequest, _reminder_service_pb2.FailReminderResponse]
-    """FailReminder says that a claimed reminder failed. As long as it may be claimed again it is due after
-    `retry_delay`; when its `max_attempts` are used up it is over with `REMINDER_STATE_FAILED`, or pending for its
-    next time. With the token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`. Saying so
+    """CompleteReminder completes a claimed reminder: it's then completed, or pending for its next time. If the
+    claim was lost, the call is rejected with `ERROR_REASON_CLAIM_LOST`, and nothing is appended. Completing
     again with the same token is a replay and changes nothing.
     """
+    FailReminder: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.FailReminderRequest, _reminder_service_pb2.FailReminderResponse]
+    """FailReminder reports that a claimed reminder failed. If attempts are left, the reminder is due again
+    after `retry_delay`. If `max_attempts` is used up, it gets the state `REMINDER_STATE_FAILED`, or is
+    pending for its next time. If the claim was lost, the call is rejected with `ERROR_REASON_CLAIM_LOST`.
+    Failing again with the same token is a replay and changes nothing.
+    """
     ExtendReminderClaim: _grpc.UnaryUnaryMultiCallable[_reminder_service_pb2.ExtendReminderClaimRequest, _reminder_service_pb2.ExtendReminderClaimResponse]
-    """ExtendReminderClaim makes the lease of a claim last longer, or gives the claim up."""
+    """ExtendReminderClaim extends the lease of a claim, or gives up the claim."""
 
 @_typing.type_check_only
 class ReminderServiceAsyncStub(ReminderServiceStub):
-    """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
-    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
-    `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
-    `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
+    """ReminderService manages reminders: things that are to happen in a session at a given time, once or
+    repeatedly. When a reminder is due, a worker claims it, does the work, and completes it, or reports that it
+    failed. A reminder is due again after a failure, and when the lease of a claim expires. A call that names a
+    session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist; a call that names a
+    reminder, with `ERROR_REASON_REMINDER_NOT_FOUND` if the reminder doesn't exist. All times are by the
+    database's clock.
 
-    A reminder is paused while its session has ended: it isn't claimed. When the session is
-    reopened, a reminder that was due meanwhile is due at once. Deleting the session deletes its reminders,
-    clearing its messages leaves them, and a fork has none.
+    While its session is ended, a reminder is paused: it can't be claimed. When the session is reopened, a
+    reminder that became due meanwhile is due at once. Deleting a session deletes its reminders. ClearMessages
+    keeps them. A fork has none.
 
-    The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
-    `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
-    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
+    To process reminders, call ClaimReminders with a `wait` in a loop. For each claim, call CompleteReminder
+    with `append_message`: it appends the reminder's message in the same transaction, so that the message is in
+    the session exactly once, even if a process crashes. Then let the agent respond to the message. If the work
+    isn't possible at the moment, call FailReminder: the reminder is retried later, up to `max_attempts` times.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.CreateReminderRequest, _reminder_service_pb2.CreateReminderResponse]  # type: ignore[assignment]
-    """CreateReminder makes a reminder. With the same id it is safe to repeat."""
+    """CreateReminder creates a reminder. It's safe to retry with the same ID."""
     GetReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.GetReminderRequest, _reminder_service_pb2.GetReminderResponse]  # type: ignore[assignment]
     """GetReminder reads one reminder."""
     ListReminders: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.ListRemindersRequest, _reminder_service_pb2.ListRemindersResponse]  # type: ignore[assignment]
-    """ListReminders lists the reminders of a session, of an owner, or all: first those that are pending, then
-    those that are completed, then those that are cancelled, then those that have failed, each by their trigger
-    time, the soonest first.
+    """ListReminders lists reminders: pending ones first, followed by completed, cancelled, and failed ones.
+    Within each state, they are ordered by trigger time, earliest first.
     """
     CancelReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.CancelReminderRequest, _reminder_service_pb2.CancelReminderResponse]  # type: ignore[assignment]
-    """CancelReminder ends a reminder for good. A worker that has claimed it can't complete it any more. On one
-    that is over already it changes nothing.
+    """CancelReminder cancels a reminder permanently. A worker that has claimed it can no longer complete it. If
+    the reminder is completed, cancelled, or failed, the call changes nothing.
     """
     SkipReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.SkipReminderRequest, _reminder_service_pb2.SkipReminderResponse]  # type: ignore[assignment]
-    """SkipReminder moves a reminder to its next time that isn't past; one without an interval has none, and is
-    cancelled. A worker that has claimed it can't complete it any more. On one that is over it changes
-    nothing.
+    """SkipReminder moves a reminder to its next time in the future. A reminder without an interval has no next
+    time and is cancelled. A worker that has claimed it can no longer complete it. If the reminder is
+    completed, cancelled, or failed, the call changes nothing.
     """
     ClaimReminders: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.ClaimRemindersRequest, _reminder_service_pb2.ClaimRemindersResponse]  # type: ignore[assignment]
-    """ClaimReminders hands out reminders that are due, the longest due first, each to one worker alone until
-    its lease ends. With a `wait` it answers as soon as there is one, or with none. A lease that has ended is a
-    failure. The call notices first which reminders of the tenant have failed so for the last time that they
-    may, and ends these.
+    """ClaimReminders claims reminders that are due, those due longest first. Each is claimed by one worker
+    only, until its lease expires. With a `wait`, the call returns as soon as a reminder is due, or with none
+    when the wait is over. An expired lease counts as a failed attempt: before it claims, the call ends those
+    reminders of the tenant whose last attempt has expired.
     """
     CompleteReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.CompleteReminderRequest, _reminder_service_pb2.CompleteReminderResponse]  # type: ignore[assignment]
-    """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
-    token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
-    appended. Completing again with the same token is a replay and changes nothing.
-    """
-    FailReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.FailReminderRequest, _reminder_service_pb2.FailReminderResponse]  # type: ignore[assignment]
-    """FailReminder says that a claimed reminder failed. As long as it may be claimed again it is due after
-    `retry_delay`; when its `max_attempts` are used up it is over with `REMINDER_STATE_FAILED`, or pending for its
-    next time. With the token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`. Saying so
+    """CompleteReminder completes a claimed reminder: it's then completed, or pending for its next time. If the
+    claim was lost, the call is rejected with `ERROR_REASON_CLAIM_LOST`, and nothing is appended. Completing
     again with the same token is a replay and changes nothing.
     """
+    FailReminder: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.FailReminderRequest, _reminder_service_pb2.FailReminderResponse]  # type: ignore[assignment]
+    """FailReminder reports that a claimed reminder failed. If attempts are left, the reminder is due again
+    after `retry_delay`. If `max_attempts` is used up, it gets the state `REMINDER_STATE_FAILED`, or is
+    pending for its next time. If the claim was lost, the call is rejected with `ERROR_REASON_CLAIM_LOST`.
+    Failing again with the same token is a replay and changes nothing.
+    """
     ExtendReminderClaim: _aio.UnaryUnaryMultiCallable[_reminder_service_pb2.ExtendReminderClaimRequest, _reminder_service_pb2.ExtendReminderClaimResponse]  # type: ignore[assignment]
-    """ExtendReminderClaim makes the lease of a claim last longer, or gives the claim up."""
+    """ExtendReminderClaim extends the lease of a claim, or gives up the claim."""
 
 class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ReminderService keeps reminders: what is to happen in a session at a time, once or again and again. When a
-    reminder is due, one worker claims it, does what it stands for, and completes it, or says that it failed; it
-    is due again then, or when the lease of a claim ends that isn't completed. Every call that names a session answers
-    `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist, every call that names a reminder
-    `ERROR_REASON_REMINDER_NOT_FOUND`. All times are by the database's clock.
+    """ReminderService manages reminders: things that are to happen in a session at a given time, once or
+    repeatedly. When a reminder is due, a worker claims it, does the work, and completes it, or reports that it
+    failed. A reminder is due again after a failure, and when the lease of a claim expires. A call that names a
+    session is rejected with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist; a call that names a
+    reminder, with `ERROR_REASON_REMINDER_NOT_FOUND` if the reminder doesn't exist. All times are by the
+    database's clock.
 
-    A reminder is paused while its session has ended: it isn't claimed. When the session is
-    reopened, a reminder that was due meanwhile is due at once. Deleting the session deletes its reminders,
-    clearing its messages leaves them, and a fork has none.
+    While its session is ended, a reminder is paused: it can't be claimed. When the session is reopened, a
+    reminder that became due meanwhile is due at once. Deleting a session deletes its reminders. ClearMessages
+    keeps them. A fork has none.
 
-    The way to work: ClaimReminders in a loop, with a `wait`; for each claim CompleteReminder with
-    `append_message`, which puts the reminder's message into the session in the same transaction, so
-    that it is there once, whatever dies in between; then let the agent answer it. What can't be done for the
-    moment is left to FailReminder, which has it tried again later; a reminder says with `max_attempts` how often.
+    To process reminders, call ClaimReminders with a `wait` in a loop. For each claim, call CompleteReminder
+    with `append_message`: it appends the reminder's message in the same transaction, so that the message is in
+    the session exactly once, even if a process crashes. Then let the agent respond to the message. If the work
+    isn't possible at the moment, call FailReminder: the reminder is retried later, up to `max_attempts` times.
     """
 
     @_abc_1.abstractmethod
@@ -165,7 +166,7 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reminder_service_pb2.CreateReminderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.CreateReminderResponse, _abc.Awaitable[_reminder_service_pb2.CreateReminderResponse]]:
-        """CreateReminder makes a reminder. With the same id it is safe to repeat."""
+        """CreateReminder creates a reminder. It's safe to retry with the same ID."""
 
     @_abc_1.abstractmethod
     def GetReminder(
@@ -181,9 +182,8 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reminder_service_pb2.ListRemindersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.ListRemindersResponse, _abc.Awaitable[_reminder_service_pb2.ListRemindersResponse]]:
-        """ListReminders lists the reminders of a session, of an owner, or all: first those that are pending, then
-        those that are completed, then those that are cancelled, then those that have failed, each by their trigger
-        time, the soonest first.
+        """ListReminders lists reminders: pending ones first, followed by completed, cancelled, and failed ones.
+        Within each state, they are ordered by trigger time, earliest first.
         """
 
     @_abc_1.abstractmethod
@@ -192,8 +192,8 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reminder_service_pb2.CancelReminderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.CancelReminderResponse, _abc.Awaitable[_reminder_service_pb2.CancelReminderResponse]]:
-        """CancelReminder ends a reminder for good. A worker that has claimed it can't complete it any more. On one
-        that is over already it changes nothing.
+        """CancelReminder cancels a reminder permanently. A worker that has claimed it can no longer complete it. If
+        the reminder is completed, cancelled, or failed, the call changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -202,9 +202,9 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reminder_service_pb2.SkipReminderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.SkipReminderResponse, _abc.Awaitable[_reminder_service_pb2.SkipReminderResponse]]:
-        """SkipReminder moves a reminder to its next time that isn't past; one without an interval has none, and is
-        cancelled. A worker that has claimed it can't complete it any more. On one that is over it changes
-        nothing.
+        """SkipReminder moves a reminder to its next time in the future. A reminder without an interval has no next
+        time and is cancelled. A worker that has claimed it can no longer complete it. If the reminder is
+        completed, cancelled, or failed, the call changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -213,10 +213,10 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reminder_service_pb2.ClaimRemindersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.ClaimRemindersResponse, _abc.Awaitable[_reminder_service_pb2.ClaimRemindersResponse]]:
-        """ClaimReminders hands out reminders that are due, the longest due first, each to one worker alone until
-        its lease ends. With a `wait` it answers as soon as there is one, or with none. A lease that has ended is a
-        failure. The call notices first which reminders of the tenant have failed so for the last time that they
-        may, and ends these.
+        """ClaimReminders claims reminders that are due, those due longest first. Each is claimed by one worker
+        only, until its lease expires. With a `wait`, the call returns as soon as a reminder is due, or with none
+        when the wait is over. An expired lease counts as a failed attempt: before it claims, the call ends those
+        reminders of the tenant whose last attempt has expired.
         """
 
     @_abc_1.abstractmethod
@@ -225,9 +225,9 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reminder_service_pb2.CompleteReminderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.CompleteReminderResponse, _abc.Awaitable[_reminder_service_pb2.CompleteReminderResponse]]:
-        """CompleteReminder says that a claimed reminder is done: it is over, or pending for its next time. With the
-        token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`, and nothing is
-        appended. Completing again with the same token is a replay and changes nothing.
+        """CompleteReminder completes a claimed reminder: it's then completed, or pending for its next time. If the
+        claim was lost, the call is rejected with `ERROR_REASON_CLAIM_LOST`, and nothing is appended. Completing
+        again with the same token is a replay and changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -236,10 +236,10 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reminder_service_pb2.FailReminderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.FailReminderResponse, _abc.Awaitable[_reminder_service_pb2.FailReminderResponse]]:
-        """FailReminder says that a claimed reminder failed. As long as it may be claimed again it is due after
-        `retry_delay`; when its `max_attempts` are used up it is over with `REMINDER_STATE_FAILED`, or pending for its
-        next time. With the token of a claim that was lost it is refused with `ERROR_REASON_CLAIM_LOST`. Saying so
-        again with the same token is a replay and changes nothing.
+        """FailReminder reports that a claimed reminder failed. If attempts are left, the reminder is due again
+        after `retry_delay`. If `max_attempts` is used up, it gets the state `REMINDER_STATE_FAILED`, or is
+        pending for its next time. If the claim was lost, the call is rejected with `ERROR_REASON_CLAIM_LOST`.
+        Failing again with the same token is a replay and changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -248,6 +248,6 @@ class ReminderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reminder_service_pb2.ExtendReminderClaimRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reminder_service_pb2.ExtendReminderClaimResponse, _abc.Awaitable[_reminder_service_pb2.ExtendReminderClaimResponse]]:
-        """ExtendReminderClaim makes the lease of a claim last longer, or gives the claim up."""
+        """ExtendReminderClaim extends the lease of a claim, or gives up the claim."""
 
 def add_ReminderServiceServicer_to_server(servicer: ReminderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

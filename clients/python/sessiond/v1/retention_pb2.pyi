@@ -32,33 +32,41 @@ class _PruneOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PruneOut
     PRUNE_OUTCOME_UNSPECIFIED: _PruneOutcome.ValueType  # 0
     """Not used."""
     PRUNE_OUTCOME_DELETED: _PruneOutcome.ValueType  # 1
-    """It is deleted."""
+    """The session was deleted."""
     PRUNE_OUTCOME_WOULD_BE_DELETED: _PruneOutcome.ValueType  # 2
-    """It would be deleted, if the call had `force`, or the policy weren't a dry run."""
+    """The session would be deleted if the call set `force`, or if the policy weren't a dry run."""
     PRUNE_OUTCOME_KEPT_IN_USE: _PruneOutcome.ValueType  # 3
-    """It stays: it was changed or written to since it was found, or a writer holds a lease on it."""
+    """The session was kept, because it was changed or written to after it was found, or because a writer holds
+    its lease.
+    """
     PRUNE_OUTCOME_KEPT_FOR_DESCENDANT: _PruneOutcome.ValueType  # 4
-    """It stays: a session that would go with it is pinned, in use, or wasn't idle for long enough."""
+    """The session was kept, because a session that would be deleted with it is pinned, in use, or not idle for
+    long enough.
+    """
 
 class PruneOutcome(_PruneOutcome, metaclass=_PruneOutcomeEnumTypeWrapper):
-    """PruneOutcome is what became of a session that fitted a rule."""
+    """PruneOutcome is what happened to a session that matched a rule."""
 
 PRUNE_OUTCOME_UNSPECIFIED: PruneOutcome.ValueType  # 0
 """Not used."""
 PRUNE_OUTCOME_DELETED: PruneOutcome.ValueType  # 1
-"""It is deleted."""
+"""The session was deleted."""
 PRUNE_OUTCOME_WOULD_BE_DELETED: PruneOutcome.ValueType  # 2
-"""It would be deleted, if the call had `force`, or the policy weren't a dry run."""
+"""The session would be deleted if the call set `force`, or if the policy weren't a dry run."""
 PRUNE_OUTCOME_KEPT_IN_USE: PruneOutcome.ValueType  # 3
-"""It stays: it was changed or written to since it was found, or a writer holds a lease on it."""
+"""The session was kept, because it was changed or written to after it was found, or because a writer holds
+its lease.
+"""
 PRUNE_OUTCOME_KEPT_FOR_DESCENDANT: PruneOutcome.ValueType  # 4
-"""It stays: a session that would go with it is pinned, in use, or wasn't idle for long enough."""
+"""The session was kept, because a session that would be deleted with it is pinned, in use, or not idle for
+long enough.
+"""
 Global___PruneOutcome: _TypeAlias = PruneOutcome  # noqa: Y015
 
 @_typing.final
 class RetentionRule(_message.Message):
-    """RetentionRule says which sessions may go. All that is given must hold, and at least one of the three
-    times must be given. A session with a living writer lease never fits.
+    """RetentionRule selects the sessions to delete. A session matches if all fields that are set match. At least
+    one of the three times is required. A session with a valid writer lease never matches.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -69,24 +77,26 @@ class RetentionRule(_message.Message):
     ENDED_FOR_FIELD_NUMBER: _builtins.int
     INCLUDE_PINNED_FIELD_NUMBER: _builtins.int
     include_pinned: _builtins.bool
-    """Whether pinned ones may go too, and those with a pinned sub-agent's session that would go with them."""
+    """Whether pinned sessions match too, and those whose deletion would delete a pinned session of a sub-agent."""
     @_builtins.property
     def sessions(self) -> _session_filter_pb2.SessionFilter:
-        """Which sessions; any of its fields. Required. Left out, `states` is ended ones alone. Sub-agents' sessions
-        that it leaves out go only with their parents.
+        """Required. The sessions. Every field of the filter is supported. If `states` is empty, only ended sessions
+        match. Sessions of sub-agents that the filter excludes are deleted only with their parents.
         """
 
     @_builtins.property
     def older_than(self) -> _duration_pb2.Duration:
-        """Created at least so long ago."""
+        """The session was created at least this long ago."""
 
     @_builtins.property
     def idle_for(self) -> _duration_pb2.Duration:
-        """Not written to for at least so long, and neither are the sub-agents' sessions that would go with it."""
+        """Nobody has written to the session, or to the sub-agents' sessions that would be deleted with it, for at
+        least this long.
+        """
 
     @_builtins.property
     def ended_for(self) -> _duration_pb2.Duration:
-        """Ended at least so long ago."""
+        """The session ended at least this long ago."""
 
     def __init__(
         self,
@@ -107,8 +117,8 @@ Global___RetentionRule: _TypeAlias = RetentionRule  # noqa: Y015
 
 @_typing.final
 class RetentionPolicy(_message.Message):
-    """RetentionPolicy is a rule that the service follows by itself, every hour unless set otherwise (setting
-    `retention_interval`).
+    """RetentionPolicy is a rule that the service applies by itself: every hour, unless the setting
+    `retention_interval` says otherwise.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -121,28 +131,28 @@ class RetentionPolicy(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LAST_RUN_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id: 1–63 of `a-z 0-9 . _ -`. Required."""
+    """Required. Its ID: 1–63 of the characters `a-z 0-9 . _ -`."""
     dry_run: _builtins.bool
-    """Whether only to report what would go. Reports of such runs are of all that fits, each time."""
+    """Whether to only report what would be deleted. Each dry run reports all sessions that match."""
     etag: _builtins.str
-    """Changes with every change of the policy. In SetRetentionPolicy the one that it must still have; left out,
-    any or none.
+    """Changes with every change of the policy. In SetRetentionPolicy, the etag that the stored policy must
+    still have. If unset, the policy is created or replaced unconditionally.
     """
     @_builtins.property
     def rule(self) -> Global___RetentionRule:
-        """Which sessions may go. Required; at least one of its times must be longer than nothing."""
+        """Required. The sessions to delete. At least one of the rule's times must be longer than 0."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made. Set by the server, like all times."""
+        """Output only. When the policy was created."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last changed."""
+        """Output only. When the policy last changed."""
 
     @_builtins.property
     def last_run_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last gone through, to its end or until it failed; absent before that."""
+        """Output only. When the policy's last run ended or failed. Unset before the first run."""
 
     def __init__(
         self,
@@ -165,9 +175,9 @@ Global___RetentionPolicy: _TypeAlias = RetentionPolicy  # noqa: Y015
 
 @_typing.final
 class RetentionReport(_message.Message):
-    """RetentionReport says what a policy did to up to 100 sessions; a run that finds more leaves several. What is
-    deleted is reported in the same transaction. The newest 1000 reports of a policy are kept, also when the
-    policy is deleted.
+    """RetentionReport says what a policy did to up to 100 sessions. A run that finds more sessions writes several
+    reports. A deletion is reported in the same transaction. The server keeps the newest 1000 reports of a
+    policy, even if the policy is deleted.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -183,32 +193,32 @@ class RetentionReport(_message.Message):
     KEPT_COUNT_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id."""
+    """Its ID."""
     policy_id: _builtins.str
-    """The policy's id."""
+    """The policy's ID."""
     dry_run: _builtins.bool
-    """Whether it was a dry run."""
+    """Whether the run was a dry run."""
     session_count: _builtins.int
-    """How many sessions went, or would have gone, descendants included."""
+    """The number of sessions that were deleted, or would have been, including descendants."""
     message_count: _builtins.int
-    """How many messages these held."""
+    """The number of messages in these sessions."""
     kept_count: _builtins.int
-    """How many sessions fitted the rule and were kept."""
+    """The number of sessions that matched the rule but were kept."""
     @_builtins.property
     def rule(self) -> Global___RetentionRule:
-        """The rule, as it was then."""
+        """The rule at that time."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the first of the sessions was dealt with."""
+        """When the run processed the first of these sessions."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When the last of them was."""
+        """When the run processed the last of these sessions."""
 
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrunedSession]:
-        """The sessions that fitted the rule, in the order in which they were dealt with."""
+        """The sessions that matched the rule, in the order in which they were processed."""
 
     def __init__(
         self,
@@ -234,7 +244,7 @@ Global___RetentionReport: _TypeAlias = RetentionReport  # noqa: Y015
 
 @_typing.final
 class PrunedSession(_message.Message):
-    """PrunedSession is a session that fitted a rule, and what became of it."""
+    """PrunedSession is a session that matched a rule, and the outcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -251,34 +261,34 @@ class PrunedSession(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Its id."""
+    """Its ID."""
     outcome: Global___PruneOutcome.ValueType
-    """What became of it."""
+    """The outcome."""
     session_count: _builtins.int
-    """How many sessions went, or would go, itself and its ephemeral and linked descendants."""
+    """The number of sessions that were or would be deleted: this one and its ephemeral and linked descendants."""
     message_count: _builtins.int
-    """How many messages these held."""
+    """The number of messages in these sessions."""
     detached_count: _builtins.int
-    """How many children lost, or would lose, their parent and stay."""
+    """The number of children that stay, or would stay, without a parent."""
     state: _session_pb2.SessionState.ValueType
-    """The state that it was in."""
+    """The session's state."""
     source: _builtins.str
-    """Where it came from."""
+    """The session's source."""
     owner: _builtins.str
-    """Whose it was. Not in stored reports, of which only ids remain."""
+    """The session's owner. Empty in stored reports, which keep only IDs."""
     title: _builtins.str
-    """Its title. Not in stored reports."""
+    """The session's title. Empty in stored reports."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was created."""
+        """When the session was created."""
 
     @_builtins.property
     def last_activity_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last written to."""
+        """When the session was last written to."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; absent if it hadn't."""
+        """When the session ended. Unset if it hadn't."""
 
     def __init__(
         self,

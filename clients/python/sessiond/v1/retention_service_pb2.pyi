@@ -28,8 +28,8 @@ class SetRetentionPolicyRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def policy(self) -> _retention_pb2.RetentionPolicy:
-        """The policy, as a whole. Its times are ignored. More than 100 policies are refused with
-        `ERROR_REASON_TOO_MANY_RETENTION_POLICIES`.
+        """Required. The whole policy. Its output-only times are ignored. A tenant has at most 100 policies; another
+        one is rejected with `ERROR_REASON_TOO_MANY_RETENTION_POLICIES`.
         """
 
     def __init__(
@@ -54,10 +54,10 @@ class SetRetentionPolicyResponse(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """Whether there was none of this id."""
+    """Whether this call created the policy."""
     @_builtins.property
     def policy(self) -> _retention_pb2.RetentionPolicy:
-        """The policy as it is stored."""
+        """The stored policy."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class GetRetentionPolicyRequest(_message.Message):
 
     POLICY_ID_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
-    """The policy's id."""
+    """Required. The policy's ID."""
     def __init__(
         self,
         *,
@@ -121,16 +121,18 @@ Global___GetRetentionPolicyResponse: _TypeAlias = GetRetentionPolicyResponse  # 
 
 @_typing.final
 class ListRetentionPoliciesRequest(_message.Message):
-    """ListRetentionPoliciesRequest says where to begin."""
+    """ListRetentionPoliciesRequest selects a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many policies a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of policies on a page. Defaults to 100. Values above 1000 are reduced to 1000.
+    Negative values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -147,17 +149,17 @@ Global___ListRetentionPoliciesRequest: _TypeAlias = ListRetentionPoliciesRequest
 
 @_typing.final
 class ListRetentionPoliciesResponse(_message.Message):
-    """ListRetentionPoliciesResponse is one page, of at most 2 MiB."""
+    """ListRetentionPoliciesResponse is a page of policies. A page is at most 2 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     POLICIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[_retention_pb2.RetentionPolicy]:
-        """The policies by id."""
+        """The policies, ordered by ID."""
 
     def __init__(
         self,
@@ -183,11 +185,13 @@ class DeleteRetentionPolicyRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
-    """The policy's id."""
+    """Required. The policy's ID."""
     etag: _builtins.str
-    """If given, refuse with `ERROR_REASON_ETAG_MISMATCH` unless the policy has this etag."""
+    """If set, the request is rejected with `ERROR_REASON_ETAG_MISMATCH` unless this is the policy's current
+    etag.
+    """
     allow_missing: _builtins.bool
-    """Whether to answer, instead of to refuse, if there is no such policy, which makes retries safe."""
+    """Whether to succeed if the policy doesn't exist, which makes retries safe."""
     def __init__(
         self,
         *,
@@ -205,13 +209,13 @@ Global___DeleteRetentionPolicyRequest: _TypeAlias = DeleteRetentionPolicyRequest
 
 @_typing.final
 class DeleteRetentionPolicyResponse(_message.Message):
-    """DeleteRetentionPolicyResponse says what became of it."""
+    """DeleteRetentionPolicyResponse says whether a policy was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.bool
-    """Whether there was one."""
+    """Whether the policy existed."""
     def __init__(
         self,
         *,
@@ -227,7 +231,7 @@ Global___DeleteRetentionPolicyResponse: _TypeAlias = DeleteRetentionPolicyRespon
 
 @_typing.final
 class ListRetentionReportsRequest(_message.Message):
-    """ListRetentionReportsRequest says which reports."""
+    """ListRetentionReportsRequest selects reports."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -235,11 +239,13 @@ class ListRetentionReportsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
-    """Only of the policy of this id. Left out, of all, those that are deleted by now included."""
+    """Only reports of the policy with this ID. If unset, reports of all policies, including deleted ones."""
     page_size: _builtins.int
-    """How many reports a page holds at most: 0 is 20, above 100 is 100, negative is refused."""
+    """The maximum number of reports on a page. Defaults to 20. Values above 100 are reduced to 100. Negative
+    values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; `policy_id` must be as it was there."""
+    """The `next_page_token` of the previous page. `policy_id` must be the same as in that request."""
     def __init__(
         self,
         *,
@@ -257,17 +263,17 @@ Global___ListRetentionReportsRequest: _TypeAlias = ListRetentionReportsRequest  
 
 @_typing.final
 class ListRetentionReportsResponse(_message.Message):
-    """ListRetentionReportsResponse is one page, of at most 2 MiB."""
+    """ListRetentionReportsResponse is a page of reports. A page is at most 2 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[_retention_pb2.RetentionReport]:
-        """The reports, the newest first."""
+        """The reports, newest first."""
 
     def __init__(
         self,
@@ -285,7 +291,7 @@ Global___ListRetentionReportsResponse: _TypeAlias = ListRetentionReportsResponse
 
 @_typing.final
 class PruneSessionsRequest(_message.Message):
-    """PruneSessionsRequest says what may go."""
+    """PruneSessionsRequest selects the sessions to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -294,18 +300,18 @@ class PruneSessionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
-    """Whether to delete the sessions. Left out, the call only says what would go."""
+    """Whether to delete the sessions. If false, the call only says what it would delete."""
     page_size: _builtins.int
-    """How many sessions to delete at most, descendants not counted: 0 is 50, above 200 is 200, negative is
-    refused.
+    """The maximum number of sessions per call, not counting descendants. Defaults to 50. Values above 200 are
+    reduced to 200. Negative values are rejected.
     """
     page_token: _builtins.str
-    """The `next_page_token` of the call before; the other fields must be as they were there, `page_size`
-    excepted.
+    """The `next_page_token` of the previous call. All other fields except `page_size` must have the same values
+    as in that call.
     """
     @_builtins.property
     def rule(self) -> _retention_pb2.RetentionRule:
-        """Which sessions. Required."""
+        """Required. The sessions to delete."""
 
     def __init__(
         self,
@@ -325,7 +331,7 @@ Global___PruneSessionsRequest: _TypeAlias = PruneSessionsRequest  # noqa: Y015
 
 @_typing.final
 class PruneSessionsResponse(_message.Message):
-    """PruneSessionsResponse says what went, and why what fitted the rule stays."""
+    """PruneSessionsResponse says what was deleted, and why sessions that match were kept."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -334,15 +340,17 @@ class PruneSessionsResponse(_message.Message):
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there. A page may be empty and not the last."""
+    """The token of the next page. Empty on the last page, and only there. A page can be empty without being the
+    last.
+    """
     session_count: _builtins.int
-    """How many sessions went, or would go, descendants included."""
+    """The number of sessions that were or would be deleted, including descendants."""
     message_count: _builtins.int
-    """How many messages these held."""
+    """The number of messages in these sessions."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_retention_pb2.PrunedSession]:
-        """The sessions that fitted the rule, the oldest first. Without `force` a sub-agent's
-        session may be listed though its parent's is on an earlier page.
+        """The sessions that match the rule, oldest first. Without `force`, a sub-agent's session can be listed
+        although its parent is on an earlier page.
         """
 
     def __init__(

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class RetentionServiceStub(object):
-    """RetentionService deletes sessions by rules: at once, or by policies that the service follows by itself.
+    """RetentionService deletes sessions by rule: at once with PruneSessions, or regularly with policies that the
+    service applies by itself.
     """
 
     def __init__(self, channel):
@@ -68,50 +69,53 @@ class RetentionServiceStub(object):
 
 
 class RetentionServiceServicer(object):
-    """RetentionService deletes sessions by rules: at once, or by policies that the service follows by itself.
+    """RetentionService deletes sessions by rule: at once with PruneSessions, or regularly with policies that the
+    service applies by itself.
     """
 
     def SetRetentionPolicy(self, request, context):
-        """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
-        is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
+        """SetRetentionPolicy creates a retention policy, or replaces the policy with the same ID. If the request's
+        policy has an `etag`, the call is rejected with `ERROR_REASON_ETAG_MISMATCH` unless the stored policy has
+        the same etag.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRetentionPolicy(self, request, context):
-        """GetRetentionPolicy reads one policy. It costs one look-up.
+        """GetRetentionPolicy reads one policy. It costs one lookup.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRetentionPolicies(self, request, context):
-        """ListRetentionPolicies lists the policies by id.
+        """ListRetentionPolicies lists the policies, ordered by ID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRetentionPolicy(self, request, context):
-        """DeleteRetentionPolicy ends a policy. Its reports stay.
+        """DeleteRetentionPolicy deletes a policy. Its reports stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRetentionReports(self, request, context):
-        """ListRetentionReports lists what policies deleted, would have deleted or kept, the newest first.
+        """ListRetentionReports lists what policies deleted, would have deleted, or kept. Newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PruneSessions(self, request, context):
-        """PruneSessions says which sessions fit a rule, the oldest first, and with `force` deletes them, each as
-        DeleteSession would. A session that is changed or written to meanwhile stays. NOTE cost: a call
-        looks at 20,000 sessions and works for about 10 s at most; call it again with the token until there is
-        none.
+        """PruneSessions lists the sessions that match a rule, oldest first. With `force`, it also deletes them,
+        each as DeleteSession does. A session that is changed or written to meanwhile is kept.
+
+        Cost: a call reads at most 20,000 sessions and works for at most about 10 seconds. Call it again with
+        `next_page_token` until the token is empty.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,7 +163,8 @@ def add_RetentionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RetentionService(object):
-    """RetentionService deletes sessions by rules: at once, or by policies that the service follows by itself.
+    """RetentionService deletes sessions by rule: at once with PruneSessions, or regularly with policies that the
+    service applies by itself.
     """
 
     @staticmethod

@@ -27,57 +27,67 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RetentionServiceStub:
-    """RetentionService deletes sessions by rules: at once, or by policies that the service follows by itself."""
+    """RetentionService deletes sessions by rule: at once with PruneSessions, or regularly with policies that the
+    service applies by itself.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RetentionServiceAsyncStub: ...
     SetRetentionPolicy: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.SetRetentionPolicyRequest, _retention_service_pb2.SetRetentionPolicyResponse]
-    """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
-    is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
+    """SetRetentionPolicy creates a retention policy, or replaces the policy with the same ID. If the request's
+    policy has an `etag`, the call is rejected with `ERROR_REASON_ETAG_MISMATCH` unless the stored policy has
+    the same etag.
     """
     GetRetentionPolicy: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.GetRetentionPolicyRequest, _retention_service_pb2.GetRetentionPolicyResponse]
-    """GetRetentionPolicy reads one policy. It costs one look-up."""
+    """GetRetentionPolicy reads one policy. It costs one lookup."""
     ListRetentionPolicies: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionPoliciesRequest, _retention_service_pb2.ListRetentionPoliciesResponse]
-    """ListRetentionPolicies lists the policies by id."""
+    """ListRetentionPolicies lists the policies, ordered by ID."""
     DeleteRetentionPolicy: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.DeleteRetentionPolicyRequest, _retention_service_pb2.DeleteRetentionPolicyResponse]
-    """DeleteRetentionPolicy ends a policy. Its reports stay."""
+    """DeleteRetentionPolicy deletes a policy. Its reports stay."""
     ListRetentionReports: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionReportsRequest, _retention_service_pb2.ListRetentionReportsResponse]
-    """ListRetentionReports lists what policies deleted, would have deleted or kept, the newest first."""
+    """ListRetentionReports lists what policies deleted, would have deleted, or kept. Newest first."""
     PruneSessions: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.PruneSessionsRequest, _retention_service_pb2.PruneSessionsResponse]
-    """PruneSessions says which sessions fit a rule, the oldest first, and with `force` deletes them, each as
-    DeleteSession would. A session that is changed or written to meanwhile stays. NOTE cost: a call
-    looks at 20,000 sessions and works for about 10 s at most; call it again with the token until there is
-    none.
+    """PruneSessions lists the sessions that match a rule, oldest first. With `force`, it also deletes them,
+    each as DeleteSession does. A session that is changed or written to meanwhile is kept.
+
+    Cost: a call reads at most 20,000 sessions and works for at most about 10 seconds. Call it again with
+    `next_page_token` until the token is empty.
     """
 
 @_typing.type_check_only
 class RetentionServiceAsyncStub(RetentionServiceStub):
-    """RetentionService deletes sessions by rules: at once, or by policies that the service follows by itself."""
+    """RetentionService deletes sessions by rule: at once with PruneSessions, or regularly with policies that the
+    service applies by itself.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetRetentionPolicy: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.SetRetentionPolicyRequest, _retention_service_pb2.SetRetentionPolicyResponse]  # type: ignore[assignment]
-    """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
-    is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
+    """SetRetentionPolicy creates a retention policy, or replaces the policy with the same ID. If the request's
+    policy has an `etag`, the call is rejected with `ERROR_REASON_ETAG_MISMATCH` unless the stored policy has
+    the same etag.
     """
     GetRetentionPolicy: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.GetRetentionPolicyRequest, _retention_service_pb2.GetRetentionPolicyResponse]  # type: ignore[assignment]
-    """GetRetentionPolicy reads one policy. It costs one look-up."""
+    """GetRetentionPolicy reads one policy. It costs one lookup."""
     ListRetentionPolicies: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionPoliciesRequest, _retention_service_pb2.ListRetentionPoliciesResponse]  # type: ignore[assignment]
-    """ListRetentionPolicies lists the policies by id."""
+    """ListRetentionPolicies lists the policies, ordered by ID."""
     DeleteRetentionPolicy: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.DeleteRetentionPolicyRequest, _retention_service_pb2.DeleteRetentionPolicyResponse]  # type: ignore[assignment]
-    """DeleteRetentionPolicy ends a policy. Its reports stay."""
+    """DeleteRetentionPolicy deletes a policy. Its reports stay."""
     ListRetentionReports: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionReportsRequest, _retention_service_pb2.ListRetentionReportsResponse]  # type: ignore[assignment]
-    """ListRetentionReports lists what policies deleted, would have deleted or kept, the newest first."""
+    """ListRetentionReports lists what policies deleted, would have deleted, or kept. Newest first."""
     PruneSessions: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.PruneSessionsRequest, _retention_service_pb2.PruneSessionsResponse]  # type: ignore[assignment]
-    """PruneSessions says which sessions fit a rule, the oldest first, and with `force` deletes them, each as
-    DeleteSession would. A session that is changed or written to meanwhile stays. NOTE cost: a call
-    looks at 20,000 sessions and works for about 10 s at most; call it again with the token until there is
-    none.
+    """PruneSessions lists the sessions that match a rule, oldest first. With `force`, it also deletes them,
+    each as DeleteSession does. A session that is changed or written to meanwhile is kept.
+
+    Cost: a call reads at most 20,000 sessions and works for at most about 10 seconds. Call it again with
+    `next_page_token` until the token is empty.
     """
 
 class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RetentionService deletes sessions by rules: at once, or by policies that the service follows by itself."""
+    """RetentionService deletes sessions by rule: at once with PruneSessions, or regularly with policies that the
+    service applies by itself.
+    """
 
     @_abc_1.abstractmethod
     def SetRetentionPolicy(
@@ -85,8 +95,9 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_service_pb2.SetRetentionPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.SetRetentionPolicyResponse, _abc.Awaitable[_retention_service_pb2.SetRetentionPolicyResponse]]:
-        """SetRetentionPolicy makes a retention policy, or replaces the one of its id. With an `etag` in the policy it
-        is refused with `ERROR_REASON_ETAG_MISMATCH` unless there is one that still has it.
+        """SetRetentionPolicy creates a retention policy, or replaces the policy with the same ID. If the request's
+        policy has an `etag`, the call is rejected with `ERROR_REASON_ETAG_MISMATCH` unless the stored policy has
+        the same etag.
         """
 
     @_abc_1.abstractmethod
@@ -95,7 +106,7 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_service_pb2.GetRetentionPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.GetRetentionPolicyResponse, _abc.Awaitable[_retention_service_pb2.GetRetentionPolicyResponse]]:
-        """GetRetentionPolicy reads one policy. It costs one look-up."""
+        """GetRetentionPolicy reads one policy. It costs one lookup."""
 
     @_abc_1.abstractmethod
     def ListRetentionPolicies(
@@ -103,7 +114,7 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_service_pb2.ListRetentionPoliciesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.ListRetentionPoliciesResponse, _abc.Awaitable[_retention_service_pb2.ListRetentionPoliciesResponse]]:
-        """ListRetentionPolicies lists the policies by id."""
+        """ListRetentionPolicies lists the policies, ordered by ID."""
 
     @_abc_1.abstractmethod
     def DeleteRetentionPolicy(
@@ -111,7 +122,7 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_service_pb2.DeleteRetentionPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.DeleteRetentionPolicyResponse, _abc.Awaitable[_retention_service_pb2.DeleteRetentionPolicyResponse]]:
-        """DeleteRetentionPolicy ends a policy. Its reports stay."""
+        """DeleteRetentionPolicy deletes a policy. Its reports stay."""
 
     @_abc_1.abstractmethod
     def ListRetentionReports(
@@ -119,7 +130,7 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_service_pb2.ListRetentionReportsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.ListRetentionReportsResponse, _abc.Awaitable[_retention_service_pb2.ListRetentionReportsResponse]]:
-        """ListRetentionReports lists what policies deleted, would have deleted or kept, the newest first."""
+        """ListRetentionReports lists what policies deleted, would have deleted, or kept. Newest first."""
 
     @_abc_1.abstractmethod
     def PruneSessions(
@@ -127,10 +138,11 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_service_pb2.PruneSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.PruneSessionsResponse, _abc.Awaitable[_retention_service_pb2.PruneSessionsResponse]]:
-        """PruneSessions says which sessions fit a rule, the oldest first, and with `force` deletes them, each as
-        DeleteSession would. A session that is changed or written to meanwhile stays. NOTE cost: a call
-        looks at 20,000 sessions and works for about 10 s at most; call it again with the token until there is
-        none.
+        """PruneSessions lists the sessions that match a rule, oldest first. With `force`, it also deletes them,
+        each as DeleteSession does. A session that is changed or written to meanwhile is kept.
+
+        Cost: a call reads at most 20,000 sessions and works for at most about 10 seconds. Call it again with
+        `next_page_token` until the token is empty.
         """
 
 def add_RetentionServiceServicer_to_server(servicer: RetentionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,25 +29,25 @@ class _SearchOrder:
 class _SearchOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchOrder.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SEARCH_ORDER_UNSPECIFIED: _SearchOrder.ValueType  # 0
-    """Left out: by relevance."""
+    """Treated as `SEARCH_ORDER_RELEVANCE`."""
     SEARCH_ORDER_RELEVANCE: _SearchOrder.ValueType  # 1
-    """The best first: those that have the words more often, in less text, and in the text rather than
-    in a tool's result, a call or the reasoning. Of equally good ones the newest.
+    """Best first: messages that contain the words more often, in less text, and in their text rather than in a
+    tool result, a tool call, or the reasoning. Among equally good hits, the newest come first.
     """
     SEARCH_ORDER_NEWEST: _SearchOrder.ValueType  # 2
-    """The newest first."""
+    """Newest first."""
 
 class SearchOrder(_SearchOrder, metaclass=_SearchOrderEnumTypeWrapper):
-    """SearchOrder is in which order hits come."""
+    """SearchOrder is the order of hits."""
 
 SEARCH_ORDER_UNSPECIFIED: SearchOrder.ValueType  # 0
-"""Left out: by relevance."""
+"""Treated as `SEARCH_ORDER_RELEVANCE`."""
 SEARCH_ORDER_RELEVANCE: SearchOrder.ValueType  # 1
-"""The best first: those that have the words more often, in less text, and in the text rather than
-in a tool's result, a call or the reasoning. Of equally good ones the newest.
+"""Best first: messages that contain the words more often, in less text, and in their text rather than in a
+tool result, a tool call, or the reasoning. Among equally good hits, the newest come first.
 """
 SEARCH_ORDER_NEWEST: SearchOrder.ValueType  # 2
-"""The newest first."""
+"""Newest first."""
 Global___SearchOrder: _TypeAlias = SearchOrder  # noqa: Y015
 
 class _SearchField:
@@ -57,34 +57,34 @@ class _SearchField:
 class _SearchFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchField.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SEARCH_FIELD_UNSPECIFIED: _SearchField.ValueType  # 0
-    """Not known: what was found lies beyond the first 262,144 characters of a text."""
+    """Unknown, because the match is beyond the first 262,144 characters of a text."""
     SEARCH_FIELD_TEXT: _SearchField.ValueType  # 1
-    """What the message says: its texts, JSON texts and refusals."""
+    """The message's text: text, JSON, and refusal parts."""
     SEARCH_FIELD_TOOL_RESULT: _SearchField.ValueType  # 2
-    """What a tool answered: the texts and JSON texts of results."""
+    """The text and JSON parts of a tool result."""
     SEARCH_FIELD_TOOL_CALL: _SearchField.ValueType  # 3
-    """The name or the arguments of a tool call."""
+    """The name or arguments of a tool call."""
     SEARCH_FIELD_REASONING: _SearchField.ValueType  # 4
     """The reasoning."""
 
 class SearchField(_SearchField, metaclass=_SearchFieldEnumTypeWrapper):
-    """SearchField is what of a message was found."""
+    """SearchField is the part of a message that matched."""
 
 SEARCH_FIELD_UNSPECIFIED: SearchField.ValueType  # 0
-"""Not known: what was found lies beyond the first 262,144 characters of a text."""
+"""Unknown, because the match is beyond the first 262,144 characters of a text."""
 SEARCH_FIELD_TEXT: SearchField.ValueType  # 1
-"""What the message says: its texts, JSON texts and refusals."""
+"""The message's text: text, JSON, and refusal parts."""
 SEARCH_FIELD_TOOL_RESULT: SearchField.ValueType  # 2
-"""What a tool answered: the texts and JSON texts of results."""
+"""The text and JSON parts of a tool result."""
 SEARCH_FIELD_TOOL_CALL: SearchField.ValueType  # 3
-"""The name or the arguments of a tool call."""
+"""The name or arguments of a tool call."""
 SEARCH_FIELD_REASONING: SearchField.ValueType  # 4
 """The reasoning."""
 Global___SearchField: _TypeAlias = SearchField  # noqa: Y015
 
 @_typing.final
 class SearchMessagesRequest(_message.Message):
-    """SearchMessagesRequest says what to look for, and where. All that is given must hold."""
+    """SearchMessagesRequest says what to search for, and where. A message must match all fields that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -102,38 +102,47 @@ class SearchMessagesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """What to look for. `refund paris` finds messages that have both words, `"refund policy"` the two in a
-    row, `refund OR voucher` either, `refund -paris` (or `NOT paris`) those without the second,
-    `refun*` words that begin so. A word with other characters in it is looked for as its pieces in a row:
-    `ORD-1234`, `get_reservation`. What stands between ORs belongs together: `a b OR c` is (a and b) or c.
-    Any other character is as good as a space; no text is an error, but for one in which, on some side
-    of an OR, nothing is to be found. Required; at most 1000 characters, 32 words and phrases, and 128
-    words in all, a character of a script without spaces counted as one.
+    """Required. The query.
+
+    - `refund paris` finds messages with both words.
+    - `"refund policy"` finds the two words next to each other.
+    - `refund OR voucher` finds messages with either word. OR binds less tightly than a space: `a b OR c`
+      means (a and b) or c.
+    - `refund -paris`, or `refund NOT paris`, finds messages with the first word and without the second.
+    - `refun*` finds words that begin with `refun`.
+    - `ORD-1234` and `get_reservation` find their parts next to each other.
+
+    All other characters are treated as spaces. A query is invalid only if one side of an OR has no word to
+    find. At most 1000 characters, 32 words and phrases, and 128 words in total; each character of a script
+    without spaces counts as a word.
     """
     session_id: _builtins.str
-    """Only in this session, whatever it is."""
+    """Only messages of this session."""
     include_rewound: _builtins.bool
-    """Whether messages that a rewind hides are found as well."""
+    """Whether to include messages that a rewind hides."""
     order_by: Global___SearchOrder.ValueType
-    """In which order; left out the best come first."""
+    """The order of the hits. Defaults to `SEARCH_ORDER_RELEVANCE`."""
     context_before: _builtins.int
-    """How many messages of the transcript to show before each hit: 0–5."""
+    """The number of messages of the transcript to return before each hit: 0–5."""
     context_after: _builtins.int
-    """How many messages of the transcript to show after each hit: 0–5."""
+    """The number of messages of the transcript to return after each hit: 0–5."""
     snippet_characters: _builtins.int
-    """How many characters a snippet has before the first place that was found, and after it: 0 is 80,
-    above 500 is 500, negative is refused.
+    """The maximum number of characters in a snippet before its first match, and after it. Defaults to 80.
+    Values above 500 are reduced to 500. Negative values are rejected.
     """
     page_size: _builtins.int
-    """How many hits a page holds at most: 0 is 20, above 100 is 100, negative is refused."""
+    """The maximum number of hits on a page. Defaults to 20. Values above 100 are reduced to 100. Negative
+    values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; the other fields must be as they were there,
-    `page_size` excepted.
+    """The `next_page_token` of the previous page. All other fields except `page_size` must have the values of
+    the request that returned the token; otherwise, the request is rejected with
+    `ERROR_REASON_PAGE_TOKEN_INVALID`.
     """
     @_builtins.property
     def filter(self) -> _session_filter_pb2.SessionFilter:
-        """Only in these sessions; any of its fields, and at most 10,000 sessions by `parent_id` or `subtree_of`.
-        Required without `session_id`, with which both must hold.
+        """Only messages of these sessions. Every field of the filter is supported; `parent_id` and `subtree_of` can
+        select at most 10,000 sessions. Required if `session_id` is unset. If both are set, both must match.
         """
 
     @_builtins.property
@@ -142,11 +151,11 @@ class SearchMessagesRequest(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Only messages appended at this time or later."""
+        """Only messages that were appended at or after this time."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Only messages appended before this time."""
+        """Only messages that were appended before this time."""
 
     def __init__(
         self,
@@ -175,7 +184,7 @@ Global___SearchMessagesRequest: _TypeAlias = SearchMessagesRequest  # noqa: Y015
 
 @_typing.final
 class SearchMessagesResponse(_message.Message):
-    """SearchMessagesResponse is one page. A page may hold fewer hits than asked for."""
+    """SearchMessagesResponse is a page of hits. A page can hold fewer hits than requested."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -185,21 +194,21 @@ class SearchMessagesResponse(_message.Message):
     INDEXED_THROUGH_TIME_FIELD_NUMBER: _builtins.int
     ONLY_NEWEST_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     indexed_through: _builtins.int
-    """Of a search in one session: messages up to this seq are indexed."""
+    """For a search in one session: messages up to this seq are indexed."""
     only_newest: _builtins.bool
-    """Whether more was found than is ranked, so that there may be better hits which are older. Ordered by
-    time the next pages go on to them.
+    """Whether more messages matched than are ranked, so that older messages might be better hits. With
+    `SEARCH_ORDER_NEWEST`, the next pages continue with them.
     """
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchHit]:
-        """The hits, in the order asked for."""
+        """The hits, in the requested order."""
 
     @_builtins.property
     def indexed_through_time(self) -> _timestamp_pb2.Timestamp:
-        """Everything that was appended before this time is indexed; absent until the server has looked at
-        all sessions for the first time. It stands still while any session can't be indexed.
+        """Everything that was appended before this time is indexed. Unset until the server has checked all sessions
+        for the first time. It doesn't advance while a session can't be indexed.
         """
 
     def __init__(
@@ -221,7 +230,7 @@ Global___SearchMessagesResponse: _TypeAlias = SearchMessagesResponse  # noqa: Y0
 
 @_typing.final
 class SearchHit(_message.Message):
-    """SearchHit is a message that was found. ListMessages with `around_seq` shows it among the others."""
+    """SearchHit is a message that was found. To read the messages around it, use ListMessages with `around_seq`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -239,7 +248,7 @@ class SearchHit(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     session_title: _builtins.str
     """The session's title."""
     seq: _builtins.int
@@ -247,13 +256,13 @@ class SearchHit(_message.Message):
     role: _message_pb2.Role.ValueType
     """The message's role."""
     rank: _builtins.float
-    """How good the hit is; comparable within one search."""
+    """The rank of the hit. Higher is better. Comparable only within one search."""
     field: Global___SearchField.ValueType
-    """In which field the snippet is."""
+    """The part of the message that the snippet is from."""
     rewound: _builtins.bool
     """Whether a rewind hides the message now."""
     compacted_by_seq: _builtins.int
-    """The seq of the summary that stands for the message in the context now, 0 if none does."""
+    """The seq of the summary that replaces the message in the context now, or 0."""
     offloaded: _builtins.bool
     """Whether the message is offloaded."""
     @_builtins.property
@@ -262,15 +271,15 @@ class SearchHit(_message.Message):
 
     @_builtins.property
     def snippet(self) -> Global___SearchSnippet:
-        """A piece of the message around the first place that was found."""
+        """A piece of the message around the first match."""
 
     @_builtins.property
     def before(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchNeighbor]:
-        """The messages of the transcript before it, in their order."""
+        """The messages of the transcript before the hit, in order."""
 
     @_builtins.property
     def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchNeighbor]:
-        """The messages of the transcript after it, in their order."""
+        """The messages of the transcript after the hit, in order."""
 
     def __init__(
         self,
@@ -299,7 +308,7 @@ Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
 
 @_typing.final
 class SearchSnippet(_message.Message):
-    """SearchSnippet is a piece of a text, with what was found in it."""
+    """SearchSnippet is a piece of a text, with the matches in it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -307,14 +316,13 @@ class SearchSnippet(_message.Message):
     CUT_BEFORE_FIELD_NUMBER: _builtins.int
     CUT_AFTER_FIELD_NUMBER: _builtins.int
     cut_before: _builtins.bool
-    """Whether the text goes on before the piece."""
+    """Whether the text continues before the snippet."""
     cut_after: _builtins.bool
-    """Whether the text goes on after the piece."""
+    """Whether the text continues after the snippet."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnippetRun]:
-        """The piece, cut where what was found begins and ends: the texts joined are the piece, and no position in
-        a text has to be counted, which each language does in its own units. JSON texts are shown without their
-        escapes. Empty if the message has no text.
+        """The snippet as runs of text that alternate between matches and other text. Joined, their texts are the
+        snippet. JSON is shown without escapes. Empty if the message has no text.
         """
 
     def __init__(
@@ -334,16 +342,16 @@ Global___SearchSnippet: _TypeAlias = SearchSnippet  # noqa: Y015
 
 @_typing.final
 class SnippetRun(_message.Message):
-    """SnippetRun is a part of a snippet that was found, or one that wasn't."""
+    """SnippetRun is a part of a snippet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
     MATCH_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The part, never empty."""
+    """The text. Never empty."""
     match: _builtins.bool
-    """Whether this is what was looked for. Parts that are and parts that aren't alternate."""
+    """Whether the text matches the query."""
     def __init__(
         self,
         *,
@@ -373,9 +381,9 @@ class SearchNeighbor(_message.Message):
     role: _message_pb2.Role.ValueType
     """The message's role."""
     text: _builtins.str
-    """The first 300 characters of what the message says, calls or thinks."""
+    """The first 300 characters of the message's text, tool calls, or reasoning."""
     cut: _builtins.bool
-    """Whether there is more."""
+    """Whether the text was cut."""
     def __init__(
         self,
         *,

@@ -27,53 +27,53 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SearchServiceStub:
-    """SearchService finds messages."""
+    """SearchService searches messages."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_search_service_pb2.SearchMessagesRequest, _search_service_pb2.SearchMessagesResponse]
-    """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
-    their results. Messages are indexed soon after they are committed: the answer says how far. Those
-    that are compacted or offloaded are found like all others, those of deleted sessions never.
+    """SearchMessages finds messages by words in their text, their reasoning, their tool calls, and the results
+    of tool calls. Messages are indexed soon after they are committed; the response says how far. Compacted
+    and offloaded messages are found like all others. Messages of deleted sessions are never found.
 
-    A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
-    separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
-    other texts without spaces are found by any piece of them.
+    A word is a sequence of letters and digits. Case doesn't matter, and words aren't stemmed. All other
+    characters separate words, so `ORD-1234` is two adjacent words. Text in scripts without spaces, such as
+    Chinese, Japanese, Korean, and Thai, is found by any part of it.
 
-    A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-    the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
+    A search ranks at most 2,000 messages. If more messages match, it ranks the newest of them, from the
+    newest 50,000 index entries; if these don't fill a page, from 50,000 entries that match.
 
-    NOTE cost: the index finds the words within a session, an owner, sources, a parent or a subtree; what the
-    filter says besides is looked up for each message that is found. A search that takes longer than the
-    server allows (setting `search_timeout`) is refused with `ERROR_REASON_SEARCH_TOO_COSTLY`.
+    Cost: the index finds words within a session, an owner, sources, a parent, or a subtree. Other conditions
+    of the filter are checked for each message that is found. A search that takes longer than the server
+    allows (setting `search_timeout`) is rejected with `ERROR_REASON_SEARCH_TOO_COSTLY`.
     """
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
-    """SearchService finds messages."""
+    """SearchService searches messages."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SearchMessages: _aio.UnaryUnaryMultiCallable[_search_service_pb2.SearchMessagesRequest, _search_service_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
-    their results. Messages are indexed soon after they are committed: the answer says how far. Those
-    that are compacted or offloaded are found like all others, those of deleted sessions never.
+    """SearchMessages finds messages by words in their text, their reasoning, their tool calls, and the results
+    of tool calls. Messages are indexed soon after they are committed; the response says how far. Compacted
+    and offloaded messages are found like all others. Messages of deleted sessions are never found.
 
-    A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
-    separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
-    other texts without spaces are found by any piece of them.
+    A word is a sequence of letters and digits. Case doesn't matter, and words aren't stemmed. All other
+    characters separate words, so `ORD-1234` is two adjacent words. Text in scripts without spaces, such as
+    Chinese, Japanese, Korean, and Thai, is found by any part of it.
 
-    A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-    the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
+    A search ranks at most 2,000 messages. If more messages match, it ranks the newest of them, from the
+    newest 50,000 index entries; if these don't fill a page, from 50,000 entries that match.
 
-    NOTE cost: the index finds the words within a session, an owner, sources, a parent or a subtree; what the
-    filter says besides is looked up for each message that is found. A search that takes longer than the
-    server allows (setting `search_timeout`) is refused with `ERROR_REASON_SEARCH_TOO_COSTLY`.
+    Cost: the index finds words within a session, an owner, sources, a parent, or a subtree. Other conditions
+    of the filter are checked for each message that is found. A search that takes longer than the server
+    allows (setting `search_timeout`) is rejected with `ERROR_REASON_SEARCH_TOO_COSTLY`.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
-    """SearchService finds messages."""
+    """SearchService searches messages."""
 
     @_abc_1.abstractmethod
     def SearchMessages(
@@ -81,20 +81,20 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_service_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_service_pb2.SearchMessagesResponse, _abc.Awaitable[_search_service_pb2.SearchMessagesResponse]]:
-        """SearchMessages finds messages by words in what they say, in their reasoning, and in tool calls and
-        their results. Messages are indexed soon after they are committed: the answer says how far. Those
-        that are compacted or offloaded are found like all others, those of deleted sessions never.
+        """SearchMessages finds messages by words in their text, their reasoning, their tool calls, and the results
+        of tool calls. Messages are indexed soon after they are committed; the response says how far. Compacted
+        and offloaded messages are found like all others. Messages of deleted sessions are never found.
 
-        A word is letters and digits in a row, without regard to case; nothing is stemmed. Whatever else
-        separates words, so that `ORD-1234` is two words in a row. Chinese, Japanese, Korean, Thai and
-        other texts without spaces are found by any piece of them.
+        A word is a sequence of letters and digits. Case doesn't matter, and words aren't stemmed. All other
+        characters separate words, so `ORD-1234` is two adjacent words. Text in scripts without spaces, such as
+        Chinese, Japanese, Korean, and Thai, is found by any part of it.
 
-        A search ranks at most 2,000 messages: when more are found, the newest of them, looked for among
-        the newest 50,000 entries, and if these don't fill a page, among 50,000 of those that are found.
+        A search ranks at most 2,000 messages. If more messages match, it ranks the newest of them, from the
+        newest 50,000 index entries; if these don't fill a page, from 50,000 entries that match.
 
-        NOTE cost: the index finds the words within a session, an owner, sources, a parent or a subtree; what the
-        filter says besides is looked up for each message that is found. A search that takes longer than the
-        server allows (setting `search_timeout`) is refused with `ERROR_REASON_SEARCH_TOO_COSTLY`.
+        Cost: the index finds words within a session, an owner, sources, a parent, or a subtree. Other conditions
+        of the filter are checked for each message that is found. A search that takes longer than the server
+        allows (setting `search_timeout`) is rejected with `ERROR_REASON_SEARCH_TOO_COSTLY`.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
-    """GetServerInfoRequest asks for all there is."""
+    """GetServerInfoRequest is empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -85,18 +85,18 @@ class GetServerInfoResponse(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """The version of the server, such as `0.1.0`."""
+    """The server's version, such as `0.1.0`."""
     @_builtins.property
     def features(self) -> _containers.ScalarMap[_builtins.str, _builtins.bool]:
-        """What can be switched on and off, by name, and whether it is on: `auth` (calls need an API key), `search`
-        (SearchMessages and the filter `text` of ListSessions) and `attachment_executables` (attachments may be
-        executables). A name that isn't there is one that the server doesn't know.
+        """The features that can be turned on and off, by name, and whether they are on: `auth` (calls need an API
+        key), `search` (SearchMessages and the `text` of ListSessions), and `attachment_executables` (attachments
+        can be executables). If a name is missing, the server doesn't know the feature.
         """
 
     @_builtins.property
     def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """The limits that are settings, by the setting's name, such as `attachment_bytes` and `lock_timeout`.
-        Times are in seconds. The limits that are no settings are options of the fields.
+        """The limits that are settings, by the name of the setting, such as `attachment_bytes` and `lock_timeout`.
+        Times are in seconds. Limits that aren't settings are options of the fields.
         """
 
     def __init__(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ServerServiceStub(object):
-    """ServerService tells what a server is, for clients that have to suit several.
+    """ServerService describes a server, for clients that work with several versions or configurations.
     """
 
     def __init__(self, channel):
@@ -43,13 +43,13 @@ class ServerServiceStub(object):
 
 
 class ServerServiceServicer(object):
-    """ServerService tells what a server is, for clients that have to suit several.
+    """ServerService describes a server, for clients that work with several versions or configurations.
     """
 
     def GetServerInfo(self, request, context):
-        """GetServerInfo tells a server's version, what is switched on, and the limits that its operator has set.
-        It takes no API key and asks the database nothing, so it costs next to nothing and answers while the
-        database is lost. Replicas of one service may differ while they are updated.
+        """GetServerInfo returns the server's version, its features, and the limits that its operator has set. It
+        requires no API key. It doesn't use the database, so it's cheap and works while the database is
+        unavailable. Replicas of a service can differ during an update.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,7 @@ def add_ServerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ServerService(object):
-    """ServerService tells what a server is, for clients that have to suit several.
+    """ServerService describes a server, for clients that work with several versions or configurations.
     """
 
     @staticmethod

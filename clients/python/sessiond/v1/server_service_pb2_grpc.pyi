@@ -27,31 +27,31 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ServerServiceStub:
-    """ServerService tells what a server is, for clients that have to suit several."""
+    """ServerService describes a server, for clients that work with several versions or configurations."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ServerServiceAsyncStub: ...
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_server_service_pb2.GetServerInfoRequest, _server_service_pb2.GetServerInfoResponse]
-    """GetServerInfo tells a server's version, what is switched on, and the limits that its operator has set.
-    It takes no API key and asks the database nothing, so it costs next to nothing and answers while the
-    database is lost. Replicas of one service may differ while they are updated.
+    """GetServerInfo returns the server's version, its features, and the limits that its operator has set. It
+    requires no API key. It doesn't use the database, so it's cheap and works while the database is
+    unavailable. Replicas of a service can differ during an update.
     """
 
 @_typing.type_check_only
 class ServerServiceAsyncStub(ServerServiceStub):
-    """ServerService tells what a server is, for clients that have to suit several."""
+    """ServerService describes a server, for clients that work with several versions or configurations."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_server_service_pb2.GetServerInfoRequest, _server_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
-    """GetServerInfo tells a server's version, what is switched on, and the limits that its operator has set.
-    It takes no API key and asks the database nothing, so it costs next to nothing and answers while the
-    database is lost. Replicas of one service may differ while they are updated.
+    """GetServerInfo returns the server's version, its features, and the limits that its operator has set. It
+    requires no API key. It doesn't use the database, so it's cheap and works while the database is
+    unavailable. Replicas of a service can differ during an update.
     """
 
 class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ServerService tells what a server is, for clients that have to suit several."""
+    """ServerService describes a server, for clients that work with several versions or configurations."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(
@@ -59,9 +59,9 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _server_service_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_server_service_pb2.GetServerInfoResponse, _abc.Awaitable[_server_service_pb2.GetServerInfoResponse]]:
-        """GetServerInfo tells a server's version, what is switched on, and the limits that its operator has set.
-        It takes no API key and asks the database nothing, so it costs next to nothing and answers while the
-        database is lost. Replicas of one service may differ while they are updated.
+        """GetServerInfo returns the server's version, its features, and the limits that its operator has set. It
+        requires no API key. It doesn't use the database, so it's cheap and works while the database is
+        unavailable. Replicas of a service can differ during an update.
         """
 
 def add_ServerServiceServicer_to_server(servicer: ServerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

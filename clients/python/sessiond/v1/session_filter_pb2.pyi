@@ -22,16 +22,18 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SessionFilter(_message.Message):
-    """SessionFilter says which sessions are meant. All that is given must hold; what is left out doesn't matter.
+    """SessionFilter selects sessions. A session matches if every field that is set matches; unset fields don't
+    restrict.
 
-    It must say whose sessions: `owner`, `parent_id`, `subtree_of` or `whole_tenant` is required, unless the
-    request names sessions besides. An API key that is bound to an owner implies that owner, and is refused
-    `whole_tenant` and other owners with `ERROR_REASON_PERMISSION_DENIED`.
+    A filter must say whose sessions it selects: one of `owner`, `parent_id`, `subtree_of`, and `whole_tenant`
+    is required, unless the request also names sessions by ID. An API key that is bound to an owner implies
+    that owner; with such a key, `whole_tenant` and other owners are rejected with
+    `ERROR_REASON_PERMISSION_DENIED`.
 
-    The sessions of sub-agents are left out unless `include_subagents`, `parent_id` or `subtree_of` is given,
-    or the request names the sessions. A request with a field that its RPC can't select by is refused with
-    `ERROR_REASON_INVALID_FIELD`, which names the field. `parent_id` or `subtree_of` of a session that doesn't
-    exist fits no session, where the RPC doesn't say otherwise.
+    Sessions of sub-agents are excluded unless `include_subagents`, `parent_id`, or `subtree_of` is set, or the
+    request names sessions by ID. A field that an RPC can't filter by is rejected with
+    `ERROR_REASON_INVALID_FIELD`, which names the field. Unless an RPC says otherwise, a `parent_id` or
+    `subtree_of` that doesn't exist matches no session.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -71,32 +73,34 @@ class SessionFilter(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     WHOLE_TENANT_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
-    """Only this owner's. Empty is a value: only those without an owner. Left out, any."""
+    """Only sessions of this owner. The empty string is a value: it selects sessions without an owner. If unset,
+    sessions of any owner match.
+    """
     archived: _builtins.bool
-    """Whether only archived ones, or only those that aren't. Left out, lists of sessions hold those that
-    aren't, and everything else takes both.
+    """If true, only archived sessions; if false, only sessions that aren't archived. If unset, ListSessions
+    omits archived sessions, and all other RPCs include them.
     """
     parent_id: _builtins.str
-    """Only the children of this session."""
+    """Only children of this session."""
     subtree_of: _builtins.str
-    """Only this session and its descendants at any depth."""
+    """Only this session and its descendants, at any depth."""
     include_subagents: _builtins.bool
-    """Whether to take the sessions of sub-agents as well."""
+    """Whether to include sessions of sub-agents."""
     whole_tenant: _builtins.bool
-    """Whether everybody's sessions are meant, those without an owner included. Not needed with `owner`,
-    `parent_id` or `subtree_of`, and changes nothing there.
+    """Whether to select the sessions of all owners, and those without an owner. It has no effect if `owner`,
+    `parent_id`, or `subtree_of` is set.
     """
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only of these sources; an empty one is that of sessions without a source. At most 64."""
+        """Only sessions from one of these sources. The empty string selects sessions without a source. At most 64."""
 
     @_builtins.property
     def exclude_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Not of these sources. At most 64."""
+        """No sessions from these sources. At most 64."""
 
     @_builtins.property
     def agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only of these agents; an empty one is that of sessions without an agent. At most 64."""
+        """Only sessions of one of these agents. The empty string selects sessions without an agent. At most 64."""
 
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.SessionState.ValueType]:
@@ -104,19 +108,19 @@ class SessionFilter(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only with all of these labels. At most 16."""
+        """Only sessions that have all of these labels with these values. At most 16."""
 
     @_builtins.property
     def create_time(self) -> Global___TimeRange:
-        """Only those created in this time."""
+        """Only sessions that were created in this range of time."""
 
     @_builtins.property
     def last_activity_time(self) -> Global___TimeRange:
-        """Only those last written to in this time."""
+        """Only sessions whose last activity is in this range of time."""
 
     @_builtins.property
     def end_time(self) -> Global___TimeRange:
-        """Only those that ended in this time; one that hasn't ended doesn't fit."""
+        """Only sessions that ended in this range of time. A session that hasn't ended doesn't match."""
 
     def __init__(
         self,
@@ -153,7 +157,9 @@ Global___SessionFilter: _TypeAlias = SessionFilter  # noqa: Y015
 
 @_typing.final
 class TimeRange(_message.Message):
-    """TimeRange is a range of time. Each end may be left out."""
+    """TimeRange is a range of time: `start_time` included, `end_time` excluded. If an end is unset, the range is
+    open on that side.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -161,11 +167,11 @@ class TimeRange(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """The first moment of it."""
+        """The inclusive start."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """The first moment behind it; later than `start_time`."""
+        """The exclusive end. Must be later than `start_time`."""
 
     def __init__(
         self,

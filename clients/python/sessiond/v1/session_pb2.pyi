@@ -29,21 +29,21 @@ class _SessionState:
 class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
-    """Left out: active."""
+    """Treated as `SESSION_STATE_ACTIVE`."""
     SESSION_STATE_ACTIVE: _SessionState.ValueType  # 1
-    """It takes messages."""
+    """The session takes messages."""
     SESSION_STATE_ENDED: _SessionState.ValueType  # 2
-    """It ended, and takes messages only after ReopenSession."""
+    """The session has ended. It takes messages again only after ReopenSession."""
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
-    """SessionState is where a session stands."""
+    """SessionState is the state of a session."""
 
 SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
-"""Left out: active."""
+"""Treated as `SESSION_STATE_ACTIVE`."""
 SESSION_STATE_ACTIVE: SessionState.ValueType  # 1
-"""It takes messages."""
+"""The session takes messages."""
 SESSION_STATE_ENDED: SessionState.ValueType  # 2
-"""It ended, and takes messages only after ReopenSession."""
+"""The session has ended. It takes messages again only after ReopenSession."""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 class _TitleSource:
@@ -53,21 +53,21 @@ class _TitleSource:
 class _TitleSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TitleSource.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TITLE_SOURCE_UNSPECIFIED: _TitleSource.ValueType  # 0
-    """Left out: a person, if there is a title."""
+    """Treated as `TITLE_SOURCE_PERSON` if there is a title."""
     TITLE_SOURCE_PERSON: _TitleSource.ValueType  # 1
     """A person."""
     TITLE_SOURCE_AUTOMATIC: _TitleSource.ValueType  # 2
-    """A program, for instance a model that names conversations."""
+    """A program, such as a model that names conversations."""
 
 class TitleSource(_TitleSource, metaclass=_TitleSourceEnumTypeWrapper):
-    """TitleSource is who set a title."""
+    """TitleSource says who set a title."""
 
 TITLE_SOURCE_UNSPECIFIED: TitleSource.ValueType  # 0
-"""Left out: a person, if there is a title."""
+"""Treated as `TITLE_SOURCE_PERSON` if there is a title."""
 TITLE_SOURCE_PERSON: TitleSource.ValueType  # 1
 """A person."""
 TITLE_SOURCE_AUTOMATIC: TitleSource.ValueType  # 2
-"""A program, for instance a model that names conversations."""
+"""A program, such as a model that names conversations."""
 Global___TitleSource: _TypeAlias = TitleSource  # noqa: Y015
 
 class _ParentKind:
@@ -77,25 +77,25 @@ class _ParentKind:
 class _ParentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ParentKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PARENT_KIND_UNSPECIFIED: _ParentKind.ValueType  # 0
-    """Not allowed."""
+    """Not a valid value in a request."""
     PARENT_KIND_SUBAGENT: _ParentKind.ValueType  # 1
-    """A sub-agent's session, spawned by the parent's agent. Hidden in lists unless asked for."""
+    """The session of a sub-agent that the parent's agent spawned. Lists omit it unless asked for it."""
     PARENT_KIND_CONTINUATION: _ParentKind.ValueType  # 2
-    """The parent's conversation goes on here."""
+    """The session continues the parent's conversation."""
     PARENT_KIND_FORK: _ParentKind.ValueType  # 3
-    """A copy of the parent's history up to a point. Made by ForkSession alone."""
+    """The session began as a copy of the parent's history up to a seq. Only ForkSession makes one."""
 
 class ParentKind(_ParentKind, metaclass=_ParentKindEnumTypeWrapper):
-    """ParentKind is the way in which one session comes from another."""
+    """ParentKind is how a session relates to its parent."""
 
 PARENT_KIND_UNSPECIFIED: ParentKind.ValueType  # 0
-"""Not allowed."""
+"""Not a valid value in a request."""
 PARENT_KIND_SUBAGENT: ParentKind.ValueType  # 1
-"""A sub-agent's session, spawned by the parent's agent. Hidden in lists unless asked for."""
+"""The session of a sub-agent that the parent's agent spawned. Lists omit it unless asked for it."""
 PARENT_KIND_CONTINUATION: ParentKind.ValueType  # 2
-"""The parent's conversation goes on here."""
+"""The session continues the parent's conversation."""
 PARENT_KIND_FORK: ParentKind.ValueType  # 3
-"""A copy of the parent's history up to a point. Made by ForkSession alone."""
+"""The session began as a copy of the parent's history up to a seq. Only ForkSession makes one."""
 Global___ParentKind: _TypeAlias = ParentKind  # noqa: Y015
 
 class _Lifecycle:
@@ -105,27 +105,27 @@ class _Lifecycle:
 class _LifecycleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lifecycle.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     LIFECYCLE_UNSPECIFIED: _Lifecycle.ValueType  # 0
-    """Left out: linked."""
+    """Treated as `LIFECYCLE_LINKED`."""
     LIFECYCLE_EPHEMERAL: _Lifecycle.ValueType  # 1
-    """Deleted with its parent, and as soon as EndSession ends it."""
+    """The session is deleted with its parent, or when EndSession ends it."""
     LIFECYCLE_LINKED: _Lifecycle.ValueType  # 2
-    """Deleted with its parent."""
+    """The session is deleted with its parent."""
     LIFECYCLE_DETACHED: _Lifecycle.ValueType  # 3
-    """Outlives its parent, and then has none."""
+    """The session outlives its parent, and then has no parent."""
 
 class Lifecycle(_Lifecycle, metaclass=_LifecycleEnumTypeWrapper):
-    """Lifecycle is what becomes of a sub-agent's session. A continuation, a fork and a session without a parent
-    keep it, but it changes nothing for them: they stay until they are deleted.
+    """Lifecycle is what happens to a sub-agent's session. It has no effect on a continuation, a fork, or a
+    session without a parent: these stay until they are deleted.
     """
 
 LIFECYCLE_UNSPECIFIED: Lifecycle.ValueType  # 0
-"""Left out: linked."""
+"""Treated as `LIFECYCLE_LINKED`."""
 LIFECYCLE_EPHEMERAL: Lifecycle.ValueType  # 1
-"""Deleted with its parent, and as soon as EndSession ends it."""
+"""The session is deleted with its parent, or when EndSession ends it."""
 LIFECYCLE_LINKED: Lifecycle.ValueType  # 2
-"""Deleted with its parent."""
+"""The session is deleted with its parent."""
 LIFECYCLE_DETACHED: Lifecycle.ValueType  # 3
-"""Outlives its parent, and then has none."""
+"""The session outlives its parent, and then has no parent."""
 Global___Lifecycle: _TypeAlias = Lifecycle  # noqa: Y015
 
 class _SessionView:
@@ -135,27 +135,27 @@ class _SessionView:
 class _SessionViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionView.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_VIEW_UNSPECIFIED: _SessionView.ValueType  # 0
-    """Left out: basic."""
+    """Treated as `SESSION_VIEW_BASIC`."""
     SESSION_VIEW_BASIC: _SessionView.ValueType  # 1
-    """Without `system_prompt`, `config` and `metadata`."""
+    """Everything except `system_prompt`, `config`, and `metadata`."""
     SESSION_VIEW_FULL: _SessionView.ValueType  # 2
-    """All of it."""
+    """Everything."""
 
 class SessionView(_SessionView, metaclass=_SessionViewEnumTypeWrapper):
-    """SessionView is how much of a session an answer holds."""
+    """SessionView selects how much of a session a response holds."""
 
 SESSION_VIEW_UNSPECIFIED: SessionView.ValueType  # 0
-"""Left out: basic."""
+"""Treated as `SESSION_VIEW_BASIC`."""
 SESSION_VIEW_BASIC: SessionView.ValueType  # 1
-"""Without `system_prompt`, `config` and `metadata`."""
+"""Everything except `system_prompt`, `config`, and `metadata`."""
 SESSION_VIEW_FULL: SessionView.ValueType  # 2
-"""All of it."""
+"""Everything."""
 Global___SessionView: _TypeAlias = SessionView  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
-    """Session is a conversation: an append-only log of messages and a few facts about it. Texts are at
-    most 256 characters without control characters where a field doesn't say otherwise.
+    """Session is a conversation: an append-only log of messages, and a few facts about it. Unless a field says
+    otherwise, a text holds at most 256 characters and no control characters.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -217,116 +217,125 @@ class Session(_message.Message):
     LAST_ACTIVITY_TIME_FIELD_NUMBER: _builtins.int
     OFFLOADED_BEFORE_SEQ_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The session's id, unique in its tenant: the caller's, or, left out in a creation, a UUIDv7 of the
-    server's. Any text of 1–512 bytes in UTF-8 that can be printed: without control characters
-    (U+0000–U+001F, U+007F–U+009F), U+2028 and U+2029, which end a line, the bidi controls (U+061C, U+200E,
-    U+200F, U+202A–U+202E, U+2066–U+2069), which reorder the text around them, and noncharacters
-    (U+FDD0–U+FDEF, U+FFFE, U+FFFF and the last two of every further plane). Nothing is trimmed, normalized or
-    folded: two ids are the same if their bytes are, so "é" as one code point and as two are different ids.
-    docs/session-ids.md says how to make one of several texts, the same in every language.
+    """The session's ID, unique in its tenant. If unset in a creation, the server generates a UUIDv7.
+
+    An ID is any printable text of 1–512 bytes in UTF-8. It must not contain control characters
+    (U+0000–U+001F, U+007F–U+009F), the line separators U+2028 and U+2029, bidi controls (U+061C, U+200E,
+    U+200F, U+202A–U+202E, U+2066–U+2069), or noncharacters (U+FDD0–U+FDEF, U+FFFE, U+FFFF, and the last two
+    code points of every other plane). IDs aren't trimmed, normalized, or case-folded: two IDs are the same
+    only if their bytes are, so "é" as one code point and "é" as two code points are different IDs.
+    docs/session-ids.md describes how to build an ID from several texts in the same way in every language.
     """
     owner: _builtins.str
-    """Whose it is. Fixed at creation."""
+    """The owner: the user, team, or service that the session belongs to. Immutable."""
     source: _builtins.str
-    """Where it comes from, for instance `cli` or `telegram`. Fixed at creation."""
+    """The channel that the session comes from, such as `cli` or `telegram`. Immutable."""
     agent: _builtins.str
-    """The agent. Fixed at creation."""
+    """The agent that takes part in the session. Immutable."""
     title: _builtins.str
-    """The title: control, zero-width and bidi characters are stripped and white space is collapsed;
-    then at most 100 characters. Several sessions of an owner may have the same one, unless a request asks
-    for another `TitleConflict`. Empty is none.
+    """The title. The server removes control, zero-width, and bidi characters and collapses whitespace. At most
+    100 characters after that. Empty if the session has no title. Sessions of an owner can have the same
+    title, unless a request sets a `TitleConflict` that prevents it.
     """
     title_source: Global___TitleSource.ValueType
-    """Who set the title; left out, a person. A person's title is never replaced by an automatic one."""
+    """Who set the title. Defaults to `TITLE_SOURCE_PERSON`. An automatic title never replaces a person's title."""
     pinned: _builtins.bool
-    """Whether it stands first in lists."""
+    """Whether lists show the session before those that aren't pinned."""
     archived: _builtins.bool
-    """Whether people have put it away: then lists leave it out unless their filter says otherwise. It takes
-    messages, and ends, like any other.
+    """Whether a person has archived the session. Lists omit archived sessions unless their filter asks for
+    them. An archived session otherwise behaves like any other: it takes messages, and it can end.
     """
     system_prompt: _builtins.str
-    """The system prompt. At most 512 KiB. Not a part of the log or of any count."""
+    """The system prompt. At most 512 KiB. It isn't part of the log, and no count includes it."""
     model: _builtins.str
-    """The model that it runs on. Left out, that of the first usage recorded with one."""
+    """The model that the session runs on. If unset, the server sets it to the model of the first usage record
+    that names one.
+    """
     config: _builtins.str
-    """The model's configuration or the agent's: JSON text, kept as it is. At most 64 KiB."""
+    """The configuration of the model or the agent, as JSON text. The server stores it unchanged. At most 64
+    KiB.
+    """
     lifecycle: Global___Lifecycle.ValueType
-    """What becomes of it when its parent or its work ends. Fixed at creation; left out it is
+    """What happens to the session when its parent is deleted or its work ends. Immutable. Defaults to
     `LIFECYCLE_LINKED`.
     """
     turn_index: _builtins.int
-    """The agent's turn. Set by UpdateSession. Not negative."""
+    """The number of the agent's current turn. The caller sets it with UpdateSession. Not negative."""
     etag: _builtins.str
-    """Changes with every update of the session's facts, not with appends. In UpdateSession the one that they
-    must still have.
+    """Changes with every update of the session's facts, but not with appends. In UpdateSession, the etag that
+    the stored session must still have; if it has another one, the update is rejected with
+    `ERROR_REASON_ETAG_MISMATCH`.
     """
     incarnation: _builtins.str
-    """The fields from here on are the server's: it ignores what a request holds in them, and whatever a
-    newer client holds in 100–199.
+    """The fields 100–199 are output only. The server ignores their values in requests, including those of
+    fields in this range that it doesn't know.
 
-    New when an id is used again after a deletion.
+    Output only. Identifies this session among those that have had the same ID: it's new when an ID is used
+    again after a deletion.
     """
     state: Global___SessionState.ValueType
-    """Its state. Changed by EndSession and ReopenSession."""
+    """Output only. The state. EndSession and ReopenSession change it."""
     end_reason: _builtins.str
-    """Why it ended. Set by EndSession."""
+    """Output only. The reason that was given to EndSession. Empty if the session is active."""
     root_id: _builtins.str
-    """The id of the topmost ancestor; its own without a parent."""
+    """Output only. The ID of the topmost ancestor. A session without a parent is its own root."""
     spawn_depth: _builtins.int
-    """How many sub-agent steps below its root it stands."""
+    """Output only. The number of sub-agent steps between the session and its root."""
     first_seq: _builtins.int
-    """The smallest seq that the log still holds, or `next_seq` when it is empty: 1 until
-    ClearMessages.
+    """Output only. The smallest seq in the log, or `next_seq` if the log is empty. It's 1 until ClearMessages
+    removes messages.
     """
     next_seq: _builtins.int
-    """The seq that the next message will get."""
+    """Output only. The seq of the next message to be appended."""
     revision: _builtins.int
-    """Changes whenever what the model sees may have changed; see SessionVersion."""
+    """Output only. Changes whenever what the model sees might have changed; see SessionVersion."""
     message_count: _builtins.int
-    """How many messages the log holds, rewound ones and summaries included."""
+    """Output only. The number of messages in the log, including rewound messages and summaries."""
     tool_call_count: _builtins.int
-    """How many tool calls these messages hold."""
+    """Output only. The number of tool calls in these messages."""
     context_message_count: _builtins.int
-    """How many messages the model sees now."""
+    """Output only. The number of messages that the model sees now."""
     context_token_count: _builtins.int
-    """The sum of the `token_count` of these."""
+    """Output only. The sum of the `token_count` of the messages that the model sees now."""
     open_tool_call_count: _builtins.int
-    """How many tool calls wait for their result; see ListOpenToolCalls."""
+    """Output only. The number of tool calls that wait for their result; see ListOpenToolCalls."""
     offloaded_before_seq: _builtins.int
-    """Messages before this seq are offloaded, which no reader needs to know; 0 if none are."""
+    """Output only. The messages before this seq are offloaded; 0 if none are. Readers don't need to know:
+    offloaded messages read the same.
+    """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The application's own facts. At most 64 KiB encoded,
-        and 30 levels deep.
-        """
+        """The application's own data. At most 64 KiB encoded, and at most 30 levels deep."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels to list by: at most 64, keys of 1–63 and values of at most 256 characters."""
+        """Labels, which lists can filter by. At most 64; keys have 1–63 characters, values at most 256."""
 
     @_builtins.property
     def parent(self) -> Global___SessionParent:
-        """Where it comes from, if from another session. Fixed at creation."""
+        """The session that this session comes from, if any. Immutable."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; absent while it hasn't."""
+        """Output only. When the session ended. Unset while it's active."""
 
     @_builtins.property
     def usage(self) -> _usage_pb2.SessionUsage:
-        """What calls of models used and cost; absent while nothing is recorded."""
+        """Output only. What model calls used and cost. Unset if nothing has been recorded."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was created, by the database's clock, like all times."""
+        """Output only. When the session was created. Like all times that the server sets, it's from the database's
+        clock.
+        """
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When a fact of it was last changed."""
+        """Output only. When a fact of the session last changed."""
 
     @_builtins.property
     def last_activity_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last written to: created, appended to, compacted, rewound, cleared."""
+        """Output only. When the session was last created, appended to, compacted, rewound, or cleared."""
 
     def __init__(
         self,
@@ -378,7 +387,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class SessionParent(_message.Message):
-    """SessionParent says from which session another one comes."""
+    """SessionParent describes the session that another session comes from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -387,13 +396,13 @@ class SessionParent(_message.Message):
     SPAWN_TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     FORK_SEQ_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The parent's id. Required."""
+    """Required. The parent's ID."""
     kind: Global___ParentKind.ValueType
-    """In which way it comes from it. Required."""
+    """Required. How the session relates to its parent."""
     spawn_tool_call_id: _builtins.str
-    """The tool call that spawned it, for a sub-agent. At most 256 bytes."""
+    """For a sub-agent: the ID of the tool call that spawned it. At most 256 bytes."""
     fork_seq: _builtins.int
-    """For a fork: the last seq that both have. Set by the server."""
+    """Output only. For a fork: the last seq that the fork shares with its parent."""
     def __init__(
         self,
         *,
@@ -422,20 +431,24 @@ class SessionSummary(_message.Message):
     PENDING_REMINDER_TIME_FIELD_NUMBER: _builtins.int
     CHILD_COUNT_FIELD_NUMBER: _builtins.int
     preview: _builtins.str
-    """The beginning of the newest text of a user or an assistant, white space collapsed: at most 60
-    characters, found among the last 32 messages.
+    """The beginning of the newest text of a user or an assistant, with whitespace collapsed. At most 60
+    characters. Empty if the last 32 messages have no such text.
     """
     opening: _builtins.str
-    """The beginning of the first text of a user, likewise, found among the first 32 messages."""
+    """The beginning of the first text of a user, with whitespace collapsed. At most 60 characters. Empty if the
+    first 32 messages have no such text.
+    """
     child_count: _builtins.int
-    """How many children it has, sub-agents, continuations and forks alike; 1000 means so many or more."""
+    """The number of child sessions: sub-agents, continuations, and forks. 1000 means 1000 or more."""
     @_builtins.property
     def session(self) -> Global___Session:
-        """The session; without `system_prompt`, `config` and `metadata` in the basic view."""
+        """The session, in the view that the request asks for."""
 
     @_builtins.property
     def pending_reminder_time(self) -> _timestamp_pb2.Timestamp:
-        """When the soonest of its pending reminders is due; absent if none is pending. One that is paused counts too."""
+        """When the earliest pending reminder of the session is due. Unset if no reminder is pending. Paused
+        reminders count.
+        """
 
     def __init__(
         self,

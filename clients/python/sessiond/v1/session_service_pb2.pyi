@@ -30,36 +30,36 @@ class _TitleConflict:
 class _TitleConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TitleConflict.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TITLE_CONFLICT_UNSPECIFIED: _TitleConflict.ValueType  # 0
-    """Left out: allow."""
+    """Treated as `TITLE_CONFLICT_ALLOW`."""
     TITLE_CONFLICT_ALLOW: _TitleConflict.ValueType  # 1
-    """Both have it."""
+    """Both sessions have the title."""
     TITLE_CONFLICT_REFUSE: _TitleConflict.ValueType  # 2
-    """The request is refused with `ERROR_REASON_TITLE_TAKEN`, and nothing is done."""
+    """The request is rejected with `ERROR_REASON_TITLE_TAKEN`, and nothing is changed."""
     TITLE_CONFLICT_NUMBER: _TitleConflict.ValueType  # 3
     """The session gets the title with a number: "x #2" for "x", then "x #3". The number is one more than the
-    highest that a session of the owner has in the series, so that gaps aren't filled, and "x #5" that is taken
-    becomes "x #6" or higher. A name is shortened where the number wouldn't fit into 100 characters. The answer
-    has the title. An update of a session that has a title of the series, and shares it with nobody, keeps that.
+    highest in the owner's title series; gaps aren't filled. If "x #5" is taken, the session gets "x #6" or
+    higher. If the number doesn't fit into 100 characters, the title is shortened. The response has the final
+    title. An update of a session that already has a unique title of the series keeps it.
     """
 
 class TitleConflict(_TitleConflict, metaclass=_TitleConflictEnumTypeWrapper):
-    """TitleConflict is what becomes of a title that another session of the same owner has. Sessions without an
-    owner count as one owner's. With REFUSE and NUMBER no two sessions get the same title, however many ask at
-    once on however many servers: they wait for each other. A request with ALLOW waits for nobody and may repeat
-    any title. A session's own title is never in its way.
+    """TitleConflict is what to do if another session of the same owner has the title. Sessions without an owner
+    count as one owner's. With REFUSE and NUMBER, no two sessions get the same title, even if many requests ask
+    for it at the same time on several servers: these requests wait for each other. A request with ALLOW
+    doesn't wait and can repeat any title. A session never conflicts with its own title.
     """
 
 TITLE_CONFLICT_UNSPECIFIED: TitleConflict.ValueType  # 0
-"""Left out: allow."""
+"""Treated as `TITLE_CONFLICT_ALLOW`."""
 TITLE_CONFLICT_ALLOW: TitleConflict.ValueType  # 1
-"""Both have it."""
+"""Both sessions have the title."""
 TITLE_CONFLICT_REFUSE: TitleConflict.ValueType  # 2
-"""The request is refused with `ERROR_REASON_TITLE_TAKEN`, and nothing is done."""
+"""The request is rejected with `ERROR_REASON_TITLE_TAKEN`, and nothing is changed."""
 TITLE_CONFLICT_NUMBER: TitleConflict.ValueType  # 3
 """The session gets the title with a number: "x #2" for "x", then "x #3". The number is one more than the
-highest that a session of the owner has in the series, so that gaps aren't filled, and "x #5" that is taken
-becomes "x #6" or higher. A name is shortened where the number wouldn't fit into 100 characters. The answer
-has the title. An update of a session that has a title of the series, and shares it with nobody, keeps that.
+highest in the owner's title series; gaps aren't filled. If "x #5" is taken, the session gets "x #6" or
+higher. If the number doesn't fit into 100 characters, the title is shortened. The response has the final
+title. An update of a session that already has a unique title of the series keeps it.
 """
 Global___TitleConflict: _TypeAlias = TitleConflict  # noqa: Y015
 
@@ -70,26 +70,24 @@ class _IfExists:
 class _IfExistsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IfExists.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     IF_EXISTS_UNSPECIFIED: _IfExists.ValueType  # 0
-    """Left out: fail."""
+    """Treated as `IF_EXISTS_FAIL`."""
     IF_EXISTS_FAIL: _IfExists.ValueType  # 1
-    """Refuse with `ERROR_REASON_SESSION_EXISTS`."""
+    """Reject the request with `ERROR_REASON_SESSION_EXISTS`."""
     IF_EXISTS_RETURN: _IfExists.ValueType  # 2
-    """Return the session as it is and change nothing. If its owner, source, agent or parent isn't what the
-    request says it is refused with `ERROR_REASON_SESSION_DIFFERS`; what the request leaves out doesn't
-    differ.
+    """Return the existing session unchanged. If the request sets an owner, source, agent, or parent that
+    differs from the session's, reject it with `ERROR_REASON_SESSION_DIFFERS`.
     """
 
 class IfExists(_IfExists, metaclass=_IfExistsEnumTypeWrapper):
-    """IfExists is what to do when a session's id is in use."""
+    """IfExists says what to do if a session exists."""
 
 IF_EXISTS_UNSPECIFIED: IfExists.ValueType  # 0
-"""Left out: fail."""
+"""Treated as `IF_EXISTS_FAIL`."""
 IF_EXISTS_FAIL: IfExists.ValueType  # 1
-"""Refuse with `ERROR_REASON_SESSION_EXISTS`."""
+"""Reject the request with `ERROR_REASON_SESSION_EXISTS`."""
 IF_EXISTS_RETURN: IfExists.ValueType  # 2
-"""Return the session as it is and change nothing. If its owner, source, agent or parent isn't what the
-request says it is refused with `ERROR_REASON_SESSION_DIFFERS`; what the request leaves out doesn't
-differ.
+"""Return the existing session unchanged. If the request sets an owner, source, agent, or parent that
+differs from the session's, reject it with `ERROR_REASON_SESSION_DIFFERS`.
 """
 Global___IfExists: _TypeAlias = IfExists  # noqa: Y015
 
@@ -100,17 +98,17 @@ class _SessionOrder:
 class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionOrder.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_ORDER_UNSPECIFIED: _SessionOrder.ValueType  # 0
-    """Left out: last activity."""
+    """Treated as `SESSION_ORDER_LAST_ACTIVITY`."""
     SESSION_ORDER_LAST_ACTIVITY: _SessionOrder.ValueType  # 1
     """By the time of the last write."""
     SESSION_ORDER_CREATE_TIME: _SessionOrder.ValueType  # 2
     """By the time of creation."""
 
 class SessionOrder(_SessionOrder, metaclass=_SessionOrderEnumTypeWrapper):
-    """SessionOrder is by what sessions are listed, the newest first."""
+    """SessionOrder is the time that a list of sessions is ordered by. The newest come first."""
 
 SESSION_ORDER_UNSPECIFIED: SessionOrder.ValueType  # 0
-"""Left out: last activity."""
+"""Treated as `SESSION_ORDER_LAST_ACTIVITY`."""
 SESSION_ORDER_LAST_ACTIVITY: SessionOrder.ValueType  # 1
 """By the time of the last write."""
 SESSION_ORDER_CREATE_TIME: SessionOrder.ValueType  # 2
@@ -119,7 +117,7 @@ Global___SessionOrder: _TypeAlias = SessionOrder  # noqa: Y015
 
 @_typing.final
 class CreateSessionRequest(_message.Message):
-    """CreateSessionRequest describes the session to make."""
+    """CreateSessionRequest describes the session to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -128,17 +126,17 @@ class CreateSessionRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TITLE_CONFLICT_FIELD_NUMBER: _builtins.int
     if_exists: Global___IfExists.ValueType
-    """What to do when the id is in use; left out it is `IF_EXISTS_FAIL`."""
+    """What to do if a session with this ID exists. Defaults to `IF_EXISTS_FAIL`."""
     request_id: _builtins.str
-    """An id of this request, at most 128 printable ASCII characters. A retry with the same one
-    returns the session that the first made, instead of `ERROR_REASON_SESSION_EXISTS`; without an id of
-    the session's, that is then a UUIDv8 made from the request, so that the retry means the same.
+    """An ID for this request: at most 128 printable ASCII characters. A retry with the same ID returns the
+    session that the first request created, instead of `ERROR_REASON_SESSION_EXISTS`. If the request names no
+    session ID, the server derives a UUIDv8 from the request ID, so that a retry refers to the same session.
     """
     title_conflict: Global___TitleConflict.ValueType
-    """What becomes of the title if another session of the owner has it; left out, both have it."""
+    """What to do if another session of the owner has the title. Defaults to `TITLE_CONFLICT_ALLOW`."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session. Fields set by the server are ignored."""
+        """The session. Output-only fields are ignored."""
 
     def __init__(
         self,
@@ -165,10 +163,10 @@ class CreateSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """Whether this call made it."""
+    """Whether this call created it."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session as it is stored, in the basic view."""
+        """The session, in the basic view."""
 
     def __init__(
         self,
@@ -193,10 +191,10 @@ class BatchGetSessionsRequest(_message.Message):
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     view: _session_pb2.SessionView.ValueType
-    """How much of each; left out it is basic."""
+    """How much of each session to return. Defaults to `SESSION_VIEW_BASIC`."""
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Their ids, 1–100. One that is there twice counts once."""
+        """Required. The IDs: 1–100. Duplicates count once."""
 
     def __init__(
         self,
@@ -214,7 +212,7 @@ Global___BatchGetSessionsRequest: _TypeAlias = BatchGetSessionsRequest  # noqa: 
 
 @_typing.final
 class BatchGetSessionsResponse(_message.Message):
-    """BatchGetSessionsResponse holds the sessions that there are."""
+    """BatchGetSessionsResponse holds the sessions that were found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -223,16 +221,16 @@ class BatchGetSessionsResponse(_message.Message):
     REMAINING_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
-        """The sessions, in the order of the ids."""
+        """The sessions, in the order of their IDs in the request."""
 
     @_builtins.property
     def missing_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of which there is no session, or none that the caller may see, in their order."""
+        """The IDs without a session that the caller can see, in the order of the request."""
 
     @_builtins.property
     def remaining_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids, in their order, that didn't fit the answer of about 2 MiB: ask for these again. At least one
-        session fits.
+        """The IDs, in the order of the request, whose sessions didn't fit into the response, which is limited to
+        about 2 MiB. Request them again. A response holds at least one session.
         """
 
     def __init__(
@@ -259,9 +257,9 @@ class GetSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     view: _session_pb2.SessionView.ValueType
-    """How much of it; left out it is basic."""
+    """How much of the session to return. Defaults to `SESSION_VIEW_BASIC`."""
     def __init__(
         self,
         *,
@@ -311,19 +309,20 @@ class ResolveSessionRequest(_message.Message):
     EXACT_TITLE_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """An id, the beginning of one, or a title. Required; at most 512 bytes, without control characters. `%`
-    and `_` mean themselves. Ids are compared byte for byte; a title is cleaned as a new one is.
+    """Required. An ID, the beginning of an ID, or a title. At most 512 bytes, without control characters. `%`
+    and `_` have no special meaning. IDs are compared byte for byte. Titles are compared after the cleanup
+    that new titles get.
     """
     owner: _builtins.str
-    """Consider only this owner's sessions. Left out, everybody's; a title that several owners use is
-    then ambiguous.
+    """Search only the sessions of this owner. If unset, search the sessions of all owners; a title that several
+    owners use is then ambiguous.
     """
     exact_title: _builtins.bool
-    """Take a title for that of the one session which has exactly it. Otherwise "x" means the newest of its
-    series, for instance the session with the title "x #3".
+    """If true, a title means the session with exactly this title. Otherwise, "x" means the newest session of
+    its title series, for example the one with the title "x #3".
     """
     view: _session_pb2.SessionView.ValueType
-    """How much of it; left out it is basic."""
+    """How much of the session to return. Defaults to `SESSION_VIEW_BASIC`."""
     def __init__(
         self,
         *,
@@ -342,9 +341,7 @@ Global___ResolveSessionRequest: _TypeAlias = ResolveSessionRequest  # noqa: Y015
 
 @_typing.final
 class ResolveSessionResponse(_message.Message):
-    """ResolveSessionResponse holds the session that was found. Several that fit are refused with
-    `ERROR_REASON_SESSION_AMBIGUOUS`.
-    """
+    """ResolveSessionResponse holds the session that was found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -380,29 +377,34 @@ class ListSessionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WITH_TOTAL_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Only those that have this in their title, or in a message that isn't rewound: words and phrases as
-    in `SearchMessagesRequest.query`, all of them in the title or all in one message. Titles and messages
-    are indexed soon after they are committed.
+    """Only sessions that match this query: words and phrases as in `SearchMessagesRequest.query`. All of them
+    must be in the title, or all in one message that isn't rewound. Titles and messages are indexed soon
+    after they are committed. At most 1000 characters.
     """
     order_by: Global___SessionOrder.ValueType
-    """By what to order within pinned and not pinned ones; left out it is the last activity. A session
-    takes its new place in that order within 5 s.
+    """The order of the pinned sessions, and of the others. Defaults to `SESSION_ORDER_LAST_ACTIVITY`. A session
+    gets its new position within 5 seconds.
     """
     view: _session_pb2.SessionView.ValueType
-    """How much of each session; left out it is basic."""
+    """How much of each session to return. Defaults to `SESSION_VIEW_BASIC`."""
     page_size: _builtins.int
-    """How many sessions a page holds at most: 0 is 50, above 200 is 200, negative is refused."""
+    """The maximum number of sessions on a page. Defaults to 50. Values above 200 are reduced to 200. Negative
+    values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; the other fields must be as they were there,
-    `page_size` excepted.
+    """The `next_page_token` of the previous page. All other fields except `page_size` must have the values of
+    the request that returned the token; otherwise, the request is rejected with
+    `ERROR_REASON_PAGE_TOKEN_INVALID`.
     """
     with_total: _builtins.bool
-    """Whether to count as well how many sessions the list holds, on all pages together. NOTE cost: the count
-    looks at up to 200,000 sessions, whatever the size of the page, so ask for it once.
+    """Whether to return the total number of sessions on all pages. Cost: the count reads up to 200,000 sessions
+    regardless of the page size, so ask for it once per list.
     """
     @_builtins.property
     def filter(self) -> _session_filter_pb2.SessionFilter:
-        """Which sessions; any of its fields. Required. Left out, `archived` is false."""
+        """Required. The sessions to list. Every field of the filter is supported. If `archived` is unset, archived
+        sessions are omitted.
+        """
 
     def __init__(
         self,
@@ -425,8 +427,8 @@ Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsResponse(_message.Message):
-    """ListSessionsResponse is one page. Pages are at most 2 MiB, so one may hold fewer sessions than
-    asked for.
+    """ListSessionsResponse is a page of sessions. A page is at most 2 MiB, so it can hold fewer sessions than
+    requested.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -436,11 +438,11 @@ class ListSessionsResponse(_message.Message):
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_PARTIAL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     total_size: _builtins.int
-    """With `with_total`: how many sessions the list holds, on all pages together."""
+    """If `with_total` is set: the number of sessions on all pages."""
     total_size_partial: _builtins.bool
-    """Whether there may be more than `total_size`, since not all could be looked at."""
+    """Whether the total might be larger than `total_size`, because the count reached its limit."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.SessionSummary]:
         """The sessions."""
@@ -463,7 +465,7 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateSessionRequest(_message.Message):
-    """UpdateSessionRequest says what to change."""
+    """UpdateSessionRequest describes the change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -472,24 +474,26 @@ class UpdateSessionRequest(_message.Message):
     TITLE_ONLY_IF_UNSET_FIELD_NUMBER: _builtins.int
     TITLE_CONFLICT_FIELD_NUMBER: _builtins.int
     title_only_if_unset: _builtins.bool
-    """Set the title only if there is none; else refuse with `ERROR_REASON_TITLE_ALREADY_SET`."""
+    """Whether to set the title only if the session has none. If it has one, the request is rejected with
+    `ERROR_REASON_TITLE_ALREADY_SET`.
+    """
     title_conflict: Global___TitleConflict.ValueType
-    """What becomes of the title if another session of the owner has it; left out, both have it.
-    Without effect unless the mask names `title`.
+    """What to do if another session of the owner has the title. Defaults to `TITLE_CONFLICT_ALLOW`. It has no
+    effect unless the mask contains `title`.
     """
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session's id and the new values of the fields that the mask names. With an `etag` it is refused with
-        `ERROR_REASON_ETAG_MISMATCH` unless the session still has that.
+        """Required. The session's ID, and the new values of the fields in the mask. If `etag` is set and isn't the
+        session's current etag, the request is rejected with `ERROR_REASON_ETAG_MISMATCH`.
         """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: of `title` (with `title_source`), `pinned`, `archived`, `system_prompt`, `model`,
-        `config`, `metadata`, `labels`, `turn_index`. `labels.team` is one label, which is set, or removed if the
-        request's session hasn't got it; `metadata.x` is likewise one field of the metadata. A key that isn't of
-        `A-Z a-z 0-9 _ -` alone stands between backquotes, doubled within it: labels.`a.b`. The result must keep
-        the limits of the whole. Required; at most 200 paths.
+        """Required. The fields to change: `title` (with `title_source`), `pinned`, `archived`, `system_prompt`,
+        `model`, `config`, `metadata`, `labels`, and `turn_index`. `labels.team` is a single label, which is set,
+        or removed if the request doesn't have it; `metadata.x` is a single field of the metadata. A key with
+        characters other than `A-Z a-z 0-9 _ -` is enclosed in backquotes, and backquotes in it are doubled:
+        labels.`a.b`. The result must be within the limits of the field. At most 200 paths.
         """
 
     def __init__(
@@ -510,7 +514,7 @@ Global___UpdateSessionRequest: _TypeAlias = UpdateSessionRequest  # noqa: Y015
 
 @_typing.final
 class UpdateSessionResponse(_message.Message):
-    """UpdateSessionResponse holds the changed session."""
+    """UpdateSessionResponse holds the updated session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -541,9 +545,9 @@ class NextTitleRequest(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     title: _builtins.str
-    """A title, with or without its " #2". Required."""
+    """Required. A title, with or without a number such as " #2"."""
     owner: _builtins.str
-    """Whose titles count; left out, those of sessions without an owner."""
+    """The owner whose titles are considered. If unset, the titles of sessions without an owner."""
     def __init__(
         self,
         *,
@@ -560,13 +564,13 @@ Global___NextTitleRequest: _TypeAlias = NextTitleRequest  # noqa: Y015
 
 @_typing.final
 class NextTitleResponse(_message.Message):
-    """NextTitleResponse proposes a title."""
+    """NextTitleResponse holds the title."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TITLE_FIELD_NUMBER: _builtins.int
     title: _builtins.str
-    """The title, at most 100 characters; a long one is shortened to make room for its number."""
+    """The title. At most 100 characters: a long title is shortened to make room for its number."""
     def __init__(
         self,
         *,
@@ -582,7 +586,7 @@ Global___NextTitleResponse: _TypeAlias = NextTitleResponse  # noqa: Y015
 
 @_typing.final
 class EndSessionRequest(_message.Message):
-    """EndSessionRequest says which session ends, and why."""
+    """EndSessionRequest names the session to end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -590,12 +594,12 @@ class EndSessionRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     reason: _builtins.str
-    """Why. At most 256 characters."""
+    """Why the session ends. At most 256 characters."""
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -614,7 +618,7 @@ Global___EndSessionRequest: _TypeAlias = EndSessionRequest  # noqa: Y015
 
 @_typing.final
 class EndSessionResponse(_message.Message):
-    """EndSessionResponse says how the session stands."""
+    """EndSessionResponse holds the session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -623,16 +627,16 @@ class EndSessionResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.bool
-    """Whether it was ephemeral and is deleted now."""
+    """Whether the session was deleted because it was ephemeral."""
     replayed: _builtins.bool
-    """Whether it had ended before, and nothing was changed."""
+    """Whether the session had already ended, so that this call changed nothing."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """The session as it stands, in the basic view, or as it was when it was deleted."""
+        """The session, in the basic view. If it was deleted, the session as it was."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session had come."""
+        """The session's version when it ended."""
 
     def __init__(
         self,
@@ -659,10 +663,10 @@ class ReopenSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -680,7 +684,7 @@ Global___ReopenSessionRequest: _TypeAlias = ReopenSessionRequest  # noqa: Y015
 
 @_typing.final
 class ReopenSessionResponse(_message.Message):
-    """ReopenSessionResponse says how the session stands."""
+    """ReopenSessionResponse holds the session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -688,14 +692,14 @@ class ReopenSessionResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """Whether it was active before, and nothing was changed."""
+    """Whether the session was already active, so that this call changed nothing."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session, in the basic view."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come."""
+        """The session's version."""
 
     def __init__(
         self,
@@ -723,14 +727,16 @@ class DeleteSessionRequest(_message.Message):
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     etag: _builtins.str
-    """If given, refuse with `ERROR_REASON_ETAG_MISMATCH` unless the session still has this etag."""
+    """If set, the request is rejected with `ERROR_REASON_ETAG_MISMATCH` unless this is the session's current
+    etag.
+    """
     allow_missing: _builtins.bool
-    """Whether to answer, instead of to refuse, if there is no such session, which makes retries safe."""
+    """Whether to succeed if the session doesn't exist, which makes retries safe."""
     @_builtins.property
     def guard(self) -> _guard_pb2.WriteGuard:
-        """Under which conditions to write; left out, under none."""
+        """Conditions that must hold for the write. If unset, the write is unconditional."""
 
     def __init__(
         self,
@@ -750,7 +756,7 @@ Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionResponse(_message.Message):
-    """DeleteSessionResponse says what is gone."""
+    """DeleteSessionResponse says what was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -760,16 +766,16 @@ class DeleteSessionResponse(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
-    """How many sessions are deleted, descendants included."""
+    """The number of deleted sessions, including descendants."""
     message_count: _builtins.int
-    """How many messages these held."""
+    """The number of messages in these sessions."""
     detached_count: _builtins.int
-    """How many children lost their parent and stay."""
+    """The number of children that stay without a parent."""
     deleted: _builtins.bool
-    """Whether there was one."""
+    """Whether the session existed."""
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session had come; absent if there was none."""
+        """The session's version when it was deleted. Unset if the session didn't exist."""
 
     def __init__(
         self,
@@ -790,7 +796,7 @@ Global___DeleteSessionResponse: _TypeAlias = DeleteSessionResponse  # noqa: Y015
 
 @_typing.final
 class ForkSessionRequest(_message.Message):
-    """ForkSessionRequest says what to fork, and where."""
+    """ForkSessionRequest describes the fork."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -801,25 +807,25 @@ class ForkSessionRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TITLE_CONFLICT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The id of the session to fork."""
+    """Required. The ID of the session to fork."""
     at_seq: _builtins.int
-    """The last seq to take over, as right after its commit: what happened to the messages later isn't
-    taken over. 0 takes over all as it stands now. Beyond the end it is refused with
-    `ERROR_REASON_SEQ_OUT_OF_RANGE`.
+    """The last seq to copy. The fork has the history as it was right after this message was committed, without
+    later changes to its messages. 0 copies the whole history as it is now. A seq beyond the end is rejected
+    with `ERROR_REASON_SEQ_OUT_OF_RANGE`.
     """
     expected_next_seq: _builtins.int
-    """If not 0, refuse with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless the forked session's `next_seq` is
-    this.
+    """If not 0, the request is rejected with `ERROR_REASON_NEXT_SEQ_MISMATCH` unless this is the `next_seq` of
+    the session to fork.
     """
     request_id: _builtins.str
-    """As in CreateSessionRequest."""
+    """An ID for this request, as in CreateSessionRequest."""
     title_conflict: Global___TitleConflict.ValueType
-    """What becomes of the title if another session of the owner has it; left out, both have it."""
+    """What to do if another session of the owner has the title. Defaults to `TITLE_CONFLICT_ALLOW`."""
     @_builtins.property
     def fork(self) -> _session_pb2.Session:
-        """Facts of the new session. What is left out of `id` and `title` is new and none; owner, source,
-        agent, metadata and labels are the forked one's if left out, and system prompt, model and config
-        those that it had as of `at_seq`.
+        """The facts of the new session. If unset, `id` is generated, and there is no title; owner, source, agent,
+        metadata, and labels are those of the forked session; and system prompt, model, and config are those of
+        the forked session as of `at_seq`.
         """
 
     def __init__(
@@ -849,7 +855,7 @@ class ForkSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """Whether this call made it."""
+    """Whether this call created it."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session, in the basic view."""

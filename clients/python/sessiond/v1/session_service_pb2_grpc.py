@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class SessionServiceStub(object):
-    """SessionService keeps sessions: their facts, titles and end. Every call that names a
-    session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """SessionService manages sessions: their facts, titles, and state. A call that names a session is rejected
+    with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     def __init__(self, channel):
@@ -94,99 +94,104 @@ class SessionServiceStub(object):
 
 
 class SessionServiceServicer(object):
-    """SessionService keeps sessions: their facts, titles and end. Every call that names a
-    session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """SessionService manages sessions: their facts, titles, and state. A call that names a session is rejected
+    with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     def CreateSession(self, request, context):
-        """CreateSession makes a session. With the same `request_id` it is safe to retry.
+        """CreateSession creates a session. It's safe to retry with the same `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """GetSession reads one session. Its cost doesn't depend on the length of the history (P15).
+        """GetSession reads one session. Its cost doesn't depend on the length of the session's history (P15).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetSessions(self, request, context):
-        """BatchGetSessions reads up to 100 sessions at once; those that don't exist are named.
+        """BatchGetSessions reads up to 100 sessions at once. It doesn't fail for sessions that don't exist, but
+        names them in `missing_ids`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveSession(self, request, context):
-        """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-        the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
-        several ids is ambiguous, and so is a title that several sessions have.
+        """ResolveSession finds the session that a person means. It tries, in this order: a session with exactly
+        this ID, a session whose ID begins with the text, and the newest session of the title series ("x", "x
+        #2", "x #3"), or with `exact_title`, a session with exactly this title. If several sessions match, the
+        call is rejected with `ERROR_REASON_SESSION_AMBIGUOUS`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
-        the sessions on it, however many there are before it: by owner, agents, sources, parent, subtree, states,
-        or a range of the time that the list is ordered by. NOTE cost: sessions that don't fit a label,
-        `exclude_sources`, `end_time`, a text or a range of the other time are passed over one by one, as are
-        those that don't fit the second where two of the former are given.
+        """ListSessions lists the sessions that match a filter: pinned sessions first, and the newest first within
+        each group.
+
+        Cost: a page costs as much as the sessions on it, regardless of the number of pages before it, if the
+        filter has one of owner, agents, sources, parent, subtree, states, or a range of the time that the list
+        is ordered by. Other conditions are checked session by session, and so is every further condition:
+        labels, `exclude_sources`, `end_time`, `text`, and a range of the other time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSession(self, request, context):
-        """UpdateSession changes the facts that its mask names, all or none.
+        """UpdateSession changes the facts that the update mask names, all or none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NextTitle(self, request, context):
-        """NextTitle proposes the next free title of a title series: "x" is followed by "x #2", that by "x #3".
-        It reserves nothing.
+        """NextTitle returns the next free title of a title series: "x #2" after "x", "x #3" after "x #2". It
+        doesn't reserve the title.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
-        them, until it is reopened. The first end wins; ending it again is a replay and changes nothing. An
-        ephemeral sub-agent's session is deleted as it ends. It needs no writer lease, but a token that is
-        given must be good.
+        """EndSession ends a session. Until ReopenSession, the session takes no messages and no changes to them,
+        such as compactions and rewinds. The first end wins: ending a session again is a replay and changes
+        nothing. The session of an ephemeral sub-agent is deleted when it ends. The call needs no writer lease,
+        but a token in the guard must be valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReopenSession(self, request, context):
-        """ReopenSession makes an ended session active and forgets its end. On an active one it is a replay and
-        changes nothing. It needs no writer lease, but a token that is given must be good.
+        """ReopenSession makes an ended session active again and clears its end reason and end time. For an active
+        session, it's a replay and changes nothing. The call needs no writer lease, but a token in the guard must
+        be valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
-        linked descendants go with it, detached children stay and have no parent then. Forks and
-        continuations stay too, whatever their lifecycle. It needs no writer lease, but a token that is given
-        must be good.
+        """DeleteSession permanently deletes a session and everything that belongs to it (P11). Ephemeral and linked
+        descendants are deleted too. Detached children, forks, and continuations stay and have no parent
+        afterwards. The call needs no writer lease, but a token in the guard must be valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForkSession(self, request, context):
-        """ForkSession makes a session that has the same history up to a seq: the same messages with the
-        same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
-        answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
-        grows with the history copied; the bytes of attachments aren't copied.
+        """ForkSession creates a session with the same history up to a seq: the same messages with the same seqs and
+        client IDs, and their compactions, rewinds, and revisions. GetContext returns the same for every seq up
+        to there. The fork also has all attachments, with the same IDs.
+
+        Cost: it grows with the length of the history that is copied. The bytes of attachments aren't copied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,8 +264,8 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService(object):
-    """SessionService keeps sessions: their facts, titles and end. Every call that names a
-    session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """SessionService manages sessions: their facts, titles, and state. A call that names a session is rejected
+    with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     @staticmethod

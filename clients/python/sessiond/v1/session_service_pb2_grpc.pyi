@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionServiceStub:
-    """SessionService keeps sessions: their facts, titles and end. Every call that names a
-    session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """SessionService manages sessions: their facts, titles, and state. A call that names a session is rejected
+    with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     @_typing.overload
@@ -36,109 +36,121 @@ class SessionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]
-    """CreateSession makes a session. With the same `request_id` it is safe to retry."""
+    """CreateSession creates a session. It's safe to retry with the same `request_id`."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
-    """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
+    """GetSession reads one session. Its cost doesn't depend on the length of the session's history (P15)."""
     BatchGetSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.BatchGetSessionsRequest, _session_service_pb2.BatchGetSessionsResponse]
-    """BatchGetSessions reads up to 100 sessions at once; those that don't exist are named."""
+    """BatchGetSessions reads up to 100 sessions at once. It doesn't fail for sessions that don't exist, but
+    names them in `missing_ids`.
+    """
     ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
-    """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-    the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
-    several ids is ambiguous, and so is a title that several sessions have.
+    """ResolveSession finds the session that a person means. It tries, in this order: a session with exactly
+    this ID, a session whose ID begins with the text, and the newest session of the title series ("x", "x
+    #2", "x #3"), or with `exact_title`, a session with exactly this title. If several sessions match, the
+    call is rejected with `ERROR_REASON_SESSION_AMBIGUOUS`.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
-    the sessions on it, however many there are before it: by owner, agents, sources, parent, subtree, states,
-    or a range of the time that the list is ordered by. NOTE cost: sessions that don't fit a label,
-    `exclude_sources`, `end_time`, a text or a range of the other time are passed over one by one, as are
-    those that don't fit the second where two of the former are given.
+    """ListSessions lists the sessions that match a filter: pinned sessions first, and the newest first within
+    each group.
+
+    Cost: a page costs as much as the sessions on it, regardless of the number of pages before it, if the
+    filter has one of owner, agents, sources, parent, subtree, states, or a range of the time that the list
+    is ordered by. Other conditions are checked session by session, and so is every further condition:
+    labels, `exclude_sources`, `end_time`, `text`, and a range of the other time.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]
-    """UpdateSession changes the facts that its mask names, all or none."""
+    """UpdateSession changes the facts that the update mask names, all or none."""
     NextTitle: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.NextTitleRequest, _session_service_pb2.NextTitleResponse]
-    """NextTitle proposes the next free title of a title series: "x" is followed by "x #2", that by "x #3".
-    It reserves nothing.
+    """NextTitle returns the next free title of a title series: "x #2" after "x", "x #3" after "x #2". It
+    doesn't reserve the title.
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]
-    """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
-    them, until it is reopened. The first end wins; ending it again is a replay and changes nothing. An
-    ephemeral sub-agent's session is deleted as it ends. It needs no writer lease, but a token that is
-    given must be good.
+    """EndSession ends a session. Until ReopenSession, the session takes no messages and no changes to them,
+    such as compactions and rewinds. The first end wins: ending a session again is a replay and changes
+    nothing. The session of an ephemeral sub-agent is deleted when it ends. The call needs no writer lease,
+    but a token in the guard must be valid.
     """
     ReopenSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ReopenSessionRequest, _session_service_pb2.ReopenSessionResponse]
-    """ReopenSession makes an ended session active and forgets its end. On an active one it is a replay and
-    changes nothing. It needs no writer lease, but a token that is given must be good.
+    """ReopenSession makes an ended session active again and clears its end reason and end time. For an active
+    session, it's a replay and changes nothing. The call needs no writer lease, but a token in the guard must
+    be valid.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
-    """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
-    linked descendants go with it, detached children stay and have no parent then. Forks and
-    continuations stay too, whatever their lifecycle. It needs no writer lease, but a token that is given
-    must be good.
+    """DeleteSession permanently deletes a session and everything that belongs to it (P11). Ephemeral and linked
+    descendants are deleted too. Detached children, forks, and continuations stay and have no parent
+    afterwards. The call needs no writer lease, but a token in the guard must be valid.
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]
-    """ForkSession makes a session that has the same history up to a seq: the same messages with the
-    same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
-    answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
-    grows with the history copied; the bytes of attachments aren't copied.
+    """ForkSession creates a session with the same history up to a seq: the same messages with the same seqs and
+    client IDs, and their compactions, rewinds, and revisions. GetContext returns the same for every seq up
+    to there. The fork also has all attachments, with the same IDs.
+
+    Cost: it grows with the length of the history that is copied. The bytes of attachments aren't copied.
     """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
-    """SessionService keeps sessions: their facts, titles and end. Every call that names a
-    session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """SessionService manages sessions: their facts, titles, and state. A call that names a session is rejected
+    with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_service_pb2.CreateSessionResponse]  # type: ignore[assignment]
-    """CreateSession makes a session. With the same `request_id` it is safe to retry."""
+    """CreateSession creates a session. It's safe to retry with the same `request_id`."""
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
+    """GetSession reads one session. Its cost doesn't depend on the length of the session's history (P15)."""
     BatchGetSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.BatchGetSessionsRequest, _session_service_pb2.BatchGetSessionsResponse]  # type: ignore[assignment]
-    """BatchGetSessions reads up to 100 sessions at once; those that don't exist are named."""
+    """BatchGetSessions reads up to 100 sessions at once. It doesn't fail for sessions that don't exist, but
+    names them in `missing_ids`.
+    """
     ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
-    """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-    the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
-    several ids is ambiguous, and so is a title that several sessions have.
+    """ResolveSession finds the session that a person means. It tries, in this order: a session with exactly
+    this ID, a session whose ID begins with the text, and the newest session of the title series ("x", "x
+    #2", "x #3"), or with `exact_title`, a session with exactly this title. If several sessions match, the
+    call is rejected with `ERROR_REASON_SESSION_AMBIGUOUS`.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
-    the sessions on it, however many there are before it: by owner, agents, sources, parent, subtree, states,
-    or a range of the time that the list is ordered by. NOTE cost: sessions that don't fit a label,
-    `exclude_sources`, `end_time`, a text or a range of the other time are passed over one by one, as are
-    those that don't fit the second where two of the former are given.
+    """ListSessions lists the sessions that match a filter: pinned sessions first, and the newest first within
+    each group.
+
+    Cost: a page costs as much as the sessions on it, regardless of the number of pages before it, if the
+    filter has one of owner, agents, sources, parent, subtree, states, or a range of the time that the list
+    is ordered by. Other conditions are checked session by session, and so is every further condition:
+    labels, `exclude_sources`, `end_time`, `text`, and a range of the other time.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
-    """UpdateSession changes the facts that its mask names, all or none."""
+    """UpdateSession changes the facts that the update mask names, all or none."""
     NextTitle: _aio.UnaryUnaryMultiCallable[_session_service_pb2.NextTitleRequest, _session_service_pb2.NextTitleResponse]  # type: ignore[assignment]
-    """NextTitle proposes the next free title of a title series: "x" is followed by "x #2", that by "x #3".
-    It reserves nothing.
+    """NextTitle returns the next free title of a title series: "x #2" after "x", "x #3" after "x #2". It
+    doesn't reserve the title.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]  # type: ignore[assignment]
-    """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
-    them, until it is reopened. The first end wins; ending it again is a replay and changes nothing. An
-    ephemeral sub-agent's session is deleted as it ends. It needs no writer lease, but a token that is
-    given must be good.
+    """EndSession ends a session. Until ReopenSession, the session takes no messages and no changes to them,
+    such as compactions and rewinds. The first end wins: ending a session again is a replay and changes
+    nothing. The session of an ephemeral sub-agent is deleted when it ends. The call needs no writer lease,
+    but a token in the guard must be valid.
     """
     ReopenSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ReopenSessionRequest, _session_service_pb2.ReopenSessionResponse]  # type: ignore[assignment]
-    """ReopenSession makes an ended session active and forgets its end. On an active one it is a replay and
-    changes nothing. It needs no writer lease, but a token that is given must be good.
+    """ReopenSession makes an ended session active again and clears its end reason and end time. For an active
+    session, it's a replay and changes nothing. The call needs no writer lease, but a token in the guard must
+    be valid.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
-    linked descendants go with it, detached children stay and have no parent then. Forks and
-    continuations stay too, whatever their lifecycle. It needs no writer lease, but a token that is given
-    must be good.
+    """DeleteSession permanently deletes a session and everything that belongs to it (P11). Ephemeral and linked
+    descendants are deleted too. Detached children, forks, and continuations stay and have no parent
+    afterwards. The call needs no writer lease, but a token in the guard must be valid.
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
-    """ForkSession makes a session that has the same history up to a seq: the same messages with the
-    same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
-    answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
-    grows with the history copied; the bytes of attachments aren't copied.
+    """ForkSession creates a session with the same history up to a seq: the same messages with the same seqs and
+    client IDs, and their compactions, rewinds, and revisions. GetContext returns the same for every seq up
+    to there. The fork also has all attachments, with the same IDs.
+
+    Cost: it grows with the length of the history that is copied. The bytes of attachments aren't copied.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """SessionService keeps sessions: their facts, titles and end. Every call that names a
-    session answers `ERROR_REASON_SESSION_NOT_FOUND` when it doesn't exist.
+    """SessionService manages sessions: their facts, titles, and state. A call that names a session is rejected
+    with `ERROR_REASON_SESSION_NOT_FOUND` if the session doesn't exist.
     """
 
     @_abc_1.abstractmethod
@@ -147,7 +159,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CreateSessionResponse, _abc.Awaitable[_session_service_pb2.CreateSessionResponse]]:
-        """CreateSession makes a session. With the same `request_id` it is safe to retry."""
+        """CreateSession creates a session. It's safe to retry with the same `request_id`."""
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -155,7 +167,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetSessionResponse, _abc.Awaitable[_session_service_pb2.GetSessionResponse]]:
-        """GetSession reads one session. Its cost doesn't depend on the length of the history (P15)."""
+        """GetSession reads one session. Its cost doesn't depend on the length of the session's history (P15)."""
 
     @_abc_1.abstractmethod
     def BatchGetSessions(
@@ -163,7 +175,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.BatchGetSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.BatchGetSessionsResponse, _abc.Awaitable[_session_service_pb2.BatchGetSessionsResponse]]:
-        """BatchGetSessions reads up to 100 sessions at once; those that don't exist are named."""
+        """BatchGetSessions reads up to 100 sessions at once. It doesn't fail for sessions that don't exist, but
+        names them in `missing_ids`.
+        """
 
     @_abc_1.abstractmethod
     def ResolveSession(
@@ -171,9 +185,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ResolveSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ResolveSessionResponse, _abc.Awaitable[_session_service_pb2.ResolveSessionResponse]]:
-        """ResolveSession finds the session that a person means: by its exact id, else by a prefix of one id, else
-        the newest of a title's series ("x", "x #2", "x #3"), or the one of exactly that title. A prefix of
-        several ids is ambiguous, and so is a title that several sessions have.
+        """ResolveSession finds the session that a person means. It tries, in this order: a session with exactly
+        this ID, a session whose ID begins with the text, and the newest session of the title series ("x", "x
+        #2", "x #3"), or with `exact_title`, a session with exactly this title. If several sessions match, the
+        call is rejected with `ERROR_REASON_SESSION_AMBIGUOUS`.
         """
 
     @_abc_1.abstractmethod
@@ -182,11 +197,13 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """ListSessions lists the sessions that fit a filter, pinned ones first, then the newest first. A page costs
-        the sessions on it, however many there are before it: by owner, agents, sources, parent, subtree, states,
-        or a range of the time that the list is ordered by. NOTE cost: sessions that don't fit a label,
-        `exclude_sources`, `end_time`, a text or a range of the other time are passed over one by one, as are
-        those that don't fit the second where two of the former are given.
+        """ListSessions lists the sessions that match a filter: pinned sessions first, and the newest first within
+        each group.
+
+        Cost: a page costs as much as the sessions on it, regardless of the number of pages before it, if the
+        filter has one of owner, agents, sources, parent, subtree, states, or a range of the time that the list
+        is ordered by. Other conditions are checked session by session, and so is every further condition:
+        labels, `exclude_sources`, `end_time`, `text`, and a range of the other time.
         """
 
     @_abc_1.abstractmethod
@@ -195,7 +212,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.UpdateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.UpdateSessionResponse, _abc.Awaitable[_session_service_pb2.UpdateSessionResponse]]:
-        """UpdateSession changes the facts that its mask names, all or none."""
+        """UpdateSession changes the facts that the update mask names, all or none."""
 
     @_abc_1.abstractmethod
     def NextTitle(
@@ -203,8 +220,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.NextTitleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.NextTitleResponse, _abc.Awaitable[_session_service_pb2.NextTitleResponse]]:
-        """NextTitle proposes the next free title of a title series: "x" is followed by "x #2", that by "x #3".
-        It reserves nothing.
+        """NextTitle returns the next free title of a title series: "x #2" after "x", "x #3" after "x #2". It
+        doesn't reserve the title.
         """
 
     @_abc_1.abstractmethod
@@ -213,10 +230,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.EndSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.EndSessionResponse, _abc.Awaitable[_session_service_pb2.EndSessionResponse]]:
-        """EndSession ends a session: it takes no more messages, and no compaction, rewind or other change of
-        them, until it is reopened. The first end wins; ending it again is a replay and changes nothing. An
-        ephemeral sub-agent's session is deleted as it ends. It needs no writer lease, but a token that is
-        given must be good.
+        """EndSession ends a session. Until ReopenSession, the session takes no messages and no changes to them,
+        such as compactions and rewinds. The first end wins: ending a session again is a replay and changes
+        nothing. The session of an ephemeral sub-agent is deleted when it ends. The call needs no writer lease,
+        but a token in the guard must be valid.
         """
 
     @_abc_1.abstractmethod
@@ -225,8 +242,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ReopenSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ReopenSessionResponse, _abc.Awaitable[_session_service_pb2.ReopenSessionResponse]]:
-        """ReopenSession makes an ended session active and forgets its end. On an active one it is a replay and
-        changes nothing. It needs no writer lease, but a token that is given must be good.
+        """ReopenSession makes an ended session active again and clears its end reason and end time. For an active
+        session, it's a replay and changes nothing. The call needs no writer lease, but a token in the guard must
+        be valid.
         """
 
     @_abc_1.abstractmethod
@@ -235,10 +253,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
-        """DeleteSession deletes a session with all that belongs to it, for good (P11): its ephemeral and
-        linked descendants go with it, detached children stay and have no parent then. Forks and
-        continuations stay too, whatever their lifecycle. It needs no writer lease, but a token that is given
-        must be good.
+        """DeleteSession permanently deletes a session and everything that belongs to it (P11). Ephemeral and linked
+        descendants are deleted too. Detached children, forks, and continuations stay and have no parent
+        afterwards. The call needs no writer lease, but a token in the guard must be valid.
         """
 
     @_abc_1.abstractmethod
@@ -247,10 +264,11 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ForkSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ForkSessionResponse, _abc.Awaitable[_session_service_pb2.ForkSessionResponse]]:
-        """ForkSession makes a session that has the same history up to a seq: the same messages with the
-        same seqs and client ids, and their compactions, rewinds and revisions, so that GetContext
-        answers the same for every seq up to there; and all attachments, with the same ids. The copy's cost
-        grows with the history copied; the bytes of attachments aren't copied.
+        """ForkSession creates a session with the same history up to a seq: the same messages with the same seqs and
+        client IDs, and their compactions, rewinds, and revisions. GetContext returns the same for every seq up
+        to there. The fork also has all attachments, with the same IDs.
+
+        Cost: it grows with the length of the history that is copied. The bytes of attachments aren't copied.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,19 +23,19 @@ class _SortOrder:
 class _SortOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SortOrder.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SORT_ORDER_UNSPECIFIED: _SortOrder.ValueType  # 0
-    """Left out: ascending."""
+    """Treated as `SORT_ORDER_ASCENDING`."""
     SORT_ORDER_ASCENDING: _SortOrder.ValueType  # 1
-    """The oldest first."""
+    """Oldest first."""
     SORT_ORDER_DESCENDING: _SortOrder.ValueType  # 2
-    """The newest first."""
+    """Newest first."""
 
 class SortOrder(_SortOrder, metaclass=_SortOrderEnumTypeWrapper):
-    """SortOrder is a direction of reading."""
+    """SortOrder is the order of a list."""
 
 SORT_ORDER_UNSPECIFIED: SortOrder.ValueType  # 0
-"""Left out: ascending."""
+"""Treated as `SORT_ORDER_ASCENDING`."""
 SORT_ORDER_ASCENDING: SortOrder.ValueType  # 1
-"""The oldest first."""
+"""Oldest first."""
 SORT_ORDER_DESCENDING: SortOrder.ValueType  # 2
-"""The newest first."""
+"""Newest first."""
 Global___SortOrder: _TypeAlias = SortOrder  # noqa: Y015

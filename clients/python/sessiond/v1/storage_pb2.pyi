@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Offload(_message.Message):
-    """Offload is a move of messages out of the message table or back into it."""
+    """Offload is the record of a move of messages from the message table into compressed segments, or back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,26 +33,28 @@ class Offload(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Its id in the session: a number that grows."""
+    """Its ID in the session. Later moves have larger IDs."""
     restored: _builtins.bool
-    """Whether the messages were restored."""
+    """Whether the messages were restored, rather than offloaded."""
     from_seq: _builtins.int
-    """The first seq of the messages."""
+    """The seq of the first message."""
     to_seq: _builtins.int
-    """The last one."""
+    """The seq of the last message."""
     message_bytes: _builtins.int
-    """How many bytes they are."""
+    """The encoded size of the messages, in bytes."""
     stored_bytes: _builtins.int
-    """How many bytes they take offloaded."""
+    """The stored size of the offloaded messages, in bytes."""
     author: _builtins.str
-    """Who did it, in the caller's words; `policy` if the service itself did, empty if it did for a rewind, for
-    the revert of one, or for an import of these.
+    """Who moved the messages, as the caller says. `policy` if a retention policy did; empty if the server did
+    for a rewind, the revert of a rewind, or an import.
     """
     actor: _builtins.str
-    """Who called: the id of the API key; empty if the server wants none, or did it by itself. Set by the server."""
+    """Output only. The ID of the API key that made the call. Empty if the server doesn't require keys, or moved
+    the messages by itself.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """When the messages were moved."""
 
     def __init__(
         self,

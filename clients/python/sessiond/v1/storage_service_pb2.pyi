@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class OffloadMessagesRequest(_message.Message):
-    """OffloadMessagesRequest says what to offload."""
+    """OffloadMessagesRequest selects the messages to offload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -31,15 +31,15 @@ class OffloadMessagesRequest(_message.Message):
     KEEP_RECENT_MESSAGES_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     before_seq: _builtins.int
-    """Those before this seq. One beyond the end is the end."""
+    """The messages before this seq. A seq beyond the end means all messages."""
     all: _builtins.bool
-    """All; must be true."""
+    """All messages. Must be true."""
     keep_recent_messages: _builtins.int
-    """How many of the newest messages stay as they are in any case. Not negative."""
+    """The number of newest messages that aren't offloaded in any case. Not negative."""
     author: _builtins.str
-    """Who does it, for the record: at most 256 characters."""
+    """Who moves the messages, for the record. At most 256 characters."""
     def __init__(
         self,
         *,
@@ -61,7 +61,7 @@ Global___OffloadMessagesRequest: _TypeAlias = OffloadMessagesRequest  # noqa: Y0
 
 @_typing.final
 class OffloadMessagesResponse(_message.Message):
-    """OffloadMessagesResponse says which messages are offloaded now."""
+    """OffloadMessagesResponse says which messages are offloaded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,13 +69,13 @@ class OffloadMessagesResponse(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     offloaded_before_seq: _builtins.int
-    """Messages before this seq are offloaded; 0 if none are. It is less than what was asked for where a tool
-    call waits for its result.
+    """The messages before this seq are offloaded; 0 if none are. It's smaller than requested if a tool call
+    waits for its result.
     """
     message_count: _builtins.int
-    """How many messages this call offloaded."""
+    """The number of messages that this call offloaded."""
     more: _builtins.bool
-    """Whether it stopped after 10 s with more to offload: send it again."""
+    """Whether the call stopped after 10 seconds with more messages to offload. Send it again to continue."""
     def __init__(
         self,
         *,
@@ -93,7 +93,7 @@ Global___OffloadMessagesResponse: _TypeAlias = OffloadMessagesResponse  # noqa: 
 
 @_typing.final
 class RestoreMessagesRequest(_message.Message):
-    """RestoreMessagesRequest says what to restore."""
+    """RestoreMessagesRequest selects the messages to restore."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -102,15 +102,15 @@ class RestoreMessagesRequest(_message.Message):
     ALL_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     from_seq: _builtins.int
-    """Those from this seq on, and those before them that are in one segment with them, or that a tool call and
-    its result bind to them.
+    """The messages from this seq on, and earlier ones that share a segment, or a tool call and its result,
+    with them.
     """
     all: _builtins.bool
-    """All; must be true."""
+    """All messages. Must be true."""
     author: _builtins.str
-    """Who does it, for the record: at most 256 characters."""
+    """Who moves the messages, for the record. At most 256 characters."""
     def __init__(
         self,
         *,
@@ -131,7 +131,7 @@ Global___RestoreMessagesRequest: _TypeAlias = RestoreMessagesRequest  # noqa: Y0
 
 @_typing.final
 class RestoreMessagesResponse(_message.Message):
-    """RestoreMessagesResponse says which messages are offloaded now."""
+    """RestoreMessagesResponse says which messages are still offloaded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -139,11 +139,11 @@ class RestoreMessagesResponse(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     offloaded_before_seq: _builtins.int
-    """Messages before this seq are offloaded; 0 if none are."""
+    """The messages before this seq are offloaded; 0 if none are."""
     message_count: _builtins.int
-    """How many messages this call restored."""
+    """The number of messages that this call restored."""
     more: _builtins.bool
-    """Whether it stopped after 10 s with more to restore: send it again."""
+    """Whether the call stopped after 10 seconds with more messages to restore. Send it again to continue."""
     def __init__(
         self,
         *,
@@ -161,7 +161,7 @@ Global___RestoreMessagesResponse: _TypeAlias = RestoreMessagesResponse  # noqa: 
 
 @_typing.final
 class ListOffloadsRequest(_message.Message):
-    """ListOffloadsRequest says whose moves of messages to list."""
+    """ListOffloadsRequest names a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,11 +169,13 @@ class ListOffloadsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     page_size: _builtins.int
-    """How many to answer: 0 is 100, at most 1,000."""
+    """The maximum number of moves on a page. Defaults to 100. Values above 1000 are reduced to 1000. Negative
+    values are rejected.
+    """
     page_token: _builtins.str
-    """Where the page before this one ended, as its answer says."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -198,10 +200,10 @@ class ListOffloadsResponse(_message.Message):
     OFFLOADS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where the next page begins; empty if there is none."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def offloads(self) -> _containers.RepeatedCompositeFieldContainer[_storage_pb2.Offload]:
-        """The moves, the newest first. One call makes several if it moves many messages."""
+        """The moves, newest first. A call that moves many messages makes several."""
 
     def __init__(
         self,
@@ -219,17 +221,17 @@ Global___ListOffloadsResponse: _TypeAlias = ListOffloadsResponse  # noqa: Y015
 
 @_typing.final
 class ReindexSessionsRequest(_message.Message):
-    """ReindexSessionsRequest says what to index anew: some sessions, or all."""
+    """ReindexSessionsRequest selects the sessions to index again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
-    """Whether to index all sessions anew; `session_ids` is then empty."""
+    """Whether to index all sessions again. `session_ids` must then be empty."""
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The sessions' ids, at most 1000. Those that don't exist are left out."""
+        """The IDs of the sessions. At most 1000. IDs without a session are ignored."""
 
     def __init__(
         self,
@@ -247,13 +249,13 @@ Global___ReindexSessionsRequest: _TypeAlias = ReindexSessionsRequest  # noqa: Y0
 
 @_typing.final
 class ReindexSessionsResponse(_message.Message):
-    """ReindexSessionsResponse says how much there is to do."""
+    """ReindexSessionsResponse says how much there is to index."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
-    """How many sessions will be indexed anew."""
+    """The number of sessions that will be indexed again."""
     def __init__(
         self,
         *,

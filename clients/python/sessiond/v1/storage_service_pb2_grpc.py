@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class StorageServiceStub(object):
-    """StorageService is for those who run the service: where messages are stored, and how they are indexed.
-    Nothing that can be read changes with it.
+    """StorageService is for operators: it controls where messages are stored and how they are indexed. It changes
+    nothing that readers see.
     """
 
     def __init__(self, channel):
@@ -59,42 +59,42 @@ class StorageServiceStub(object):
 
 
 class StorageServiceServicer(object):
-    """StorageService is for those who run the service: where messages are stored, and how they are indexed.
-    Nothing that can be read changes with it.
+    """StorageService is for operators: it controls where messages are stored and how they are indexed. It changes
+    nothing that readers see.
     """
 
     def OffloadMessages(self, request, context):
-        """OffloadMessages moves the beginning of the log out of the table that appends touch, into compressed
-        segments. It changes nothing that can be read, watched, forked or written, only what it costs: offloaded
-        messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
-        the nearest place at or before the one that was asked for where every tool call before it has its result.
-        What is offloaded stays so; asking again changes nothing. Sessions in any state can be offloaded, while
-        others write to them. It works in small transactions, one after the other: one that is interrupted can be
-        sent again, and goes on where it was.
+        """OffloadMessages moves the oldest messages of a session from the message table into compressed segments.
+        Reads, watches, forks, and writes work as before; only their cost changes: offloaded messages take about
+        a fifth of the space, and reading a page of them takes up to twice the time.
+
+        The boundary never separates a tool call from its result: if the requested seq would, a smaller one is
+        used. Messages that are offloaded stay offloaded, and offloading them again changes nothing. Sessions in
+        any state can be offloaded while others write to them. The call works in small transactions, so a call
+        that was interrupted can be sent again and continues where it stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestoreMessages(self, request, context):
-        """RestoreMessages moves offloaded messages back. Nobody needs to: a rewind that reaches into them does it
-        by itself.
+        """RestoreMessages moves offloaded messages back into the message table. It's never required: a rewind that
+        reaches into offloaded messages restores them by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOffloads(self, request, context):
-        """ListOffloads lists what was offloaded and restored, the newest first.
+        """ListOffloads lists the moves of a session's messages, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReindexSessions(self, request, context):
-        """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
-        indexed now. It isn't needed in normal operation: a new release does it by itself where its index
-        is another.
+        """ReindexSessions schedules sessions to be indexed again in the background. Until then, searches use their
+        current index. Normal operation doesn't need it: a release that changes the index does it by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,8 +132,8 @@ def add_StorageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StorageService(object):
-    """StorageService is for those who run the service: where messages are stored, and how they are indexed.
-    Nothing that can be read changes with it.
+    """StorageService is for operators: it controls where messages are stored and how they are indexed. It changes
+    nothing that readers see.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StorageServiceStub:
-    """StorageService is for those who run the service: where messages are stored, and how they are indexed.
-    Nothing that can be read changes with it.
+    """StorageService is for operators: it controls where messages are stored and how they are indexed. It changes
+    nothing that readers see.
     """
 
     @_typing.overload
@@ -36,57 +36,57 @@ class StorageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> StorageServiceAsyncStub: ...
     OffloadMessages: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.OffloadMessagesRequest, _storage_service_pb2.OffloadMessagesResponse]
-    """OffloadMessages moves the beginning of the log out of the table that appends touch, into compressed
-    segments. It changes nothing that can be read, watched, forked or written, only what it costs: offloaded
-    messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
-    the nearest place at or before the one that was asked for where every tool call before it has its result.
-    What is offloaded stays so; asking again changes nothing. Sessions in any state can be offloaded, while
-    others write to them. It works in small transactions, one after the other: one that is interrupted can be
-    sent again, and goes on where it was.
+    """OffloadMessages moves the oldest messages of a session from the message table into compressed segments.
+    Reads, watches, forks, and writes work as before; only their cost changes: offloaded messages take about
+    a fifth of the space, and reading a page of them takes up to twice the time.
+
+    The boundary never separates a tool call from its result: if the requested seq would, a smaller one is
+    used. Messages that are offloaded stay offloaded, and offloading them again changes nothing. Sessions in
+    any state can be offloaded while others write to them. The call works in small transactions, so a call
+    that was interrupted can be sent again and continues where it stopped.
     """
     RestoreMessages: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.RestoreMessagesRequest, _storage_service_pb2.RestoreMessagesResponse]
-    """RestoreMessages moves offloaded messages back. Nobody needs to: a rewind that reaches into them does it
-    by itself.
+    """RestoreMessages moves offloaded messages back into the message table. It's never required: a rewind that
+    reaches into offloaded messages restores them by itself.
     """
     ListOffloads: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.ListOffloadsRequest, _storage_service_pb2.ListOffloadsResponse]
-    """ListOffloads lists what was offloaded and restored, the newest first."""
+    """ListOffloads lists the moves of a session's messages, newest first."""
     ReindexSessions: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.ReindexSessionsRequest, _storage_service_pb2.ReindexSessionsResponse]
-    """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
-    indexed now. It isn't needed in normal operation: a new release does it by itself where its index
-    is another.
+    """ReindexSessions schedules sessions to be indexed again in the background. Until then, searches use their
+    current index. Normal operation doesn't need it: a release that changes the index does it by itself.
     """
 
 @_typing.type_check_only
 class StorageServiceAsyncStub(StorageServiceStub):
-    """StorageService is for those who run the service: where messages are stored, and how they are indexed.
-    Nothing that can be read changes with it.
+    """StorageService is for operators: it controls where messages are stored and how they are indexed. It changes
+    nothing that readers see.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OffloadMessages: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.OffloadMessagesRequest, _storage_service_pb2.OffloadMessagesResponse]  # type: ignore[assignment]
-    """OffloadMessages moves the beginning of the log out of the table that appends touch, into compressed
-    segments. It changes nothing that can be read, watched, forked or written, only what it costs: offloaded
-    messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
-    the nearest place at or before the one that was asked for where every tool call before it has its result.
-    What is offloaded stays so; asking again changes nothing. Sessions in any state can be offloaded, while
-    others write to them. It works in small transactions, one after the other: one that is interrupted can be
-    sent again, and goes on where it was.
+    """OffloadMessages moves the oldest messages of a session from the message table into compressed segments.
+    Reads, watches, forks, and writes work as before; only their cost changes: offloaded messages take about
+    a fifth of the space, and reading a page of them takes up to twice the time.
+
+    The boundary never separates a tool call from its result: if the requested seq would, a smaller one is
+    used. Messages that are offloaded stay offloaded, and offloading them again changes nothing. Sessions in
+    any state can be offloaded while others write to them. The call works in small transactions, so a call
+    that was interrupted can be sent again and continues where it stopped.
     """
     RestoreMessages: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.RestoreMessagesRequest, _storage_service_pb2.RestoreMessagesResponse]  # type: ignore[assignment]
-    """RestoreMessages moves offloaded messages back. Nobody needs to: a rewind that reaches into them does it
-    by itself.
+    """RestoreMessages moves offloaded messages back into the message table. It's never required: a rewind that
+    reaches into offloaded messages restores them by itself.
     """
     ListOffloads: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.ListOffloadsRequest, _storage_service_pb2.ListOffloadsResponse]  # type: ignore[assignment]
-    """ListOffloads lists what was offloaded and restored, the newest first."""
+    """ListOffloads lists the moves of a session's messages, newest first."""
     ReindexSessions: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.ReindexSessionsRequest, _storage_service_pb2.ReindexSessionsResponse]  # type: ignore[assignment]
-    """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
-    indexed now. It isn't needed in normal operation: a new release does it by itself where its index
-    is another.
+    """ReindexSessions schedules sessions to be indexed again in the background. Until then, searches use their
+    current index. Normal operation doesn't need it: a release that changes the index does it by itself.
     """
 
 class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """StorageService is for those who run the service: where messages are stored, and how they are indexed.
-    Nothing that can be read changes with it.
+    """StorageService is for operators: it controls where messages are stored and how they are indexed. It changes
+    nothing that readers see.
     """
 
     @_abc_1.abstractmethod
@@ -95,13 +95,14 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.OffloadMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.OffloadMessagesResponse, _abc.Awaitable[_storage_service_pb2.OffloadMessagesResponse]]:
-        """OffloadMessages moves the beginning of the log out of the table that appends touch, into compressed
-        segments. It changes nothing that can be read, watched, forked or written, only what it costs: offloaded
-        messages take about a fifth of the space, and a page of them up to twice the time. The border moves up to
-        the nearest place at or before the one that was asked for where every tool call before it has its result.
-        What is offloaded stays so; asking again changes nothing. Sessions in any state can be offloaded, while
-        others write to them. It works in small transactions, one after the other: one that is interrupted can be
-        sent again, and goes on where it was.
+        """OffloadMessages moves the oldest messages of a session from the message table into compressed segments.
+        Reads, watches, forks, and writes work as before; only their cost changes: offloaded messages take about
+        a fifth of the space, and reading a page of them takes up to twice the time.
+
+        The boundary never separates a tool call from its result: if the requested seq would, a smaller one is
+        used. Messages that are offloaded stay offloaded, and offloading them again changes nothing. Sessions in
+        any state can be offloaded while others write to them. The call works in small transactions, so a call
+        that was interrupted can be sent again and continues where it stopped.
         """
 
     @_abc_1.abstractmethod
@@ -110,8 +111,8 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.RestoreMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.RestoreMessagesResponse, _abc.Awaitable[_storage_service_pb2.RestoreMessagesResponse]]:
-        """RestoreMessages moves offloaded messages back. Nobody needs to: a rewind that reaches into them does it
-        by itself.
+        """RestoreMessages moves offloaded messages back into the message table. It's never required: a rewind that
+        reaches into offloaded messages restores them by itself.
         """
 
     @_abc_1.abstractmethod
@@ -120,7 +121,7 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.ListOffloadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.ListOffloadsResponse, _abc.Awaitable[_storage_service_pb2.ListOffloadsResponse]]:
-        """ListOffloads lists what was offloaded and restored, the newest first."""
+        """ListOffloads lists the moves of a session's messages, newest first."""
 
     @_abc_1.abstractmethod
     def ReindexSessions(
@@ -128,9 +129,8 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.ReindexSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.ReindexSessionsResponse, _abc.Awaitable[_storage_service_pb2.ReindexSessionsResponse]]:
-        """ReindexSessions has sessions indexed anew in the background. Until then they are found as they are
-        indexed now. It isn't needed in normal operation: a new release does it by itself where its index
-        is another.
+        """ReindexSessions schedules sessions to be indexed again in the background. Until then, searches use their
+        current index. Normal operation doesn't need it: a release that changes the index does it by itself.
         """
 
 def add_StorageServiceServicer_to_server(servicer: StorageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,14 +23,14 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetTenantStatsRequest(_message.Message):
-    """GetTenantStatsRequest says what to count."""
+    """GetTenantStatsRequest selects what to count."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FILTER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def filter(self) -> _session_filter_pb2.SessionFilter:
-        """Which sessions. Required."""
+        """Required. The sessions to count."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ Global___GetTenantStatsRequest: _TypeAlias = GetTenantStatsRequest  # noqa: Y015
 
 @_typing.final
 class GetTenantStatsResponse(_message.Message):
-    """GetTenantStatsResponse holds the counts. They are of one moment, but for the bytes."""
+    """GetTenantStatsResponse holds the counts. Except for the bytes, they are from one snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -68,47 +68,47 @@ class GetTenantStatsResponse(_message.Message):
     UNINDEXED_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     INDEXED_THROUGH_TIME_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
-    """How many sessions fit."""
+    """The number of sessions that match."""
     subagent_session_count: _builtins.int
-    """How many of these are sessions of sub-agents."""
+    """The number of these that are sessions of sub-agents."""
     message_count: _builtins.int
-    """How many messages the sessions hold, rewound ones and summaries included."""
+    """The number of messages in the sessions, including rewound messages and summaries."""
     tool_call_count: _builtins.int
-    """How many tool calls these hold."""
+    """The number of tool calls in these messages."""
     hot_bytes: _builtins.int
-    """How many bytes the messages take that aren't offloaded, as they were encoded. Exact for up to 50,000
-    messages; else `hot_bytes_estimated`.
+    """The encoded size, in bytes, of the messages that aren't offloaded. Exact for up to 50,000 messages;
+    otherwise an estimate.
     """
     hot_bytes_estimated: _builtins.bool
-    """Whether `hot_bytes` is an estimate, from about so many messages chosen at random."""
+    """Whether `hot_bytes` is an estimate, from a random sample of about 50,000 messages."""
     partial: _builtins.bool
-    """Whether there are more than a million sessions, of which a million are counted."""
+    """Whether more than a million sessions match. In this case, only a million are counted."""
     offloaded_message_count: _builtins.int
-    """How many messages are offloaded."""
+    """The number of offloaded messages."""
     offloaded_bytes: _builtins.int
-    """How many bytes these take, as they were encoded."""
+    """The encoded size of the offloaded messages, in bytes."""
     offloaded_stored_bytes: _builtins.int
-    """How many bytes they take offloaded, compressed."""
+    """The stored, compressed size of the offloaded messages, in bytes."""
     unindexed_session_count: _builtins.int
-    """How many sessions hold messages that aren't indexed for search yet."""
+    """The number of sessions with messages that aren't indexed for search yet."""
     unindexed_message_count: _builtins.int
-    """How many messages aren't indexed for search yet."""
+    """The number of messages that aren't indexed for search yet."""
     @_builtins.property
     def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateStats]:
-        """The sessions by state; states without one are left out."""
+        """The sessions by state. States without sessions are omitted."""
 
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceStats]:
-        """The sessions by source, those with most sessions first; at most 100."""
+        """The sessions by source: at most 100, those with the most sessions first."""
 
     @_builtins.property
     def other_sources(self) -> Global___SourceStats:
-        """The sessions of all other sources together; absent if there are none. Its `source` is empty."""
+        """The sessions of all other sources together, with an empty `source`. Unset if there are none."""
 
     @_builtins.property
     def indexed_through_time(self) -> _timestamp_pb2.Timestamp:
-        """Everything that was appended before this time is indexed for search; absent until the server has
-        looked at all sessions for the first time, and where it runs without search.
+        """Everything that was appended before this time is indexed for search. Unset if the server runs without
+        search, or hasn't checked all sessions yet.
         """
 
     def __init__(
@@ -141,7 +141,7 @@ Global___GetTenantStatsResponse: _TypeAlias = GetTenantStatsResponse  # noqa: Y0
 
 @_typing.final
 class StateStats(_message.Message):
-    """StateStats are the sessions in a state."""
+    """StateStats counts the sessions in a state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -151,9 +151,9 @@ class StateStats(_message.Message):
     state: _session_pb2.SessionState.ValueType
     """The state."""
     session_count: _builtins.int
-    """How many sessions are in it."""
+    """The number of sessions in this state."""
     message_count: _builtins.int
-    """How many messages these hold."""
+    """The number of messages in these sessions."""
     def __init__(
         self,
         *,
@@ -171,7 +171,7 @@ Global___StateStats: _TypeAlias = StateStats  # noqa: Y015
 
 @_typing.final
 class SourceStats(_message.Message):
-    """SourceStats are the sessions of a source."""
+    """SourceStats counts the sessions from a source."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -179,11 +179,11 @@ class SourceStats(_message.Message):
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """The source; empty for sessions that name none."""
+    """The source. Empty for sessions without a source."""
     session_count: _builtins.int
-    """How many sessions come from it."""
+    """The number of sessions from this source."""
     message_count: _builtins.int
-    """How many messages these hold."""
+    """The number of messages in these sessions."""
     def __init__(
         self,
         *,

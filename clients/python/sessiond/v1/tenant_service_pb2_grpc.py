@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TenantServiceStub(object):
-    """TenantService tells about a tenant as a whole.
+    """TenantService provides information about a tenant as a whole.
     """
 
     def __init__(self, channel):
@@ -43,15 +43,17 @@ class TenantServiceStub(object):
 
 
 class TenantServiceServicer(object):
-    """TenantService tells about a tenant as a whole.
+    """TenantService provides information about a tenant as a whole.
     """
 
     def GetTenantStats(self, request, context):
-        """GetTenantStats counts the tenant's sessions that fit a filter, and what they hold. A filter may have any of
-        its fields. NOTE cost: it looks at every session that fits, up to a million, and at those that don't if
-        the filter has more than an owner; one count at a time runs in a server, and who asks for the same
-        meanwhile shares the next one. When counts of 100 other filters wait, it is refused with
-        `ERROR_REASON_READ_QUEUE_FULL`.
+        """GetTenantStats counts the sessions that match a filter, and what they hold. Every field of the filter is
+        supported.
+
+        Cost: it reads every session that matches, up to a million; if the filter has more than an owner, it also
+        reads sessions that don't match. A server runs one count at a time. Calls with the same filter that
+        arrive meanwhile share the next count. If counts for 100 other filters are waiting, the call is rejected
+        with `ERROR_REASON_READ_QUEUE_FULL`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +76,7 @@ def add_TenantServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TenantService(object):
-    """TenantService tells about a tenant as a whole.
+    """TenantService provides information about a tenant as a whole.
     """
 
     @staticmethod

@@ -27,35 +27,39 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TenantServiceStub:
-    """TenantService tells about a tenant as a whole."""
+    """TenantService provides information about a tenant as a whole."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TenantServiceAsyncStub: ...
     GetTenantStats: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantStatsRequest, _tenant_service_pb2.GetTenantStatsResponse]
-    """GetTenantStats counts the tenant's sessions that fit a filter, and what they hold. A filter may have any of
-    its fields. NOTE cost: it looks at every session that fits, up to a million, and at those that don't if
-    the filter has more than an owner; one count at a time runs in a server, and who asks for the same
-    meanwhile shares the next one. When counts of 100 other filters wait, it is refused with
-    `ERROR_REASON_READ_QUEUE_FULL`.
+    """GetTenantStats counts the sessions that match a filter, and what they hold. Every field of the filter is
+    supported.
+
+    Cost: it reads every session that matches, up to a million; if the filter has more than an owner, it also
+    reads sessions that don't match. A server runs one count at a time. Calls with the same filter that
+    arrive meanwhile share the next count. If counts for 100 other filters are waiting, the call is rejected
+    with `ERROR_REASON_READ_QUEUE_FULL`.
     """
 
 @_typing.type_check_only
 class TenantServiceAsyncStub(TenantServiceStub):
-    """TenantService tells about a tenant as a whole."""
+    """TenantService provides information about a tenant as a whole."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTenantStats: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantStatsRequest, _tenant_service_pb2.GetTenantStatsResponse]  # type: ignore[assignment]
-    """GetTenantStats counts the tenant's sessions that fit a filter, and what they hold. A filter may have any of
-    its fields. NOTE cost: it looks at every session that fits, up to a million, and at those that don't if
-    the filter has more than an owner; one count at a time runs in a server, and who asks for the same
-    meanwhile shares the next one. When counts of 100 other filters wait, it is refused with
-    `ERROR_REASON_READ_QUEUE_FULL`.
+    """GetTenantStats counts the sessions that match a filter, and what they hold. Every field of the filter is
+    supported.
+
+    Cost: it reads every session that matches, up to a million; if the filter has more than an owner, it also
+    reads sessions that don't match. A server runs one count at a time. Calls with the same filter that
+    arrive meanwhile share the next count. If counts for 100 other filters are waiting, the call is rejected
+    with `ERROR_REASON_READ_QUEUE_FULL`.
     """
 
 class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
-    """TenantService tells about a tenant as a whole."""
+    """TenantService provides information about a tenant as a whole."""
 
     @_abc_1.abstractmethod
     def GetTenantStats(
@@ -63,11 +67,13 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.GetTenantStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.GetTenantStatsResponse, _abc.Awaitable[_tenant_service_pb2.GetTenantStatsResponse]]:
-        """GetTenantStats counts the tenant's sessions that fit a filter, and what they hold. A filter may have any of
-        its fields. NOTE cost: it looks at every session that fits, up to a million, and at those that don't if
-        the filter has more than an owner; one count at a time runs in a server, and who asks for the same
-        meanwhile shares the next one. When counts of 100 other filters wait, it is refused with
-        `ERROR_REASON_READ_QUEUE_FULL`.
+        """GetTenantStats counts the sessions that match a filter, and what they hold. Every field of the filter is
+        supported.
+
+        Cost: it reads every session that matches, up to a million; if the filter has more than an owner, it also
+        reads sessions that don't match. A server runs one count at a time. Calls with the same filter that
+        arrive meanwhile share the next count. If counts for 100 other filters are waiting, the call is rejected
+        with `ERROR_REASON_READ_QUEUE_FULL`.
         """
 
 def add_TenantServiceServicer_to_server(servicer: TenantServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

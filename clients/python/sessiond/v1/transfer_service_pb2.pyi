@@ -38,21 +38,21 @@ class _TransferChangeKind:
 class _TransferChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TransferChangeKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TRANSFER_CHANGE_KIND_UNSPECIFIED: _TransferChangeKind.ValueType  # 0
-    """Not allowed."""
+    """Not a valid value."""
     TRANSFER_CHANGE_KIND_UPDATED: _TransferChangeKind.ValueType  # 1
     """Messages were updated."""
     TRANSFER_CHANGE_KIND_COMPACTED: _TransferChangeKind.ValueType  # 2
     """A compaction."""
     TRANSFER_CHANGE_KIND_COMPACTION_REVERTED: _TransferChangeKind.ValueType  # 3
-    """The revert of one."""
+    """The revert of a compaction or rewind."""
     TRANSFER_CHANGE_KIND_REWOUND: _TransferChangeKind.ValueType  # 4
     """A rewind."""
     TRANSFER_CHANGE_KIND_REWIND_REVERTED: _TransferChangeKind.ValueType  # 5
-    """The revert of one."""
+    """The revert of a compaction or rewind."""
     TRANSFER_CHANGE_KIND_CLEARED: _TransferChangeKind.ValueType  # 6
     """All messages were removed."""
     TRANSFER_CHANGE_KIND_FACTS: _TransferChangeKind.ValueType  # 7
-    """Facts of the session were changed."""
+    """Facts of the session changed."""
     TRANSFER_CHANGE_KIND_CHILD: _TransferChangeKind.ValueType  # 8
     """A child was created."""
     TRANSFER_CHANGE_KIND_REMINDER: _TransferChangeKind.ValueType  # 9
@@ -65,24 +65,24 @@ class _TransferChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tr
     """Something happened to the writer lease."""
 
 class TransferChangeKind(_TransferChangeKind, metaclass=_TransferChangeKindEnumTypeWrapper):
-    """TransferChangeKind is what a change is."""
+    """TransferChangeKind is the kind of a change."""
 
 TRANSFER_CHANGE_KIND_UNSPECIFIED: TransferChangeKind.ValueType  # 0
-"""Not allowed."""
+"""Not a valid value."""
 TRANSFER_CHANGE_KIND_UPDATED: TransferChangeKind.ValueType  # 1
 """Messages were updated."""
 TRANSFER_CHANGE_KIND_COMPACTED: TransferChangeKind.ValueType  # 2
 """A compaction."""
 TRANSFER_CHANGE_KIND_COMPACTION_REVERTED: TransferChangeKind.ValueType  # 3
-"""The revert of one."""
+"""The revert of a compaction or rewind."""
 TRANSFER_CHANGE_KIND_REWOUND: TransferChangeKind.ValueType  # 4
 """A rewind."""
 TRANSFER_CHANGE_KIND_REWIND_REVERTED: TransferChangeKind.ValueType  # 5
-"""The revert of one."""
+"""The revert of a compaction or rewind."""
 TRANSFER_CHANGE_KIND_CLEARED: TransferChangeKind.ValueType  # 6
 """All messages were removed."""
 TRANSFER_CHANGE_KIND_FACTS: TransferChangeKind.ValueType  # 7
-"""Facts of the session were changed."""
+"""Facts of the session changed."""
 TRANSFER_CHANGE_KIND_CHILD: TransferChangeKind.ValueType  # 8
 """A child was created."""
 TRANSFER_CHANGE_KIND_REMINDER: TransferChangeKind.ValueType  # 9
@@ -97,7 +97,7 @@ Global___TransferChangeKind: _TypeAlias = TransferChangeKind  # noqa: Y015
 
 @_typing.final
 class ExportSessionsRequest(_message.Message):
-    """ExportSessionsRequest says which sessions. All that is given must fit."""
+    """ExportSessionsRequest selects sessions. A session must match all fields that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,24 +106,24 @@ class ExportSessionsRequest(_message.Message):
     CONTINUATIONS_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     continuations: _builtins.bool
-    """With `session_ids`: also the sessions that these continue and those that continue them, so that a
-    conversation comes whole.
+    """With `session_ids`: whether to export the sessions that these continue, and those that continue them, so
+    that conversations are complete.
     """
     resume_token: _builtins.str
-    """To go on behind the sessions that an earlier call ended: the last `resume_token` that came of it. The other
-    fields must be as they were there; refused with `ERROR_REASON_RESUME_TOKEN_INVALID` otherwise. Left out, it
-    begins anew. With it, a session of `session_ids` that doesn't exist any more is left out.
+    """To resume: the last `resume_token` of the earlier call. All other fields must have the same values as in
+    that call; otherwise, the call is rejected with `ERROR_REASON_RESUME_TOKEN_INVALID`. If unset, the export
+    starts at the beginning. When resuming, sessions of `session_ids` that no longer exist are omitted.
     """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """These sessions, whatever they are, at most 1000; refused with `ERROR_REASON_SESSION_NOT_FOUND` if one
-        doesn't exist.
+        """The IDs of the sessions. At most 1000. If one doesn't exist, the call is rejected with
+        `ERROR_REASON_SESSION_NOT_FOUND`.
         """
 
     @_builtins.property
     def filter(self) -> _session_filter_pb2.SessionFilter:
-        """Only these sessions; any of its fields. Required without `session_ids`. A copy of all there is takes
-        `whole_tenant` and `include_subagents`.
+        """Only these sessions. Every field of the filter is supported. Required if `session_ids` is empty. To
+        export everything, set `whole_tenant` and `include_subagents`.
         """
 
     def __init__(
@@ -144,20 +144,20 @@ Global___ExportSessionsRequest: _TypeAlias = ExportSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ExportSessionsResponse(_message.Message):
-    """ExportSessionsResponse is a piece of the stream."""
+    """ExportSessionsResponse is a frame of the stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Where to go on behind the last session that ends in this piece. Empty if none does: then the token that
-    came before holds on. It doesn't expire. It is some 100 bytes long, and an id longer for each session that
-    came earlier than its age says, since it is the parent of an older one.
+    """The token to resume after the last session that ends in this frame. Empty if none does; the previous
+    token then stays valid. It doesn't expire. It's about 100 bytes long, plus one session ID for each
+    session that was sent before older sessions because it's their parent.
     """
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferRecord]:
-        """Records in their order, at most 1000 and 2 MiB or a single one."""
+        """The next records, in order. At most 1000 records, and at most 2 MiB or a single record."""
 
     def __init__(
         self,
@@ -175,14 +175,14 @@ Global___ExportSessionsResponse: _TypeAlias = ExportSessionsResponse  # noqa: Y0
 
 @_typing.final
 class ImportSessionsRequest(_message.Message):
-    """ImportSessionsRequest is a piece of the stream."""
+    """ImportSessionsRequest is a frame of the stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferRecord]:
-        """Records in their order, 1–1000."""
+        """Required. The next records, in order: 1–1000."""
 
     def __init__(
         self,
@@ -199,17 +199,17 @@ Global___ImportSessionsRequest: _TypeAlias = ImportSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ImportSessionsResponse(_message.Message):
-    """ImportSessionsResponse says how far the import has come: sent when records were stored."""
+    """ImportSessionsResponse reports progress. The server sends it after it has stored records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORD_COUNT_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
     record_count: _builtins.int
-    """How many records of this call are dealt with: stored, known or refused."""
+    """The number of records of this call that have been processed: stored, known, or rejected."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportOutcome]:
-        """What became of the sessions that ended since the answer before."""
+        """The outcomes of the sessions whose `end` was processed since the previous response."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ Global___ImportSessionsResponse: _TypeAlias = ImportSessionsResponse  # noqa: Y0
 
 @_typing.final
 class ImportOutcome(_message.Message):
-    """ImportOutcome says what became of one session."""
+    """ImportOutcome is the result of importing one session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -241,24 +241,28 @@ class ImportOutcome(_message.Message):
     PARENT_MISSING_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Its id."""
+    """Its ID."""
     created: _builtins.bool
-    """Whether this import made it."""
+    """Whether this import created the session."""
     messages_added: _builtins.int
-    """How many messages were added."""
+    """The number of messages that were added."""
     messages_known: _builtins.int
-    """How many were there already, with equal contents."""
+    """The number of messages that the store already had, with equal content."""
     records_added: _builtins.int
-    """How many other records (compactions, changes and so on) were added."""
+    """The number of other records, such as compactions and changes, that were added."""
     records_known: _builtins.int
-    """How many of these were there already."""
+    """The number of other records that the store already had."""
     facts_differ: _builtins.bool
-    """Whether it was there already with other facts (title, state, metadata and so on), which were kept."""
+    """Whether the store had the session with other facts, such as title, state, or metadata. The stored facts
+    were kept.
+    """
     parent_missing: _builtins.bool
-    """Whether its parent isn't in the store, so that it has none."""
+    """Whether the session has no parent now, because its parent isn't in the store."""
     @_builtins.property
     def error(self) -> _call_error_pb2.CallError:
-        """Why it was refused; absent if it wasn't. What was stored of it before stays."""
+        """Why the session was rejected. Unset if it was imported. Records of it that were stored before the error
+        stay.
+        """
 
     def __init__(
         self,
@@ -283,9 +287,9 @@ Global___ImportOutcome: _TypeAlias = ImportOutcome  # noqa: Y015
 
 @_typing.final
 class TransferRecord(_message.Message):
-    """TransferRecord is one piece of a session. A session is its `session`, then its messages by seq, each
-    other record where it happened: behind the last message that there was then, and a `change` behind what
-    it tells of. Then comes its `end`.
+    """TransferRecord is a piece of a session. A session begins with `session`, followed by its messages, ordered
+    by seq. Every other record stands where it happened: after the last message at that time. A `change` stands
+    after the record that it refers to. `end` completes the session.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -310,7 +314,7 @@ class TransferRecord(_message.Message):
     SETUP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___TransferSession:
-        """Begins a session."""
+        """The beginning of a session."""
 
     @_builtins.property
     def message(self) -> Global___TransferMessage:
@@ -318,15 +322,15 @@ class TransferRecord(_message.Message):
 
     @_builtins.property
     def revision(self) -> Global___TransferRevision:
-        """What a message was before it was updated."""
+        """An earlier version of a message that was updated."""
 
     @_builtins.property
     def compaction(self) -> Global___TransferCompaction:
-        """A compaction, right behind the message that is its summary."""
+        """A compaction, right after the message that is its summary."""
 
     @_builtins.property
     def compaction_revert(self) -> Global___TransferCompactionRevert:
-        """That a compaction was reverted."""
+        """The revert of a compaction."""
 
     @_builtins.property
     def rewind(self) -> Global___TransferRewind:
@@ -334,15 +338,15 @@ class TransferRecord(_message.Message):
 
     @_builtins.property
     def rewind_revert(self) -> Global___TransferRewindRevert:
-        """That a rewind was reverted."""
+        """The revert of a rewind."""
 
     @_builtins.property
     def change(self) -> Global___TransferChange:
-        """An entry of the feed other than a message."""
+        """An entry of the session's feed other than a message."""
 
     @_builtins.property
     def end(self) -> Global___TransferEnd:
-        """Ends a session."""
+        """The end of a session."""
 
     @_builtins.property
     def usage(self) -> Global___TransferUsage:
@@ -350,27 +354,27 @@ class TransferRecord(_message.Message):
 
     @_builtins.property
     def billing(self) -> Global___TransferBilling:
-        """How that is paid for."""
+        """How the usage is paid for."""
 
     @_builtins.property
     def request(self) -> Global___TransferRequest:
-        """A request id that the session has seen."""
+        """The ID of a request that the session has processed."""
 
     @_builtins.property
     def attachment(self) -> Global___TransferAttachment:
-        """An attachment, with the first of its bytes."""
+        """An attachment, with its first bytes."""
 
     @_builtins.property
     def chunk(self) -> Global___TransferChunk:
-        """The bytes of an attachment that follow."""
+        """More bytes of an attachment."""
 
     @_builtins.property
     def journal(self) -> _journal_pb2.JournalRecord:
-        """A record of the session's log."""
+        """A record of the session's journal."""
 
     @_builtins.property
     def cursor(self) -> Global___TransferCursor:
-        """How far a consumer has come in the session."""
+        """The cursor of a consumer."""
 
     @_builtins.property
     def reminder(self) -> Global___TransferReminder:
@@ -378,7 +382,7 @@ class TransferRecord(_message.Message):
 
     @_builtins.property
     def setup(self) -> Global___TransferSetup:
-        """What the session ran with from here on."""
+        """What the session ran with from a message on."""
 
     def __init__(
         self,
@@ -421,14 +425,14 @@ class TransferSession(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     CREATE_REQUEST_ID_FIELD_NUMBER: _builtins.int
     create_request_id: _builtins.str
-    """The `request_id` of its creation, so that a retry of that still finds it."""
+    """The `request_id` of the session's creation, so that a retry of the creation finds the session."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """Its facts, with its times; `id` and `create_time` are required. `system_prompt`, `model` and `config` are
-        those that held at its first message; a `setup` follows where they changed. `first_seq` is the seq of the first
-        message that follows; left out, 1. Counters, `incarnation`, `etag`, `root_id` and `spawn_depth` are
-        derived and therefore ignored. Unlike in a creation the state may be any, and the parent's kind too. A
-        `last_activity_time` to come counts as now.
+        """The facts, including the times. `id` and `create_time` are required. `system_prompt`, `model`, and
+        `config` are those of the first message; a `setup` record follows where they changed. `first_seq` is the
+        seq of the first message that follows, and defaults to 1. Counters, `incarnation`, `etag`, `root_id`, and
+        `spawn_depth` are derived and ignored. Unlike in CreateSession, any state and any parent kind are
+        allowed. A `last_activity_time` in the future is replaced by the current time.
         """
 
     def __init__(
@@ -456,18 +460,18 @@ class TransferMessage(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """Its seq: the next one of the session."""
+    """The message's seq: the next one of the session."""
     payload: _builtins.bytes
-    """The encoded `Message` as it is stored, byte for byte (P10), without what the server adds. What holds
-    for a message of AppendMessages holds for it. An encoding that is longer than the message needs is stored in
-    the usual one, which says the same.
+    """The encoded `Message` as it's stored, byte for byte (P10), without output-only fields. The rules of
+    AppendMessages apply. An encoding that's longer than necessary is replaced by the usual one, which means
+    the same.
     """
     summary: _builtins.bool
-    """Whether it is the summary of a compaction, which is the next record then."""
+    """Whether the message is the summary of a compaction. The compaction must be the next record."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was appended: not before the message before it. Messages of one time are those of one append,
-        at most 1000. Required.
+        """Required. When the message was appended. Not earlier than the previous message. Messages with the same
+        time belong to one append, which has at most 1000.
         """
 
     def __init__(
@@ -503,7 +507,7 @@ class TransferRevision(_message.Message):
     effective_seq: _builtins.int
     """The session's next seq at that time."""
     payload: _builtins.bytes
-    """The encoded `Message` as it was."""
+    """The encoded `Message` before the change."""
     def __init__(
         self,
         *,
@@ -529,11 +533,13 @@ class TransferCompaction(_message.Message):
     COMPACTION_FIELD_NUMBER: _builtins.int
     CHANGE_NO_FIELD_NUMBER: _builtins.int
     change_no: _builtins.int
-    """Its number among the session's changes. Left out, it gets the next one, and a `change` of its own."""
+    """The number of the compaction among the session's changes. If unset, it gets the next number and its own
+    `change`.
+    """
     @_builtins.property
     def compaction(self) -> _compaction_pb2.Compaction:
-        """Its facts; `revert_time` and `in_context` are ignored. Its range isn't tested for tool calls that it
-        separates from their results: it happened.
+        """The compaction. `revert_time` and `in_context` are ignored. The range is allowed to separate tool calls
+        from their results, because the compaction has already happened.
         """
 
     def __init__(
@@ -560,12 +566,12 @@ class TransferCompactionRevert(_message.Message):
     EFFECTIVE_SEQ_FIELD_NUMBER: _builtins.int
     REVERT_TIME_FIELD_NUMBER: _builtins.int
     compaction_id: _builtins.int
-    """The compaction's id."""
+    """The compaction's ID."""
     effective_seq: _builtins.int
     """The session's next seq at that time."""
     @_builtins.property
     def revert_time(self) -> _timestamp_pb2.Timestamp:
-        """When. Required."""
+        """Required. When it happened."""
 
     def __init__(
         self,
@@ -594,8 +600,8 @@ class TransferRewind(_message.Message):
     """The session's next seq at that time."""
     @_builtins.property
     def rewind(self) -> _message_pb2.Rewind:
-        """Its facts; `revert_time` is ignored. Its id is its number among the session's changes; left out, it gets
-        the next one, and a `change` of its own.
+        """The rewind. `revert_time` is ignored. Its ID is its number among the session's changes. If unset, it gets
+        the next number and its own `change`.
         """
 
     def __init__(
@@ -622,12 +628,12 @@ class TransferRewindRevert(_message.Message):
     EFFECTIVE_SEQ_FIELD_NUMBER: _builtins.int
     REVERT_TIME_FIELD_NUMBER: _builtins.int
     rewind_id: _builtins.int
-    """The rewind's id."""
+    """The rewind's ID."""
     effective_seq: _builtins.int
     """The session's next seq at that time."""
     @_builtins.property
     def revert_time(self) -> _timestamp_pb2.Timestamp:
-        """When. Required."""
+        """Required. When it happened."""
 
     def __init__(
         self,
@@ -646,7 +652,7 @@ Global___TransferRewindRevert: _TypeAlias = TransferRewindRevert  # noqa: Y015
 
 @_typing.final
 class TransferSetup(_message.Message):
-    """TransferSetup says that other values of what a session runs with held from a message on. It stands right
+    """TransferSetup says that the session's system prompt, model, or config changed at a message. It stands right
     before that message, or at the end of the log.
     """
 
@@ -657,7 +663,7 @@ class TransferSetup(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
     effective_seq: _builtins.int
-    """The seq of that message."""
+    """The seq of the first message with these values."""
     system_prompt: _builtins.str
     """The system prompt."""
     model: _builtins.str
@@ -702,43 +708,43 @@ class TransferChange(_message.Message):
     HOLDER_FIELD_NUMBER: _builtins.int
     WRITER_CHANGE_FIELD_NUMBER: _builtins.int
     change_no: _builtins.int
-    """Its number: above those of earlier changes."""
+    """The change's number. Larger than those of earlier changes."""
     after_seq: _builtins.int
-    """The last seq that there was then."""
+    """The session's last seq when it happened."""
     kind: Global___TransferChangeKind.ValueType
-    """What it is. Required."""
+    """Required. The kind of change."""
     reference: _builtins.int
-    """The summary's seq of a compaction or its revert, the id of a rewind or its revert, the first seq that
-    is left after a clearing; how many records of usage were counted; the time that happened to a reminder, and that
-    at which a writer lease ends, in microseconds since 1970.
+    """For a compaction or its revert: the seq of the summary. For a rewind or its revert: the rewind's ID. For
+    ClearMessages: the first remaining seq. For usage: the number of records. For a reminder: its time, and
+    for a writer lease: its expiry, in microseconds since 1970.
     """
     child_id: _builtins.str
-    """The child that was created."""
+    """The ID of the child that was created."""
     child_kind: _session_pb2.ParentKind.ValueType
-    """In which way it comes from this session."""
+    """How the child relates to this session."""
     reminder_id: _builtins.str
-    """The reminder that it is about."""
+    """The ID of the reminder that it's about."""
     reminder_change: _reminder_pb2.ReminderChange.ValueType
-    """What happened to it."""
+    """What happened to the reminder."""
     attachment_id: _builtins.str
-    """The attachment that it is about."""
+    """The ID of the attachment that it's about."""
     attachment_change: _feed_service_pb2.AttachmentChange.ValueType
-    """What happened to it."""
+    """What happened to the reminder."""
     holder: _builtins.str
-    """Who holds, or held, the writer lease that it is about."""
+    """The holder of the writer lease that it's about."""
     writer_change: _feed_service_pb2.WriterChange.ValueType
-    """What happened to that."""
+    """What happened to the writer lease."""
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The messages that were updated. At most 1000."""
+        """The seqs of the messages that were updated. At most 1000."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When. Required."""
+        """Required. When it happened."""
 
     @_builtins.property
     def changed_fields(self) -> _field_mask_pb2.FieldMask:
-        """The facts of the session that were changed, as in `SessionChanged.changed_fields`; left out if it isn't known."""
+        """The facts of the session that changed, as in `SessionChanged.changed_fields`. Unset if unknown."""
 
     def __init__(
         self,
@@ -769,8 +775,8 @@ Global___TransferChange: _TypeAlias = TransferChange  # noqa: Y015
 
 @_typing.final
 class TransferUsage(_message.Message):
-    """TransferUsage is a sum of what a session used: of a day, a model and a currency, or of a turn of these.
-    The sums of turns are parts of those of days. A sum that is there already is left as it is.
+    """TransferUsage is a sum of what a session used: per day, model, and currency, or per turn of these. The sums
+    of turns are included in the sums of days. A sum that the store already has isn't changed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -786,28 +792,28 @@ class TransferUsage(_message.Message):
     TURN_INDEX_FIELD_NUMBER: _builtins.int
     RECORD_TIME_FIELD_NUMBER: _builtins.int
     day: _builtins.str
-    """The day (UTC), as `2026-01-31`. Required."""
+    """Required. The day (UTC), such as `2026-01-31`."""
     model: _builtins.str
-    """The model; empty is usage without one."""
+    """The model. Empty for usage without a model."""
     currency: _builtins.str
-    """The currency of the sum; empty if it is one without costs."""
+    """The currency. Empty for a sum without costs."""
     record_count: _builtins.int
-    """How many records were summed up."""
+    """The number of records in the sum."""
     estimated_count: _builtins.int
-    """Of how many of these the estimated cost is known."""
+    """The number of these records with a known estimated cost."""
     actual_count: _builtins.int
-    """Of how many the billed cost is known."""
+    """The number of these records with a known billed cost."""
     inherited: _builtins.bool
-    """Whether deleted sessions that came from this one used it. Not of turns."""
+    """Whether deleted descendants of this session used it. Not for sums of turns."""
     turn_index: _builtins.int
-    """The turn, if it is a turn's."""
+    """The turn, if it's the sum of a turn."""
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
-        """What was used, with at most one cost."""
+        """The usage, with at most one cost."""
 
     @_builtins.property
     def record_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last recorded, of turns."""
+        """For sums of turns: when usage was last recorded."""
 
     def __init__(
         self,
@@ -835,14 +841,14 @@ Global___TransferUsage: _TypeAlias = TransferUsage  # noqa: Y015
 
 @_typing.final
 class TransferBilling(_message.Message):
-    """TransferBilling is how a session's usage is paid for. What is there already is left as it is."""
+    """TransferBilling says how a session's usage is paid for. Facts that the store already has aren't changed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BILLING_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model of the first record that had one."""
+    """The model of the first usage record that named one."""
     @_builtins.property
     def billing(self) -> _usage_pb2.Billing:
         """The facts."""
@@ -863,7 +869,9 @@ Global___TransferBilling: _TypeAlias = TransferBilling  # noqa: Y015
 
 @_typing.final
 class TransferRequest(_message.Message):
-    """TransferRequest is a request id that a session has seen, so that what was asked for isn't done again."""
+    """TransferRequest is the ID of a request that the session has processed, so that a retry isn't processed
+    again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -872,13 +880,13 @@ class TransferRequest(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     kind: _builtins.int
-    """Of what it is: 1 usage, 2 journal."""
+    """What the request did: 1 recorded usage, 2 appended to the journal."""
     request_id: _builtins.str
-    """The id. Required."""
+    """Required. The request's ID."""
     digest: _builtins.bytes
-    """A digest of what was asked for: 1–32 bytes."""
+    """A digest of the request: 1–32 bytes."""
     result: _builtins.int
-    """What came of it."""
+    """The result of the request."""
     def __init__(
         self,
         *,
@@ -897,16 +905,16 @@ Global___TransferRequest: _TypeAlias = TransferRequest  # noqa: Y015
 
 @_typing.final
 class TransferCursor(_message.Message):
-    """TransferCursor is how far a consumer has come. Claims don't move: they are for workers of the one store."""
+    """TransferCursor is how far a consumer has processed the session. Claims aren't transferred."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONSUMER_ID_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     consumer_id: _builtins.str
-    """The consumer. Required."""
+    """Required. The consumer's ID."""
     seq: _builtins.int
-    """The last seq that it is done with: not beyond the end."""
+    """The last seq that the consumer has processed. Not beyond the end of the session."""
     def __init__(
         self,
         *,
@@ -923,7 +931,7 @@ Global___TransferCursor: _TypeAlias = TransferCursor  # noqa: Y015
 
 @_typing.final
 class TransferReminder(_message.Message):
-    """TransferReminder is a reminder. Its claim doesn't move, nor does it count among the attempts."""
+    """TransferReminder is a reminder. Its claim isn't transferred, and doesn't count as an attempt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -932,16 +940,16 @@ class TransferReminder(_message.Message):
     OCCURRENCE_FIELD_NUMBER: _builtins.int
     REQUEST_HASH_FIELD_NUMBER: _builtins.int
     occurrence: _builtins.int
-    """For which of its times it is due: first time plus so many intervals."""
+    """The number of intervals between the first time and the time for which the reminder is due."""
     request_hash: _builtins.bytes
-    """A digest of the request that made it, so that a retry finds it. At most 32 bytes."""
+    """A digest of the request that created the reminder, so that a retry finds it. At most 32 bytes."""
     @_builtins.property
     def reminder(self) -> _reminder_pb2.Reminder:
-        """Its facts; `session_id`, `owner`, `trigger_time`, `paused` and `claim` are derived and therefore ignored."""
+        """The reminder. `session_id`, `owner`, `trigger_time`, `paused`, and `claim` are derived and ignored."""
 
     @_builtins.property
     def first_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was due for the first time. Required."""
+        """Required. When the reminder was due for the first time."""
 
     def __init__(
         self,
@@ -971,18 +979,21 @@ class TransferEnd(_message.Message):
     GONE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     message_count: _builtins.int
-    """How many messages came; refused if it were others."""
+    """The number of messages in the export. If it isn't the number of messages that arrived, the import is
+    rejected.
+    """
     next_seq: _builtins.int
     """The session's next seq."""
     next_change: _builtins.int
-    """The number that its next change will get; left out, the one behind those that came."""
+    """The number of the session's next change. Defaults to the number after the last change."""
     gone: _builtins.bool
-    """In exports: the session was deleted or cleared while it was read: forget its records. Client libraries end
-    with it the session that was under way when the connection broke, before it comes again. Refused in imports.
+    """In exports: whether the session was deleted or cleared during its export. Discard its records. Client
+    libraries that resume an export also use it to end the session in progress, before it's sent again.
+    Rejected in imports.
     """
     revision: _builtins.int
-    """The session's revision, which it has again when all is imported; not below `next_seq`. Left out, 1 for each
-    message and for each other record that changes what the model sees.
+    """The session's revision, which the imported session gets. Not below `next_seq`. If unset, the revision
+    grows by 1 with each message and with each other record that changes what the model sees.
     """
     def __init__(
         self,
@@ -1003,8 +1014,8 @@ Global___TransferEnd: _TypeAlias = TransferEnd  # noqa: Y015
 
 @_typing.final
 class TransferAttachment(_message.Message):
-    """TransferAttachment is an attachment: its bytes are those in it and in the `chunk` records right behind it,
-    as many as its size says.
+    """TransferAttachment is an attachment. Its bytes are in this record and in the `chunk` records right after
+    it, as many as `size` says.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1015,9 +1026,9 @@ class TransferAttachment(_message.Message):
     """The first bytes, at most 1 MiB."""
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
-        """Its facts. `id`, `name`, `sha256` and `create_time` are required, and `size` unless it is 0;
-        `update_time` left out is `create_time`. A name that
-        another attachment has is numbered, as in UploadAttachment; the server's limits don't hold.
+        """The facts. `id`, `name`, `sha256`, and `create_time` are required, and `size` unless it's 0.
+        `update_time` defaults to `create_time`. A name that another attachment has gets a number, as in
+        UploadAttachment. The server's limits for uploads don't apply.
         """
 
     def __init__(
@@ -1045,7 +1056,7 @@ class TransferChunk(_message.Message):
     chunk: _builtins.bytes
     """The next bytes, at most 1 MiB."""
     gone: _builtins.bool
-    """Whether the attachment was deleted while it was exported: what came of it is to be forgotten."""
+    """Whether the attachment was deleted while it was exported. Discard the bytes that arrived."""
     def __init__(
         self,
         *,

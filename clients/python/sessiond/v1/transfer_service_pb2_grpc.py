@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class TransferServiceStub(object):
-    """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
-    same records is in docs/migrating/native.md.
+    """TransferService moves whole sessions between stores, with everything that belongs to them except leases and
+    claims. Sessions that are exported and then imported into an empty store read the same as before, except
+    for `incarnation`, `etag`, and what is offloaded. docs/migrating/native.md describes the file format of the
+    records.
     """
 
     def __init__(self, channel):
@@ -51,48 +51,51 @@ class TransferServiceStub(object):
 
 
 class TransferServiceServicer(object):
-    """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
-    same records is in docs/migrating/native.md.
+    """TransferService moves whole sessions between stores, with everything that belongs to them except leases and
+    claims. Sessions that are exported and then imported into an empty store read the same as before, except
+    for `incarnation`, `etag`, and what is offloaded. docs/migrating/native.md describes the file format of the
+    records.
     """
 
     def ExportSessions(self, request, context):
-        """ExportSessions streams sessions as records, those of a session together, from its `session` to its `end`.
-        Parents come before their children, otherwise the oldest session comes first. Each session is exported as it
-        stood when its turn came, whatever is done to it meanwhile; only its attachments are those that it has when
-        they are read, behind its log. One that is deleted or cleared while it is read ends with `gone`. A caller
-        whose API key lacks the permission admin gets no journals.
+        """ExportSessions streams sessions as records. The records of a session are together, from its `session` to
+        its `end`. Parents precede their children; otherwise, the oldest sessions are first. Each session is
+        exported as it was when its export started, regardless of changes meanwhile, except for its attachments,
+        which follow the log as they are when they are read. A session that's deleted or cleared during its
+        export ends with `gone`. If the caller's API key doesn't have the permission admin, journals are omitted.
 
-        A stream that broke goes on with the last `resume_token` that came: send the same request with it, to any
-        replica, any time later. No session that has ended comes again, and none is left out: the one that was under
-        way comes from its beginning, so forget what came of it. What changes between the two calls, a call sees as
-        it does what changes while it is under way: a session that ended before stays as it was then, each other one
-        is exported as it stands when its turn comes, if it still fits. Sessions that are made meanwhile may come or
-        not. `subtree_of` and `continuations` are looked at anew, so what a deletion meanwhile cuts off from them
-        doesn't come. For example, of the records `session a, end a, session b` and a break behind them, the call
-        that resumes begins with `session b`.
+        To resume a stream that broke, send the same request with the last `resume_token` that you received, to
+        any replica and at any later time. Sessions whose `end` arrived aren't sent again, and no session is
+        skipped. The session in progress is sent from its beginning, so discard what you received of it. For
+        example, if a stream breaks after `session a, end a, session b`, the resumed stream starts with `session
+        b`. The resumed call sees changes that were made between the calls as if they were made during a single
+        call: each remaining session is exported as it is when its export starts, if it still matches. Sessions
+        that were created meanwhile might be included. `subtree_of` and `continuations` are evaluated again, so
+        sessions that a deletion has cut off from them aren't included. Cancelling has no effect on stored data.
 
-        NOTE: the server holds the ids and times of all that it will export in memory, some 400 bytes each, and of
-        the session whose turn it is some 500 bytes for each compaction, rewind, reminder and sum of usage, 16 for
-        each update and 8 for each request id. Resuming costs nothing for what came before.
+        Cost: the server keeps the IDs and times of all sessions to export in memory, about 400 bytes each, and
+        for the session in progress about 500 bytes for each compaction, rewind, reminder, and usage sum, 16 for
+        each update, and 8 for each request ID. Resuming doesn't read earlier sessions again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportSessions(self, request_iterator, context):
-        """ImportSessions stores what ExportSessions streamed, or what was made in that form from another system's
-        store. It is safe to repeat and to interrupt at any point: what is there already is compared and
-        counted, what is missing is added, so that importing twice comes to the same as once. Records are
-        stored in their order, in transactions of some hundred records; what an answer has counted is durable.
+        """ImportSessions stores the records that ExportSessions streams, or records in the same form that were made
+        from another system's store. It's safe to repeat and to interrupt at any point: records that the store
+        has are compared and counted, and missing records are added, so importing twice has the same result as
+        importing once. Records are stored in order, in transactions of some hundred records. What a response has
+        counted is durable.
 
-        A session that can't be imported is refused by itself, in its outcome, and the others go on. A session
-        with the id of another one (it was created at another time, or its log differs) is refused with
-        `ERROR_REASON_IMPORT_CONFLICT`. Facts of a session that is there already aren't changed. The call itself
-        is refused when a record isn't one, or when the stream ends within a session; with
-        `ERROR_REASON_TOO_MANY_TRANSFERS` when as many imports are under way as may be (setting `imports`). It is
-        ended, as `records`, when nothing comes for too long (setting `import_timeout`).
+        A session that can't be imported doesn't stop the import: its outcome holds the error. A session whose ID
+        belongs to another session (it was created at another time, or its log differs) gets
+        `ERROR_REASON_IMPORT_CONFLICT`. Facts of a session that exists aren't changed.
+
+        The call itself is rejected with `ERROR_REASON_INVALID_FIELD` if a record is malformed, if the stream
+        ends within a session, or if nothing arrives for too long (setting `import_timeout`), and with
+        `ERROR_REASON_TOO_MANY_TRANSFERS` if too many imports are running (setting `imports`). Half-closing ends
+        the import after the last record. After a cancellation, what the responses have counted stays stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,10 +123,10 @@ def add_TransferServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TransferService(object):
-    """TransferService moves whole sessions out of a store and into another one, with everything that belongs
-    to them but leases and claims: what is exported and then imported into an empty store is equal
-    in all that can be read of it, but for `incarnation`, `etag` and what is offloaded. The file format of the
-    same records is in docs/migrating/native.md.
+    """TransferService moves whole sessions between stores, with everything that belongs to them except leases and
+    claims. Sessions that are exported and then imported into an empty store read the same as before, except
+    for `incarnation`, `etag`, and what is offloaded. docs/migrating/native.md describes the file format of the
+    records.
     """
 
     @staticmethod

@@ -21,9 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Usage(_message.Message):
-    """Usage is what calls of models used: in a record, or summed up. Every number is exact. The kinds of
-    tokens don't overlap, except that reasoning is a part of the output; providers that count the cache as a
-    part of the input are translated by the caller. The size of a context isn't usage: it is a gauge, see
+    """Usage is what model calls used: in one record, or summed up. All numbers are exact. The kinds of tokens
+    don't overlap, except that reasoning tokens are part of the output tokens. If a provider counts cached
+    tokens as input tokens, the caller must subtract them. The size of a context isn't usage; see
     `Session.context_token_count`.
     """
 
@@ -38,24 +38,24 @@ class Usage(_message.Message):
     MODEL_CALLS_FIELD_NUMBER: _builtins.int
     COSTS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
-    """Tokens that the model read, without those of the cache. In a record 0 to 10^12, like all counts."""
+    """Tokens that the model read, without those from the cache. In a record, every count is 0 to 10^12."""
     output_tokens: _builtins.int
-    """Tokens that the model wrote, its reasoning included."""
+    """Tokens that the model wrote, including reasoning."""
     cache_read_tokens: _builtins.int
-    """Tokens that were read from the provider's cache."""
+    """Tokens that the model read from the provider's cache."""
     cache_write_tokens: _builtins.int
     """Tokens that were written to the provider's cache."""
     reasoning_tokens: _builtins.int
     """Tokens of the output that were reasoning."""
     total_tokens: _builtins.int
-    """All tokens. Left out of a record it is the sum of input, output, cache reads and cache writes; give it
-    if only the total is known, or if it is counted otherwise.
+    """All tokens. If unset in a record, the server sets it to the sum of input, output, cache read, and cache
+    write tokens. Set it if only the total is known, or if the provider counts differently.
     """
     model_calls: _builtins.int
-    """How many calls of models it were. Left out of a record it is none."""
+    """The number of model calls. Defaults to 0 in a record."""
     @_builtins.property
     def costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cost]:
-        """What it cost, one per currency, by currency. At most one in a record."""
+        """The costs: one entry per currency, ordered by currency. At most one entry in a record."""
 
     def __init__(
         self,
@@ -79,9 +79,9 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Cost(_message.Message):
-    """Cost is an amount of money: decimal text such as `0.0321`, at most 12 digits before the point and 12
-    behind it, not negative, without sign or exponent. Sums are exact, may be longer, and come in their
-    shortest form: `1.5`, not `1.50`.
+    """Cost is an amount of money, as decimal text such as `0.0321`: not negative, at most 12 digits before the
+    point and 12 after it, without a sign or an exponent. Sums are exact. They can be longer, and have no
+    trailing zeros: `1.5`, not `1.50`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -90,11 +90,11 @@ class Cost(_message.Message):
     ESTIMATED_FIELD_NUMBER: _builtins.int
     ACTUAL_FIELD_NUMBER: _builtins.int
     currency: _builtins.str
-    """The currency's three capital letters (ISO 4217). Left out of a record it is `USD`."""
+    """The currency: three capital letters (ISO 4217). Defaults to `USD` in a record."""
     estimated: _builtins.str
-    """The cost by a price list. Empty is not known; in a sum, not known of any record."""
+    """The cost according to a price list. Empty if unknown; in a sum, empty if it's unknown for all records."""
     actual: _builtins.str
-    """The cost that was billed; likewise."""
+    """The cost that was billed. Empty if unknown; in a sum, empty if it's unknown for all records."""
     def __init__(
         self,
         *,
@@ -112,7 +112,9 @@ Global___Cost: _TypeAlias = Cost  # noqa: Y015
 
 @_typing.final
 class Billing(_message.Message):
-    """Billing says how a session's usage is paid for. Texts are at most 256 characters."""
+    """Billing says how a session's usage is paid for. Unless a field says otherwise, a text has at most 256
+    characters.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -123,19 +125,21 @@ class Billing(_message.Message):
     COST_SOURCE_FIELD_NUMBER: _builtins.int
     PRICING_VERSION_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
-    """The provider, for instance `openai`. Of this, `base_url` and `mode` the first that is recorded stays."""
+    """The provider, such as `openai`. For `provider`, `base_url`, and `mode`, the session keeps the first value
+    that is recorded.
+    """
     base_url: _builtins.str
-    """Where its API is. At most 2048 characters."""
+    """The base URL of the provider's API. At most 2048 characters."""
     mode: _builtins.str
-    """In which way it is paid for, for instance `api_key` or `subscription`."""
+    """How usage is paid for, such as `api_key` or `subscription`."""
     cost_status: _builtins.str
-    """What the costs are, for instance `estimated` or `final`. Of this, `cost_source` and
-    `pricing_version` the last that is recorded counts.
+    """The status of the costs, such as `estimated` or `final`. For `cost_status`, `cost_source`, and
+    `pricing_version`, the session keeps the last value that is recorded.
     """
     cost_source: _builtins.str
-    """Where the costs are from, for instance `pricing-table`."""
+    """Where the costs come from, such as `pricing-table`."""
     pricing_version: _builtins.str
-    """Which version of the prices."""
+    """The version of the prices."""
     def __init__(
         self,
         *,
@@ -156,7 +160,7 @@ Global___Billing: _TypeAlias = Billing  # noqa: Y015
 
 @_typing.final
 class UsageRecord(_message.Message):
-    """UsageRecord is usage to be recorded."""
+    """UsageRecord is usage to record."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -168,17 +172,19 @@ class UsageRecord(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model that was called. A session without a model gets that of the first record that has one."""
+    """The model that was called. If the session has no model, it gets the model of the first record that names
+    one.
+    """
     turn_index: _builtins.int
-    """The agent's turn that it belongs to, if it is kept by turns. Not negative."""
+    """The agent's turn that the usage belongs to, if usage is kept by turn. Not negative."""
     set_turn: _builtins.bool
-    """Whether it replaces what is recorded of its turn, whatever the model, rather than being added to it.
-    Needs `turn_index`.
+    """Whether the record replaces everything that is recorded for its turn, for all models, instead of adding
+    to it. Requires `turn_index`.
     """
     request_id: _builtins.str
-    """An id of this record, unique among those of its session, at most 128 printable ASCII characters. A
-    record with an id that the session has counted already isn't counted again, for as long as the
-    session exists; with other content it is refused with `ERROR_REASON_REQUEST_ID_REUSED`.
+    """An ID for this record, unique in its session: at most 128 printable ASCII characters. As long as the
+    session exists, a record with the same ID isn't counted again; if its content differs, it's rejected with
+    `ERROR_REASON_REQUEST_ID_REUSED`.
     """
     @_builtins.property
     def usage(self) -> Global___Usage:
@@ -186,11 +192,11 @@ class UsageRecord(_message.Message):
 
     @_builtins.property
     def billing(self) -> Global___Billing:
-        """How it is paid for."""
+        """How the usage is paid for."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it was used, which says on what day (UTC) it counts. Left out, now."""
+        """When the usage happened. It counts on the day (UTC) of this time. Defaults to now."""
 
     def __init__(
         self,
@@ -215,7 +221,7 @@ Global___UsageRecord: _TypeAlias = UsageRecord  # noqa: Y015
 
 @_typing.final
 class SessionUsage(_message.Message):
-    """SessionUsage is what a session used in all, without the sessions that come from it; see GetUsage for these."""
+    """SessionUsage is everything that a session used, without its descendants. For those, see GetUsage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -223,11 +229,11 @@ class SessionUsage(_message.Message):
     BILLING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def own(self) -> Global___Usage:
-        """What it used itself."""
+        """What the session used."""
 
     @_builtins.property
     def billing(self) -> Global___Billing:
-        """How it is paid for."""
+        """How the usage is paid for."""
 
     def __init__(
         self,

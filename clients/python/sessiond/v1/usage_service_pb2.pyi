@@ -29,68 +29,68 @@ class _UsageGrouping:
 class _UsageGroupingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGrouping.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     USAGE_GROUPING_UNSPECIFIED: _UsageGrouping.ValueType  # 0
-    """Left out: the total alone."""
+    """No groups: only the total."""
     USAGE_GROUPING_TURN: _UsageGrouping.ValueType  # 1
-    """By turn and model, in the order of the turns. Of one session, without descendants. Usage without a
-    turn is in the total alone.
+    """By turn and model, in the order of the turns. Only for one session, without descendants. Usage without a
+    turn is included in the total only.
     """
     USAGE_GROUPING_MODEL: _UsageGrouping.ValueType  # 2
     """By model."""
     USAGE_GROUPING_DAY: _UsageGrouping.ValueType  # 3
-    """By day, the oldest first."""
+    """By day, oldest first."""
     USAGE_GROUPING_DAY_AND_MODEL: _UsageGrouping.ValueType  # 4
-    """By day and model, the oldest day first."""
+    """By day and model, oldest day first."""
     USAGE_GROUPING_SESSION: _UsageGrouping.ValueType  # 5
-    """By session, in the order of their ids. What deleted sessions used is in the group of the session that they
-    came from, in sums of a subtree; else in one group without an id.
+    """By session, in the order of their IDs. In sums of a subtree, what a deleted session used is in the group
+    of its parent; otherwise, it's in one group without an ID.
     """
     USAGE_GROUPING_OWNER: _UsageGrouping.ValueType  # 6
-    """By the sessions' owner."""
+    """By the owner of the sessions."""
     USAGE_GROUPING_AGENT: _UsageGrouping.ValueType  # 7
-    """By their agent."""
+    """By the agent of the sessions."""
     USAGE_GROUPING_SOURCE: _UsageGrouping.ValueType  # 8
-    """By their source."""
+    """By the source of the sessions."""
 
 class UsageGrouping(_UsageGrouping, metaclass=_UsageGroupingEnumTypeWrapper):
-    """UsageGrouping is by what usage is summed up."""
+    """UsageGrouping is what usage is grouped by."""
 
 USAGE_GROUPING_UNSPECIFIED: UsageGrouping.ValueType  # 0
-"""Left out: the total alone."""
+"""No groups: only the total."""
 USAGE_GROUPING_TURN: UsageGrouping.ValueType  # 1
-"""By turn and model, in the order of the turns. Of one session, without descendants. Usage without a
-turn is in the total alone.
+"""By turn and model, in the order of the turns. Only for one session, without descendants. Usage without a
+turn is included in the total only.
 """
 USAGE_GROUPING_MODEL: UsageGrouping.ValueType  # 2
 """By model."""
 USAGE_GROUPING_DAY: UsageGrouping.ValueType  # 3
-"""By day, the oldest first."""
+"""By day, oldest first."""
 USAGE_GROUPING_DAY_AND_MODEL: UsageGrouping.ValueType  # 4
-"""By day and model, the oldest day first."""
+"""By day and model, oldest day first."""
 USAGE_GROUPING_SESSION: UsageGrouping.ValueType  # 5
-"""By session, in the order of their ids. What deleted sessions used is in the group of the session that they
-came from, in sums of a subtree; else in one group without an id.
+"""By session, in the order of their IDs. In sums of a subtree, what a deleted session used is in the group
+of its parent; otherwise, it's in one group without an ID.
 """
 USAGE_GROUPING_OWNER: UsageGrouping.ValueType  # 6
-"""By the sessions' owner."""
+"""By the owner of the sessions."""
 USAGE_GROUPING_AGENT: UsageGrouping.ValueType  # 7
-"""By their agent."""
+"""By the agent of the sessions."""
 USAGE_GROUPING_SOURCE: UsageGrouping.ValueType  # 8
-"""By their source."""
+"""By the source of the sessions."""
 Global___UsageGrouping: _TypeAlias = UsageGrouping  # noqa: Y015
 
 @_typing.final
 class RecordUsageRequest(_message.Message):
-    """RecordUsageRequest holds usage to record."""
+    """RecordUsageRequest holds the usage to record."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_usage_pb2.UsageRecord]:
-        """The records, 1–1000, counted in this order."""
+        """Required. The records: 1–1000. They are counted in this order."""
 
     def __init__(
         self,
@@ -108,17 +108,17 @@ Global___RecordUsageRequest: _TypeAlias = RecordUsageRequest  # noqa: Y015
 
 @_typing.final
 class RecordUsageResponse(_message.Message):
-    """RecordUsageResponse says how the session stands."""
+    """RecordUsageResponse holds the session's usage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USAGE_FIELD_NUMBER: _builtins.int
     REPLAYED_COUNT_FIELD_NUMBER: _builtins.int
     replayed_count: _builtins.int
-    """How many of the records had been counted before, by their `request_id`s, and weren't again."""
+    """The number of records that weren't counted because their `request_id` had been counted before."""
     @_builtins.property
     def usage(self) -> _usage_pb2.SessionUsage:
-        """What the session used in all now."""
+        """Everything that the session has used, including these records."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ Global___RecordUsageResponse: _TypeAlias = RecordUsageResponse  # noqa: Y015
 
 @_typing.final
 class GetUsageRequest(_message.Message):
-    """GetUsageRequest says what to sum up."""
+    """GetUsageRequest selects the usage to sum up."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -149,29 +149,30 @@ class GetUsageRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """What this session used itself."""
+    """The usage of this session, without descendants."""
     subtree_of: _builtins.str
-    """What this session and all that come from it used, at any depth and in whatever way they come from it,
-    deleted ones included.
-    """
+    """The usage of this session and all its descendants of any kind and depth, including deleted ones."""
     group_by: Global___UsageGrouping.ValueType
-    """By what to sum up; left out there is the total alone."""
+    """What to group by. If unset, the response has only the total."""
     from_day: _builtins.str
-    """Only usage of this day (UTC) or later, as `2026-01-31`."""
+    """Only usage on or after this day (UTC), such as `2026-01-31`."""
     to_day: _builtins.str
-    """Only usage of this day or earlier; not before `from_day`."""
+    """Only usage on or before this day (UTC). Must not be before `from_day`."""
     page_size: _builtins.int
-    """How many groups a page holds at most: 0 is 100, above 1000 is 1000, negative is refused."""
+    """The maximum number of groups on a page. Defaults to 100. Values above 1000 are reduced to 1000. Negative
+    values are rejected.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; the other fields must be as they were there, `page_size`
-    excepted.
+    """The `next_page_token` of the previous page. All other fields except `page_size` must have the values of
+    the request that returned the token; otherwise, the request is rejected with
+    `ERROR_REASON_PAGE_TOKEN_INVALID`.
     """
     @_builtins.property
     def sessions(self) -> _session_filter_pb2.SessionFilter:
-        """What each session that fits used itself; any of its fields. Sessions that are deleted count by what is
-        known of them still: their owner, source, agent, and whether they were sub-agents'. A filter that says
-        more than that leaves them out. NOTE: all that the tenant ever used is `whole_tenant` with
-        `include_subagents`.
+        """The usage of the sessions that match this filter, without their descendants. Every field of the filter
+        is supported. Of deleted sessions, only the owner, the source, the agent, and whether they belonged to
+        a sub-agent are known: they match if the filter has no other fields. For everything that the tenant
+        ever used, set `whole_tenant` and `include_subagents`.
         """
 
     def __init__(
@@ -198,7 +199,7 @@ Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
 
 @_typing.final
 class GetUsageResponse(_message.Message):
-    """GetUsageResponse is one page."""
+    """GetUsageResponse is a page of groups."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,10 +207,10 @@ class GetUsageResponse(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token of the next page; empty at the end, and only there."""
+    """The token of the next page. Empty on the last page, and only there."""
     @_builtins.property
     def total(self) -> _usage_pb2.Usage:
-        """All that was asked for, whatever the page."""
+        """The total of everything that was asked for, on every page."""
 
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageGroup]:
@@ -232,7 +233,7 @@ Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
 
 @_typing.final
 class UsageGroup(_message.Message):
-    """UsageGroup is the usage of a turn, a model, a day, a session, an owner, an agent or a source."""
+    """UsageGroup is the usage of a turn, model, day, session, owner, agent, or source."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -246,26 +247,26 @@ class UsageGroup(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session, in groups by session; empty for deleted ones that came from none."""
+    """If grouped by session: the session's ID. Empty for deleted sessions without a parent."""
     owner: _builtins.str
-    """The owner, in groups by owner. Empty is usage of sessions without an owner."""
+    """If grouped by owner: the owner. Empty for sessions without an owner."""
     agent: _builtins.str
-    """The agent, in groups by agent; likewise."""
+    """If grouped by agent: the agent. Empty for sessions without an agent."""
     source: _builtins.str
-    """The source, in groups by source; likewise."""
+    """If grouped by source: the source. Empty for sessions without a source."""
     day: _builtins.str
-    """The day, in groups by day, as `2026-01-31`."""
+    """If grouped by day: the day, such as `2026-01-31`."""
     model: _builtins.str
-    """The model, in groups by model or turn. Empty is usage without a model."""
+    """If grouped by model or turn: the model. Empty for usage without a model."""
     turn_index: _builtins.int
-    """The turn, in groups by turn."""
+    """If grouped by turn: the turn."""
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
         """What was used."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last recorded, in groups by turn: the record's `time`."""
+        """If grouped by turn: the `time` of the last record."""
 
     def __init__(
         self,

@@ -26,10 +26,9 @@ if _version_not_supported:
 
 
 class UsageServiceStub(object):
-    """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
-    compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
-    fork has used nothing.
+    """UsageService keeps a ledger of what model calls used and cost. Compactions and ClearMessages don't change
+    it. When a session is deleted, its sums by day and model move to its parent, if it has one (P11), and stay
+    in the tenant's sums by owner, agent, and source. A fork starts with no usage.
     """
 
     def __init__(self, channel):
@@ -51,27 +50,28 @@ class UsageServiceStub(object):
 
 
 class UsageServiceServicer(object):
-    """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
-    compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
-    fork has used nothing.
+    """UsageService keeps a ledger of what model calls used and cost. Compactions and ClearMessages don't change
+    it. When a session is deleted, its sums by day and model move to its parent, if it has one (P11), and stay
+    in the tenant's sums by owner, agent, and source. A fork starts with no usage.
     """
 
     def RecordUsage(self, request, context):
-        """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
-        repeat with the records' `request_id`s, and without them if every record sets its turn. A session
-        that has ended takes usage too, since costs may be known late, and no writer lease is
-        needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
+        """RecordUsage adds usage to a session, or sets the usage of turns. All records count, or none. It's safe to
+        retry if every record has a `request_id` or sets its turn. It works for sessions that have ended, because
+        costs can become known late, and needs no writer lease. Watchers receive `usage_recorded`. Usage can also
+        be recorded with an append; see AppendMessagesRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """GetUsage sums up what a session used, a session with all that come from it, or the sessions that fit a
-        filter. NOTE cost: it grows with the number of days, models and sessions that it is about, and not with
-        how often usage was recorded (P15); of the whole tenant with its sub-agents, in total or by day and model,
-        with the days and models alone. A page of turns costs the turns on it.
+        """GetUsage sums up what was used by a session, by a session and its descendants, or by the sessions that
+        match a filter.
+
+        Cost: it grows with the number of days, models, and sessions in the sum, and not with the number of
+        records (P15). For the whole tenant including sub-agents, in total or by day and model, it grows with the
+        number of days and models only. A page of turns costs as much as the turns on it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,10 +99,9 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService(object):
-    """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
-    compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
-    fork has used nothing.
+    """UsageService keeps a ledger of what model calls used and cost. Compactions and ClearMessages don't change
+    it. When a session is deleted, its sums by day and model move to its parent, if it has one (P11), and stay
+    in the tenant's sums by owner, agent, and source. A fork starts with no usage.
     """
 
     @staticmethod

@@ -27,10 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UsageServiceStub:
-    """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
-    compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
-    fork has used nothing.
+    """UsageService keeps a ledger of what model calls used and cost. Compactions and ClearMessages don't change
+    it. When a session is deleted, its sums by day and model move to its parent, if it has one (P11), and stay
+    in the tenant's sums by owner, agent, and source. A fork starts with no usage.
     """
 
     @_typing.overload
@@ -38,45 +37,47 @@ class UsageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> UsageServiceAsyncStub: ...
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.RecordUsageRequest, _usage_service_pb2.RecordUsageResponse]
-    """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
-    repeat with the records' `request_id`s, and without them if every record sets its turn. A session
-    that has ended takes usage too, since costs may be known late, and no writer lease is
-    needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
+    """RecordUsage adds usage to a session, or sets the usage of turns. All records count, or none. It's safe to
+    retry if every record has a `request_id` or sets its turn. It works for sessions that have ended, because
+    costs can become known late, and needs no writer lease. Watchers receive `usage_recorded`. Usage can also
+    be recorded with an append; see AppendMessagesRequest.
     """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]
-    """GetUsage sums up what a session used, a session with all that come from it, or the sessions that fit a
-    filter. NOTE cost: it grows with the number of days, models and sessions that it is about, and not with
-    how often usage was recorded (P15); of the whole tenant with its sub-agents, in total or by day and model,
-    with the days and models alone. A page of turns costs the turns on it.
+    """GetUsage sums up what was used by a session, by a session and its descendants, or by the sessions that
+    match a filter.
+
+    Cost: it grows with the number of days, models, and sessions in the sum, and not with the number of
+    records (P15). For the whole tenant including sub-agents, in total or by day and model, it grows with the
+    number of days and models only. A page of turns costs as much as the turns on it.
     """
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
-    """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
-    compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
-    fork has used nothing.
+    """UsageService keeps a ledger of what model calls used and cost. Compactions and ClearMessages don't change
+    it. When a session is deleted, its sums by day and model move to its parent, if it has one (P11), and stay
+    in the tenant's sums by owner, agent, and source. A fork starts with no usage.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.RecordUsageRequest, _usage_service_pb2.RecordUsageResponse]  # type: ignore[assignment]
-    """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
-    repeat with the records' `request_id`s, and without them if every record sets its turn. A session
-    that has ended takes usage too, since costs may be known late, and no writer lease is
-    needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
+    """RecordUsage adds usage to a session, or sets the usage of turns. All records count, or none. It's safe to
+    retry if every record has a `request_id` or sets its turn. It works for sessions that have ended, because
+    costs can become known late, and needs no writer lease. Watchers receive `usage_recorded`. Usage can also
+    be recorded with an append; see AppendMessagesRequest.
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]  # type: ignore[assignment]
-    """GetUsage sums up what a session used, a session with all that come from it, or the sessions that fit a
-    filter. NOTE cost: it grows with the number of days, models and sessions that it is about, and not with
-    how often usage was recorded (P15); of the whole tenant with its sub-agents, in total or by day and model,
-    with the days and models alone. A page of turns costs the turns on it.
+    """GetUsage sums up what was used by a session, by a session and its descendants, or by the sessions that
+    match a filter.
+
+    Cost: it grows with the number of days, models, and sessions in the sum, and not with the number of
+    records (P15). For the whole tenant including sub-agents, in total or by day and model, it grows with the
+    number of days and models only. A page of turns costs as much as the turns on it.
     """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """UsageService keeps a ledger of what calls of models used and cost. Sums survive what they are about:
-    compactions and ClearMessages change none, and when a session is deleted, its sums by day and model go to
-    the session that it came from, if there is one (P11), and stay in the tenant's by owner, agent and source. A
-    fork has used nothing.
+    """UsageService keeps a ledger of what model calls used and cost. Compactions and ClearMessages don't change
+    it. When a session is deleted, its sums by day and model move to its parent, if it has one (P11), and stay
+    in the tenant's sums by owner, agent, and source. A fork starts with no usage.
     """
 
     @_abc_1.abstractmethod
@@ -85,10 +86,10 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _usage_service_pb2.RecordUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.RecordUsageResponse, _abc.Awaitable[_usage_service_pb2.RecordUsageResponse]]:
-        """RecordUsage adds usage to a session, or sets that of turns. All records count or none. It is safe to
-        repeat with the records' `request_id`s, and without them if every record sets its turn. A session
-        that has ended takes usage too, since costs may be known late, and no writer lease is
-        needed. Watchers aren't told. Usage can also go with an append; see AppendMessagesRequest.
+        """RecordUsage adds usage to a session, or sets the usage of turns. All records count, or none. It's safe to
+        retry if every record has a `request_id` or sets its turn. It works for sessions that have ended, because
+        costs can become known late, and needs no writer lease. Watchers receive `usage_recorded`. Usage can also
+        be recorded with an append; see AppendMessagesRequest.
         """
 
     @_abc_1.abstractmethod
@@ -97,10 +98,12 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _usage_service_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.GetUsageResponse, _abc.Awaitable[_usage_service_pb2.GetUsageResponse]]:
-        """GetUsage sums up what a session used, a session with all that come from it, or the sessions that fit a
-        filter. NOTE cost: it grows with the number of days, models and sessions that it is about, and not with
-        how often usage was recorded (P15); of the whole tenant with its sub-agents, in total or by day and model,
-        with the days and models alone. A page of turns costs the turns on it.
+        """GetUsage sums up what was used by a session, by a session and its descendants, or by the sessions that
+        match a filter.
+
+        Cost: it grows with the number of days, models, and sessions in the sum, and not with the number of
+        records (P15). For the whole tenant including sub-agents, in total or by day and model, it grows with the
+        number of days and models only. A page of turns costs as much as the turns on it.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,82 +28,84 @@ class _StatusCode:
 class _StatusCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusCode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     STATUS_CODE_UNSPECIFIED: _StatusCode.ValueType  # 0
-    """Never used."""
+    """Not used."""
     STATUS_CODE_CANCELLED: _StatusCode.ValueType  # 1
-    """The caller gave up."""
+    """The caller canceled the call."""
     STATUS_CODE_UNKNOWN: _StatusCode.ValueType  # 2
-    """Something else went wrong."""
+    """An unknown error occurred."""
     STATUS_CODE_INVALID_ARGUMENT: _StatusCode.ValueType  # 3
-    """The request is wrong, whatever the state of the service."""
+    """The request is invalid, regardless of the state of the service."""
     STATUS_CODE_DEADLINE_EXCEEDED: _StatusCode.ValueType  # 4
     """The caller's deadline passed."""
     STATUS_CODE_NOT_FOUND: _StatusCode.ValueType  # 5
-    """There is no such thing, or none that the caller may see."""
+    """The resource doesn't exist, or the caller can't see it."""
     STATUS_CODE_ALREADY_EXISTS: _StatusCode.ValueType  # 6
-    """There is such a thing already."""
+    """The resource already exists."""
     STATUS_CODE_PERMISSION_DENIED: _StatusCode.ValueType  # 7
-    """The caller may not do this."""
+    """The caller doesn't have the permission."""
     STATUS_CODE_RESOURCE_EXHAUSTED: _StatusCode.ValueType  # 8
-    """There is no room for it at the moment. Nothing was done."""
+    """There is no capacity at the moment. Nothing was done."""
     STATUS_CODE_FAILED_PRECONDITION: _StatusCode.ValueType  # 9
-    """Not as things stand."""
+    """The current state of the resource doesn't allow the call."""
     STATUS_CODE_ABORTED: _StatusCode.ValueType  # 10
-    """Somebody else was faster."""
+    """The call lost a race with another call."""
     STATUS_CODE_OUT_OF_RANGE: _StatusCode.ValueType  # 11
-    """The request lies outside of what there is."""
+    """The request is outside the valid range of the resource."""
     STATUS_CODE_UNIMPLEMENTED: _StatusCode.ValueType  # 12
-    """The service doesn't know the call."""
+    """The service doesn't implement the method."""
     STATUS_CODE_INTERNAL: _StatusCode.ValueType  # 13
-    """A bug in the service."""
+    """An error in the service."""
     STATUS_CODE_UNAVAILABLE: _StatusCode.ValueType  # 14
-    """The service is out of reach, or what it needs is. A write may have taken effect."""
+    """The service, or something that it depends on, can't be reached. A write may have taken effect."""
     STATUS_CODE_DATA_LOSS: _StatusCode.ValueType  # 15
     """Data is lost."""
     STATUS_CODE_UNAUTHENTICATED: _StatusCode.ValueType  # 16
-    """It isn't known who calls."""
+    """The caller isn't authenticated."""
 
 class StatusCode(_StatusCode, metaclass=_StatusCodeEnumTypeWrapper):
-    """StatusCode is a status code of gRPC, by its number there. `OK`, which is no refusal, isn't one of them."""
+    """StatusCode is a gRPC status code, with the number that gRPC gives it. `OK` isn't included, because it isn't
+    an error.
+    """
 
 STATUS_CODE_UNSPECIFIED: StatusCode.ValueType  # 0
-"""Never used."""
+"""Not used."""
 STATUS_CODE_CANCELLED: StatusCode.ValueType  # 1
-"""The caller gave up."""
+"""The caller canceled the call."""
 STATUS_CODE_UNKNOWN: StatusCode.ValueType  # 2
-"""Something else went wrong."""
+"""An unknown error occurred."""
 STATUS_CODE_INVALID_ARGUMENT: StatusCode.ValueType  # 3
-"""The request is wrong, whatever the state of the service."""
+"""The request is invalid, regardless of the state of the service."""
 STATUS_CODE_DEADLINE_EXCEEDED: StatusCode.ValueType  # 4
 """The caller's deadline passed."""
 STATUS_CODE_NOT_FOUND: StatusCode.ValueType  # 5
-"""There is no such thing, or none that the caller may see."""
+"""The resource doesn't exist, or the caller can't see it."""
 STATUS_CODE_ALREADY_EXISTS: StatusCode.ValueType  # 6
-"""There is such a thing already."""
+"""The resource already exists."""
 STATUS_CODE_PERMISSION_DENIED: StatusCode.ValueType  # 7
-"""The caller may not do this."""
+"""The caller doesn't have the permission."""
 STATUS_CODE_RESOURCE_EXHAUSTED: StatusCode.ValueType  # 8
-"""There is no room for it at the moment. Nothing was done."""
+"""There is no capacity at the moment. Nothing was done."""
 STATUS_CODE_FAILED_PRECONDITION: StatusCode.ValueType  # 9
-"""Not as things stand."""
+"""The current state of the resource doesn't allow the call."""
 STATUS_CODE_ABORTED: StatusCode.ValueType  # 10
-"""Somebody else was faster."""
+"""The call lost a race with another call."""
 STATUS_CODE_OUT_OF_RANGE: StatusCode.ValueType  # 11
-"""The request lies outside of what there is."""
+"""The request is outside the valid range of the resource."""
 STATUS_CODE_UNIMPLEMENTED: StatusCode.ValueType  # 12
-"""The service doesn't know the call."""
+"""The service doesn't implement the method."""
 STATUS_CODE_INTERNAL: StatusCode.ValueType  # 13
-"""A bug in the service."""
+"""An error in the service."""
 STATUS_CODE_UNAVAILABLE: StatusCode.ValueType  # 14
-"""The service is out of reach, or what it needs is. A write may have taken effect."""
+"""The service, or something that it depends on, can't be reached. A write may have taken effect."""
 STATUS_CODE_DATA_LOSS: StatusCode.ValueType  # 15
 """Data is lost."""
 STATUS_CODE_UNAUTHENTICATED: StatusCode.ValueType  # 16
-"""It isn't known who calls."""
+"""The caller isn't authenticated."""
 Global___StatusCode: _TypeAlias = StatusCode  # noqa: Y015
 
 @_typing.final
 class FormatPolicy(_message.Message):
-    """FormatPolicy says what texts of a form look like."""
+    """FormatPolicy describes a string format."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,11 +113,11 @@ class FormatPolicy(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
-    """A regular expression (RE2) that the whole text matches."""
+    """A regular expression (RE2) that the whole string must match."""
     description: _builtins.str
-    """The same for people, as refusals say it."""
+    """The requirement in words, as error messages state it."""
     max_bytes: _builtins.int
-    """How many bytes of UTF-8 the text has at most; 0 if the pattern says how long it may be, or the field."""
+    """The maximum number of bytes of the text in UTF-8. 0 if the pattern or the field limits the length."""
     def __init__(
         self,
         *,
@@ -133,7 +135,7 @@ Global___FormatPolicy: _TypeAlias = FormatPolicy  # noqa: Y015
 
 @_typing.final
 class ReasonPolicy(_message.Message):
-    """ReasonPolicy says what a program can know of a reason without its text."""
+    """ReasonPolicy says what programs can know about an error reason without its message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -143,20 +145,18 @@ class ReasonPolicy(_message.Message):
     OPTIONAL_METADATA_FIELD_NUMBER: _builtins.int
     ANY_CALL_FIELD_NUMBER: _builtins.int
     code: Global___StatusCode.ValueType
-    """The code of the call's status."""
+    """The status code of the call."""
     wait_helps: _builtins.bool
-    """Whether waiting helps: the refusal says how long, in a `google.rpc.RetryInfo`."""
+    """If true, waiting helps, and the error says how long in a `google.rpc.RetryInfo`."""
     any_call: _builtins.bool
-    """Whether any call may be refused with it. A method names only the other ones, see
-    `MethodPolicy.reasons`.
-    """
+    """If true, any call can be rejected with this reason. `MethodPolicy.reasons` lists only the other reasons."""
     @_builtins.property
     def metadata(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The keys that the refusal's metadata always has."""
+        """The keys that the metadata of the error always has."""
 
     @_builtins.property
     def optional_metadata(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The keys that it has if there is something to say."""
+        """The keys that the metadata of the error has only if they apply."""
 
     def __init__(
         self,
@@ -178,6 +178,6 @@ Global___ReasonPolicy: _TypeAlias = ReasonPolicy  # noqa: Y015
 REASON_FIELD_NUMBER: _builtins.int
 FORMAT_FIELD_NUMBER: _builtins.int
 reason: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___ReasonPolicy]
-"""What a reason of a refusal means to programs. Every value of ErrorReason but the first has it."""
+"""What an error reason means to programs. Every value of ErrorReason except the first has this option."""
 format: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___FormatPolicy]
-"""What a form of texts demands. Every value of Format but the first has it."""
+"""What a string format requires. Every value of Format except the first has this option."""

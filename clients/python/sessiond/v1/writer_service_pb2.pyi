@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AcquireWriterRequest(_message.Message):
-    """AcquireWriterRequest says who wants to write."""
+    """AcquireWriterRequest is the request of AcquireWriter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -29,12 +29,14 @@ class AcquireWriterRequest(_message.Message):
     HOLDER_FIELD_NUMBER: _builtins.int
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     holder: _builtins.str
-    """Who: a name that no other process uses. Required; at most 256 characters."""
+    """Required. The name of the process that wants to write. No other process can use the same name. At most
+    256 characters.
+    """
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """How long the lease lasts if it isn't renewed: 1 s to 1 h, 30 s if left out."""
+        """How long the lease lasts if it isn't renewed. 1 s to 1 h. Defaults to 30 s."""
 
     def __init__(
         self,
@@ -62,16 +64,20 @@ class AcquireWriterResponse(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     writer_token: _builtins.str
-    """The token to write with. A capability: whoever has it can write."""
+    """The token for `WriteGuard.writer_token`. The token is a capability: anyone who has it can write to the
+    session.
+    """
     epoch: _builtins.int
-    """The fencing number: grows with every acquisition in the session."""
+    """The fencing number of the lease. It grows with each acquisition in the session, so that other systems can
+    tell a stale writer from the current one.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends, by the database's clock."""
+        """When the lease expires, by the database's clock."""
 
     @_builtins.property
     def version(self) -> _guard_pb2.SessionVersion:
-        """How far the session has come: what the new writer must have read up to."""
+        """The session's version. Before it writes, the new writer must have read the messages up to this version."""
 
     def __init__(
         self,
@@ -91,7 +97,7 @@ Global___AcquireWriterResponse: _TypeAlias = AcquireWriterResponse  # noqa: Y015
 
 @_typing.final
 class RenewWriterRequest(_message.Message):
-    """RenewWriterRequest names a writer lease."""
+    """RenewWriterRequest identifies a writer lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,12 +105,12 @@ class RenewWriterRequest(_message.Message):
     WRITER_TOKEN_FIELD_NUMBER: _builtins.int
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     writer_token: _builtins.str
-    """Its token."""
+    """Required. The token of the lease, from AcquireWriter."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """How long it lasts from now: as in AcquireWriterRequest."""
+        """How long the lease lasts from now on. 1 s to 1 h. Defaults to 30 s."""
 
     def __init__(
         self,
@@ -123,14 +129,14 @@ Global___RenewWriterRequest: _TypeAlias = RenewWriterRequest  # noqa: Y015
 
 @_typing.final
 class RenewWriterResponse(_message.Message):
-    """RenewWriterResponse says how long the lease lasts."""
+    """RenewWriterResponse holds the new end of the lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the lease ends."""
+        """When the lease ends, by the database's clock. It can be earlier than before."""
 
     def __init__(
         self,
@@ -147,16 +153,16 @@ Global___RenewWriterResponse: _TypeAlias = RenewWriterResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseWriterRequest(_message.Message):
-    """ReleaseWriterRequest names a writer lease."""
+    """ReleaseWriterRequest identifies a writer lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     WRITER_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session's id."""
+    """Required. The session's ID."""
     writer_token: _builtins.str
-    """Its token."""
+    """Required. The token of the lease, from AcquireWriter."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WriterServiceStub(object):
-    """WriterService lends the leases with which one process at a time writes to a session.
+    """WriterService grants writer leases. A writer lease lets one process at a time write to a session.
     """
 
     def __init__(self, channel):
@@ -53,29 +53,53 @@ class WriterServiceStub(object):
 
 
 class WriterServiceServicer(object):
-    """WriterService lends the leases with which one process at a time writes to a session.
+    """WriterService grants writer leases. A writer lease lets one process at a time write to a session.
     """
 
     def AcquireWriter(self, request, context):
-        """AcquireWriter takes the writer lease: until it ends only calls with its token can append to the
-        session, compact, rewind or clear it, or change its messages. The same holder may acquire again,
-        which makes its earlier token useless. Another holder is refused with
-        `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
+        """AcquireWriter takes the writer lease of a session. Until the lease ends, only calls with its token can
+        append to the session, compact, rewind, or clear it, or change its messages. The lease doesn't restrict
+        reading, UpdateSession, or ending, reopening, or deleting the session.
+
+        The same holder can acquire the lease again, which invalidates its earlier token. Repeating a call whose
+        response was lost is therefore safe.
+
+        It costs one small write under the session's lock. Checking the token costs a write nothing extra.
+
+        Rejected with:
+
+        - `ERROR_REASON_WRITER_LEASE_HELD`: another holder has the lease. The `expire_time` in the metadata says
+        until when.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+
+        For example:
+
+        1. Worker 7 calls AcquireWriter with the `holder` `worker-7` and gets a token, epoch 4, and a version
+        with `next_seq` 41.
+        2. It reads the session up to seq 40.
+        3. It appends with the token in `WriteGuard.writer_token`, and calls RenewWriter every 10 seconds.
+        4. When it is done, it calls ReleaseWriter, and others can write at once. If it crashes instead, others
+        are rejected with `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
+        5. If it was paused for longer than the lease, its next append is rejected with
+        `ERROR_REASON_WRITER_LEASE_LOST`. It stops writing, or acquires the lease again and reads what is new
+        first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewWriter(self, request, context):
-        """RenewWriter makes a writer lease last longer. One that is over is refused with
-        `ERROR_REASON_WRITER_LEASE_LOST`.
+        """RenewWriter extends a writer lease. It costs one small write under the session's lock. Rejected with
+        `ERROR_REASON_WRITER_LEASE_LOST` if the lease has expired, was released, or was acquired again. An
+        expired lease can't be renewed, even if nobody else has acquired it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseWriter(self, request, context):
-        """ReleaseWriter gives up a writer lease. Releasing one that is over changes nothing.
+        """ReleaseWriter gives up a writer lease. If the lease has already ended, the call changes nothing. It costs
+        one small write under the session's lock.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +132,7 @@ def add_WriterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WriterService(object):
-    """WriterService lends the leases with which one process at a time writes to a session.
+    """WriterService grants writer leases. A writer lease lets one process at a time write to a session.
     """
 
     @staticmethod

@@ -27,45 +27,95 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WriterServiceStub:
-    """WriterService lends the leases with which one process at a time writes to a session."""
+    """WriterService grants writer leases. A writer lease lets one process at a time write to a session."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WriterServiceAsyncStub: ...
     AcquireWriter: _grpc.UnaryUnaryMultiCallable[_writer_service_pb2.AcquireWriterRequest, _writer_service_pb2.AcquireWriterResponse]
-    """AcquireWriter takes the writer lease: until it ends only calls with its token can append to the
-    session, compact, rewind or clear it, or change its messages. The same holder may acquire again,
-    which makes its earlier token useless. Another holder is refused with
-    `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
+    """AcquireWriter takes the writer lease of a session. Until the lease ends, only calls with its token can
+    append to the session, compact, rewind, or clear it, or change its messages. The lease doesn't restrict
+    reading, UpdateSession, or ending, reopening, or deleting the session.
+
+    The same holder can acquire the lease again, which invalidates its earlier token. Repeating a call whose
+    response was lost is therefore safe.
+
+    It costs one small write under the session's lock. Checking the token costs a write nothing extra.
+
+    Rejected with:
+
+    - `ERROR_REASON_WRITER_LEASE_HELD`: another holder has the lease. The `expire_time` in the metadata says
+      until when.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+
+    For example:
+
+    1. Worker 7 calls AcquireWriter with the `holder` `worker-7` and gets a token, epoch 4, and a version
+       with `next_seq` 41.
+    2. It reads the session up to seq 40.
+    3. It appends with the token in `WriteGuard.writer_token`, and calls RenewWriter every 10 seconds.
+    4. When it is done, it calls ReleaseWriter, and others can write at once. If it crashes instead, others
+       are rejected with `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
+    5. If it was paused for longer than the lease, its next append is rejected with
+       `ERROR_REASON_WRITER_LEASE_LOST`. It stops writing, or acquires the lease again and reads what is new
+       first.
     """
     RenewWriter: _grpc.UnaryUnaryMultiCallable[_writer_service_pb2.RenewWriterRequest, _writer_service_pb2.RenewWriterResponse]
-    """RenewWriter makes a writer lease last longer. One that is over is refused with
-    `ERROR_REASON_WRITER_LEASE_LOST`.
+    """RenewWriter extends a writer lease. It costs one small write under the session's lock. Rejected with
+    `ERROR_REASON_WRITER_LEASE_LOST` if the lease has expired, was released, or was acquired again. An
+    expired lease can't be renewed, even if nobody else has acquired it.
     """
     ReleaseWriter: _grpc.UnaryUnaryMultiCallable[_writer_service_pb2.ReleaseWriterRequest, _writer_service_pb2.ReleaseWriterResponse]
-    """ReleaseWriter gives up a writer lease. Releasing one that is over changes nothing."""
+    """ReleaseWriter gives up a writer lease. If the lease has already ended, the call changes nothing. It costs
+    one small write under the session's lock.
+    """
 
 @_typing.type_check_only
 class WriterServiceAsyncStub(WriterServiceStub):
-    """WriterService lends the leases with which one process at a time writes to a session."""
+    """WriterService grants writer leases. A writer lease lets one process at a time write to a session."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AcquireWriter: _aio.UnaryUnaryMultiCallable[_writer_service_pb2.AcquireWriterRequest, _writer_service_pb2.AcquireWriterResponse]  # type: ignore[assignment]
-    """AcquireWriter takes the writer lease: until it ends only calls with its token can append to the
-    session, compact, rewind or clear it, or change its messages. The same holder may acquire again,
-    which makes its earlier token useless. Another holder is refused with
-    `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
+    """AcquireWriter takes the writer lease of a session. Until the lease ends, only calls with its token can
+    append to the session, compact, rewind, or clear it, or change its messages. The lease doesn't restrict
+    reading, UpdateSession, or ending, reopening, or deleting the session.
+
+    The same holder can acquire the lease again, which invalidates its earlier token. Repeating a call whose
+    response was lost is therefore safe.
+
+    It costs one small write under the session's lock. Checking the token costs a write nothing extra.
+
+    Rejected with:
+
+    - `ERROR_REASON_WRITER_LEASE_HELD`: another holder has the lease. The `expire_time` in the metadata says
+      until when.
+    - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+
+    For example:
+
+    1. Worker 7 calls AcquireWriter with the `holder` `worker-7` and gets a token, epoch 4, and a version
+       with `next_seq` 41.
+    2. It reads the session up to seq 40.
+    3. It appends with the token in `WriteGuard.writer_token`, and calls RenewWriter every 10 seconds.
+    4. When it is done, it calls ReleaseWriter, and others can write at once. If it crashes instead, others
+       are rejected with `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
+    5. If it was paused for longer than the lease, its next append is rejected with
+       `ERROR_REASON_WRITER_LEASE_LOST`. It stops writing, or acquires the lease again and reads what is new
+       first.
     """
     RenewWriter: _aio.UnaryUnaryMultiCallable[_writer_service_pb2.RenewWriterRequest, _writer_service_pb2.RenewWriterResponse]  # type: ignore[assignment]
-    """RenewWriter makes a writer lease last longer. One that is over is refused with
-    `ERROR_REASON_WRITER_LEASE_LOST`.
+    """RenewWriter extends a writer lease. It costs one small write under the session's lock. Rejected with
+    `ERROR_REASON_WRITER_LEASE_LOST` if the lease has expired, was released, or was acquired again. An
+    expired lease can't be renewed, even if nobody else has acquired it.
     """
     ReleaseWriter: _aio.UnaryUnaryMultiCallable[_writer_service_pb2.ReleaseWriterRequest, _writer_service_pb2.ReleaseWriterResponse]  # type: ignore[assignment]
-    """ReleaseWriter gives up a writer lease. Releasing one that is over changes nothing."""
+    """ReleaseWriter gives up a writer lease. If the lease has already ended, the call changes nothing. It costs
+    one small write under the session's lock.
+    """
 
 class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
-    """WriterService lends the leases with which one process at a time writes to a session."""
+    """WriterService grants writer leases. A writer lease lets one process at a time write to a session."""
 
     @_abc_1.abstractmethod
     def AcquireWriter(
@@ -73,10 +123,32 @@ class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _writer_service_pb2.AcquireWriterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_writer_service_pb2.AcquireWriterResponse, _abc.Awaitable[_writer_service_pb2.AcquireWriterResponse]]:
-        """AcquireWriter takes the writer lease: until it ends only calls with its token can append to the
-        session, compact, rewind or clear it, or change its messages. The same holder may acquire again,
-        which makes its earlier token useless. Another holder is refused with
-        `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
+        """AcquireWriter takes the writer lease of a session. Until the lease ends, only calls with its token can
+        append to the session, compact, rewind, or clear it, or change its messages. The lease doesn't restrict
+        reading, UpdateSession, or ending, reopening, or deleting the session.
+
+        The same holder can acquire the lease again, which invalidates its earlier token. Repeating a call whose
+        response was lost is therefore safe.
+
+        It costs one small write under the session's lock. Checking the token costs a write nothing extra.
+
+        Rejected with:
+
+        - `ERROR_REASON_WRITER_LEASE_HELD`: another holder has the lease. The `expire_time` in the metadata says
+          until when.
+        - `ERROR_REASON_SESSION_NOT_FOUND`, `ERROR_REASON_SESSION_ENDED`: the session doesn't exist or has ended.
+
+        For example:
+
+        1. Worker 7 calls AcquireWriter with the `holder` `worker-7` and gets a token, epoch 4, and a version
+           with `next_seq` 41.
+        2. It reads the session up to seq 40.
+        3. It appends with the token in `WriteGuard.writer_token`, and calls RenewWriter every 10 seconds.
+        4. When it is done, it calls ReleaseWriter, and others can write at once. If it crashes instead, others
+           are rejected with `ERROR_REASON_WRITER_LEASE_HELD` until the lease ends.
+        5. If it was paused for longer than the lease, its next append is rejected with
+           `ERROR_REASON_WRITER_LEASE_LOST`. It stops writing, or acquires the lease again and reads what is new
+           first.
         """
 
     @_abc_1.abstractmethod
@@ -85,8 +157,9 @@ class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _writer_service_pb2.RenewWriterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_writer_service_pb2.RenewWriterResponse, _abc.Awaitable[_writer_service_pb2.RenewWriterResponse]]:
-        """RenewWriter makes a writer lease last longer. One that is over is refused with
-        `ERROR_REASON_WRITER_LEASE_LOST`.
+        """RenewWriter extends a writer lease. It costs one small write under the session's lock. Rejected with
+        `ERROR_REASON_WRITER_LEASE_LOST` if the lease has expired, was released, or was acquired again. An
+        expired lease can't be renewed, even if nobody else has acquired it.
         """
 
     @_abc_1.abstractmethod
@@ -95,6 +168,8 @@ class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _writer_service_pb2.ReleaseWriterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_writer_service_pb2.ReleaseWriterResponse, _abc.Awaitable[_writer_service_pb2.ReleaseWriterResponse]]:
-        """ReleaseWriter gives up a writer lease. Releasing one that is over changes nothing."""
+        """ReleaseWriter gives up a writer lease. If the lease has already ended, the call changes nothing. It costs
+        one small write under the session's lock.
+        """
 
 def add_WriterServiceServicer_to_server(servicer: WriterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
