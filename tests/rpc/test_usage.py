@@ -255,6 +255,16 @@ def test_P11_the_tenant_remembers_what_deleted_sessions_used(api: Api) -> None:
     assert not api.get(again).HasField("usage")
 
 
+def test_P14_the_longest_texts_of_a_deleted_session_are_remembered(api: Api) -> None:
+    owner, source, agent, model = (new("long") + "𠀀𝄞" * 100 for _ in range(4))
+    id = api.create(owner=owner, source=source, agent=agent).id
+    api.spend(id, used(3, model=model))
+    api.delete(id)
+    wanted = v1.SessionFilter(owner=owner, sources=[source], agents=[agent])
+    (group,) = api.spent(sessions=wanted, group_by=MODEL).groups
+    assert (group.model, group.usage.input_tokens) == (model, 3)
+
+
 def test_P11_what_a_pruned_session_used_is_not_forgotten(api: Api) -> None:
     root, source = api.create().id, new("source")
     child = api.child(root, source=source).id

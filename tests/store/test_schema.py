@@ -49,7 +49,7 @@ async def test_every_query_prepares(version: Databases) -> None:
         await connection.close()
 
 
-async def test_P14_the_longest_ids_and_titles_fit_into_every_index(version: Databases) -> None:
+async def test_P14_the_longest_texts_fit_into_every_index(version: Databases) -> None:
     """Postgres refuses an entry of more than 2,704 bytes. These are random: none can be compressed."""
     random = Random(1)
 
@@ -65,10 +65,22 @@ async def test_P14_the_longest_ids_and_titles_fit_into_every_index(version: Data
         "series": series,
         "parent_id": id,
     }
-    columns |= {"root_id": id, "child_id": id, "source": owner, "agent": owner}
+    columns |= {"root_id": id, "child_id": id, "source": text(256, 0x20000, 0x2A000)}
+    columns |= {"agent": text(256, 0x20000, 0x2A000), "model": text(256, 0x20000, 0x2A000)}
+    tables = [
+        "session",
+        "session_title",
+        "session_change",
+        "session_tombstone",
+        "reminder",
+        "consumer",
+        "consumer_cursor",
+        "usage_of_tenant",
+        "usage_of_deleted",
+    ]
     connection = await asyncpg.connect(version.migrated())
     try:
-        for table in ("session", "session_title", "session_change", "reminder", "consumer_cursor"):
+        for table in tables:
             await _insert(connection, table, columns)
     finally:
         await connection.close()
@@ -77,7 +89,7 @@ async def test_P14_the_longest_ids_and_titles_fit_into_every_index(version: Data
 async def _insert(connection: asyncpg.Connection, table: str, values: dict[str, str]) -> None:
     """Insert a row with these texts, and something in each column that needs it."""
     some = {"text": "x", "uuid": str(UUID(int=1)), "timestamptz": "2026-01-01", "boolean": "true"}
-    some |= {"bytea": "", "jsonb": "{}"}
+    some |= {"bytea": "", "jsonb": "{}", "date": "2026-01-01"}
     columns = await connection.fetch(
         "SELECT attname, format_type(atttypid, NULL)::regtype::text AS kind FROM pg_attribute"
         " WHERE attrelid = $1::text::regclass AND attnum > 0 AND attgenerated = ''"

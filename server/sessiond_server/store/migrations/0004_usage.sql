@@ -115,6 +115,11 @@ CREATE TABLE usage_of_tenant (
 ) WITH (fillfactor = 80);
 CREATE INDEX usage_of_tenant_day_idx ON usage_of_tenant (tenant, day);
 
+-- Stands for texts that together are too long for the key of an index. None of them has a control character.
+CREATE FUNCTION texts_hash(VARIADIC texts text[]) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN sha256(convert_to(array_to_string(texts, chr(31)), 'UTF8'));
+
 -- What sessions used that are deleted, by what is known of them still: it is what the tenant's sums hold besides
 -- those of sessions. `parent_kind` is 1 of those of sub-agents, else 0. The bucket is that of the session.
 CREATE TABLE usage_of_deleted (
@@ -139,8 +144,9 @@ CREATE TABLE usage_of_deleted (
     estimated numeric NOT NULL,
     actual_count bigint NOT NULL,
     actual numeric NOT NULL,
+    origin_hash bytea NOT NULL GENERATED ALWAYS AS (texts_hash(owner, source, agent, model)) STORED,
     CONSTRAINT usage_of_deleted_pkey
-    PRIMARY KEY (bucket, tenant, owner, source, agent, parent_kind, day, model, currency),
+    PRIMARY KEY (bucket, tenant, origin_hash, parent_kind, day, currency),
     CONSTRAINT usage_of_deleted_tenant_length CHECK (octet_length(tenant) <= 128),
     CONSTRAINT usage_of_deleted_owner_length CHECK (char_length(owner) <= 256),
     CONSTRAINT usage_of_deleted_source_length CHECK (char_length(source) <= 256),

@@ -401,7 +401,7 @@ of_deleted AS (
     FROM session AS s
     JOIN added AS a USING (bucket, session_key)
     WHERE a.inherited
-    ON CONFLICT (bucket, tenant, owner, source, agent, parent_kind, day, model, currency) DO UPDATE
+    ON CONFLICT (bucket, tenant, origin_hash, parent_kind, day, currency) DO UPDATE
     SET record_count = d.record_count + excluded.record_count,
         model_calls = d.model_calls + excluded.model_calls,
         input_tokens = d.input_tokens + excluded.input_tokens,

@@ -198,7 +198,7 @@ JOIN usage_sum AS u ON u.bucket = k.bucket AND u.session_key = k.session_key AND
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 HAVING sum(u.record_count) > 0
 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-ON CONFLICT (bucket, tenant, owner, source, agent, parent_kind, day, model, currency) DO UPDATE
+ON CONFLICT (bucket, tenant, origin_hash, parent_kind, day, currency) DO UPDATE
 SET record_count = d.record_count + excluded.record_count,
     model_calls = d.model_calls + excluded.model_calls,
     input_tokens = d.input_tokens + excluded.input_tokens,
