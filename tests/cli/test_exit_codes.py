@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
 from typer.testing import CliRunner
@@ -36,10 +37,18 @@ def on_a_terminal(
     while more_written := _read(mine):
         written += more_written
         if interrupt_at and interrupt_at in written:
-            interrupt_at = b""
-            process.send_signal(signal.SIGINT)
+            _interrupt(process)
     os.close(mine)
     return process.wait(20), written.decode()
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """As a person does who presses Ctrl-C until it helps: Python misses one right before it reads."""
+    for _ in range(100):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+            return
 
 
 def _read(descriptor: int) -> bytes:

@@ -70,7 +70,7 @@ def test_reminder_times_are_durations_or_times(cli: Cli, talk: str) -> None:
 def test_A_stale_sessions_from_the_command_line(cli: Cli, talk: str) -> None:
     cli.ok("append", talk, "Hello?")
     assert cli.json("consumer", "claim", "titles") == []
-    (claimed,) = cli.json("consumer", "claim", "titles", "--idle", "0s")
+    (claimed,) = cli.json("consumer", "claim", "titles", "--idle", "0s", "--wait", "30s")
     assert (claimed["session_id"], claimed["cursor_seq"], claimed["next_seq"]) == (talk, 0, 3)
     assert "nothing to do" in cli("consumer", "claim", "titles", "--idle", "0s").stderr
     token = claimed["claim_token"]

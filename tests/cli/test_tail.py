@@ -138,7 +138,11 @@ def test_a_result_that_comes_later_names_its_tool(
     following = tail(talk, "-f", "-n", "1")
     following.wait_for("m12")
     say(client, talk, call("c1", "find"), role=ASSISTANT)
+    following.wait_for(
+        "find"
+    )  # of a call and a result that come together, the result is drawn under its call
     say(client, talk, "Hello?")
+    following.wait_for("Hello?")
     answer(client, talk, "c1", "found")
     following.wait_for("found")
     assert "result of find" in following.output

@@ -28,8 +28,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.held = 0
-        """How many pieces of data wait for the end of the stall."""
+        self._held: dict[int, bytes] = {}
 
     def start(self) -> None:
         self._thread.start()
@@ -45,6 +44,10 @@ class Proxy:
 
     def resume(self) -> None:
         self._loop.call_soon_threadsafe(self._open.set)
+
+    def holds(self, data: bytes) -> bool:
+        """Whether something with this in it waits for the end of the stall."""
+        return any(data in piece for piece in list(self._held.values()))
 
     def _run(self) -> None:
         with suppress(asyncio.CancelledError):
@@ -73,11 +76,11 @@ class Proxy:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
-                self.held += 1
+                self._held[id(reader)] = data
                 try:
                     await self._open.wait()
                 finally:
-                    self.held -= 1
+                    del self._held[id(reader)]
                 writer.write(data)
                 await writer.drain()
         writer.close()

@@ -23,6 +23,7 @@ from tests.faults.proxy import Proxy, proxied
 from tests.faults.reading import verify
 from tests.faults.stalls import locked
 from tests.support import streamed
+from tests.support.patience import until
 from tests.support.postgres import Databases
 from tests.support.processes import ServerProcess
 
@@ -155,24 +156,14 @@ async def one_batch(caller: Caller, proxy: Proxy) -> AsyncIterator[None]:
     """What is sent inside waits for a database that hangs, and goes into one batch at the end."""
     proxy.stall()
     try:
-        first = asyncio.create_task(
-            caller.append(caller.request(BLOCKER, str(time.monotonic_ns())))
-        )
-        await until_held(proxy)
+        client_id = str(time.monotonic_ns())
+        first = asyncio.create_task(caller.append(caller.request(BLOCKER, client_id)))
+        await until(lambda: proxy.holds(client_id.encode()), "nothing goes to the database")
         yield
         await asyncio.sleep(0.2)
     finally:
         proxy.resume()
     await first
-
-
-async def until_held(proxy: Proxy) -> None:
-    """Wait until a statement is on its way to the database."""
-    for _ in range(500):
-        if proxy.held:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("nothing goes to the database")
 
 
 async def bad_requests(caller: Caller) -> dict[str, v1.AppendMessagesRequest]:

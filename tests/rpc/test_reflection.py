@@ -52,7 +52,7 @@ def test_reflection_lists_every_service(reflected: Reflected) -> None:
 def test_the_details_of_a_refusal_can_be_decoded_over_reflection(reflected: Reflected) -> None:
     """As grpcurl and buf curl do."""
     with pytest.raises(grpc.RpcError) as raised:
-        reflected.call("sessiond.v1.SessionService", "GetSession", session_id="a b")
+        reflected.call("sessiond.v1.SessionService", "GetSession", session_id="a\nb")
     error: Any = raised.value
     trailers = dict(error.trailing_metadata())
     status = reflected.made("google.rpc.Status").FromString(trailers["grpc-status-details-bin"])

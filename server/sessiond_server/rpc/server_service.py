@@ -20,6 +20,7 @@ LIMITS = (
     "feed_buffer_bytes",
     "feed_heartbeat",
     "feed_write_timeout",
+    "feed_session_days",
     "feed_drafts",
     "draft_expiry",
     "attachment_bytes",
