@@ -35,9 +35,11 @@ WITH span AS (
     INSERT INTO hidden_span VALUES ($1, $2, 1, 1, $3::bigint - 100, $3 + 1, false)
 ),
 record AS (
-    INSERT INTO compaction VALUES (
-        $1, $2, $3 + 1, 1, 1, $3 - 100, $3 - 100, 0, 0, '', '', 0, now(), NULL, NULL
+    INSERT INTO compaction (
+        bucket, session_key, summary_seq, change_no, from_seq, to_seq, message_count, tokens_before,
+        tokens_after, author, actor, model, turn_index, create_time
     )
+    VALUES ($1, $2, $3 + 1, 1, 1, $3 - 100, $3 - 100, 0, 0, '', '', '', 0, now())
 ),
 head AS (
     UPDATE session_head
