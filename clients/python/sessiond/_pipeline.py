@@ -120,23 +120,24 @@ class Pipeline:
     def frame(self, now: float) -> v1.AppendStreamRequest | None:
         """The next frame: what waits and fits; None if that is nothing."""
         frame = v1.AppendStreamRequest()
-        size = 0
-        while len(frame.appends) < MAX_FRAME_APPENDS and self.sendable:
+        appends, count, size = frame.appends, 0, 0
+        while count < MAX_FRAME_APPENDS and self.sendable:
             pending = self._waiting[0]
             if size and size + pending.size > MAX_FRAME_BYTES:
                 break
             self._waiting.popleft()
             if pending.future.done():
                 continue
+            count += 1
             size += pending.size
             self._next_tag += 1
-            streamed = frame.appends.add(append=pending.request, tag=self._next_tag)
+            streamed = appends.add(append=pending.request, tag=self._next_tag)
             if (left := pending.deadline - now) < MAX_TIMEOUT:
                 # The service needn't begin what nobody waits for any more.
                 streamed.timeout.seconds = max(0, math.ceil(left))
             self._sent[self._next_tag] = pending
             self._sent_bytes += pending.size
-        return frame if frame.appends else None
+        return frame if count else None
 
     def answer(self, response: v1.AppendStreamResponse, now: float) -> None:
         """Settles the appends that the results are tagged with."""

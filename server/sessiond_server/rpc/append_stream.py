@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 
 import structlog
 
@@ -17,6 +18,7 @@ from sessiond_server.rpc.errors import in_stream, refusal
 from sessiond_server.store.appends import Ack, Append
 
 METHOD = "sessiond.v1.MessageService/AppendStream"
+_SHORTEST, _LONGEST = limits.APPEND_TIMEOUT_SECONDS
 
 Begin = Callable[[rpc.AppendMessagesRequest], Append]
 Acknowledge = Callable[[Ack], rpc.AppendMessagesResponse]
@@ -27,7 +29,7 @@ Answered = tuple[int, Ack | Refused]
 class _Item:
     """An append that was read and isn't answered yet."""
 
-    __slots__ = ("append", "outcome", "session_id", "tag", "timer", "traceparent")
+    __slots__ = ("append", "deadline", "outcome", "session_id", "tag", "timeout", "traceparent")
 
     def __init__(self, streamed: rpc.StreamedAppend) -> None:
         self.session_id = streamed.append.session_id
@@ -35,12 +37,17 @@ class _Item:
         self.traceparent = streamed.traceparent
         self.append: Append | None = None
         self.outcome: Ack | Refused | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.timeout = 0.0
+        """The seconds that it may wait, if it has a deadline."""
+        self.deadline: float | None = None
+
+    def expire(self) -> None:
+        """Refuse the append, unless it is being stored."""
+        if self.append is not None:
+            self.append.expire(self.timeout)
 
     def settle(self, answer: asyncio.Future[Ack]) -> None:
         """Keep what became of the append."""
-        if self.timer is not None:
-            self.timer.cancel()
         if answer.cancelled():
             self.outcome = ShuttingDown()
         elif (error := answer.exception()) is None:
@@ -61,6 +68,9 @@ class _Stream:
         self._sessions: dict[str, deque[_Item]] = {}
         """In the order in which they were read: a session's answers keep it."""
         self._unanswered = 0
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        """One for all, set to the earliest deadline: most appends are answered long before theirs."""
         self._ready: deque[Answered] = deque()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -95,8 +105,30 @@ class _Stream:
             self._advance(item.session_id)
             return
         if seconds is not None:
-            item.timer = asyncio.get_running_loop().call_later(seconds, append.expire, seconds)
+            item.timeout, item.deadline = seconds, self._loop.time() + seconds
+            if self._timer is None or item.deadline < self._timer.when():
+                self._set_timer(item.deadline)
         append.answer.add_done_callback(lambda answer: self._settled(item, answer))
+
+    def _set_timer(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        """Refuse the appends whose time is up, and wait for the next deadline."""
+        self._timer = None
+        now = self._loop.time()
+        later = []
+        for item in chain.from_iterable(self._sessions.values()):
+            if item.deadline is None or item.outcome is not None:
+                continue
+            if item.deadline <= now:
+                item.expire()
+            else:
+                later.append(item.deadline)
+        if later:
+            self._set_timer(min(later))
 
     def _settled(self, item: _Item, answer: asyncio.Future[Ack]) -> None:
         item.settle(answer)
@@ -140,6 +172,8 @@ class _Stream:
 
     async def forget(self) -> None:
         """The caller is gone: what hasn't begun needn't be done."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self.reader is not None:
             self.reader.cancel()
             with suppress(asyncio.CancelledError):
@@ -152,12 +186,17 @@ class _Stream:
 
 def _timeout(streamed: rpc.StreamedAppend) -> float | None:
     """The seconds that an append may wait for its turn, if it says so. Raises `InvalidFields`."""
-    if not streamed.HasField("timeout") and not streamed.traceparent:
-        return None
+    given = streamed.HasField("timeout")
+    if not streamed.traceparent:
+        if not given:
+            return None
+        seconds, nanos = streamed.timeout.seconds, streamed.timeout.nanos
+        if _SHORTEST <= seconds < _LONGEST and 0 <= nanos < 10**9:
+            return seconds + nanos / 10**9
     with Checks() as check:
         if streamed.traceparent and not limits.TRACEPARENT.fullmatch(streamed.traceparent):
             check.wrong("traceparent", limits.TRACEPARENT_FORM)
-        if not streamed.HasField("timeout"):
+        if not given:
             return None
         return check.span(
             "timeout", streamed.timeout, limits.APPEND_TIMEOUT_SECONDS

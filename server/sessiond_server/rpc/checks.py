@@ -295,6 +295,8 @@ def page_size(request: _Paged, sizes: tuple[int, int]) -> int:
 
 def is_session_id(text: str) -> bool:
     """Whether a text can be the id of a session."""
+    if limits.PLAIN_SESSION_ID.fullmatch(text):
+        return True
     fits = len(text) <= limits.SESSION_ID_BYTES and len(text.encode()) <= limits.SESSION_ID_BYTES
     return fits and limits.SESSION_ID.fullmatch(text) is not None
 
