@@ -37,7 +37,8 @@ async def replicas(place: Path, **settings: str) -> AsyncIterator[World]:
     postgres = EmbeddedPostgres(place / "data")
     await postgres.start()
     try:
-        environment = {"SESSIOND_DSN": postgres.dsn, "SESSIOND_FEED_HEARTBEAT": "1", **settings}
+        usual = {"SESSIOND_FEED_HEARTBEAT": "1", "SESSIOND_SETTLE_REST": "2"}
+        environment = {"SESSIOND_DSN": postgres.dsn, **usual, **settings}
         async with living(World(place, place / "data", environment=environment), 2) as world:
             yield world
     finally:

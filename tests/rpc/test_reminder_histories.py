@@ -247,7 +247,7 @@ def own(start_server: Callable[..., ServerProcess], dsn: str) -> Iterator[Api]:
     assert not server.bugs()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_A_reminders_through_days_as_a_model_has_them(own: Api, dsn: str, seed: int) -> None:
     history = History(own, dsn, seed)
     for _ in range(180):

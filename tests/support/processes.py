@@ -15,6 +15,8 @@ import urllib.request
 from tests.support.patience import PATIENCE, wait_for
 
 STARTED = "sessiond is ready on "
+_SOON = {"SESSIOND_SETTLE_REST": "0.1"}
+"""Lists and consumers needn't be waited for, except where a test says otherwise."""
 
 
 class ServerProcess:
@@ -24,7 +26,7 @@ class ServerProcess:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sessiond_server", "serve", *arguments],
-            env={**kept, "SESSIOND_LISTEN": listen, **environment},
+            env={**kept, "SESSIOND_LISTEN": listen, **_SOON, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

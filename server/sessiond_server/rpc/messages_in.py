@@ -97,8 +97,9 @@ def row(message: pb.Message, where: str, checks: Checks) -> MessageRow:
 def _given(message: pb.Message) -> dict[FieldDescriptor, Any]:
     """The fields that the caller has set; those that are the server's to say are cleared. What isn't known
     here is gone or refused already, see `rpc/decoding.py`."""
-    given = dict(message.ListFields())
-    if not given.keys() <= _GIVEN:
+    fields = message.ListFields()  # by their numbers: those of the server come last
+    given = dict(fields)
+    if fields and fields[-1][0].number in OUTPUT_NUMBERS:
         for field in given.keys() - _GIVEN:
             message.ClearField(field.name)  # type: ignore[arg-type]
             del given[field]

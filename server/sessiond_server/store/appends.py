@@ -91,6 +91,10 @@ def join_tools(calls: Sequence[str], results: Sequence[str], type: str) -> str:
     return _SEPARATOR.join((_ID_SEPARATOR.join(calls), _ID_SEPARATOR.join(answered), type))
 
 
+def _future() -> asyncio.Future[Ack]:
+    return asyncio.get_running_loop().create_future()
+
+
 @dataclass(slots=True, eq=False)
 class Append:
     """The messages of one call, each once, and who waits for the answer."""
@@ -108,7 +112,7 @@ class Append:
     """What the turn used, counted in the transaction that stores its messages."""
     places: list[int] | None = None
     """Which row each message of the call is, if some came several times."""
-    answer: asyncio.Future[Ack] = field(default_factory=lambda: _future())
+    answer: asyncio.Future[Ack] = field(default_factory=_future)
     begun: bool = False
     """Whether it is being stored: it can't be taken back any more."""
 
@@ -141,7 +145,11 @@ class Append:
     @property
     def context_tokens(self) -> int:
         """How many tokens it adds to the context."""
-        return sum([row.facts >> 16 for row in self.rows if row.facts & 2])
+        tokens = 0
+        for row in self.rows:
+            if row.facts & 2:
+                tokens += row.facts >> 16
+        return tokens
 
 
 def birth_of(owner: str, source: str, agent: str, parent: Parent | None) -> str | None:
@@ -149,10 +157,6 @@ def birth_of(owner: str, source: str, agent: str, parent: Parent | None) -> str 
     facts = [owner, source, agent]
     facts.append("" if parent is None else f"{parent[1]} {parent[0]}")
     return _ID_SEPARATOR.join(facts) if any(facts) else None
-
-
-def _future() -> asyncio.Future[Ack]:
-    return asyncio.get_running_loop().create_future()
 
 
 _LOOKS = "c.call_no <> ALL (SELECT m.call_no FROM met AS m)"
