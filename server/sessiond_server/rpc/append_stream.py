@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 
 import structlog
@@ -21,7 +22,7 @@ METHOD = "sessiond.v1.MessageService/AppendStream"
 _SHORTEST, _LONGEST = limits.APPEND_TIMEOUT_SECONDS
 
 Begin = Callable[[rpc.AppendMessagesRequest], Append]
-Acknowledge = Callable[[Ack], rpc.AppendMessagesResponse]
+Acknowledge = Callable[[Ack, rpc.AppendMessagesResponse], None]
 Answered = tuple[int, Ack | Refused]
 """The tag of an append, and what became of it."""
 
@@ -29,14 +30,15 @@ Answered = tuple[int, Ack | Refused]
 class _Item:
     """An append that was read and isn't answered yet."""
 
-    __slots__ = ("append", "deadline", "outcome", "session_id", "tag", "timeout", "traceparent")
+    __slots__ = ("append", "deadline", "refused", "session_id", "tag", "timeout", "traceparent")
 
     def __init__(self, streamed: rpc.StreamedAppend) -> None:
         self.session_id = streamed.append.session_id
         self.tag = streamed.tag
         self.traceparent = streamed.traceparent
         self.append: Append | None = None
-        self.outcome: Ack | Refused | None = None
+        self.refused: Refused | None = None
+        """Why it wasn't even queued."""
         self.timeout = 0.0
         """The seconds that it may wait, if it has a deadline."""
         self.deadline: float | None = None
@@ -46,18 +48,21 @@ class _Item:
         if self.append is not None:
             self.append.expire(self.timeout)
 
-    def settle(self, answer: asyncio.Future[Ack]) -> None:
-        """Keep what became of the append."""
+    def settled(self) -> Ack | Refused | None:
+        """What became of the append; `None` as long as that isn't known."""
+        if self.append is None:
+            return self.refused
+        answer = self.append.answer
+        if not answer.done():
+            return None
         if answer.cancelled():
-            self.outcome = ShuttingDown()
-        elif (error := answer.exception()) is None:
-            self.outcome = answer.result()
-        else:
-            with structlog.contextvars.bound_contextvars(**self._trace()):
-                self.outcome = refusal(_as_exception(error), METHOD)
-
-    def _trace(self) -> dict[str, str]:
-        return {"traceparent": self.traceparent} if self.traceparent else {}
+            return ShuttingDown()
+        error = answer.exception()
+        if error is None:
+            return answer.result()
+        trace = {"traceparent": self.traceparent} if self.traceparent else {}
+        with structlog.contextvars.bound_contextvars(**trace):
+            return refusal(_as_exception(error), METHOD)
 
 
 class _Stream:
@@ -96,19 +101,22 @@ class _Stream:
     def _queue(self, streamed: rpc.StreamedAppend) -> None:
         item = _Item(streamed)
         self._unanswered += 1
-        self._sessions.setdefault(item.session_id, deque()).append(item)
         try:
             seconds = _timeout(streamed)
-            item.append = append = self._begin(streamed.append)
+            item.append = self._begin(streamed.append)
         except Refused as error:
-            item.outcome = error
+            item.refused = error
+        else:
+            if seconds is not None:
+                item.timeout, item.deadline = seconds, self._loop.time() + seconds
+                if self._timer is None or item.deadline < self._timer.when():
+                    self._set_timer(item.deadline)
+        items = self._sessions.get(item.session_id)
+        if items is None:
+            self._sessions[item.session_id] = deque((item,))
             self._advance(item.session_id)
-            return
-        if seconds is not None:
-            item.timeout, item.deadline = seconds, self._loop.time() + seconds
-            if self._timer is None or item.deadline < self._timer.when():
-                self._set_timer(item.deadline)
-        append.answer.add_done_callback(lambda answer: self._settled(item, answer))
+        else:
+            items.append(item)
 
     def _set_timer(self, deadline: float) -> None:
         if self._timer is not None:
@@ -121,7 +129,7 @@ class _Stream:
         now = self._loop.time()
         later = []
         for item in chain.from_iterable(self._sessions.values()):
-            if item.deadline is None or item.outcome is not None:
+            if item.deadline is None:
                 continue
             if item.deadline <= now:
                 item.expire()
@@ -130,14 +138,17 @@ class _Stream:
         if later:
             self._set_timer(min(later))
 
-    def _settled(self, item: _Item, answer: asyncio.Future[Ack]) -> None:
-        item.settle(answer)
-        self._advance(item.session_id)
-
-    def _advance(self, session_id: str) -> None:
-        """Hand on the answers that nothing earlier of their session holds up."""
+    def _advance(self, session_id: str, _: object = None) -> None:
+        """Hand on the answers that nothing earlier of their session holds up. Only the first append that is
+        left is listened to: those behind it wait for it in any case."""
         items = self._sessions[session_id]
-        while items and (outcome := items[0].outcome) is not None:
+        while items:
+            item = items[0]
+            outcome = item.settled()
+            if outcome is None:
+                assert item.append is not None
+                item.append.answer.add_done_callback(partial(self._advance, session_id))
+                break
             self._ready.append((items.popleft().tag, outcome))
         if not items:
             del self._sessions[session_id]
@@ -246,7 +257,7 @@ class AppendStreams:
             if isinstance(outcome, Refused):
                 size += answer.results.add(error=in_stream(outcome), tag=tag).ByteSize()
             else:
-                answer.results.add(ack=self._acknowledge(outcome), tag=tag)
+                self._acknowledge(outcome, answer.results.add(tag=tag).ack)
                 size += 0 if isinstance(outcome.seqs, range) else 11 * len(outcome.seqs)
             if size > limits.PAGE_BYTES:
                 yield answer

@@ -63,7 +63,7 @@ class MessageServicer:
     def __init__(self, database: Database, batcher: Batcher) -> None:
         self.database = database
         self.batcher = batcher
-        self._streams = AppendStreams(self.begin, acknowledgement)
+        self._streams = AppendStreams(self.begin, acknowledge)
 
     def close_streams(self) -> None:
         """End the append streams, when what they sent is answered."""
@@ -357,17 +357,26 @@ def _birth(creation: NewSession) -> str | None:
 
 def acknowledgement(ack: Ack) -> rpc.AppendMessagesResponse:
     """The answer to an append."""
+    answer = rpc.AppendMessagesResponse()
+    acknowledge(ack, answer)
+    return answer
+
+
+def acknowledge(ack: Ack, answer: rpc.AppendMessagesResponse) -> None:
+    """Say in an empty answer what an append came to: field by field, which takes half as long as to make one
+    of its parts and to copy it."""
     first, last = ack.seqs[0], ack.seqs[-1]
-    answer = rpc.AppendMessagesResponse(
-        first_seq=first, last_seq=last, version=version_out(ack.version), replayed=ack.replayed
-    )
+    answer.first_seq, answer.last_seq = first, last
+    version = answer.version
+    version.next_seq, version.revision, version.context_token_count = ack.version
+    if ack.replayed:
+        answer.replayed = True
     if ack.known:
         answer.known.extend(ack.known)
     if ack.session_created:
         answer.session_created = True
     if not isinstance(ack.seqs, range) and list(ack.seqs) != list(range(first, last + 1)):
         answer.seqs.extend(ack.seqs)
-    return answer
 
 
 def _wanted(request: rpc.ListMessagesRequest) -> Reading:
