@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import threading
 import time
@@ -137,7 +138,12 @@ def _write_until_killed(victim: ServerProcess, name: str, known: int, writes: in
         stub = v1.AttachmentServiceStub(channel)
         killing = threading.Timer(random.uniform(0, 0.03), victim.kill)
         try:
-            upload = _begin(stub, name)
+            begun = _begin(stub, name)
+            if begun.HasField(
+                "attachment"
+            ):  # what was written last was stored after its server's death
+                return len(content(name))
+            upload = begun.upload
             assert upload.offset >= known
             while True:
                 known, writes = upload.offset, writes - 1
@@ -156,11 +162,15 @@ def _write_until_killed(victim: ServerProcess, name: str, known: int, writes: in
     return known
 
 
-def _begin(stub: v1.AttachmentServiceStub, name: str) -> v1.Upload:
-    attachment = v1.Attachment(id=name, name=name)
-    size = len(content(name))
-    request = v1.StartUploadRequest(session_id="s", attachment=attachment, size=size)
-    return stub.StartUpload(request, timeout=PATIENCE).upload
+def _begin(stub: v1.AttachmentServiceStub, name: str) -> v1.StartUploadResponse:
+    whole = content(name)
+    request = v1.StartUploadRequest(
+        session_id="s",
+        attachment=v1.Attachment(id=name, name=name),
+        size=len(whole),
+        sha256=hashlib.sha256(whole).digest(),
+    )
+    return stub.StartUpload(request, timeout=PATIENCE)
 
 
 def _next(upload: v1.Upload, name: str) -> v1.WriteUploadRequest:
