@@ -203,18 +203,20 @@ async def _finish(
         said, found = row.sha256.hex(), sha256.hex()
         raise invalid("chunk", f"the file should have the SHA-256 {said}, and has {found}")
     new = _attachment_of(place, row)
-    try:
-        stored, replayed = await database.transact(
-            lambda connection: attaching.attach(
-                connection, new, row.upload, row.size, sha256, limits
-            )
+
+    async def work(connection: Connection) -> Progress:
+        stored, replayed = await attaching.attach(
+            connection, new, row.upload, row.size, sha256, limits
         )
+        if stored.content_id != row.content_id:  # the same bytes were there before
+            await attaching.give_up(connection, row.upload)
+        return Progress(attachment=stored, replayed=replayed)
+
+    try:
+        return await database.transact(work)
     except AttachmentIdReused:
         await _give_up(database, row.upload)
         raise
-    if stored.content_id != row.content_id:
-        await _give_up(database, row.upload)
-    return Progress(attachment=stored, replayed=replayed)
 
 
 async def _sha256(database: Database, row: UploadRow) -> bytes:
