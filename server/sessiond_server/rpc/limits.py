@@ -22,7 +22,7 @@ from sessiond_server.rpc.field_policies import (
 
 SESSION_ID: Final = pattern(Format.FORMAT_SESSION_ID)
 SESSION_ID_BYTES: Final = max_bytes(Format.FORMAT_SESSION_ID)
-PLAIN_SESSION_ID: Final = re.compile(r"[ -~]{1,512}")
+PLAIN_SESSION_ID: Final = re.compile(rf"[ -~]{{1,{SESSION_ID_BYTES}}}")
 """Most ids look so, and need no closer look."""
 NAME_BYTES: Final = policy(v1.ResolveSessionRequest, "query").max_bytes
 SESSION_ID_FORM: Final = description(Format.FORMAT_SESSION_ID)
